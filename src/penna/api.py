@@ -1,0 +1,414 @@
+"""The Python face of Penna: one function per verb.
+
+The command line, and later the server and the studio, are thin over these. Paths and names come in, typed results go
+out; nothing is printed. What happens on the way is told to ``listen``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from penna.config.recipe import Recipe, build_recipe, expand_path, find_recipe, load_recipe, merge, read_toml
+from penna.config.recipe import recipe_differences, shipped_recipes
+from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
+from penna.data.batches import ValidationWindows
+from penna.data.corpus import Counts
+from penna.data.prepare import Prepared, cache_folder, describe_counts, prepare, prepare_for_evaluation
+from penna.data.shards import TokenStream
+from penna.errors import DataError, DeviceError, RecipeError, RunError
+from penna.evaluate.language_model import LanguageModelFigures, count_words, language_model_figures, score_rows
+from penna.exchange.huggingface import read_hf, write_hf
+from penna.generate.engine import Finish, NewToken, Request, generate
+from penna.generate.sampling import Sampling
+from penna.model.gpt import GPT
+from penna.runs.checkpoint import MODEL, Checkpoint, read_tensors, verify_checkpoint, write_checkpoint
+from penna.runs.folder import RunFolder, check_free, find_run, free_name, new_run
+from penna.runs.provenance import provenance, recipe_hash
+from penna.tasks.pretrain import next_token_objective, pretrain_job, prompt_ids
+from penna.text.stream import StreamDecoder
+from penna.text.tokenizer import Tokenizer
+from penna.train.device import keep_memory_mapped, multiplies_bfloat16, resolve_device
+from penna.train.events import Finished, Listener, Notice
+from penna.train.loop import Loop, load_last
+from penna.train.ranks import Ranks, joined_ranks
+
+RUNS = Path("runs")
+
+
+def _silent(event: object) -> None:
+    """The listener that does not."""
+
+
+# Training -----------------------------------------------------------------------------------------------------------------
+
+
+def resolve_recipe(targets: Sequence[str], overrides: Mapping[str, Any] | None = None) -> tuple[Recipe, str]:
+    """The recipe that ``penna train`` means by its words, and a name for the run.
+
+    A first word that names a recipe (shipped, or a .toml file) is one; all other words are paths of text. Without a
+    recipe, ``default`` is taken.
+    """
+    overrides = dict(overrides or {})
+    words = list(targets)
+    name = "default"
+    if words and find_recipe(words[0]) is not None and not Path(words[0]).is_dir():
+        name = words.pop(0)
+    elif words and not Path(words[0]).exists() and "." not in words[0] and "/" not in words[0]:
+        load_recipe(words[0])  # raises, with the nearest shipped name
+    stem = Path(name).stem
+    if words:
+        overrides["data.path"] = words
+        if name == "default":
+            stem = Path(words[0]).resolve().stem or "text"
+    return load_recipe(name, overrides), stem
+
+
+def train(
+    targets: Sequence[str],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    runs_dir: Path = RUNS,
+    overwrite: bool = False,
+    listen: Listener = _silent,
+) -> tuple[RunFolder, Finished]:
+    """Train a new run from a recipe or from text, and give it back with how it ended."""
+    recipe, stem = resolve_recipe(targets, overrides)
+    return train_recipe(recipe, name=name, stem=stem, runs_dir=runs_dir, overwrite=overwrite, listen=listen)
+
+
+def train_recipe(
+    recipe: Recipe,
+    *,
+    stem: str = "run",
+    name: str | None = None,
+    runs_dir: Path = RUNS,
+    overwrite: bool = False,
+    listen: Listener = _silent,
+) -> tuple[RunFolder, Finished]:
+    """Train a new run from a recipe already at hand."""
+    keep_memory_mapped()
+    with joined_ranks() as ranks:
+        device = resolve_device(recipe.train.device, ranks.local_rank)
+        if ranks.is_first:
+            name = name or free_name(runs_dir, stem)
+            check_free(runs_dir, name, overwrite)
+        name = ranks.agree(name)
+        assert name is not None
+        prepared = _prepare_on_all(recipe, ranks, listen)
+        recipe = _with_vocab_size(recipe, prepared.tokenizer)
+        model = GPT(recipe.model)
+        model.init_weights(recipe.train.seed)
+        if recipe.train.init_from is not None:
+            _start_from(model, prepared.tokenizer, recipe.train.init_from, runs_dir)
+        _check_disk(model, runs_dir)
+        job = pretrain_job(recipe, prepared, model)  # before the folder is made: short text leaves nothing behind
+        if ranks.is_first:
+            with new_run(runs_dir, name, recipe, overwrite=overwrite) as run:
+                prepared.tokenizer.save(run.tokenizer)
+                run.update_info(state="training", data=_data_info(prepared), **provenance(recipe))
+        ranks.wait()
+        run = RunFolder(runs_dir / name)
+        _say_precision(recipe, device, listen)
+        with run.locked() if ranks.is_first else nullcontext():
+            loop = Loop(job, recipe, run, ranks, device, listen)
+            return run, _to_end(loop, run, ranks)
+
+
+def resume(target: str, *, runs_dir: Path = RUNS, listen: Listener = _silent) -> tuple[RunFolder, Finished]:
+    """Go on with a run from its last checkpoint, or from the checkpoint that is named."""
+    keep_memory_mapped()
+    run, checkpoint = _run_and_checkpoint(target, runs_dir)
+    recipe = run.recipe()
+    info = run.info()
+    if info.get("state") == "imported":
+        raise RunError(
+            f"{run.path} was imported: it has weights, and no training to go on with.",
+            "Only a run that Penna trained can be resumed.",
+            f"Train from it: `penna train my.txt --train.init-from {run.path} --tokenizer.kind file "
+            f"--tokenizer.path {run.path}` with its [model] section.",
+        )
+    if recipe_hash(recipe) != info.get("recipe_hash"):
+        raise RunError(
+            f"The recipe of {run.path} was changed after the run began.",
+            "A resumed run follows the recipe it began with, to the bit.",
+            f"Put recipe.toml back as it was, or start anew: "
+            f"`penna train {run.path}/recipe.toml --train.init-from {run.path}`.",
+        )
+    with joined_ranks() as ranks:
+        device = resolve_device(recipe.train.device, ranks.local_rank)
+        with run.locked() if ranks.is_first else nullcontext():
+            prepared = _prepare_on_all(recipe, ranks, listen, Tokenizer.load(run.tokenizer))
+            _check_same_data(run, info, prepared)
+            if checkpoint is not None and ranks.is_first:
+                verify_checkpoint(checkpoint)
+                run.rewind(int(checkpoint.name.removeprefix("step-")))
+                run.mark("last", checkpoint)
+            ranks.wait()
+            last = load_last(run, torch.device("cpu"))
+            model = GPT(recipe.model)
+            model.init_weights(recipe.train.seed)
+            if recipe.train.init_from is not None and last is None:
+                _start_from(model, prepared.tokenizer, recipe.train.init_from, runs_dir)
+            _say_precision(recipe, device, listen)
+            loop = Loop(pretrain_job(recipe, prepared, model), recipe, run, ranks, device, listen)
+            if last is not None:
+                loop.resume_from(last)
+            if ranks.is_first:
+                run.rewind(loop.progress.step if last is not None else -1)
+                run.update_info(state="training")
+            return run, _to_end(loop, run, ranks)
+
+
+def _to_end(loop: Loop, run: RunFolder, ranks: Ranks) -> Finished:
+    finished = loop.run_to_end()
+    if ranks.is_first:
+        run.update_info(state="stopped" if finished.signal is not None else "finished", ended=finished.reason)
+    return finished
+
+
+def _prepare_on_all(
+    recipe: Recipe, ranks: Ranks, listen: Listener, tokenizer: Tokenizer | None = None
+) -> Prepared:
+    """Prepare the text on rank 0 first; the others then find it in the cache."""
+
+    def say(text: str) -> None:
+        listen(Notice(text))
+
+    source = tokenizer or recipe.tokenizer
+    prepared = prepare(recipe.data, source, say=say) if ranks.is_first else None
+    ranks.wait()
+    if prepared is None:
+        prepared = prepare(recipe.data, source)
+    if ranks.is_first:
+        train_part, valid_part = prepared.manifest.parts["train"], prepared.manifest.parts["valid"]
+        say(f"Text: {describe_counts(prepared.corpus.counts)}")
+        say(
+            f"Tokens: {train_part.tokens:,} to learn from, {valid_part.tokens:,} for validation, vocabulary "
+            f"{prepared.tokenizer.vocab_size:,}, {prepared.bytes_per_token:.2f} bytes per token"
+        )
+    return prepared
+
+
+def _with_vocab_size(recipe: Recipe, tokenizer: Tokenizer) -> Recipe:
+    wanted = recipe.model.vocab_size
+    if wanted is not None and wanted < tokenizer.vocab_size:
+        raise RecipeError(
+            f"model.vocab_size = {wanted} is less than the tokenizer's {tokenizer.vocab_size} tokens.",
+            "The embedding needs a row per token.",
+            "Leave model.vocab_size out; it is then the tokenizer's.",
+        )
+    model = recipe.model.model_copy(update={"vocab_size": wanted or tokenizer.vocab_size})
+    return recipe.model_copy(update={"model": model})
+
+
+def _data_info(prepared: Prepared) -> dict[str, Any]:
+    counts: Counts = prepared.corpus.counts
+    return {
+        "content_hash": prepared.corpus.content_hash,
+        "tokenizer_hash": prepared.tokenizer.fingerprint(),
+        "split": prepared.corpus.split,
+        "documents": counts.documents,
+        "bytes": counts.bytes,
+        "bad_records": len(counts.bad),
+        "train_tokens": prepared.manifest.parts["train"].tokens,
+        "valid_tokens": prepared.manifest.parts["valid"].tokens,
+    }
+
+
+def _check_same_data(run: RunFolder, info: Mapping[str, Any], prepared: Prepared) -> None:
+    began_with = info.get("data", {}).get("content_hash")
+    if began_with != prepared.corpus.content_hash:
+        raise DataError(
+            f"The text of {run.path} was changed after the run began (its hash was {str(began_with)[:12]}…, "
+            f"now {prepared.corpus.content_hash[:12]}…).",
+            "A resumed run reads the text it began with.",
+            f"Restore the text, or start anew from its weights: `penna train … --train.init-from {run.path}`.",
+        )
+
+
+def _start_from(model: GPT, tokenizer: Tokenizer, source: str, runs_dir: Path) -> None:
+    """Load the weights of ``source`` into a new model of the same shape."""
+    loaded = load_model(source, runs_dir=runs_dir)
+    if loaded.tokenizer is not None and loaded.tokenizer.fingerprint() != tokenizer.fingerprint():
+        raise RecipeError(
+            f"The tokenizer of {source} is not this run's tokenizer.",
+            "Weights mean something only with the tokenizer they learned with.",
+            f"Take its tokenizer: --tokenizer.kind file --tokenizer.path {source}",
+        )
+    old, new = loaded.model.state_dict(), model.state_dict()
+    different = [name for name in new if name not in old or old[name].shape != new[name].shape]
+    if different or old.keys() - new.keys():
+        raise RecipeError(
+            f"The model of {source} has another shape (first difference: {(different or sorted(old))[0]}).",
+            "train.init_from needs the same model section.",
+            "Copy its [model] section into the recipe.",
+        )
+    model.load_state_dict(old)
+
+
+def _check_disk(model: GPT, runs_dir: Path) -> None:
+    """Refuse to begin where three checkpoints (weights and two moments each) do not fit."""
+    needed = 3 * 12 * sum(parameter.numel() for parameter in model.parameters())
+    folder = runs_dir.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DeviceError(
+            f"The disk of {folder} has {free / 1e6:.0f} MB free; the checkpoints need {needed / 1e6:.0f} MB.",
+            "Three checkpoints must fit: two are kept while a third is written.",
+            "Free some space or choose another --runs-dir.",
+        )
+
+
+def _say_precision(recipe: Recipe, device: torch.device, listen: Listener) -> None:
+    if recipe.train.precision == "bfloat16" and not multiplies_bfloat16(device):
+        listen(Notice("This processor does not multiply bfloat16 natively: --train.precision float32 is faster."))
+
+
+# Models at hand -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to be used, where it came from, and its tokenizer."""
+
+    model: GPT
+    tokenizer: Tokenizer | None
+    source: Path
+
+    def need_tokenizer(self) -> Tokenizer:
+        """The tokenizer. Raises RunError where the model came without one."""
+        if self.tokenizer is None:
+            raise RunError(
+                f"{self.source} has no tokenizer.",
+                "Text can be read and written only through one.",
+                "Put its tokenizer.json (or vocab.json and merges.txt) into the folder and import it again.",
+            )
+        return self.tokenizer
+
+
+def load_model(target: str, *, runs_dir: Path = RUNS, device: str = "auto") -> LoadedModel:
+    """The model of a run (its best checkpoint), of one checkpoint, or of a Hugging Face folder."""
+    path = expand_path(target)
+    place = resolve_device(device)
+    if (path / "config.json").is_file() and not (path / "recipe.toml").is_file():
+        foreign = read_hf(path)
+        return LoadedModel(_ready(foreign.config, foreign.weights, place), foreign.tokenizer, path)
+    run, checkpoint = _run_and_checkpoint(target, runs_dir)
+    checkpoint = checkpoint or run.marked("best") or run.marked("last")
+    if checkpoint is None:
+        raise RunError(
+            f"The run {run.path} has no checkpoint yet.",
+            "A checkpoint is written before the first step.",
+            f"Go on with it: `penna resume {run.path}`.",
+        )
+    verify_checkpoint(checkpoint)
+    tokenizer = Tokenizer.load(run.tokenizer) if run.tokenizer.exists() else None
+    return LoadedModel(_ready(run.recipe().model, read_tensors(checkpoint / MODEL), place), tokenizer, checkpoint)
+
+
+def _ready(config: ModelConfig, weights: Mapping[str, torch.Tensor], device: torch.device) -> GPT:
+    model = GPT(config)
+    model.load_state_dict(weights)
+    return model.to(device).eval()
+
+
+def _run_and_checkpoint(target: str, runs_dir: Path) -> tuple[RunFolder, Path | None]:
+    """A run by name or path, or the run and checkpoint of a checkpoint's path."""
+    path = Path(target)
+    if path.is_dir() and path.resolve().parent.name == "checkpoints":
+        return find_run(str(path.resolve().parent.parent), runs_dir), path.resolve()
+    return find_run(target, runs_dir), None
+
+
+# Writing ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A further bit of one text; ``finish`` says why the text ended, on its last piece."""
+
+    prompt: int  # its place in the list of prompts
+    text: str
+    finish: str | None
+    tokens: int  # tokens written so far
+    logprob: float  # their log-probabilities summed
+
+
+def generate_stream(
+    loaded: LoadedModel,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 200,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+) -> Iterator[Piece]:
+    """Continue every prompt at once, in pieces as they are written; a document's end ends a text."""
+    tokenizer = loaded.need_tokenizer()
+    stop = frozenset() if tokenizer.separator_id is None else frozenset({tokenizer.separator_id})
+    chosen = sampling or Sampling(temperature=0.8)
+    requests = [Request(prompt_ids(tokenizer, prompt), max_new_tokens, chosen, seed, stop) for prompt in prompts]
+    decoders = [StreamDecoder(tokenizer) for _ in prompts]
+    counts, logprobs = [0] * len(prompts), [0.0] * len(prompts)
+    for event in generate(loaded.model, requests):
+        number = event.request
+        if isinstance(event, NewToken):
+            counts[number] += 1
+            logprobs[number] += event.logprob
+            yield Piece(number, decoders[number].push(event.id), None, counts[number], logprobs[number])
+        else:
+            yield Piece(number, decoders[number].finish(), event.reason, counts[number], logprobs[number])
+
+
+def prompts_too_long(loaded: LoadedModel, prompts: Sequence[str]) -> list[int]:
+    """Places of the prompts that do not fit the block and are cut from the left."""
+    tokenizer = loaded.need_tokenizer()
+    block = loaded.model.config.block_size
+    return [number for number, prompt in enumerate(prompts) if len(tokenizer.encode(prompt)) > block]
+
+
+# Evaluation, import, export -------------------------------------------------------------------------------------------------
+
+
+def evaluate(loaded: LoadedModel, paths: Sequence[str]) -> LanguageModelFigures:
+    """Score running text, all of it, in windows of the model's block side by side."""
+    tokenizer = loaded.need_tokenizer()
+    folder, words = prepare_for_evaluation(DataConfig(path=list(paths)), tokenizer, count_words)
+    block = loaded.model.config.block_size
+    windows = ValidationWindows(TokenStream(folder, "valid"), block)
+    sums, counts = score_rows(loaded.model, next_token_objective(tokenizer), windows)
+    return language_model_figures(sums, counts, words, block)
+
+
+def import_model(
+    source: str, *, name: str, runs_dir: Path = RUNS, overwrite: bool = False, allow_pickle: bool = False
+) -> RunFolder:
+    """Make a run of a Hugging Face folder, to be used or trained further like any other."""
+    check_free(runs_dir, name, overwrite)
+    foreign = read_hf(Path(source), allow_pickle=allow_pickle)
+    model = GPT(foreign.config)
+    model.load_state_dict(foreign.weights)
+    recipe = Recipe(description=f"imported from {source}", model=foreign.config)
+    with new_run(runs_dir, name, recipe, overwrite=overwrite) as run:
+        if foreign.tokenizer is not None:
+            foreign.tokenizer.save(run.tokenizer)
+        content = Checkpoint(model.state_dict(), {}, {"step": 0, "imported_from": source})
+        path = write_checkpoint(run.checkpoints, 0, content)
+        run.mark("last", path)
+        run.mark("best", path)
+        run.update_info(state="imported", **provenance(recipe))
+    return RunFolder(runs_dir / name)
+
+
+def export_model(loaded: LoadedModel, output: Path) -> str:
+    """Write a model as a Hugging Face folder; the name of the class that reads it."""
+    return write_hf(loaded.model.config, loaded.model.state_dict(), output, tokenizer=loaded.tokenizer)

@@ -1,0 +1,252 @@
+"""Recipes: a run described in TOML, read, overridden, checked once, and written back.
+
+A recipe file or shipped name comes in as a dictionary; dotted overrides are merged into it; pydantic checks the whole
+once; out goes a frozen ``Recipe`` with every field filled, or a ``RecipeError`` that names the field, the value, what
+is allowed and the nearest spelling.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import tomli_w
+from pydantic import BaseModel, Field, ValidationError
+
+from penna.config.sections import DataConfig, ModelConfig, Section, TokenizerConfig
+from penna.config.training import BUDGETS, AdamWConfig, OptimConfig, PretrainTask, ScheduleConfig, TaskConfig
+from penna.config.training import LinearSchedule, TrainConfig
+from penna.errors import RecipeError
+
+
+class Recipe(Section):
+    """A whole run: what is read, how it becomes tokens, which model learns, how, and for how long."""
+
+    description: str = Field("", description="One line for `penna recipes`.")
+    data: DataConfig = DataConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: ModelConfig = ModelConfig()
+    task: TaskConfig = PretrainTask()
+    optim: OptimConfig = AdamWConfig()
+    schedule: ScheduleConfig = LinearSchedule()
+    train: TrainConfig = TrainConfig()
+
+
+SECTIONS = tuple(name for name in Recipe.model_fields if name != "description")
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Names of the recipes that come with Penna, and their files."""
+    folder = Path(str(resources.files("penna.recipes")))
+    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+
+
+def find_recipe(name: str) -> Path | None:
+    """The file of a shipped recipe or of a path ending in .toml; None where the name is neither."""
+    if name.endswith(".toml"):
+        return Path(name)
+    return shipped_recipes().get(name)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dictionary. Raises RecipeError where it is missing or not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(
+            f"The recipe {path} cannot be read: {error.strerror or error}.",
+            "A recipe is a readable TOML file.",
+            "Check the path, or see `penna recipes` for the shipped ones.",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"The recipe {path} is not valid TOML: {error}.",
+            'A recipe holds sections such as [model] with lines such as n_layer = 4.',
+            "Mend that line; `penna recipes default` prints a whole recipe to copy from.",
+        ) from error
+
+
+def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay dotted overrides (``{"train.steps": 20}``) over a recipe dictionary; neither is changed.
+
+    Two fields stand for a choice: a new ``kind`` drops the fields that only the old kind had, and a new budget drops
+    the old one.
+    """
+    merged: dict[str, Any] = {
+        key: dict(value) if isinstance(value, dict) else value for key, value in base.items()
+    }
+    for dotted in sorted(overrides, key=lambda name: not name.endswith(".kind")):
+        section, _, field = dotted.partition(".")
+        table = merged.setdefault(section, {})
+        if not isinstance(table, dict) or not field:
+            raise _unknown_field(dotted, overrides[dotted])
+        if field == "kind" and table.get("kind") != overrides[dotted]:
+            allowed = _fields_of_kind(section, str(overrides[dotted]))
+            table = {key: value for key, value in table.items() if key in allowed}
+            merged[section] = table
+        if section == "train" and field in BUDGETS:
+            for budget in BUDGETS:
+                if f"train.{budget}" not in overrides:
+                    table.pop(budget, None)
+        table[field] = overrides[dotted]
+    return merged
+
+
+def build_recipe(table: Mapping[str, Any], origin: str = "recipe") -> Recipe:
+    """Check a recipe dictionary. Raises RecipeError with every fault in it."""
+    try:
+        return Recipe.model_validate(dict(table))
+    except ValidationError as error:
+        faults = [_fault(detail) for detail in error.errors()]
+        raise RecipeError(
+            f"The {origin} cannot be followed: {faults[0][0]}" if len(faults) == 1 else f"The {origin} cannot be "
+            "followed:\n" + "\n".join(f"  - {fault[0]}" for fault in faults),
+            "\n".join(dict.fromkeys(fault[1] for fault in faults if fault[1])),
+            "Correct it in the file or on the command line; `penna recipes NAME` explains every field.",
+        ) from error
+
+
+def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A shipped recipe by name or a TOML file by path, with overrides laid over it."""
+    path = find_recipe(name)
+    if path is None:
+        known = shipped_recipes()
+        near = difflib.get_close_matches(name, known, n=1)
+        raise RecipeError(
+            f"There is no recipe named {name!r}.",
+            f"Shipped recipes: {', '.join(known)}.",
+            f"Did you mean {near[0]!r}?" if near else "A recipe of your own is a path ending in .toml.",
+        )
+    return build_recipe(merge(read_toml(path), overrides or {}), origin=f"recipe {name}")
+
+
+def recipe_toml(recipe: BaseModel) -> str:
+    """The recipe as TOML, every field written out but those that are none."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def recipe_differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Dotted fields whose values differ, with both values."""
+    flat_old, flat_new = flatten(old), flatten(new)
+    names = sorted(flat_old.keys() | flat_new.keys())
+    return {
+        name: (flat_old.get(name), flat_new.get(name)) for name in names if flat_old.get(name) != flat_new.get(name)
+    }
+
+
+def flatten(recipe: Recipe) -> dict[str, Any]:
+    """All fields of all sections by dotted name."""
+    dump = recipe.model_dump(mode="json")
+    return {f"{section}.{field}": value for section in SECTIONS for field, value in dump[section].items()}
+
+
+def expand_path(path: str) -> Path:
+    """A path of a recipe with its ``$VARIABLES`` and ``~`` filled in. Raises RecipeError where one is unset."""
+    for variable in re.findall(r"\$\{?(\w+)\}?", path):
+        if variable not in os.environ:
+            raise RecipeError(
+                f"The path {path!r} needs the environment variable {variable}, which is not set.",
+                f"{variable} names the folder that holds the recipe's data.",
+                f"Set it (export {variable}=/path/to/data) or give the file yourself: --data.path FILE.",
+            )
+    return Path(os.path.expandvars(path)).expanduser()
+
+
+def parse_overrides(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Flags as (dotted name, text) to override values: hyphens become underscores, "none" becomes None, a list
+    collects every mention. Raises RecipeError for a field no section has."""
+    overrides: dict[str, Any] = {}
+    for flag, text in pairs:
+        dotted = flag.replace("-", "_")
+        fields = _fields_named(dotted)
+        if not fields:
+            raise _unknown_field(dotted, text)
+        value: Any = None if text == "none" and any(_allows_none(field) for field in fields) else text
+        if any(_is_list(field) for field in fields) and value is not None:
+            overrides.setdefault(dotted, []).append(value)
+        else:
+            overrides[dotted] = value
+    return overrides
+
+
+def section_models(section: str) -> list[type[BaseModel]]:
+    """The models a section may be: one, or one per kind."""
+    annotation = Recipe.model_fields[section].annotation
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
+
+
+def _fields_named(dotted: str) -> list[Any]:
+    section, _, field = dotted.partition(".")
+    if section not in SECTIONS:
+        return []
+    return [model.model_fields[field] for model in section_models(section) if field in model.model_fields]
+
+
+def _fields_of_kind(section: str, kind: str) -> set[str]:
+    for model in section_models(section) if section in SECTIONS else []:
+        if kind in get_args(model.model_fields["kind"].annotation):
+            return set(model.model_fields)
+    # An unknown kind, or a section with one model: nothing to drop, and validation has its say.
+    return {field for model in section_models(section) for field in model.model_fields} if section in SECTIONS else set()
+
+
+def _allows_none(field: Any) -> bool:
+    return type(None) in get_args(field.annotation)
+
+
+def _is_list(field: Any) -> bool:
+    return get_origin(field.annotation) is list
+
+
+def _unknown_field(dotted: str, value: Any) -> RecipeError:
+    section, _, field = dotted.partition(".")
+    if section not in SECTIONS:
+        near = difflib.get_close_matches(section, SECTIONS, n=1)
+        return RecipeError(
+            f"There is no section {section!r} (in {dotted} = {value!r}).",
+            f"Sections: {', '.join(SECTIONS)}." + (f" Nearest: {near[0]}." if near else ""),
+            "`penna recipes default` prints every field.",
+        )
+    names = sorted({name for model in section_models(section) for name in model.model_fields})
+    near = difflib.get_close_matches(field, names, n=1)
+    return RecipeError(
+        f"There is no field {dotted} (given {value!r}).",
+        f"Fields of {section}: {', '.join(names)}.",
+        f"Did you mean {section}.{near[0]}?" if near else "`penna recipes default` prints every field.",
+    )
+
+
+def _fault(detail: Any) -> tuple[str, str]:
+    """One pydantic fault as (what happened, what is expected)."""
+    # A union's fault carries the kind between section and field; leave it out of the name.
+    loc = [str(part) for part in detail["loc"]]
+    section = loc[0] if loc else ""
+    if len(loc) > 2 and section in SECTIONS and len(section_models(section)) > 1:
+        loc.pop(1)
+    dotted = ".".join(loc)
+    value = detail.get("input")
+    if detail["type"] == "extra_forbidden":
+        if section not in SECTIONS:
+            error = _unknown_field(dotted + (".x" if len(loc) == 1 else ""), value)
+            near = difflib.get_close_matches(section, SECTIONS, n=1)
+            return f"there is no section {section!r}." + (f" Did you mean {near[0]!r}?" if near else ""), error.expected
+        kinds = [str(detail["loc"][1])] if len(detail["loc"]) > 2 else []
+        fields = _fields_of_kind(section, kinds[0]) if kinds else set(section_models(section)[0].model_fields)
+        near = difflib.get_close_matches(loc[-1], sorted(fields), n=1)
+        of = f" of kind {kinds[0]!r}" if kinds else ""
+        return (
+            f"{dotted} = {value!r}: no such field{of}." + (f" Did you mean {section}.{near[0]}?" if near else ""),
+            f"Fields of {section}{of}: {', '.join(sorted(fields))}.",
+        )
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"{dotted}: {message}.", ""
+    return f"{dotted} = {value!r}: {message[0].lower()}{message[1:]}.", ""

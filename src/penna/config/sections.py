@@ -1,0 +1,169 @@
+"""The typed sections of a recipe: what a run is, field by field.
+
+Each section is a frozen pydantic model; ``extra="forbid"`` makes a misspelt field an error. The descriptions are the
+help text of the command line (``penna recipes NAME``), so they are written for the person who sets the field. Units
+and ranges are part of the type. No torch and no numpy here: a recipe can be read anywhere.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from penna.config.presets import PRESETS
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def _as_list(value: Any) -> Any:
+    """One path stands for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+Paths = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class DataConfig(Section):
+    """Where the text comes from and how it is cut into training and validation."""
+
+    path: Paths = Field([], description="Files or folders of UTF-8 .txt or .jsonl; $VARIABLES are expanded.")
+    source: Literal["files", "python"] = Field(
+        "files",
+        description="files: read `path`; python: the reference topics and docstrings every Python installation has.",
+    )
+    document: Literal["file", "block", "line"] = Field(
+        "file", description="What one document of a .txt is: the file, a block between blank lines, or a line."
+    )
+    text_column: str = Field("text", description="The field of a .jsonl record that holds the text.")
+    limit: int | None = Field(None, ge=1, description="Read only this many documents.")
+    valid_path: Paths = Field([], description="Validation files of their own; then nothing is split off.")
+    split: Literal["auto", "document", "position"] = Field(
+        "auto",
+        description="How validation text is split off: whole documents, or the last part of the text by position; "
+        "auto takes documents where there are at least 20.",
+    )
+    valid_fraction: float = Field(0.1, gt=0, lt=1, description="The share of the text kept for validation.")
+    allow_bad_records: float = Field(
+        0.01, ge=0, le=1, description="The share of records that may be unreadable before the run stops."
+    )
+
+
+def _tokenizer_kind(value: Any) -> Any:
+    return "char" if value == "character" else value
+
+
+class TokenizerConfig(Section):
+    """How characters become token ids."""
+
+    kind: Annotated[Literal["char", "bpe", "unigram", "file"], BeforeValidator(_tokenizer_kind)] = Field(
+        "bpe",
+        description="char: one token per character; bpe: byte-level byte pairs; unigram: SentencePiece's unigram model; "
+        "file: read `path`.",
+    )
+    vocab_size: int = Field(
+        4096, ge=2, le=1_000_000, description="How many tokens bpe and unigram learn, special ones included."
+    )
+    path: str | None = Field(
+        None, description="A tokenizer to read: a folder, a tokenizer.json, a vocab.json beside its merges.txt, or a run."
+    )
+
+    @model_validator(mode="after")
+    def _path_goes_with_file(self) -> Self:
+        if (self.kind == "file") != (self.path is not None):
+            raise ValueError('kind = "file" needs a path, and a path needs kind = "file"')
+        return self
+
+
+class ModelConfig(Section):
+    """One decoder with free fields; a preset fills those that are not given."""
+
+    preset: Literal["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "gpt1", "modern"] = Field(
+        "gpt2", description="The published shape that fills every field not given here."
+    )
+    n_layer: int = Field(12, ge=1, description="Blocks, one after another.")
+    n_head: int = Field(12, ge=1, description="Attention heads per block.")
+    n_kv_head: int | None = Field(None, ge=1, description="Key/value heads; fewer than n_head share them in groups.")
+    n_embd: int = Field(768, ge=1, description="Width of the hidden states.")
+    head_dim: int | None = Field(None, ge=1, description="Width of one head; n_embd / n_head unless given.")
+    n_inner: int | None = Field(
+        None, ge=1, description="Width inside the MLP; 4 n_embd, or for swiglu 8/3 n_embd to the next multiple of 64."
+    )
+    block_size: int = Field(1024, ge=1, description="The longest context, in tokens.")
+    vocab_size: int | None = Field(None, ge=2, description="Rows of the embedding; the tokenizer's, unless given.")
+    positions: Literal["learned", "sinusoidal", "rotary", "none"] = Field(
+        "learned", description="How the model knows where a token stands."
+    )
+    position_scale: float = Field(
+        0.02, gt=0, description="Amplitude of sinusoidal positions; token embeddings start with deviation 0.02."
+    )
+    rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary frequencies.")
+    norm_position: Literal["pre", "post"] = Field("pre", description="Normalise before each part, or after its sum.")
+    norm: Literal["layernorm", "rmsnorm"] = Field("layernorm", description="The kind of normalisation.")
+    norm_eps: float = Field(1e-5, gt=0, description="Added to the variance before its root is taken.")
+    mlp: Literal["gelu", "relu2", "swiglu"] = Field("gelu", description="gelu is the tanh form of GPT-2.")
+    qk_norm: bool = Field(False, description="Normalise queries and keys per head (RMSNorm).")
+    bias: bool = Field(True, description="Linear layers carry a bias.")
+    tie: bool = Field(True, description="The output projection is the token embedding.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="On embeddings, attention weights and each part's output.")
+    residual_init: Literal["scaled", "zero"] = Field(
+        "scaled", description="How projections into the residual stream start: 0.02 / sqrt(2 n_layer), or zero."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        preset = PRESETS.get(given.get("preset", "gpt2"), {}) if isinstance(given.get("preset", ""), str) else {}
+        return {**preset, **given}
+
+    @model_validator(mode="after")
+    def _derive(self) -> Self:
+        if self.head_dim is None:
+            if self.n_embd % self.n_head:
+                raise ValueError(
+                    f"n_embd = {self.n_embd} is not divisible by n_head = {self.n_head}; choose one that divides, "
+                    "or give head_dim"
+                )
+            object.__setattr__(self, "head_dim", self.n_embd // self.n_head)
+        if self.n_kv_head is None:
+            object.__setattr__(self, "n_kv_head", self.n_head)
+        if self.n_inner is None:
+            inner = -(-8 * self.n_embd // (3 * 64)) * 64 if self.mlp == "swiglu" else 4 * self.n_embd
+            object.__setattr__(self, "n_inner", inner)
+        if self.n_head % self.kv_heads:
+            raise ValueError(f"n_head = {self.n_head} is not divisible by n_kv_head = {self.n_kv_head}")
+        if self.positions == "rotary" and self.head_width % 2:
+            raise ValueError(f"rotary positions need an even head_dim, not {self.head_dim}")
+        if self.positions == "sinusoidal" and self.n_embd % 2:
+            raise ValueError(f"sinusoidal positions need an even n_embd, not {self.n_embd}")
+        return self
+
+    # The three below are None only before validation; these say so to the type checker.
+    @property
+    def head_width(self) -> int:
+        """``head_dim`` after validation."""
+        assert self.head_dim is not None
+        return self.head_dim
+
+    @property
+    def kv_heads(self) -> int:
+        """``n_kv_head`` after validation."""
+        assert self.n_kv_head is not None
+        return self.n_kv_head
+
+    @property
+    def inner_width(self) -> int:
+        """``n_inner`` after validation."""
+        assert self.n_inner is not None
+        return self.n_inner
+
+    @property
+    def rows(self) -> int:
+        """``vocab_size`` once the tokenizer is known."""
+        if self.vocab_size is None:
+            raise ValueError("vocab_size is not known until the tokenizer is")
+        return self.vocab_size

@@ -1,0 +1,48 @@
+"""The errors Penna raises on purpose.
+
+Every message has three parts: what happened, with the value; what was expected; what to do. The command line prints
+the message alone (``--debug`` adds the traceback) and exits with the class's ``exit_code``: 2 when the person can mend
+it, 1 when the fault is ours.
+"""
+
+
+class PennaError(Exception):
+    """Base of all errors Penna raises on purpose."""
+
+    exit_code = 2
+
+    def __init__(self, happened: str, expected: str = "", todo: str = "") -> None:
+        self.happened = happened
+        self.expected = expected
+        self.todo = todo
+        super().__init__("\n".join(part for part in (happened, expected, todo) if part))
+
+
+class RecipeError(PennaError):
+    """A recipe or an override that cannot be followed."""
+
+
+class DataError(PennaError):
+    """Text or shards that cannot be read, or are too small for what was asked."""
+
+
+class TokenizerError(PennaError):
+    """A tokenizer that cannot be trained, read, or does not fit."""
+
+
+class RunError(PennaError):
+    """A run folder that is missing, taken, damaged, or in use."""
+
+
+class ExchangeError(PennaError):
+    """A foreign model that cannot be read, or a model no foreign class can hold."""
+
+
+class DeviceError(PennaError):
+    """A device that is not there, or too little memory or disk."""
+
+
+class TrainingError(PennaError):
+    """Training that cannot go on, such as a loss that is not finite."""
+
+    exit_code = 1

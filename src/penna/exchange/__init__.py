@@ -1,0 +1,1 @@
+"""Other tools' model formats, in and out: names and layouts, no training."""

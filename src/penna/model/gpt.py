@@ -1,0 +1,260 @@
+"""The decoder: token ids in, hidden states and logits out.
+
+One GPT with free fields (``ModelConfig``) holds GPT-1, GPT-2 and the Qwen3 layout. Modules carry GPT-2's names, so that
+foreign weights map by name. Nothing is hidden in modules: a key/value cache comes in and is written, attention weights
+are appended to a list the caller gives. Shapes: B batch, T tokens of this call, S tokens attended to, H heads, K
+key/value heads, D head_dim, C n_embd.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from penna.config.sections import ModelConfig
+from penna.model.cache import KVCache
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every block of one call shares."""
+
+    rotary: tuple[Tensor, Tensor] | None  # cos and sin, each (B or 1, T, 1, D)
+    cache: KVCache | None
+    positions: Tensor | None  # (B, T) where the tokens are written in the cache
+    span: int  # S: how many cached positions are attended to
+    mask: Tensor | None  # (B, 1, T, S) True where a token may look; None when plain causal or all
+    attention: list[Tensor] | None  # each block appends its weights, (B, H, T, S)
+
+
+def sinusoidal_table(block_size: int, n_embd: int, scale: float) -> Tensor:
+    """Positions as sines (even columns) and cosines (odd), amplitude ``scale``: (block_size, n_embd).
+
+    Vaswani et al. 2017, section 3.5, whose amplitude of 1 would drown token embeddings of deviation 0.02.
+    """
+    position = torch.arange(block_size, dtype=torch.float64)[:, None]
+    frequency = torch.exp(torch.arange(0, n_embd, 2, dtype=torch.float64) * (-math.log(10000.0) / n_embd))
+    table = torch.empty(block_size, n_embd, dtype=torch.float64)
+    table[:, 0::2] = torch.sin(position * frequency)
+    table[:, 1::2] = torch.cos(position * frequency)
+    return (scale * table).float()
+
+
+def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary angles, (..., T) -> two of (..., T, 1, head_dim) (Su et al. 2021)."""
+    exponent = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    angles = positions.float()[..., None] / theta**exponent  # (..., T, D/2)
+    angles = torch.cat((angles, angles), dim=-1).unsqueeze(-2)  # (..., T, 1, D)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair (i, i + D/2) of x (B, T, H, D) by its position's angle."""
+    cos, sin = rotary
+    first, second = x.chunk(2, dim=-1)
+    return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+
+
+def make_norm(config: ModelConfig, width: int) -> nn.Module:
+    """The configured normalisation over the last ``width`` numbers."""
+    if config.norm == "rmsnorm":
+        return nn.RMSNorm(width, eps=config.norm_eps)
+    return nn.LayerNorm(width, eps=config.norm_eps)
+
+
+class CausalSelfAttention(nn.Module):
+    """Each token looks at itself and those before it: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.n_head, self.n_kv_head, self.head_dim = config.n_head, config.kv_heads, config.head_width
+        self.dropout = config.dropout
+        self.c_attn = nn.Linear(
+            config.n_embd, (self.n_head + 2 * self.n_kv_head) * self.head_dim, bias=config.bias
+        )
+        self.c_proj = nn.Linear(self.n_head * self.head_dim, config.n_embd, bias=config.bias)
+        self.q_norm = nn.RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else None
+        self.k_norm = nn.RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else None
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        B, T, _ = x.shape
+        heads = self.c_attn(x).view(B, T, -1, self.head_dim)  # (B, T, H + 2K, D)
+        q, k, v = heads.split((self.n_head, self.n_kv_head, self.n_kv_head), dim=2)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if context.rotary is not None:
+            q, k = rotate(q, context.rotary), rotate(k, context.rotary)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or K, T, D)
+        if context.cache is not None:
+            k, v = self._remember(k, v, context)  # (B, K, S, D)
+        if self.n_kv_head != self.n_head:
+            group = self.n_head // self.n_kv_head
+            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+        y = self._attend(q, k, v, context)  # (B, H, T, D)
+        y = self.c_proj(y.transpose(1, 2).reshape(B, T, -1))
+        return F.dropout(y, self.dropout, self.training)
+
+    def _remember(self, k: Tensor, v: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Write this call's keys and values (B, K, T, D) into the cache; give back all that is attended to."""
+        assert context.cache is not None and context.positions is not None
+        keys, values = context.cache.keys[self.layer], context.cache.values[self.layer]  # (B, K, capacity, D)
+        rows = torch.arange(k.shape[0], device=k.device)[:, None]
+        keys[rows, :, context.positions] = k.transpose(1, 2).to(keys.dtype)
+        values[rows, :, context.positions] = v.transpose(1, 2).to(values.dtype)
+        return keys[:, :, : context.span].to(k.dtype), values[:, :, : context.span].to(v.dtype)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
+        """Softmax of scaled scores over the values; explicitly where the weights are asked for, else fused."""
+        dropout = self.dropout if self.training else 0.0
+        T, S = q.shape[2], k.shape[2]
+        causal = context.mask is None and T > 1
+        if context.attention is None:
+            return F.scaled_dot_product_attention(q, k, v, context.mask, dropout, is_causal=causal)
+        scores = q @ k.transpose(-2, -1) / math.sqrt(self.head_dim)  # (B, H, T, S)
+        mask = context.mask
+        if causal:
+            mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril()
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -math.inf)
+        weights = scores.softmax(dim=-1)
+        context.attention.append(weights)
+        return F.dropout(weights, dropout) @ v
+
+
+class MLP(nn.Module):
+    """Each token by itself, through a wider layer: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.kind, self.dropout = config.mlp, config.dropout
+        width = config.inner_width
+        # swiglu's gate and value are one matrix, the gate's rows first.
+        self.c_fc = nn.Linear(config.n_embd, 2 * width if self.kind == "swiglu" else width, bias=config.bias)
+        self.c_proj = nn.Linear(width, config.n_embd, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.c_fc(x)  # (B, T, n_inner), swiglu: (B, T, 2 n_inner)
+        if self.kind == "gelu":
+            x = F.gelu(x, approximate="tanh")
+        elif self.kind == "relu2":
+            x = F.relu(x).square()
+        else:
+            gate, value = x.chunk(2, dim=-1)
+            x = F.silu(gate) * value
+        return F.dropout(self.c_proj(x), self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each added to what came in; normalised before (GPT-2) or after the sum (GPT-1)."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.pre = config.norm_position == "pre"
+        self.ln_1 = make_norm(config, config.n_embd)
+        self.attn = CausalSelfAttention(config, layer)
+        self.ln_2 = make_norm(config, config.n_embd)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        if self.pre:
+            x = x + self.attn(self.ln_1(x), context)
+            return x + self.mlp(self.ln_2(x))
+        x = self.ln_1(x + self.attn(x, context))
+        return self.ln_2(x + self.mlp(x))
+
+
+class GPT(nn.Module):
+    """The whole decoder. ``config.vocab_size`` must be known."""
+
+    sinusoids: Tensor  # (block_size, C) where positions are sinusoidal
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.rows, config.n_embd)
+        if config.positions == "learned":
+            self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        elif config.positions == "sinusoidal":
+            table = sinusoidal_table(config.block_size, config.n_embd, config.position_scale)
+            self.register_buffer("sinusoids", table, persistent=False)
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.ln_f = make_norm(config, config.n_embd) if config.norm_position == "pre" else nn.Identity()
+        self.lm_head = None if config.tie else nn.Linear(config.n_embd, config.rows, bias=False)
+
+    @torch.no_grad()
+    def init_weights(self, seed: int) -> None:
+        """Set every parameter anew: matrices normal with deviation 0.02, biases zero, norms one.
+
+        Projections into the residual stream start at 0.02 / sqrt(2 n_layer) (Radford et al. 2019) or at zero, as
+        configured. The same seed gives the same weights on every device.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        scaled = 0.02 / math.sqrt(2 * self.config.n_layer)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() < 2:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                continue
+            deviation = 0.02
+            if name.endswith("c_proj.weight"):
+                deviation = scaled if self.config.residual_init == "scaled" else 0.0
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
+
+    def hidden(self, ids: Tensor, cache: KVCache | None = None, attention: list[Tensor] | None = None) -> Tensor:
+        """Last hidden states of token ids, after the final norm: (B, T) -> (B, T, C).
+
+        With a cache the ids go on behind what each row holds, their keys and values are written, and the caller
+        advances it. Attention weights, one (B, H, T, S) per block, are appended to ``attention`` where it is given.
+        """
+        context = self._context(ids, cache, attention)
+        x = F.dropout(self._embed(ids, context), self.config.dropout, self.training)
+        for block in self.h:
+            x = block(x, context)
+        return self.ln_f(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Unnormalised log-probabilities of the next token: (..., C) -> (..., vocab_size)."""
+        return F.linear(hidden, self.wte.weight) if self.lm_head is None else self.lm_head(hidden)
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Logits of every next token: (B, T) -> (B, T, vocab_size)."""
+        return self.logits(self.hidden(ids, cache))
+
+    def _embed(self, ids: Tensor, context: Context) -> Tensor:
+        x = self.wte(ids)  # (B, T, C)
+        if self.config.positions in ("rotary", "none"):
+            return x
+        table = self.wpe.weight if self.config.positions == "learned" else self.sinusoids
+        if context.positions is None:
+            return x + table[: ids.shape[1]]
+        return x + F.embedding(context.positions, table)
+
+    def _context(self, ids: Tensor, cache: KVCache | None, attention: list[Tensor] | None) -> Context:
+        T = ids.shape[1]
+        positions = mask = None
+        span = T
+        if cache is not None:
+            positions = cache.positions(T)  # (B, T)
+            span = int(positions.max()) + 1
+            if span > cache.capacity:
+                raise ValueError(f"{span} tokens do not fit a cache of {cache.capacity}")
+            if bool((cache.lengths != span - T).any()) or (T > 1 and span > T):
+                mask = (torch.arange(span) <= positions[:, :, None])[:, None].to(ids.device)  # (B, 1, T, S)
+            positions = positions.to(ids.device)
+        if span > self.config.block_size:
+            raise ValueError(f"{span} tokens do not fit a block of {self.config.block_size}")
+        rotary = None
+        if self.config.positions == "rotary":
+            at = torch.arange(T, device=ids.device) if positions is None else positions
+            cos, sin = rotary_tables(at, self.config.head_width, self.config.rope_theta)
+            rotary = (cos, sin) if positions is not None else (cos[None], sin[None])
+        return Context(rotary, cache, positions, span, mask, attention)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers the model learns; a tied matrix counts once."""
+    return sum(parameter.numel() for parameter in model.parameters())

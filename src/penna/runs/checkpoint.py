@@ -1,0 +1,120 @@
+"""Checkpoints: the weights, the optimizer and the counters of one step, on disk for good or not at all.
+
+A checkpoint is written into a hidden folder, flushed, checksummed and renamed into ``step-00001000``; a kill at any
+byte leaves the one before it whole. Reading verifies every checksum first. Weights are safetensors; nothing is
+unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from penna.errors import RunError
+from penna.runs.files import explained_disk_errors, flush, sha256_of, write_json
+
+MODEL, OPTIMIZER, STATE, CHECKSUMS = "model.safetensors", "optimizer.safetensors", "state.json", "checksums.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One step of a run as read from disk."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def step_name(step: int) -> str:
+    """The folder name of a step's checkpoint."""
+    return f"step-{step:08d}"
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Finished checkpoints under ``folder``, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def write_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
+    """Write ``folder/step-…`` whole or not at all; give its path."""
+    final = folder / step_name(step)
+    temporary = folder / f".{final.name}.tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    with explained_disk_errors(final):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            save_tensors(temporary / MODEL, checkpoint.model)
+            save_tensors(temporary / OPTIMIZER, checkpoint.optimizer)
+            write_json(temporary / STATE, checkpoint.state)
+            write_json(temporary / CHECKSUMS, {name: sha256_of(temporary / name) for name in (MODEL, OPTIMIZER, STATE)})
+            flush(temporary)
+            if final.exists():  # the same step again after a resume: bit-identical, but this one is surely whole
+                shutil.rmtree(final)
+            temporary.rename(final)
+            flush(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return final
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors as safetensors and flush them to the disk."""
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    flush(path)
+
+
+def verify_checkpoint(path: Path) -> None:
+    """Compare every file with its checksum. Raises RunError naming the file and the checkpoints that are good."""
+    fault = _fault(path)
+    if fault is None:
+        return
+    good = [other for other in list_checkpoints(path.parent) if other != path and _fault(other) is None]
+    raise RunError(
+        f"The checkpoint {path} is damaged: {fault}.",
+        "Every file must match the checksum it was written with.",
+        f"The last good one is {good[-1]}: `penna resume {good[-1]}` goes on from there."
+        if good
+        else "No other checkpoint of this run is whole; train again with --overwrite.",
+    )
+
+
+def _fault(path: Path) -> str | None:
+    try:
+        checksums: dict[str, str] = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
+        for name in (MODEL, OPTIMIZER, STATE):
+            if sha256_of(path / name) != checksums[name]:
+                return f"{name} was truncated or altered"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (ValueError, KeyError, TypeError):
+        return f"{CHECKSUMS} is not readable"
+    return None
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """A verified checkpoint, tensors on ``device``."""
+    verify_checkpoint(path)
+    state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    return Checkpoint(read_tensors(path / MODEL, device), read_tensors(path / OPTIMIZER, device), state)
+
+
+def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Named tensors of a safetensors file."""
+    try:
+        return load_file(path, device=str(device))
+    except (SafetensorError, OSError) as error:
+        raise RunError(
+            f"The weights {path} cannot be read: {error}.",
+            "A whole safetensors file.",
+            "Take another checkpoint of the run, or write the file again.",
+        ) from error

@@ -1,0 +1,105 @@
+"""Files written whole or not at all.
+
+A file is written beside its place under a temporary name, flushed to the disk, and renamed over it; a folder likewise.
+A full disk is told as such, and nothing half-written is left behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from penna.errors import DeviceError, RunError
+
+# EFBIG is a file-size limit of the shell (ulimit -f), which a person mends the same way.
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error means that the disk, a quota or a file-size limit is full.
+
+    safetensors wraps the operating system's error in its own, as text.
+    """
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return True
+    return any(f"os error {number}" in str(error) for number in _NO_SPACE)
+
+
+@contextmanager
+def explained_disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors about writing ``path`` into Penna's."""
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error):
+            free = shutil.disk_usage(_existing(path)).free
+            raise DeviceError(
+                f"No space was left while writing {path} ({free / 1e6:.0f} MB free on that disk).",
+                "The file is written whole or not at all; what stood there before is untouched.",
+                "Free some space (old runs under runs/, for instance) or choose another --runs-dir.",
+            ) from error
+        if isinstance(error, PermissionError):
+            raise RunError(
+                f"{path} may not be written: {error.strerror}.",
+                "The folder must be writable.",
+                "Choose another --runs-dir, or change its permissions.",
+            ) from error
+        raise
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def flush(path: Path) -> None:
+    """Make sure a file's or folder's content is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is there whole or as it was before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with explained_disk_errors(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content.encode("utf-8") if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        flush(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, whole or not at all."""
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def point_to(link: Path, target: str) -> None:
+    """Make ``link`` a symbolic link to ``target`` (relative to it), replacing the old one in one step."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    with explained_disk_errors(link):
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        os.replace(temporary, link)
+        flush(link.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,49 @@
+"""The metrics log: one JSON object a line, appended as the run goes.
+
+A kill can leave half a last line; it is left out on reading and cut off when a run goes on. Rows behind the checkpoint
+that a run goes on from are dropped, for they will be written again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from penna.errors import RunError
+from penna.runs.files import explained_disk_errors, write_whole
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Add one row to a JSONL file."""
+    with explained_disk_errors(path), open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All whole rows of a JSONL file; none where it does not exist."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):  # no line end behind it: a kill cut it short
+                break
+            raise RunError(
+                f"{path}:{number} is not JSON: {line[:60]!r}.",
+                "One JSON object a line.",
+                "Remove that line; the rest of the log stays usable.",
+            ) from error
+    return rows
+
+
+def drop_rows_after(path: Path, step: int) -> None:
+    """Keep only rows up to ``step``."""
+    if path.exists():
+        rows = [row for row in read_rows(path) if row.get("step", 0) <= step]
+        write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -1,0 +1,83 @@
+"""Budgets: when a run's learning rate begins to fall, and when it ends.
+
+Steps, epochs and tokens are known as a number of steps before the first one. Minutes are known only to the clock: it
+measures the rate of steps, decides once where the fall begins and where the run will end, and may end it earlier if
+the machine slows down. Each decision is recorded before it takes effect, and a resumed run obeys what was recorded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from penna.config.training import ConstantSchedule, MultiStepSchedule, ScheduleConfig, TrainConfig, TrapezoidSchedule
+from penna.train.schedule import Horizon, planned_horizon
+
+# A rate that falls from the start needs the pace of steps first: it is measured over this share of the minutes.
+_MEASURED_SHARE = 0.05
+
+
+def budget_in_steps(config: TrainConfig, rows: int, tokens: int) -> int | None:
+    """How many steps a budget is, for an epoch of ``rows`` rows and ``tokens`` tokens; None for minutes."""
+    per_step = config.batch_size * config.accumulation
+    steps_per_epoch = -(-rows // per_step)
+    if config.steps is not None:
+        return config.steps
+    if config.epochs is not None:
+        return max(1, math.ceil(config.epochs * steps_per_epoch))
+    if config.tokens is not None:
+        return max(1, math.ceil(config.tokens / tokens * steps_per_epoch))
+    return None
+
+
+class Budget:
+    """The horizon of one run, and the clock's decisions about it."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        schedule: ScheduleConfig,
+        steps: int | None,
+        decided: dict[str, Any],
+        record: Callable[[dict[str, int]], None],
+    ) -> None:
+        self._config, self._schedule, self._record = config, schedule, record
+        if steps is not None:
+            self.horizon = planned_horizon(schedule, steps)
+        else:
+            self.horizon = Horizon(decided.get("decay_start"), decided.get("end"))
+
+    def consult_clock(self, step: int, seconds: float) -> None:
+        """Let the clock decide after ``step`` steps and ``seconds`` of training, where the budget is minutes."""
+        if self._config.minutes is None:
+            return
+        total = self._config.minutes * 60
+        if seconds >= total:
+            self._decide(Horizon(self.horizon.decay_start, step))
+        elif self.horizon.end is None and step > 0 and not isinstance(
+            self._schedule, ConstantSchedule | MultiStepSchedule
+        ):
+            fall = self._schedule.decay_fraction if isinstance(self._schedule, TrapezoidSchedule) else 1.0
+            begins = min(1 - fall, 1.0) if fall < 1 else 0.0
+            if seconds >= total * max(begins, _MEASURED_SHARE) and step >= self._schedule.warmup_steps:
+                left = (total - seconds) * step / seconds
+                self._decide(Horizon(step, step + max(1, round(left))))
+
+    def progress(self, step: int, seconds: float) -> float:
+        """The share of the run that is done, between 0 and 1."""
+        if self._config.minutes is not None:
+            return min(1.0, seconds / (self._config.minutes * 60))
+        assert self.horizon.end is not None
+        return min(1.0, step / self.horizon.end)
+
+    def is_over(self, step: int) -> bool:
+        """Whether the run ends after ``step`` steps."""
+        return self.horizon.end is not None and step >= self.horizon.end
+
+    def _decide(self, horizon: Horizon) -> None:
+        if horizon == self.horizon:
+            return
+        decided = {"decay_start": horizon.decay_start, "end": horizon.end}
+        self._record({name: value for name, value in decided.items() if value is not None})
+        self.horizon = horizon

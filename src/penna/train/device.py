@@ -1,0 +1,106 @@
+"""Where and how precisely a run computes, and what is found out by measuring before its first step.
+
+Thread count and compilation are chosen by timing real forward and backward passes. The choice is recorded and repeated
+on resume, because results are bit-identical only for the same choice.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from penna.config.training import TrainConfig
+from penna.errors import DeviceError
+
+_COMPILE_SECONDS = 90.0  # what compiling a small GPT's forward and backward takes on a slow machine
+_COMPILE_GAIN = 0.15  # the share of time that compiling saves, where it saves any
+
+
+def resolve_device(name: str, local_rank: int = 0) -> torch.device:
+    """The torch device of a recipe's ``train.device``. Raises DeviceError where it is not there."""
+    available = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda", local_rank) if available else torch.device("cpu")
+    if name.startswith("cuda"):
+        index = int(name.partition(":")[2] or local_rank)
+        if not available or index >= torch.cuda.device_count():
+            found = f"{torch.cuda.device_count()} CUDA device(s)" if available else "no CUDA device"
+            raise DeviceError(
+                f"The device {name!r} is not there: this machine shows {found}.",
+                "train.device is auto, cpu, cuda or cuda:N of an existing device.",
+                "Use --train.device auto, or check the driver and that torch was built for CUDA.",
+            )
+        return torch.device("cuda", index)
+    return torch.device("cpu")
+
+
+def autocast(config: TrainConfig, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+    """A maker of contexts in which matrix products run in the configured precision."""
+    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+    if not bfloat16:
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 natively; elsewhere it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def keep_memory_mapped() -> None:
+    """Tell glibc to keep freed memory instead of giving it back, where the C library is glibc.
+
+    Each step frees and takes the same large blocks again; giving them back costs a page fault per 4 kB, 10 % of a
+    step's time on small models. 32 MiB is the largest threshold that mallopt takes.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        mallopt, version = library.mallopt, library.gnu_get_libc_version
+    except (OSError, AttributeError, TypeError):  # not glibc
+        return
+    del version
+    trim_threshold, mmap_threshold = -1, -3
+    mallopt(mmap_threshold, 32 << 20)
+    mallopt(trim_threshold, 1 << 30)
+
+
+def choose_threads(config: TrainConfig, device: torch.device, run_once: Callable[[], None]) -> int:
+    """The fastest thread count for this run's forward and backward pass, of all cores, half of them, and one."""
+    if config.threads is not None:
+        return config.threads
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if device.type != "cpu" or cores == 1:
+        return torch.get_num_threads()
+    candidates = sorted({cores, max(1, cores // 2), 1}, reverse=True)
+    times = {}
+    for count in candidates:
+        torch.set_num_threads(count)
+        times[count] = seconds_each(run_once, 3)
+    # Fewer threads must win clearly: a moment's noise on a busy machine must not halve a long run's speed.
+    return min(times, key=lambda count: times[count] * (1.0 if count == cores else 1.15))
+
+
+def choose_compile(config: TrainConfig, seconds_planned: float | None) -> bool:
+    """Whether compiling is worth trying: it must save more than it costs over the whole run."""
+    if config.compile != "auto":
+        return config.compile == "on"
+    return seconds_planned is not None and seconds_planned * _COMPILE_GAIN > _COMPILE_SECONDS
+
+
+def seconds_each(run_once: Callable[[], None], times: int) -> float:
+    """The best of a few timed calls, after one that is not counted."""
+    run_once()
+    best = float("inf")
+    for _ in range(times):
+        begun = time.perf_counter()
+        run_once()
+        best = min(best, time.perf_counter() - begun)
+    return best

@@ -1,0 +1,391 @@
+"""The training loop, the only one: batches and an objective in, a trained run out.
+
+It knows no task. A ``Job`` brings the model, the objective, the training batches, and functions that evaluate and
+sample. The loop keeps the budget, the schedule, accumulation, checkpoints, signals and the metrics log. All randomness
+is a function of (seed, step), so a run that goes on from a checkpoint is bit-identical to one that never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from penna.config.recipe import Recipe
+from penna.errors import TrainingError
+from penna.model.gpt import GPT, count_parameters
+from penna.runs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from penna.runs.folder import RunFolder
+from penna.train.budget import Budget, budget_in_steps
+from penna.train.device import autocast, choose_compile, choose_threads, seconds_each
+from penna.train.events import Evaluated, Event, Finished, Listener, Notice, Sampled, Saved, Started, Stepped
+from penna.train.objective import IGNORED, Batch, Objective, ScoredModel, weighted_loss
+from penna.train.optimizers import Optimizers
+from penna.train.ranks import Ranks
+from penna.train.schedule import multiplier
+from penna.train.signals import StopRequest, caught_signals
+
+
+class TrainingBatches(Protocol):
+    """Rows of an epoch; any batch is a function of (seed, epoch, rows) alone."""
+
+    @property
+    def rows(self) -> int:
+        """Rows in an epoch."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Targets in an epoch."""
+        ...
+
+    def batch(self, epoch: int, rows: range) -> Batch:
+        """These rows of an epoch; every tensor has them first."""
+        ...
+
+
+Sums = tuple[dict[str, float], dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a task hands to the loop."""
+
+    model: GPT
+    objective: Objective
+    batches: TrainingBatches
+    evaluate: Callable[[GPT, Ranks], Sums]  # this rank's share of the validation sums and counts
+    sample: Callable[[GPT, int], list[tuple[str, str]]]  # (model, step) -> prompts and what the model writes
+
+
+@dataclass
+class Progress:
+    """The counters a checkpoint keeps."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best_loss: float = math.inf
+    best_step: int | None = None
+    evaluations_since_best: int = 0
+
+    def as_state(self) -> dict[str, Any]:
+        """As JSON, which has no infinity."""
+        return {**asdict(self), "best_loss": None if math.isinf(self.best_loss) else self.best_loss}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Progress:
+        """What ``as_state`` gave."""
+        return cls(**{**state, "best_loss": math.inf if state["best_loss"] is None else state["best_loss"]})
+
+
+@dataclass
+class Window:
+    """Sums and counts since the last logged row; sums stay on the device until they are read."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    tokens: int = 0
+    begun: float = field(default_factory=time.perf_counter)
+
+    def add(self, sums: dict[str, Tensor]) -> None:
+        """Add one micro-batch's sums."""
+        for term, value in sums.items():
+            held = self.sums.get(term)
+            self.sums[term] = value.detach().double() if held is None else held + value.detach()
+
+
+class Loop:
+    """One process's part in training one run."""
+
+    def __init__(
+        self, job: Job, recipe: Recipe, run: RunFolder, ranks: Ranks, device: torch.device, listen: Listener
+    ) -> None:
+        self.job, self.recipe, self.run, self.ranks, self.device = job, recipe, run, ranks, device
+        self.config = recipe.train
+        self._listen = listen
+        self.model = job.model.to(device)
+        self.optimizers = Optimizers(self.model, recipe.optim)
+        self.progress = Progress()
+        self.budget = Budget(
+            self.config,
+            recipe.schedule,
+            budget_in_steps(self.config, job.batches.rows, job.batches.tokens),
+            run.decisions(),
+            self._record_decisions,
+        )
+        self._autocast = autocast(self.config, device)
+        self._module: nn.Module = ScoredModel(self.model, job.objective)
+        self._global_batch = self.config.batch_size * self.config.accumulation
+        self.steps_per_epoch = -(-job.batches.rows // self._global_batch)
+        self._window = Window()
+        self._session_begun: float | None = None
+        self._seconds_before = 0.0
+
+    def resume_from(self, checkpoint: Checkpoint) -> None:
+        """Take weights, optimizer and counters from a checkpoint."""
+        self.model.load_state_dict(checkpoint.model)
+        self.optimizers.load_state({name: tensor.to(self.device) for name, tensor in checkpoint.optimizer.items()})
+        # AdamW counts its steps on the CPU's side of a fused kernel; the device of its counter is its weights' device.
+        self.progress = Progress.from_state(checkpoint.state)
+
+    def run_to_end(self) -> Finished:
+        """Train until the budget is spent, patience ends, or a signal comes; the last state is on disk then."""
+        self._make_choices()
+        self._say(
+            Started(
+                self.progress.step,
+                count_parameters(self.model),
+                str(self.device),
+                torch.get_num_threads(),
+                bool(self.run.decisions().get("compile")),
+                self.budget.horizon.end,
+            )
+        )
+        with caught_signals() as request:
+            if self.progress.step == 0:
+                self._look(at_end=False)
+                self._save()
+            self._seconds_before, self._session_begun = self.progress.seconds, time.perf_counter()
+            self._window = Window()
+            while not (reason := self._reason_to_end(request)):
+                self._step()
+                self._after_step(request)
+        finished = Finished(self.progress.step, reason, request.signal)
+        self._say(finished)
+        return finished
+
+    # One step ---------------------------------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        """Draw the accumulation window, add up its counts over all ranks, go forward and backward, change weights."""
+        step = self.progress.step
+        batches = list(self._micro_batches(step))
+        counts: dict[str, float] = {}
+        for batch in batches:
+            for term, count in self.job.objective.counts(batch).items():
+                counts[term] = counts.get(term, 0) + count
+        totals = {term: int(count) for term, count in self.ranks.add_up(counts, self.device).items()}
+        for number, batch in enumerate(batches):
+            torch.manual_seed(hash((self.config.seed, step, number, self.ranks.rank)) % 2**63)
+            last = number == len(batches) - 1
+            no_sync = isinstance(self._module, DistributedDataParallel) and not last
+            with self._module.no_sync() if no_sync else nullcontext():  # type: ignore[operator]
+                with self._autocast():
+                    sums: dict[str, Tensor] = self._module(_to_device(batch, self.device))
+                # DDP averages gradients over ranks; the counts are of all ranks already.
+                (weighted_loss(self.job.objective, sums, totals) * self.ranks.world).backward()
+            self._window.add(sums)
+        epoch_share = multiplier(self.recipe.schedule, step, self.budget.horizon, self.steps_per_epoch)
+        self.optimizers.set_multiplier(epoch_share)
+        self.optimizers.step()
+        for term, count in totals.items():
+            self._window.counts[term] = self._window.counts.get(term, 0) + count
+        due = totals[next(iter(self.job.objective.weights))]
+        self._window.tokens += due
+        self.progress.tokens += due
+        self.progress.step += 1
+        self.progress.seconds = self._clock()
+
+    def _micro_batches(self, step: int) -> Iterator[Batch]:
+        """This rank's share of a step's rows, ``batch_size`` rows over all ranks at a time."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        end = min((position + 1) * self._global_batch, self.job.batches.rows)
+        for start in range(position * self._global_batch, end, self.config.batch_size):
+            rows = range(start, min(start + self.config.batch_size, end))
+            share = self.ranks.share(rows)
+            batch = self.job.batches.batch(epoch, share or rows[:1])
+            if not share:  # fewer rows than ranks: this one keeps step with a row that counts nothing
+                batch["targets"].fill_(IGNORED)
+            yield batch
+
+    def _after_step(self, request: StopRequest) -> None:
+        step = self.progress.step
+        self.budget.consult_clock(step, self.progress.seconds)
+        request.signal = self.ranks.agree(request.signal)
+        stopping = bool(self._reason_to_end(request))
+        evaluate = step % self.config.evaluate_every == 0 or (stopping and request.signal is None)
+        save = step % self.config.checkpoint_every == 0 or stopping
+        if evaluate or save or step % self.config.log_every == 0:
+            self._log_window()
+        if evaluate:
+            save = self._look(at_end=stopping) or save
+        elif self.config.sample_every is not None and step % self.config.sample_every == 0:
+            self._sample()
+        if self._reason_to_end(request):  # patience may have ended just now
+            save = True
+        if save:
+            self._save()
+        self._window = Window() if evaluate or save or step % self.config.log_every == 0 else self._window
+
+    def _reason_to_end(self, request: StopRequest) -> str:
+        if request.signal is not None:
+            return "stopped by a signal"
+        if self.config.patience is not None and self.progress.evaluations_since_best >= self.config.patience:
+            return f"no better validation loss in {self.config.patience} evaluations"
+        return "the budget is spent" if self.budget.is_over(self.progress.step) else ""
+
+    def _clock(self) -> float:
+        assert self._session_begun is not None
+        return float(self.ranks.agree(self._seconds_before + time.perf_counter() - self._session_begun))
+
+    # What is looked at, logged and kept ---------------------------------------------------------------------------------
+
+    def _look(self, *, at_end: bool) -> bool:
+        """Evaluate and sample; whether the validation loss is the best so far."""
+        self.model.eval()
+        with torch.no_grad(), self._autocast() if self.device.type == "cuda" else nullcontext():
+            sums, counts = self.job.evaluate(self.model, self.ranks)
+        self.model.train()
+        sums = self.ranks.add_up(sums, self.device)
+        totals = {term: int(n) for term, n in self.ranks.add_up({k: float(v) for k, v in counts.items()}, self.device).items()}
+        figures = self.job.objective.report(sums, totals)
+        is_best = figures["loss"] < self.progress.best_loss
+        if is_best:
+            self.progress.best_loss, self.progress.best_step = figures["loss"], self.progress.step
+        self.progress.evaluations_since_best = 0 if is_best else self.progress.evaluations_since_best + 1
+        row = self._row("valid", figures)
+        if self.ranks.is_first:
+            self.run.log(row)
+        self._say(Evaluated(row, is_best))
+        if at_end or self.config.sample_every is None or self.progress.step % self.config.sample_every == 0:
+            self._sample()
+        return is_best
+
+    def _sample(self) -> None:
+        if not self.ranks.is_first or self.config.sample_tokens == 0:
+            return
+        self.model.eval()
+        for prompt, text in self.job.sample(self.model, self.progress.step):
+            self.run.log_sample({"step": self.progress.step, "prompt": prompt, "text": text})
+            self._say(Sampled(self.progress.step, prompt, text))
+        self.model.train()
+
+    def _log_window(self) -> None:
+        """Log the mean over the steps since the last row. Raises TrainingError where the loss is not finite."""
+        window = self._window
+        if not window.tokens:
+            return
+        sums = self.ranks.add_up({term: float(value) for term, value in window.sums.items()}, self.device)
+        figures = self.job.objective.report(sums, window.counts)
+        if not math.isfinite(figures["loss"]):
+            raise self._not_finite(figures["loss"])
+        elapsed = max(time.perf_counter() - window.begun, 1e-9)
+        row = {**self._row("train", figures), "tokens_per_second": round(window.tokens / elapsed, 1)}
+        if self.ranks.is_first:
+            self.run.log(row)
+        self._say(Stepped(row, self.budget.progress(self.progress.step, self.progress.seconds)))
+
+    def _row(self, split: str, figures: dict[str, float]) -> dict[str, Any]:
+        return {
+            "step": self.progress.step,
+            "epoch": round(self.progress.step / self.steps_per_epoch, 6),
+            "tokens": self.progress.tokens,
+            "seconds": round(self.progress.seconds, 3),
+            "split": split,
+            **figures,
+            "learning_rate": self.optimizers.learning_rate,
+        }
+
+    def _not_finite(self, loss: float) -> TrainingError:
+        last = self.run.marked("last")
+        return TrainingError(
+            f"The training loss became {loss} at step {self.progress.step}.",
+            "A finite loss." + (f" The last good checkpoint is {last} and was not touched." if last else ""),
+            f"Try a lower --optim.learning-rate (now {self.optimizers.learning_rate:g}), a longer warm-up, or "
+            "--train.precision float32.",
+        )
+
+    def _save(self) -> None:
+        """Write a checkpoint, point ``last`` (and ``best``) to it, remove those no longer kept."""
+        self.ranks.wait()
+        if self.ranks.is_first:
+            content = Checkpoint(self.model.state_dict(), self.optimizers.state(), self.progress.as_state())
+            path = write_checkpoint(self.run.checkpoints, self.progress.step, content)
+            self.run.mark("last", path)
+            if self.progress.best_step == self.progress.step:
+                self.run.mark("best", path)
+            self.run.prune(self.config.keep_checkpoints)
+            self._say(Saved(self.progress.step, path))
+        self.ranks.wait()
+
+    # What is decided before the first step ------------------------------------------------------------------------------
+
+    def _make_choices(self) -> None:
+        """Choose threads and compilation by measuring, or repeat what was chosen; then wrap the model for it."""
+        decided = self.run.decisions()
+        if "threads" not in decided:
+            decided = self.ranks.agree(self._measure())
+            if self.ranks.is_first:
+                self.run.decide(**decided)
+        elif decided["threads"] != torch.get_num_threads():
+            self._say(Notice(f"Computing with {decided['threads']} threads, as this run began."))
+        torch.set_num_threads(decided["threads"])
+        if decided["compile"]:
+            self._module = torch.compile(self._module)  # type: ignore[assignment]
+        if self.ranks.world > 1:
+            self._module = DistributedDataParallel(self._module)
+        self.model.train()
+
+    def _measure(self) -> dict[str, Any]:
+        """Time this run's own forward and backward pass; no weight and no random state is changed by it."""
+        self.model.train()
+        batch = next(self._micro_batches(self.progress.step))
+        threads = choose_threads(self.config, self.device, lambda: self._trial(self._module, batch))
+        torch.set_num_threads(threads)
+        eager = seconds_each(lambda: self._trial(self._module, batch), 2)
+        compiled = choose_compile(self.config, self._seconds_planned(eager))
+        if compiled and self.config.compile == "auto":
+            compiled = self._compiling_pays(batch, eager)
+        return {"threads": threads, "compile": compiled}
+
+    def _compiling_pays(self, batch: Batch, eager: float) -> bool:
+        begun = time.perf_counter()
+        try:
+            fast = seconds_each(lambda: self._trial(torch.compile(self._module), batch), 3)
+        except RuntimeError as error:  # no C++ compiler, or a graph it cannot compile
+            self._say(Notice(f"Not compiled: {str(error).splitlines()[0]}"))
+            return False
+        cost = time.perf_counter() - begun
+        saved = (1 - fast / eager) * (self._seconds_planned(eager) or 0.0)
+        self._say(Notice(f"Compiling takes {cost:.0f} s and saves about {saved:.0f} s: {'on' if saved > cost else 'off'}."))
+        return saved > cost
+
+    def _seconds_planned(self, seconds_per_batch: float) -> float | None:
+        if self.config.minutes is not None:
+            return self.config.minutes * 60
+        end = self.budget.horizon.end
+        return None if end is None else (end - self.progress.step) * self.config.accumulation * seconds_per_batch
+
+    def _trial(self, module: nn.Module, batch: Batch) -> None:
+        with self._autocast():
+            sums: dict[str, Tensor] = module(_to_device(batch, self.device))
+        weighted_loss(self.job.objective, sums, self.job.objective.counts(batch)).backward()
+        self.optimizers.zero_grad()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _record_decisions(self, decisions: dict[str, int]) -> None:
+        if self.ranks.is_first:
+            self.run.decide(**decisions)
+
+    def _say(self, event: Event) -> None:
+        if self.ranks.is_first:
+            self._listen(event)
+
+
+def load_last(run: RunFolder, device: torch.device) -> Checkpoint | None:
+    """The checkpoint a run goes on from; None where it has none yet."""
+    path = run.marked("last")
+    return None if path is None else read_checkpoint(path, device)
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    return batch if device.type == "cpu" else {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

@@ -1,0 +1,89 @@
+"""Objectives: what a batch is scored by, as sums and counts.
+
+The loop knows no task. An objective gives ``counts`` of a batch without a model, and ``sums`` with one; the loop adds
+up the counts over an accumulation window and all ranks first, then runs forward and backward on
+sum(weight * sum / count). So accumulation equals a big batch, many ranks equal one, and a batch whose targets are all
+masked adds zero.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from penna.model.gpt import GPT
+
+Batch = dict[str, Tensor]
+IGNORED = -100
+
+
+class Objective(Protocol):
+    """What the loop asks of a task."""
+
+    weights: dict[str, float]  # the terms that make up the loss; other terms are only measured
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """What each term's sum is divided by, and further counts that ``report`` needs."""
+        ...
+
+    def sums(self, model: GPT, batch: Batch) -> dict[str, Tensor]:
+        """Each term summed over the batch, as a scalar tensor; those with a weight carry gradients."""
+        ...
+
+    def report(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
+        """The figures to log for sums and counts of any number of batches; ``loss`` among them."""
+        ...
+
+
+class NextToken:
+    """Cross-entropy of every next token in nats, with token accuracy and bits per byte.
+
+    ``token_bytes`` (vocab_size,) holds how many bytes of text each token stands for; a separator stands for none, and
+    its cost counts all the same.
+    """
+
+    weights = {"loss": 1.0}  # noqa: RUF012 - the protocol's plain attribute
+
+    def __init__(self, token_bytes: Tensor) -> None:
+        self._token_bytes = token_bytes
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        targets = batch["targets"]
+        due = targets[targets != IGNORED].cpu()
+        return {"loss": due.numel(), "correct": due.numel(), "bytes": int(self._token_bytes[due].sum())}
+
+    def sums(self, model: GPT, batch: Batch) -> dict[str, Tensor]:
+        logits = model(batch["ids"])  # (B, T, vocab_size)
+        targets = batch["targets"]  # (B, T)
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+        with torch.no_grad():
+            correct = (logits.argmax(dim=-1) == targets).sum()
+        return {"loss": loss, "correct": correct}
+
+    def report(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
+        nats, tokens = sums["loss"], max(counts["loss"], 1)
+        figures = {"loss": nats / tokens, "accuracy": sums["correct"] / tokens}
+        if counts["bytes"]:
+            figures["bits_per_byte"] = nats / 0.6931471805599453 / counts["bytes"]
+        return figures
+
+
+class ScoredModel(nn.Module):
+    """A model and its objective as one module, so that DDP and the compiler see the whole computation."""
+
+    def __init__(self, model: GPT, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self._objective = objective
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self._objective.sums(self.model, batch)
+
+
+def weighted_loss(objective: Objective, sums: dict[str, Tensor], counts: dict[str, int]) -> Tensor:
+    """The loss of a batch: each weighted sum over its count, where that is not zero."""
+    terms = [weight * sums[term] / max(counts[term], 1) for term, weight in objective.weights.items()]
+    return torch.stack([term.float() for term in terms]).sum()

@@ -1,0 +1,69 @@
+"""Ranks: one process per device under ``torchrun``, or just this one.
+
+Only what the loop needs: who am I, add numbers up over all ranks, wait, and tell all what rank 0 decided.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among all that train together."""
+
+    rank: int
+    world: int
+    local_rank: int
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank writes files and speaks."""
+        return self.rank == 0
+
+    def share(self, rows: range) -> range:
+        """This rank's rows of a micro-batch: every ``world``-th from its own number on."""
+        return rows[self.rank :: self.world]
+
+    def add_up(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
+        """Each value summed over all ranks."""
+        if self.world == 1:
+            return values
+        total = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+        dist.all_reduce(total)
+        return dict(zip(values, total.tolist(), strict=True))
+
+    def agree(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def wait(self) -> None:
+        """Go on when all ranks are here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined_ranks() -> Iterator[Ranks]:
+    """Join the group that ``torchrun`` describes in the environment, or stand alone."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Ranks(0, 1, 0)
+        return
+    ranks = Ranks(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield ranks
+    finally:
+        dist.destroy_process_group()

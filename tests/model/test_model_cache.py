@@ -1,0 +1,137 @@
+"""The key/value cache changes how much is computed, never what: cached logits equal uncached ones to 1e-5, float32."""
+
+import pytest
+import torch
+
+from penna.config.sections import ModelConfig
+from penna.model.cache import KVCache
+
+TOLERANCE = {"atol": 1e-5, "rtol": 0}
+
+SHAPES = {
+    "learned": {"positions": "learned"},
+    "sinusoidal": {"positions": "sinusoidal", "position_scale": 0.3},
+    "rotary": {"positions": "rotary"},
+    "none": {"positions": "none"},
+    "post-norm": {"preset": "gpt1"},
+    "modern, grouped": {"preset": "modern", "n_kv_head": 2, "head_dim": 12},
+    "modern, one key head": {"preset": "modern", "n_kv_head": 1, "positions": "none"},
+}
+
+
+@pytest.fixture(params=SHAPES)
+def model(request, build):
+    return build(**SHAPES[request.param])
+
+
+@torch.no_grad()
+def step(model, ids, cache):
+    """Logits of ids behind the cache, which then holds them."""
+    logits = model(ids, cache)
+    cache.advance(ids.shape[1])
+    return logits
+
+
+@torch.no_grad()
+def test_token_by_token_equals_all_at_once(model, some_ids):
+    ids = some_ids(2, 13)
+    cache = KVCache(model.config, batch=2, capacity=13)
+    stepped = torch.cat([step(model, ids[:, t : t + 1], cache) for t in range(13)], dim=1)
+    torch.testing.assert_close(stepped, model(ids), **TOLERANCE)
+    assert cache.lengths.tolist() == [13, 13]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cuts", [(13,), (5, 1, 1, 6), (1, 12), (7, 6)])
+def test_prefill_then_steps_and_chunks_equal_all_at_once(model, cuts, some_ids):
+    ids = some_ids(2, 13)
+    cache = KVCache(model.config, batch=2, capacity=20)
+    parts = [step(model, part, cache) for part in ids.split(cuts, dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), model(ids), **TOLERANCE)
+
+
+@torch.no_grad()
+def test_rows_of_different_lengths_with_right_padding_equal_each_row_alone(model, some_ids):
+    rows = [some_ids(1, length, seed=length) for length in (3, 9, 6)]  # what each row reads in the end
+    prompts = torch.tensor([2, 5, 3])
+    cache = KVCache(model.config, batch=3, capacity=24)
+    padded = torch.full((3, 5), 7)
+    for number, length in enumerate(prompts):
+        padded[number, :length] = rows[number][0, :length]
+    logits = model(padded, cache)
+    cache.advance(prompts)
+    for number, length in enumerate(prompts):
+        torch.testing.assert_close(
+            logits[number, :length], model(rows[number])[0, :length], msg=f"prompt {number}", **TOLERANCE
+        )
+    # The first row ends after one more token and goes on with anything; the others must not notice.
+    for at in range(4):
+        ids = torch.stack([row[0, min(int(cache.lengths[n]), row.shape[1] - 1)] for n, row in enumerate(rows)])[:, None]
+        logits = step(model, ids, cache)
+        for number, row in enumerate(rows):
+            place = int(prompts[number]) + at
+            if place < row.shape[1]:
+                torch.testing.assert_close(logits[number, 0], model(row)[0, place], **TOLERANCE)
+
+
+@torch.no_grad()
+def test_a_padded_chunk_behind_rows_of_different_lengths_equals_each_row_alone(model, some_ids):
+    rows = [some_ids(1, 8, seed=1), some_ids(1, 10, seed=2)]
+    cache = KVCache(model.config, batch=2, capacity=24)
+    first = torch.stack([rows[0][0, :4], rows[1][0, :4]])
+    first[0, 2:] = 9  # padding
+    model(first, cache)
+    cache.advance(torch.tensor([2, 4]))
+    second = torch.stack([rows[0][0, 2:8], rows[1][0, 4:10]])
+    logits = model(second, cache)
+    torch.testing.assert_close(logits[0], model(rows[0])[0, 2:8], **TOLERANCE)
+    torch.testing.assert_close(logits[1], model(rows[1])[0, 4:10], **TOLERANCE)
+
+
+@torch.no_grad()
+def test_selected_rows_go_on_as_their_originals(model, some_ids):
+    ids = some_ids(3, 9)
+    cache = KVCache(model.config, batch=3, capacity=9)
+    step(model, ids[:, :6], cache)
+    order = torch.tensor([2, 0, 2, 1])
+    cache.select(order)
+    logits = step(model, ids[order][:, 6:], cache)
+    torch.testing.assert_close(logits, model(ids[order])[:, 6:], **TOLERANCE)
+
+
+@torch.no_grad()
+def test_attention_weights_with_a_cache_are_those_without(model, some_ids):
+    ids = some_ids(2, 8)
+    whole, cached = [], []
+    model.hidden(ids, attention=whole)
+    cache = KVCache(model.config, batch=2, capacity=24)
+    step(model, ids[:, :5], cache)
+    model.hidden(ids[:, 5:], cache, attention=cached)
+    for got, want in zip(cached, whole, strict=True):
+        torch.testing.assert_close(got, want[:, :, 5:], **TOLERANCE)
+
+
+def test_the_cache_holds_key_heads_only():
+    cache = KVCache(ModelConfig(preset="modern", n_layer=3, n_head=6, n_kv_head=2, n_embd=48), batch=5, capacity=7)
+    assert cache.keys.shape == cache.values.shape == (3, 5, 2, 7, 8)
+    assert cache.capacity == 7
+    assert cache.positions(2).tolist() == [[0, 1]] * 5
+
+
+@torch.no_grad()
+def test_more_tokens_than_the_cache_or_the_block_can_hold_are_refused(build, some_ids):
+    model = build(preset="modern", block_size=6)
+    with pytest.raises(ValueError, match="7 tokens do not fit a block of 6"):
+        model(some_ids(1, 7))
+    with pytest.raises(ValueError, match="5 tokens do not fit a cache of 4"):
+        model(some_ids(1, 5), KVCache(model.config, batch=1, capacity=4))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_a_cache_wider_than_the_block_does_not_lead_past_it(positions, build, some_ids):
+    model = build(positions=positions, block_size=6)
+    cache = KVCache(model.config, batch=1, capacity=9)
+    step(model, some_ids(1, 6), cache)
+    with pytest.raises(ValueError, match="7 tokens do not fit a block of 6"):
+        model(some_ids(1, 1), cache)

@@ -15,17 +15,18 @@ from typing import Any
 
 import torch
 
-from penna.config.recipe import Recipe, build_recipe, expand_path, find_recipe, load_recipe, merge, read_toml
-from penna.config.recipe import recipe_differences, shipped_recipes
-from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
+from penna.compare.figures import draw_curves
+from penna.config.recipe import Recipe, build_recipe, expand_path, find_recipe, load_recipe, merge
+from penna.config.recipe import recipe_differences
+from penna.config.sections import ModelConfig
 from penna.data.batches import ValidationWindows
 from penna.data.corpus import Counts
-from penna.data.prepare import Prepared, cache_folder, describe_counts, prepare, prepare_for_evaluation
+from penna.data.prepare import Prepared, describe_counts, prepare, prepare_for_evaluation
 from penna.data.shards import TokenStream
 from penna.errors import DataError, DeviceError, RecipeError, RunError
 from penna.evaluate.language_model import LanguageModelFigures, count_words, language_model_figures, score_rows
 from penna.exchange.huggingface import read_hf, write_hf
-from penna.generate.engine import Finish, NewToken, Request, generate
+from penna.generate.engine import NewToken, Request, generate
 from penna.generate.sampling import Sampling
 from penna.model.gpt import GPT
 from penna.runs.checkpoint import MODEL, Checkpoint, read_tensors, verify_checkpoint, write_checkpoint
@@ -122,8 +123,17 @@ def train_recipe(
             return run, _to_end(loop, run, ranks)
 
 
-def resume(target: str, *, runs_dir: Path = RUNS, listen: Listener = _silent) -> tuple[RunFolder, Finished]:
-    """Go on with a run from its last checkpoint, or from the checkpoint that is named."""
+def resume(
+    target: str,
+    *,
+    runs_dir: Path = RUNS,
+    changes: Mapping[str, Any] | None = None,
+    listen: Listener = _silent,
+) -> tuple[RunFolder, Finished]:
+    """Go on with a run from its last checkpoint, or from the checkpoint that is named.
+
+    ``changes`` to its recipe are refused where they change anything: a resumed run follows the recipe it began with.
+    """
     keep_memory_mapped()
     run, checkpoint = _run_and_checkpoint(target, runs_dir)
     recipe = run.recipe()
@@ -135,9 +145,12 @@ def resume(target: str, *, runs_dir: Path = RUNS, listen: Listener = _silent) ->
             f"Train from it: `penna train my.txt --train.init-from {run.path} --tokenizer.kind file "
             f"--tokenizer.path {run.path}` with its [model] section.",
         )
-    if recipe_hash(recipe) != info.get("recipe_hash"):
+    changed = build_recipe(merge(recipe.model_dump(exclude_none=True), changes or {}))
+    differences = recipe_differences(recipe, changed)
+    if differences or recipe_hash(recipe) != info.get("recipe_hash"):
+        named = "; ".join(f"{field} from {old} to {new}" for field, (old, new) in differences.items())
         raise RunError(
-            f"The recipe of {run.path} was changed after the run began.",
+            f"The recipe of {run.path} was changed after the run began" + (f" ({named})." if named else "."),
             "A resumed run follows the recipe it began with, to the bit.",
             f"Put recipe.toml back as it was, or start anew: "
             f"`penna train {run.path}/recipe.toml --train.init-from {run.path}`.",
@@ -174,9 +187,7 @@ def _to_end(loop: Loop, run: RunFolder, ranks: Ranks) -> Finished:
     return finished
 
 
-def _prepare_on_all(
-    recipe: Recipe, ranks: Ranks, listen: Listener, tokenizer: Tokenizer | None = None
-) -> Prepared:
+def _prepare_on_all(recipe: Recipe, ranks: Ranks, listen: Listener, tokenizer: Tokenizer | None = None) -> Prepared:
     """Prepare the text on rank 0 first; the others then find it in the cache."""
 
     def say(text: str) -> None:
@@ -379,14 +390,34 @@ def prompts_too_long(loaded: LoadedModel, prompts: Sequence[str]) -> list[int]:
 # Evaluation, import, export -------------------------------------------------------------------------------------------------
 
 
-def evaluate(loaded: LoadedModel, paths: Sequence[str]) -> LanguageModelFigures:
-    """Score running text, all of it, in windows of the model's block side by side."""
+def evaluate(
+    target: str, overrides: Mapping[str, Any] | None = None, *, runs_dir: Path = RUNS, device: str = "auto"
+) -> LanguageModelFigures:
+    """Score running text in windows of the model's block side by side, in float32.
+
+    ``overrides`` are fields of the section data (``{"data.path": [...]}``). Without a path, the run's own validation
+    text is scored.
+    """
+    loaded = load_model(target, runs_dir=runs_dir, device=device)
     tokenizer = loaded.need_tokenizer()
-    folder, words = prepare_for_evaluation(DataConfig(path=list(paths)), tokenizer, count_words)
+    if overrides and "data.path" in overrides:
+        data = build_recipe(merge({}, overrides)).data
+        folder, words = prepare_for_evaluation(data, tokenizer, count_words)
+    else:
+        recipe = _run_and_checkpoint(target, runs_dir)[0].recipe()
+        prepared = prepare(recipe.data, tokenizer)
+        folder = prepared.folder
+        words = sum(count_words(text) for text in prepared.corpus.documents("valid"))
     block = loaded.model.config.block_size
     windows = ValidationWindows(TokenStream(folder, "valid"), block)
     sums, counts = score_rows(loaded.model, next_token_objective(tokenizer), windows)
     return language_model_figures(sums, counts, words, block)
+
+
+def plot(targets: Sequence[str], *, runs_dir: Path = RUNS, output: Path | None = None) -> list[Path]:
+    """Draw the curves of runs into one figure; the files written."""
+    runs = [find_run(target, runs_dir) for target in targets]
+    return draw_curves(runs, output or runs[0].figures)
 
 
 def import_model(

@@ -83,6 +83,11 @@ def test_the_folder_holds_safetensors_marked_for_pytorch_and_no_tied_head(writte
         assert file.get_tensor("transformer.h.0.attn.c_attn.weight").shape == (8, 24)
 
 
+def test_whoever_may_read_the_configuration_may_read_the_weights(written):
+    folder = written()
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
+
+
 def test_weights_of_any_float_type_and_grad_are_written_as_float32(small, tmp_path: Path):
     model = small().to(torch.bfloat16)
     write_hf(model.config, dict(model.named_parameters()), tmp_path / "out", tokenizer=None)
@@ -152,11 +157,11 @@ def test_a_tokenizer_goes_along_and_its_separator_begins_and_ends(small, tmp_pat
 def test_a_tokenizer_with_more_tokens_than_rows_is_refused_both_ways(small, tmp_path: Path):
     tokenizer = train_tokenizer(TokenizerConfig(kind="char"), ["hello world, how are you?"])
     model = small(vocab_size=tokenizer.vocab_size - 1)
-    with pytest.raises(ExchangeError, match="The tokenizer has .* tokens, the model embeds"):
+    with pytest.raises(ExchangeError, match=r"The tokenizer has .* tokens, the model embeds"):
         write_hf(model.config, model.state_dict(), tmp_path / "out", tokenizer=tokenizer)
     write_hf(model.config, model.state_dict(), tmp_path / "out", tokenizer=None)
     tokenizer.save(tmp_path / "out")
-    with pytest.raises(ExchangeError, match="The tokenizer has .* tokens, the model embeds"):
+    with pytest.raises(ExchangeError, match=r"The tokenizer has .* tokens, the model embeds"):
         read_hf(tmp_path / "out")
 
 

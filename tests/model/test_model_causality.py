@@ -56,7 +56,7 @@ def test_no_combination_of_fields_looks_ahead(positions):
     block_size=st.integers(2, 9),
     data=st.data(),
 )
-def test_no_shape_looks_ahead(preset, n_layer, heads, head_dim, n_embd, n_inner, bias, block_size, data):
+def test_no_shape_looks_ahead(*, preset, n_layer, heads, head_dim, n_embd, n_inner, bias, block_size, data):
     config = ModelConfig(
         preset=preset,
         n_layer=n_layer,

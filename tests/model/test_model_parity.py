@@ -57,15 +57,15 @@ def qwen3(**fields):
 
 
 THEIRS = {
-    "gpt2": lambda: gpt2(),
+    "gpt2": gpt2,
     "gpt2, one head": lambda: gpt2(n_head=1, n_layer=1),
     "gpt2, own n_inner, eps and head": lambda: gpt2(
         n_inner=24, layer_norm_epsilon=1e-2, tie_word_embeddings=False, activation_function="gelu_pytorch_tanh"
     ),
     "gpt2, upcast attention": lambda: gpt2(reorder_and_upcast_attn=True),
-    "gpt1": lambda: gpt1(),
+    "gpt1": gpt1,
     "gpt1, own eps and head": lambda: gpt1(layer_norm_epsilon=1e-2, tie_word_embeddings=False, n_layer=3),
-    "qwen3, untied": lambda: qwen3(),
+    "qwen3, untied": qwen3,
     "qwen3, tied, grouped": lambda: qwen3(num_key_value_heads=2, tie_word_embeddings=True),
     "qwen3, wide heads, theta, eps": lambda: qwen3(
         head_dim=12,
@@ -142,8 +142,8 @@ def test_an_exported_model_comes_back_with_the_same_weights(name, tmp_path: Path
 @pytest.mark.parametrize(
     ("bare", "whole"),
     [
-        (GPT2Model, lambda: gpt2()),
-        (OpenAIGPTModel, lambda: gpt1()),
+        (GPT2Model, gpt2),
+        (OpenAIGPTModel, gpt1),
         (Qwen3Model, lambda: qwen3(tie_word_embeddings=True)),
     ],
 )

@@ -68,7 +68,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"The recipe {path} is not valid TOML: {error}.",
-            'A recipe holds sections such as [model] with lines such as n_layer = 4.',
+            "A recipe holds sections such as [model] with lines such as n_layer = 4.",
             "Mend that line; `penna recipes default` prints a whole recipe to copy from.",
         ) from error
 
@@ -79,9 +79,7 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
     Two fields stand for a choice: a new ``kind`` drops the fields that only the old kind had, and a new budget drops
     the old one.
     """
-    merged: dict[str, Any] = {
-        key: dict(value) if isinstance(value, dict) else value for key, value in base.items()
-    }
+    merged: dict[str, Any] = {key: dict(value) if isinstance(value, dict) else value for key, value in base.items()}
     for dotted in sorted(overrides, key=lambda name: not name.endswith(".kind")):
         section, _, field = dotted.partition(".")
         table = merged.setdefault(section, {})
@@ -106,8 +104,9 @@ def build_recipe(table: Mapping[str, Any], origin: str = "recipe") -> Recipe:
     except ValidationError as error:
         faults = [_fault(detail) for detail in error.errors()]
         raise RecipeError(
-            f"The {origin} cannot be followed: {faults[0][0]}" if len(faults) == 1 else f"The {origin} cannot be "
-            "followed:\n" + "\n".join(f"  - {fault[0]}" for fault in faults),
+            f"The {origin} cannot be followed: {faults[0][0]}"
+            if len(faults) == 1
+            else f"The {origin} cannot be followed:\n" + "\n".join(f"  - {fault[0]}" for fault in faults),
             "\n".join(dict.fromkeys(fault[1] for fault in faults if fault[1])),
             "Correct it in the file or on the command line; `penna recipes NAME` explains every field.",
         ) from error
@@ -195,7 +194,9 @@ def _fields_of_kind(section: str, kind: str) -> set[str]:
         if kind in get_args(model.model_fields["kind"].annotation):
             return set(model.model_fields)
     # An unknown kind, or a section with one model: nothing to drop, and validation has its say.
-    return {field for model in section_models(section) for field in model.model_fields} if section in SECTIONS else set()
+    return (
+        {field for model in section_models(section) for field in model.model_fields} if section in SECTIONS else set()
+    )
 
 
 def _allows_none(field: Any) -> bool:

@@ -67,7 +67,8 @@ class TokenizerConfig(Section):
         4096, ge=2, le=1_000_000, description="How many tokens bpe and unigram learn, special ones included."
     )
     path: str | None = Field(
-        None, description="A tokenizer to read: a folder, a tokenizer.json, a vocab.json beside its merges.txt, or a run."
+        None,
+        description="A tokenizer to read: a folder, a tokenizer.json, a vocab.json beside its merges.txt, or a run.",
     )
 
     @model_validator(mode="after")

@@ -23,7 +23,9 @@ def python_documents() -> list[str]:
     topics = list(_topics(library / "pydoc_data" / "topics.py"))
     # The package's own folders of two levels hold what people import; tests and site-packages do not count.
     files = sorted(library.glob("*.py")) + sorted(
-        file for file in library.glob("*/*.py") if file.parent.name not in {"site-packages", "test", "idlelib", "lib2to3"}
+        file
+        for file in library.glob("*/*.py")
+        if file.parent.name not in {"site-packages", "test", "idlelib", "lib2to3"}
     )
     modules = [text for file in files if len(text := _docstrings(file)) >= _SHORTEST]
     if not topics and not modules:

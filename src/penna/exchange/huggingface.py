@@ -94,6 +94,8 @@ def write_hf(config: ModelConfig, weights: Mapping[str, Tensor], output: Path, *
             {"_from_model_config": True, "bos_token_id": separator, "eos_token_id": separator},
         )
         save_file(tensors, staging / SINGLE, metadata={"format": "pt"})
+        # safetensors lets only its owner read a file; whoever may read the one may read the other.
+        (staging / SINGLE).chmod((staging / "config.json").stat().st_mode & 0o777)
         if tokenizer is not None:
             tokenizer.save(staging)
         if output.exists():

@@ -55,8 +55,10 @@ class Budget:
         total = self._config.minutes * 60
         if seconds >= total:
             self._decide(Horizon(self.horizon.decay_start, step))
-        elif self.horizon.end is None and step > 0 and not isinstance(
-            self._schedule, ConstantSchedule | MultiStepSchedule
+        elif (
+            self.horizon.end is None
+            and step > 0
+            and not isinstance(self._schedule, ConstantSchedule | MultiStepSchedule)
         ):
             fall = self._schedule.decay_fraction if isinstance(self._schedule, TrapezoidSchedule) else 1.0
             begins = min(1 - fall, 1.0) if fall < 1 else 0.0

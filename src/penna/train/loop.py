@@ -245,7 +245,9 @@ class Loop:
             sums, counts = self.job.evaluate(self.model, self.ranks)
         self.model.train()
         sums = self.ranks.add_up(sums, self.device)
-        totals = {term: int(n) for term, n in self.ranks.add_up({k: float(v) for k, v in counts.items()}, self.device).items()}
+        totals = {
+            term: int(n) for term, n in self.ranks.add_up({k: float(v) for k, v in counts.items()}, self.device).items()
+        }
         figures = self.job.objective.report(sums, totals)
         is_best = figures["loss"] < self.progress.best_loss
         if is_best:
@@ -355,7 +357,9 @@ class Loop:
             return False
         cost = time.perf_counter() - begun
         saved = (1 - fast / eager) * (self._seconds_planned(eager) or 0.0)
-        self._say(Notice(f"Compiling takes {cost:.0f} s and saves about {saved:.0f} s: {'on' if saved > cost else 'off'}."))
+        self._say(
+            Notice(f"Compiling takes {cost:.0f} s and saves about {saved:.0f} s: {'on' if saved > cost else 'off'}.")
+        )
         return saved > cost
 
     def _seconds_planned(self, seconds_per_batch: float) -> float | None:
@@ -388,4 +392,8 @@ def load_last(run: RunFolder, device: torch.device) -> Checkpoint | None:
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
-    return batch if device.type == "cpu" else {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    return (
+        batch
+        if device.type == "cpu"
+        else {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    )

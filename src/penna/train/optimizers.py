@@ -77,7 +77,9 @@ class Optimizers:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     prefix = f"{self._names[parameter]}/"
-                    entries = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+                    entries = {
+                        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+                    }
                     if entries:
                         optimizer.state[parameter] = entries
 

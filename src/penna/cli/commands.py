@@ -1,0 +1,214 @@
+"""The verbs: each turns parsed words into one call of ``penna.api`` and prints what comes back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from penna.errors import DataError
+
+Overrides = Sequence[tuple[str, str]]
+
+
+def _demo(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    arguments.target = ["demo"]
+    return _train(arguments, overrides)
+
+
+def _train(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna import api
+    from penna.cli.screen import print_recipe, training_screen
+    from penna.config.recipe import parse_overrides
+
+    parsed = parse_overrides(overrides)
+    recipe, stem = api.resolve_recipe(arguments.target, parsed)
+    print_recipe(recipe)
+    with training_screen() as listen:
+        run, finished = api.train_recipe(
+            recipe,
+            stem=stem,
+            name=arguments.name,
+            runs_dir=Path(arguments.runs_dir),
+            overwrite=arguments.overwrite,
+            listen=listen,
+        )
+    return _summary(run, finished)
+
+
+def _resume(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna import api
+    from penna.cli.screen import training_screen
+    from penna.config.recipe import parse_overrides
+
+    with training_screen() as listen:
+        run, finished = api.resume(
+            arguments.run, runs_dir=Path(arguments.runs_dir), changes=parse_overrides(overrides), listen=listen
+        )
+    return _summary(run, finished)
+
+
+def _summary(run: Any, finished: Any) -> int:
+    """Print what a run came to: figures, curve, samples, folder, what to try next."""
+    from penna.cli.screen import loss_curve, say, shorten
+
+    if finished.signal is not None:
+        say(f"Stopped by a signal and saved at step {finished.step}. Go on with: penna resume {run.path}")
+        return 128 + finished.signal
+    rows = [row for row in run.metrics() if row["split"] == "valid"]
+    first, last = rows[0], rows[-1]
+    best = min(rows, key=lambda row: row["loss"])
+    if "bits_per_byte" in last:
+        print(f"Bits per byte of unseen text: {first['bits_per_byte']:.3f} before, {last['bits_per_byte']:.3f} after")
+    print(
+        f"Validation loss {last['loss']:.4f}, token accuracy {last['accuracy']:.1%}, "
+        f"after {last['tokens']:,} tokens in {last['seconds']:.0f} s; best {best['loss']:.4f} at step {best['step']}"
+    )
+    print()
+    print(loss_curve(run.metrics()))
+    samples = [sample for sample in run.samples() if sample["step"] == finished.step]
+    if samples:
+        print("\nWhat it writes now:")
+        for sample in samples[:3]:
+            print(f"  {shorten(sample['prompt'] + sample['text'])}")
+    prompt = samples[0]["prompt"].splitlines()[0] if samples and samples[0]["prompt"].strip() else "The "
+    print(f"\nRun folder: {run.path}")
+    print("Try next:")
+    print(f'  penna generate {run.path} --prompt "{prompt}"')
+    print(f"  penna evaluate {run.path}")
+    print(f"  penna plot {run.path}")
+    return 0
+
+
+def _recipes(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli.recipes import explain_recipe, list_recipes
+
+    if arguments.name is None:
+        list_recipes()
+    else:
+        explain_recipe(arguments.name)
+    return 0
+
+
+def _generate(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna import api
+    from penna.cli.screen import say
+    from penna.generate.sampling import Sampling
+
+    temperature = 0.0 if arguments.greedy else arguments.temperature
+    sampling = Sampling(0.8 if temperature is None else temperature, arguments.top_k, arguments.top_p)
+    prompts = list(arguments.prompt)
+    if arguments.prompt_file:
+        prompts += _prompt_lines(Path(arguments.prompt_file))
+    prompts = prompts or [""]
+    loaded = api.load_model(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
+    for number in api.prompts_too_long(loaded, prompts):
+        say(f"Prompt {number + 1} is longer than the block and was cut from the left.")
+    texts: list[str] = [""] * len(prompts)
+    ends: list[dict[str, Any]] = [{} for _ in prompts]
+    streaming = len(prompts) == 1 and not arguments.json
+    if streaming:
+        print(prompts[0], end="", flush=True)
+    for piece in api.generate_stream(
+        loaded, prompts, max_new_tokens=arguments.max_new_tokens, sampling=sampling, seed=arguments.seed
+    ):
+        texts[piece.prompt] += piece.text
+        if streaming:
+            print(piece.text, end="", flush=True)
+        if piece.finish is not None:
+            ends[piece.prompt] = {"finish": piece.finish, "tokens": piece.tokens, "logprob": piece.logprob}
+    if arguments.json:
+        results = [
+            {"prompt": prompt, "text": text, **end, "seed": arguments.seed}
+            for prompt, text, end in zip(prompts, texts, ends, strict=True)
+        ]
+        print(json.dumps(results, ensure_ascii=False, indent=2))
+    elif streaming:
+        print()
+    else:
+        for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True), start=1):
+            print(f"--- {number} ---\n{prompt}{text}")
+    return 0
+
+
+def _prompt_lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"The prompt file {file} cannot be read: {error}.",
+            "A UTF-8 file with a prompt per line.",
+            "Check the path.",
+        ) from error
+
+
+def _evaluate(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna import api
+    from penna.config.recipe import parse_overrides
+
+    figures = api.evaluate(
+        arguments.run, parse_overrides(overrides), runs_dir=Path(arguments.runs_dir), device=arguments.device
+    ).as_json()
+    if arguments.json:
+        print(json.dumps(figures, indent=2))
+    else:
+        for name, value in figures.items():
+            print(
+                f"{name.replace('_', ' '):>16}  {value:,.4f}"
+                if isinstance(value, float)
+                else f"{name.replace('_', ' '):>16}  {value:,}"
+                if value is not None
+                else f"{name:>16}  too large"
+            )
+    return 0
+
+
+def _plot(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna import api
+
+    output = Path(arguments.output) if arguments.output else None
+    for file in api.plot(arguments.run, runs_dir=Path(arguments.runs_dir), output=output):
+        print(file)
+    return 0
+
+
+def _import(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna import api
+
+    name = arguments.name or Path(arguments.source).resolve().name
+    run = api.import_model(
+        arguments.source,
+        name=name,
+        runs_dir=Path(arguments.runs_dir),
+        overwrite=arguments.overwrite,
+        allow_pickle=arguments.allow_pickle,
+    )
+    print(run.path)
+    return 0
+
+
+def _export(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna import api
+    from penna.cli.screen import say
+
+    loaded = api.load_model(arguments.run, runs_dir=Path(arguments.runs_dir), device="cpu")
+    held_by = api.export_model(loaded, Path(arguments.output))
+    say(f"Written as {held_by}.")
+    print(arguments.output)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
+    "demo": _demo,
+    "train": _train,
+    "resume": _resume,
+    "recipes": _recipes,
+    "generate": _generate,
+    "evaluate": _evaluate,
+    "plot": _plot,
+    "import": _import,
+    "export": _export,
+}

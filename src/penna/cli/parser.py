@@ -1,0 +1,126 @@
+"""The words of the command line: verbs, their options, and dotted recipe fields.
+
+Dotted flags (``--optim.learning-rate 3e-4``) belong to the recipe and are taken out first; argparse sees the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from penna.errors import PennaError
+
+_FIELDS = (
+    "Any field of a recipe can be set as --section.field value, for example --train.steps 500 --model.n-layer 6 "
+    "--optim.learning-rate 3e-4; `penna recipes default` explains them all."
+)
+
+
+class UsageError(PennaError):
+    """Words that make no command."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(
+            f"{message[0].upper()}{message[1:]}.",
+            f"U{self.format_usage().strip()[1:]}",
+            f"`{self.prog} --help` explains it.",
+        )
+
+
+def split_overrides(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Take ``--section.field value`` and ``--section.field=value`` out of the words."""
+    words: list[str] = []
+    overrides: list[tuple[str, str]] = []
+    remaining = iter(argv)
+    for word in remaining:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or "." not in name:
+            words.append(word)
+            continue
+        if not equals:
+            following = next(remaining, None)
+            if following is None:
+                raise UsageError(f"{word} has no value.", f"{word} VALUE", "Give the value behind it.")
+            value = following
+        overrides.append((name, value))
+    return words, overrides
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of every verb."""
+    parser = _Parser(
+        prog="penna",
+        description="Small GPT language models, from a text file to a model that writes.",
+        epilog="Begin with `penna demo`, or with a text of your own: `penna train my.txt`.",
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    def verb(name: str, text: str, *, recipe: bool = False) -> argparse.ArgumentParser:
+        made = verbs.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", epilog=_FIELDS if recipe else None
+        )
+        made.add_argument("--runs-dir", default="runs", metavar="FOLDER", help="where runs are kept (runs)")
+        return made
+
+    def naming(made: argparse.ArgumentParser) -> None:
+        made.add_argument("--name", help="name of the new run")
+        made.add_argument("--overwrite", action="store_true", help="replace a run of that name")
+
+    demo = verb("demo", "train a small GPT in two minutes on text this machine has", recipe=True)
+    naming(demo)
+    train = verb("train", "train a recipe, or a text of your own", recipe=True)
+    train.add_argument(
+        "target", nargs="+", metavar="RECIPE|TEXT", help="a recipe's name or .toml file, or files and folders of text"
+    )
+    naming(train)
+    resume = verb("resume", "go on with a run where it stopped")
+    resume.add_argument("run", metavar="RUN", help="a run, or one of its checkpoints to go back to")
+    recipes = verb("recipes", "list the recipes that ship, or explain one")
+    recipes.add_argument("name", nargs="?", metavar="NAME", help="print this recipe with every field explained")
+
+    generate = verb("generate", "let a model write")
+    generate.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
+    generate.add_argument(
+        "--prompt", action="append", default=[], metavar="TEXT", help="what to go on from; repeatable"
+    )
+    generate.add_argument("--prompt-file", metavar="FILE", help="a prompt per line")
+    generate.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="tokens to write (200)")
+    generate.add_argument("--greedy", action="store_true", help="always the likeliest token")
+    generate.add_argument("--temperature", type=float, metavar="T", help="below 1 bolder, above 1 wilder (0.8)")
+    generate.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
+    generate.add_argument("--top-p", type=float, metavar="P", help="only the likeliest tokens that make up P")
+    generate.add_argument("--seed", type=int, default=0, help="another seed, another text (0)")
+    generate.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    generate.add_argument("--json", action="store_true", help="print a JSON list")
+
+    evaluate = verb("evaluate", "measure how well a model predicts text")
+    evaluate.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+    evaluate.epilog = (
+        "--data.path FILE names the text (repeatable); without it, the run's own validation text is taken."
+    )
+
+    plot = verb("plot", "draw loss, accuracy and learning rate as SVG and PNG")
+    plot.add_argument("run", nargs="+", metavar="RUN", help="a run; several are drawn into one figure")
+    plot.add_argument("--output", metavar="FOLDER", help="where to write (the first run's figures/)")
+
+    importing = verb("import", "make a run of a Hugging Face folder")
+    importing.add_argument("source", metavar="SOURCE", help="a folder with config.json and weights")
+    importing.add_argument("--allow-pickle", action="store_true", help="also read pytorch_model.bin (weights only)")
+    naming(importing)
+    export = verb("export", "write a model for other tools")
+    export.add_argument("run", metavar="RUN", help="a run or a checkpoint")
+    export.add_argument("--format", choices=["hf"], default="hf", help="hf: a Hugging Face folder")
+    export.add_argument("--output", required=True, metavar="FOLDER", help="the folder to write")
+    return parser
+
+
+def _version() -> str:
+    from penna import __version__
+
+    return f"penna {__version__}"

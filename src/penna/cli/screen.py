@@ -1,0 +1,145 @@
+"""What a person sees while a run goes on: a progress bar, samples as they get better, and a loss curve at the end."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+
+from penna.config.recipe import SECTIONS, Recipe
+from penna.train.events import Evaluated, Event, Finished, Listener, Notice, Sampled, Started, Stepped
+
+_CURVE_WIDTH, _CURVE_HEIGHT = 60, 10
+_SAMPLE_SHOWN = 240  # characters
+
+
+@contextmanager
+def training_screen() -> Iterator[Listener]:
+    """A listener that shows a run on standard error: live in a terminal, a line per evaluation in a file."""
+    console = Console(stderr=True, highlight=False)
+    bar = Progress(
+        TextColumn("step {task.fields[step]}"),
+        BarColumn(bar_width=20),
+        TaskProgressColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TextColumn("{task.fields[speed]} tokens/s"),
+        TextColumn("{task.fields[left]} left"),
+        console=console,
+        transient=True,
+        auto_refresh=console.is_terminal,
+    )
+    screen = _Screen(console, bar)
+    with bar:
+        yield screen.show
+
+
+class _Screen:
+    def __init__(self, console: Console, bar: Progress) -> None:
+        self._console, self._bar = console, bar
+        self._task: TaskID | None = None
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self._line(event.text)
+        elif isinstance(event, Started):
+            begins = f"Going on at step {event.step}" if event.step else "Training"
+            compiled = ", compiled" if event.compiled else ""
+            self._line(
+                f"{begins}: {event.parameters:,} parameters on {event.device}, {event.threads} threads{compiled}"
+            )
+            self._task = self._bar.add_task("", total=1.0, step=event.step, loss="-", speed="-", left="-")
+        elif isinstance(event, Stepped) and self._task is not None:
+            self._bar.update(
+                self._task,
+                completed=event.progress,
+                step=event.row["step"],
+                loss=f"{event.row['loss']:.3f}",
+                speed=f"{event.row['tokens_per_second']:,.0f}",
+                left=_time_left(event),
+            )
+        elif isinstance(event, Evaluated):
+            bits = event.row.get("bits_per_byte")
+            shown = "" if bits is None else f", {bits:.3f} bits per byte"
+            self._line(
+                f"step {event.row['step']:>6}: validation loss {event.row['loss']:.4f}{shown}"
+                + (" (best so far)" if event.is_best and event.row["step"] else "")
+            )
+        elif isinstance(event, Sampled):
+            text = shorten(event.prompt + event.text)
+            self._console.print(f"[dim]    {escape(text)}[/dim]", soft_wrap=True)
+        elif isinstance(event, Finished):
+            self._bar.stop()
+            self._line(f"Ended at step {event.step}: {event.reason}.")
+
+    def _line(self, text: str) -> None:
+        self._console.print(escape(text), soft_wrap=True)
+
+
+def _time_left(event: Stepped) -> str:
+    if event.progress <= 0:
+        return "-"
+    seconds = event.row["seconds"] * (1 - event.progress) / event.progress
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def shorten(text: str) -> str:
+    """A text on one line, at most so long as a screen likes, without control characters."""
+    flat = "".join(char if char.isprintable() else "⏎" if char == "\n" else "·" for char in text)
+    return flat if len(flat) <= _SAMPLE_SHOWN else flat[:_SAMPLE_SHOWN] + "…"
+
+
+def print_recipe(recipe: Recipe) -> None:
+    """Every field of a recipe, defaults included, a section a paragraph, on standard error."""
+    console = Console(stderr=True, highlight=False)
+    for section in SECTIONS:
+        model = getattr(recipe, section)
+        fields = " ".join(
+            f"{name}={_brief(getattr(model, name))}"
+            for name in type(model).model_fields
+            if getattr(model, name) is not None
+        )
+        console.print(f"[bold]{section}[/bold] {escape(fields)}")
+
+
+def _brief(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def loss_curve(rows: Sequence[dict[str, Any]], figure: str = "bits_per_byte") -> str:
+    """A figure of the metrics log over steps as text: · for training, o for validation."""
+    series = {
+        split: [(row["step"], row[figure]) for row in rows if row["split"] == split and figure in row]
+        for split in ("train", "valid")
+    }
+    points = [point for line in series.values() for point in line]
+    if len(points) < 2:
+        return ""
+    last = max(step for step, _ in points) or 1
+    low, high = min(value for _, value in points), max(value for _, value in points)
+    span = high - low or 1.0
+    grid = [[" "] * _CURVE_WIDTH for _ in range(_CURVE_HEIGHT)]
+    for split, mark in (("train", "·"), ("valid", "o")):
+        for step, value in series[split]:
+            column = min(_CURVE_WIDTH - 1, math.floor(step / last * _CURVE_WIDTH))
+            grid[round((high - value) / span * (_CURVE_HEIGHT - 1))][column] = mark
+    lines = []
+    for number, line in enumerate(grid):
+        label = f"{high - span * number / (_CURVE_HEIGHT - 1):8.2f}"
+        lines.append(f"{label} ┤{''.join(line).rstrip()}")
+    lines.append(" " * 9 + "└" + "─" * _CURVE_WIDTH)
+    lines.append(f"{' ' * 10}0{f'step {last}':>{_CURVE_WIDTH - 1}}")
+    lines.append(f"{' ' * 10}{figure.replace('_', ' ')}: · training, o validation")
+    return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    """A line on standard error."""
+    print(text, file=sys.stderr)

@@ -16,8 +16,7 @@ from typing import Any
 import torch
 
 from penna.compare.figures import draw_curves
-from penna.config.recipe import Recipe, build_recipe, expand_path, find_recipe, load_recipe, merge
-from penna.config.recipe import recipe_differences
+from penna.config.recipe import Recipe, build_recipe, expand_path, find_recipe, load_recipe, merge, recipe_differences
 from penna.config.sections import ModelConfig
 from penna.data.batches import ValidationWindows
 from penna.data.corpus import Counts
@@ -47,7 +46,7 @@ def _silent(event: object) -> None:
     """The listener that does not."""
 
 
-# Training -----------------------------------------------------------------------------------------------------------------
+# --- Training
 
 
 def resolve_recipe(targets: Sequence[str], overrides: Mapping[str, Any] | None = None) -> tuple[Recipe, str]:
@@ -119,7 +118,7 @@ def train_recipe(
         run = RunFolder(runs_dir / name)
         _say_precision(recipe, device, listen)
         with run.locked() if ranks.is_first else nullcontext():
-            loop = Loop(job, recipe, run, ranks, device, listen)
+            loop = Loop(job, recipe, run, ranks=ranks, device=device, listen=listen)
             return run, _to_end(loop, run, ranks)
 
 
@@ -171,7 +170,7 @@ def resume(
             if recipe.train.init_from is not None and last is None:
                 _start_from(model, prepared.tokenizer, recipe.train.init_from, runs_dir)
             _say_precision(recipe, device, listen)
-            loop = Loop(pretrain_job(recipe, prepared, model), recipe, run, ranks, device, listen)
+            loop = Loop(pretrain_job(recipe, prepared, model), recipe, run, ranks=ranks, device=device, listen=listen)
             if last is not None:
                 loop.resume_from(last)
             if ranks.is_first:
@@ -285,7 +284,7 @@ def _say_precision(recipe: Recipe, device: torch.device, listen: Listener) -> No
         listen(Notice("This processor does not multiply bfloat16 natively: --train.precision float32 is faster."))
 
 
-# Models at hand -----------------------------------------------------------------------------------------------------------
+# --- Models at hand
 
 
 @dataclass(frozen=True)
@@ -341,7 +340,7 @@ def _run_and_checkpoint(target: str, runs_dir: Path) -> tuple[RunFolder, Path | 
     return find_run(target, runs_dir), None
 
 
-# Writing ------------------------------------------------------------------------------------------------------------------
+# --- Writing
 
 
 @dataclass(frozen=True)
@@ -387,7 +386,7 @@ def prompts_too_long(loaded: LoadedModel, prompts: Sequence[str]) -> list[int]:
     return [number for number, prompt in enumerate(prompts) if len(tokenizer.encode(prompt)) > block]
 
 
-# Evaluation, import, export -------------------------------------------------------------------------------------------------
+# --- Evaluation, import, export
 
 
 def evaluate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ _SAMPLE_SHOWN = 240  # characters
 
 
 @contextmanager
-def training_screen() -> Iterator[Listener]:
+def training_screen() -> Generator[Listener]:
     """A listener that shows a run on standard error: live in a terminal, a line per evaluation in a file."""
     console = Console(stderr=True, highlight=False)
     bar = Progress(

@@ -1,0 +1,1 @@
+"""What a run is: typed sections and recipe files."""

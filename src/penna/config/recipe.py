@@ -21,8 +21,16 @@ import tomli_w
 from pydantic import BaseModel, Field, ValidationError
 
 from penna.config.sections import DataConfig, ModelConfig, Section, TokenizerConfig
-from penna.config.training import BUDGETS, AdamWConfig, OptimConfig, PretrainTask, ScheduleConfig, TaskConfig
-from penna.config.training import LinearSchedule, TrainConfig
+from penna.config.training import (
+    BUDGETS,
+    AdamWConfig,
+    LinearSchedule,
+    OptimConfig,
+    PretrainTask,
+    ScheduleConfig,
+    TaskConfig,
+    TrainConfig,
+)
 from penna.errors import RecipeError
 
 
@@ -77,7 +85,7 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
     """Lay dotted overrides (``{"train.steps": 20}``) over a recipe dictionary; neither is changed.
 
     Two fields stand for a choice: a new ``kind`` drops the fields that only the old kind had, and a new budget drops
-    the old one.
+    the old one (a budget of None only takes itself away).
     """
     merged: dict[str, Any] = {key: dict(value) if isinstance(value, dict) else value for key, value in base.items()}
     for dotted in sorted(overrides, key=lambda name: not name.endswith(".kind")):
@@ -89,7 +97,7 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
             allowed = _fields_of_kind(section, str(overrides[dotted]))
             table = {key: value for key, value in table.items() if key in allowed}
             merged[section] = table
-        if section == "train" and field in BUDGETS:
+        if section == "train" and field in BUDGETS and overrides[dotted] is not None:
             for budget in BUDGETS:
                 if f"train.{budget}" not in overrides:
                     table.pop(budget, None)
@@ -100,7 +108,7 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
 def build_recipe(table: Mapping[str, Any], origin: str = "recipe") -> Recipe:
     """Check a recipe dictionary. Raises RecipeError with every fault in it."""
     try:
-        return Recipe.model_validate(dict(table))
+        return Recipe.model_validate({name: _spelled_out(name, value) for name, value in table.items()})
     except ValidationError as error:
         faults = [_fault(detail) for detail in error.errors()]
         raise RecipeError(
@@ -127,8 +135,8 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
 
 
 def recipe_toml(recipe: BaseModel) -> str:
-    """The recipe as TOML, every field written out but those that are none."""
-    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+    """The recipe as TOML, every field written out but those that are none unless said otherwise."""
+    return tomli_w.dumps(_toml_table(recipe))
 
 
 def recipe_differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
@@ -167,7 +175,7 @@ def parse_overrides(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         fields = _fields_named(dotted)
         if not fields:
             raise _unknown_field(dotted, text)
-        value: Any = None if text == "none" and any(_allows_none(field) for field in fields) else text
+        value = _none_or(text, fields)
         if any(_is_list(field) for field in fields) and value is not None:
             overrides.setdefault(dotted, []).append(value)
         else:
@@ -191,7 +199,7 @@ def _fields_named(dotted: str) -> list[Any]:
 
 def _fields_of_kind(section: str, kind: str) -> set[str]:
     for model in section_models(section) if section in SECTIONS else []:
-        if kind in get_args(model.model_fields["kind"].annotation):
+        if "kind" in model.model_fields and kind in get_args(model.model_fields["kind"].annotation):
             return set(model.model_fields)
     # An unknown kind, or a section with one model: nothing to drop, and validation has its say.
     return (
@@ -199,8 +207,31 @@ def _fields_of_kind(section: str, kind: str) -> set[str]:
     )
 
 
-def _allows_none(field: Any) -> bool:
-    return type(None) in get_args(field.annotation)
+def _spelled_out(section: str, fields: Any) -> Any:
+    """A section's dictionary with what TOML cannot say, None for "none", and what it need not, the default kind."""
+    if section not in SECTIONS or not isinstance(fields, Mapping):
+        return fields
+    default = Recipe.model_fields[section].default
+    kind = {"kind": default.kind} if "kind" in type(default).model_fields else {}
+    given = {name: _none_or(value, _fields_named(f"{section}.{name}")) for name, value in fields.items()}
+    return {**kind, **given}
+
+
+def _none_or(value: Any, fields: Sequence[Any]) -> Any:
+    return None if value == "none" and any(type(None) in get_args(field.annotation) for field in fields) else value
+
+
+def _toml_table(model: BaseModel) -> dict[str, Any]:
+    """Fields as TOML holds them: a None that the default would not restore is written "none"."""
+    table: dict[str, Any] = {}
+    for name, value in model:
+        if isinstance(value, BaseModel):
+            table[name] = _toml_table(value)
+        elif value is not None:
+            table[name] = value
+        elif type(model).model_fields[name].default is not None:
+            table[name] = "none"
+    return table
 
 
 def _is_list(field: Any) -> bool:
@@ -247,6 +278,14 @@ def _fault(detail: Any) -> tuple[str, str]:
             f"{dotted} = {value!r}: no such field{of}." + (f" Did you mean {section}.{near[0]}?" if near else ""),
             f"Fields of {section}{of}: {', '.join(sorted(fields))}.",
         )
+    if detail["type"] in ("literal_error", "union_tag_invalid"):
+        context = detail["ctx"]
+        if "tag" in context:
+            dotted, value = f"{dotted}.kind", context["tag"]
+        allowed = re.findall(r"'([^']*)'", context.get("expected_tags") or context["expected"])
+        near = difflib.get_close_matches(str(value), allowed, n=1)
+        said = f"{dotted} = {value!r}: input should be one of {', '.join(map(repr, allowed))}."
+        return said + (f" Did you mean {near[0]!r}?" if near else ""), ""
     message = str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return f"{dotted}: {message}.", ""

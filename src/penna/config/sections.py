@@ -29,25 +29,25 @@ Paths = Annotated[list[str], BeforeValidator(_as_list)]
 class DataConfig(Section):
     """Where the text comes from and how it is cut into training and validation."""
 
-    path: Paths = Field([], description="Files or folders of UTF-8 .txt or .jsonl; $VARIABLES are expanded.")
+    path: Paths = Field(default=[], description="Files or folders of UTF-8 .txt or .jsonl; $VARIABLES are expanded.")
     source: Literal["files", "python"] = Field(
-        "files",
+        default="files",
         description="files: read `path`; python: the reference topics and docstrings every Python installation has.",
     )
     document: Literal["file", "block", "line"] = Field(
-        "file", description="What one document of a .txt is: the file, a block between blank lines, or a line."
+        default="file", description="What one document of a .txt is: the file, a block between blank lines, or a line."
     )
-    text_column: str = Field("text", description="The field of a .jsonl record that holds the text.")
-    limit: int | None = Field(None, ge=1, description="Read only this many documents.")
-    valid_path: Paths = Field([], description="Validation files of their own; then nothing is split off.")
+    text_column: str = Field(default="text", description="The field of a .jsonl record that holds the text.")
+    limit: int | None = Field(default=None, ge=1, description="Read only this many documents.")
+    valid_path: Paths = Field(default=[], description="Validation files of their own; then nothing is split off.")
     split: Literal["auto", "document", "position"] = Field(
-        "auto",
+        default="auto",
         description="How validation text is split off: whole documents, or the last part of the text by position; "
         "auto takes documents where there are at least 20.",
     )
-    valid_fraction: float = Field(0.1, gt=0, lt=1, description="The share of the text kept for validation.")
+    valid_fraction: float = Field(default=0.1, gt=0, lt=1, description="The share of the text kept for validation.")
     allow_bad_records: float = Field(
-        0.01, ge=0, le=1, description="The share of records that may be unreadable before the run stops."
+        default=0.01, ge=0, le=1, description="The share of records that may be unreadable before the run stops."
     )
 
 
@@ -59,15 +59,15 @@ class TokenizerConfig(Section):
     """How characters become token ids."""
 
     kind: Annotated[Literal["char", "bpe", "unigram", "file"], BeforeValidator(_tokenizer_kind)] = Field(
-        "bpe",
-        description="char: one token per character; bpe: byte-level byte pairs; unigram: SentencePiece's unigram model; "
+        default="bpe",
+        description="char: one token per character; bpe: byte-level byte pairs; unigram: SentencePiece's model; "
         "file: read `path`.",
     )
     vocab_size: int = Field(
-        4096, ge=2, le=1_000_000, description="How many tokens bpe and unigram learn, special ones included."
+        default=4096, ge=2, le=1_000_000, description="How many tokens bpe and unigram learn, special ones included."
     )
     path: str | None = Field(
-        None,
+        default=None,
         description="A tokenizer to read: a folder, a tokenizer.json, a vocab.json beside its merges.txt, or a run.",
     )
 
@@ -82,35 +82,45 @@ class ModelConfig(Section):
     """One decoder with free fields; a preset fills those that are not given."""
 
     preset: Literal["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "gpt1", "modern"] = Field(
-        "gpt2", description="The published shape that fills every field not given here."
+        default="gpt2", description="The published shape that fills every field not given here."
     )
-    n_layer: int = Field(12, ge=1, description="Blocks, one after another.")
-    n_head: int = Field(12, ge=1, description="Attention heads per block.")
-    n_kv_head: int | None = Field(None, ge=1, description="Key/value heads; fewer than n_head share them in groups.")
-    n_embd: int = Field(768, ge=1, description="Width of the hidden states.")
-    head_dim: int | None = Field(None, ge=1, description="Width of one head; n_embd / n_head unless given.")
+    n_layer: int = Field(default=12, ge=1, description="Blocks, one after another.")
+    n_head: int = Field(default=12, ge=1, description="Attention heads per block.")
+    n_kv_head: int | None = Field(
+        default=None, ge=1, description="Key/value heads; fewer than n_head share them in groups."
+    )
+    n_embd: int = Field(default=768, ge=1, description="Width of the hidden states.")
+    head_dim: int | None = Field(default=None, ge=1, description="Width of one head; n_embd / n_head unless given.")
     n_inner: int | None = Field(
-        None, ge=1, description="Width inside the MLP; 4 n_embd, or for swiglu 8/3 n_embd to the next multiple of 64."
+        default=None,
+        ge=1,
+        description="Width inside the MLP; 4 n_embd, or for swiglu 8/3 n_embd to the next multiple of 64.",
     )
-    block_size: int = Field(1024, ge=1, description="The longest context, in tokens.")
-    vocab_size: int | None = Field(None, ge=2, description="Rows of the embedding; the tokenizer's, unless given.")
+    block_size: int = Field(default=1024, ge=1, description="The longest context, in tokens.")
+    vocab_size: int | None = Field(
+        default=None, ge=2, description="Rows of the embedding; the tokenizer's, unless given."
+    )
     positions: Literal["learned", "sinusoidal", "rotary", "none"] = Field(
-        "learned", description="How the model knows where a token stands."
+        default="learned", description="How the model knows where a token stands."
     )
     position_scale: float = Field(
-        0.02, gt=0, description="Amplitude of sinusoidal positions; token embeddings start with deviation 0.02."
+        default=0.02, gt=0, description="Amplitude of sinusoidal positions; token embeddings start with deviation 0.02."
     )
-    rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary frequencies.")
-    norm_position: Literal["pre", "post"] = Field("pre", description="Normalise before each part, or after its sum.")
-    norm: Literal["layernorm", "rmsnorm"] = Field("layernorm", description="The kind of normalisation.")
-    norm_eps: float = Field(1e-5, gt=0, description="Added to the variance before its root is taken.")
-    mlp: Literal["gelu", "relu2", "swiglu"] = Field("gelu", description="gelu is the tanh form of GPT-2.")
-    qk_norm: bool = Field(False, description="Normalise queries and keys per head (RMSNorm).")
-    bias: bool = Field(True, description="Linear layers carry a bias.")
-    tie: bool = Field(True, description="The output projection is the token embedding.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="On embeddings, attention weights and each part's output.")
+    rope_theta: float = Field(default=10000.0, gt=0, description="Base of the rotary frequencies.")
+    norm_position: Literal["pre", "post"] = Field(
+        default="pre", description="Normalise before each part, or after its sum."
+    )
+    norm: Literal["layernorm", "rmsnorm"] = Field(default="layernorm", description="The kind of normalisation.")
+    norm_eps: float = Field(default=1e-5, gt=0, description="Added to the variance before its root is taken.")
+    mlp: Literal["gelu", "relu2", "swiglu"] = Field(default="gelu", description="gelu is the tanh form of GPT-2.")
+    qk_norm: bool = Field(default=False, description="Normalise queries and keys per head (RMSNorm).")
+    bias: bool = Field(default=True, description="Linear layers carry a bias.")
+    tie: bool = Field(default=True, description="The output projection is the token embedding.")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="On embeddings, attention weights and each part's output."
+    )
     residual_init: Literal["scaled", "zero"] = Field(
-        "scaled", description="How projections into the residual stream start: 0.02 / sqrt(2 n_layer), or zero."
+        default="scaled", description="How projections into the residual stream start: 0.02 / sqrt(2 n_layer), or zero."
     )
 
     @model_validator(mode="before")

@@ -1,0 +1,1 @@
+"""Files to records, token shards and batches."""

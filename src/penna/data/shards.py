@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from penna.errors import DataError
 
 MANIFEST = "manifest.json"
+_DTYPES = ("<u2", "<u4")
 _SHARD_TOKENS = 1 << 27
 
 
@@ -63,7 +64,7 @@ def write_shards(
     content_hash: str,
 ) -> Manifest:
     """Write all parts and the manifest under ``folder``, whole or not at all."""
-    dtype = "<u2" if vocab_size <= 1 << 16 else "<u4"
+    dtype = _DTYPES[0] if vocab_size <= 1 << 16 else _DTYPES[1]
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -122,7 +123,7 @@ def read_manifest(folder: Path) -> Manifest:
         raw: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         parts = {name: PartManifest(**part) for name, part in raw.pop("parts").items()}
         return Manifest(**raw, parts=parts)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _damaged(folder / MANIFEST, str(error)) from error
 
 
@@ -131,6 +132,8 @@ class TokenStream:
 
     def __init__(self, folder: Path, part: str) -> None:
         manifest = read_manifest(folder)
+        if part not in manifest.parts or manifest.dtype not in _DTYPES:
+            raise _damaged(folder / MANIFEST, f"it names no part {part!r}, or an unknown type {manifest.dtype!r}")
         self.part = manifest.parts[part]
         self._shards: list[NDArray[Any]] = []
         for name, checksum in self.part.files.items():
@@ -145,6 +148,8 @@ class TokenStream:
             if file.stat().st_size:
                 self._shards.append(np.memmap(file, dtype=manifest.dtype, mode="r"))
         self._ends = np.cumsum([len(shard) for shard in self._shards], dtype=np.int64)
+        if sum(len(shard) for shard in self._shards) != self.part.tokens:
+            raise _damaged(folder / MANIFEST, f"its shards do not hold the {self.part.tokens} tokens it counts")
 
     def __len__(self) -> int:
         return self.part.tokens

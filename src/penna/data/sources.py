@@ -7,8 +7,10 @@ that is no text at all stops everything, with what it seems to be.
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from penna.data.python_text import python_documents
 from penna.errors import DataError
 
 READABLE = (".txt", ".jsonl")
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")  # str.splitlines would also cut at U+2028 and form feeds
 _FOREIGN = (".json", ".csv", ".tsv", ".parquet", ".gz", ".xz", ".zst", ".zip", ".pdf", ".docx", ".html")
 
 
@@ -44,7 +47,7 @@ def find_files(paths: Iterable[str]) -> list[Path]:
     for given in paths:
         path = expand_path(given)
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix in READABLE and file.is_file())
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in READABLE and file.is_file())
             if not inside:
                 raise DataError(
                     f"The folder {path} holds no {' or '.join(READABLE)} file.",
@@ -81,7 +84,7 @@ def read_documents(config: DataConfig) -> Iterator[str | BadRecord]:
 def read_files(files: Iterable[Path], config: DataConfig) -> Iterator[str | BadRecord]:
     """Every document of these files, in order."""
     for file in files:
-        if file.suffix == ".jsonl":
+        if file.suffix.lower() == ".jsonl":
             yield from _jsonl(file, config.text_column)
         elif config.document == "file":
             yield _read_text(file)
@@ -109,8 +112,9 @@ def _decode(content: bytes, file: Path) -> str:
             "Plain text in UTF-8.",
             "Give the text itself; a .docx or .pdf must be converted first.",
         )
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         where = f"byte 0x{content[error.start]:02x} at line {line} (offset {error.start}) is not UTF-8"
@@ -126,14 +130,14 @@ def _not_utf8(file: Path, reason: str, encoding: str) -> DataError:
 
 
 def _pieces(text: str, document: str) -> Iterator[str]:
-    """Lines, or blocks between blank lines, without the line ends around them."""
-    lines = text.splitlines()
+    """Lines, or blocks between blank lines, without the line end behind them; blank ones are no documents."""
+    lines = _LINE.findall(text)
     if document == "line":
-        yield from (line for line in lines if line.strip())
+        yield from (line.rstrip("\r\n") for line in lines if line.strip())
         return
     for blank, block in itertools.groupby(lines, key=lambda line: not line.strip()):
         if not blank:
-            yield "\n".join(block)
+            yield "".join(block).rstrip("\r\n")
 
 
 def _jsonl(file: Path, column: str) -> Iterator[str | BadRecord]:
@@ -153,7 +157,7 @@ def _json_text(line: bytes, column: str, file: Path, number: int) -> str | BadRe
         record: Any = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError:
         return BadRecord(file, number, "not UTF-8")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return BadRecord(file, number, f"not JSON ({error})")
     if not isinstance(record, dict) or column not in record:
         found = ", ".join(map(repr, record)) if isinstance(record, dict) else type(record).__name__

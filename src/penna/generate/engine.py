@@ -23,7 +23,7 @@ class Request:
 
     ids: Sequence[int]  # the prompt, at least one token
     max_new_tokens: int
-    sampling: Sampling = Sampling()
+    sampling: Sampling = Sampling()  # noqa: RUF009 - frozen
     seed: int = 0
     stop_ids: frozenset[int] = frozenset()  # a drawn token among these ends the text and is not given out
 

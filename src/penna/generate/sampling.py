@@ -25,7 +25,7 @@ class Sampling:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not self.temperature >= 0:  # not "< 0", which would let NaN pass
             raise _refused("temperature", self.temperature, "0 (greedy) or above")
         if self.top_k is not None and self.top_k < 1:
             raise _refused("top_k", self.top_k, "1 or above")
@@ -45,7 +45,8 @@ def token_probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     Temperature first, then top-k (Fan et al. 2018), then top-p (Holtzman et al. 2020) on what top-k left, as
     ``transformers`` orders them. Ties at the k-th place all stay.
     """
-    scaled = logits.double() / sampling.temperature
+    logits = logits.double()
+    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature  # at most 0: tiny ones cannot overflow
     if sampling.top_k is not None and sampling.top_k < scaled.shape[-1]:
         least = scaled.topk(sampling.top_k, dim=-1).values[..., -1:]
         scaled = scaled.masked_fill(scaled < least, -torch.inf)

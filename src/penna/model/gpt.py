@@ -80,6 +80,7 @@ class CausalSelfAttention(nn.Module):
         self.k_norm = nn.RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else None
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Mix each token with those before it."""
         B, T, _ = x.shape
         heads = self.c_attn(x).view(B, T, -1, self.head_dim)  # (B, T, H + 2K, D)
         q, k, v = heads.split((self.n_head, self.n_kv_head, self.n_kv_head), dim=2)
@@ -136,6 +137,7 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(width, config.n_embd, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform each token by itself."""
         x = self.c_fc(x)  # (B, T, n_inner), swiglu: (B, T, 2 n_inner)
         if self.kind == "gelu":
             x = F.gelu(x, approximate="tanh")
@@ -159,6 +161,7 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Both parts, each with its residual sum."""
         if self.pre:
             x = x + self.attn(self.ln_1(x), context)
             return x + self.mlp(self.ln_2(x))

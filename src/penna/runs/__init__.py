@@ -1,0 +1,1 @@
+"""The run folder: the one place that writes runs."""

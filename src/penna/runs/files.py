@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained_disk_errors(path: Path) -> Iterator[None]:
+def explained_disk_errors(path: Path) -> Generator[None]:
     """Turn the operating system's errors about writing ``path`` into Penna's."""
     try:
         yield

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +134,7 @@ class RunFolder:
                 shutil.rmtree(checkpoint)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Generator[None]:
         """Hold the run for writing. Raises RunError where another process does; a kill frees it."""
         lock = FileLock(self.path / ".lock")
         try:
@@ -201,7 +201,7 @@ def check_free(runs_dir: Path, name: str, overwrite: bool) -> None:
 
 
 @contextmanager
-def new_run(runs_dir: Path, name: str, recipe: Recipe, *, overwrite: bool = False) -> Iterator[RunFolder]:
+def new_run(runs_dir: Path, name: str, recipe: Recipe, *, overwrite: bool = False) -> Generator[RunFolder]:
     """Make ``runs_dir/name``: the block fills it under a temporary name; it gets its own when the block succeeds."""
     check_free(runs_dir, name, overwrite)
     path, temporary = runs_dir / name, runs_dir / f".{name}.new"

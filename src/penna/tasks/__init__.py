@@ -1,0 +1,1 @@
+"""Data, objective and evaluator of each task."""

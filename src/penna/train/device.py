@@ -80,12 +80,13 @@ def choose_threads(config: TrainConfig, device: torch.device, run_once: Callable
     if device.type != "cpu" or cores == 1:
         return torch.get_num_threads()
     candidates = sorted({cores, max(1, cores // 2), 1}, reverse=True)
-    times = {}
+    times: dict[int, float] = {}
     for count in candidates:
         torch.set_num_threads(count)
         times[count] = seconds_each(run_once, 3)
     # Fewer threads must win clearly: a moment's noise on a busy machine must not halve a long run's speed.
-    return min(times, key=lambda count: times[count] * (1.0 if count == cores else 1.15))
+    handicapped = {count: spent * (1.0 if count == cores else 1.15) for count, spent in times.items()}
+    return min(handicapped, key=handicapped.__getitem__)
 
 
 def choose_compile(config: TrainConfig, seconds_planned: float | None) -> bool:

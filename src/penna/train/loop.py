@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,12 +78,14 @@ class Progress:
 
     def as_state(self) -> dict[str, Any]:
         """As JSON, which has no infinity."""
-        return {**asdict(self), "best_loss": None if math.isinf(self.best_loss) else self.best_loss}
+        state: dict[str, Any] = asdict(self)
+        return {**state, "best_loss": None if math.isinf(self.best_loss) else self.best_loss}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Progress:
         """What ``as_state`` gave."""
-        return cls(**{**state, "best_loss": math.inf if state["best_loss"] is None else state["best_loss"]})
+        best: Any = math.inf if state["best_loss"] is None else state["best_loss"]
+        return cls(**{**state, "best_loss": best})
 
 
 @dataclass
@@ -106,7 +108,7 @@ class Loop:
     """One process's part in training one run."""
 
     def __init__(
-        self, job: Job, recipe: Recipe, run: RunFolder, ranks: Ranks, device: torch.device, listen: Listener
+        self, job: Job, recipe: Recipe, run: RunFolder, *, ranks: Ranks, device: torch.device, listen: Listener
     ) -> None:
         self.job, self.recipe, self.run, self.ranks, self.device = job, recipe, run, ranks, device
         self.config = recipe.train
@@ -162,7 +164,7 @@ class Loop:
         self._say(finished)
         return finished
 
-    # One step ---------------------------------------------------------------------------------------------------------
+    # --- One step
 
     def _step(self) -> None:
         """Draw the accumulation window, add up its counts over all ranks, go forward and backward, change weights."""
@@ -236,7 +238,7 @@ class Loop:
         assert self._session_begun is not None
         return float(self.ranks.agree(self._seconds_before + time.perf_counter() - self._session_begun))
 
-    # What is looked at, logged and kept ---------------------------------------------------------------------------------
+    # --- What is looked at, logged and kept
 
     def _look(self, *, at_end: bool) -> bool:
         """Evaluate and sample; whether the validation loss is the best so far."""
@@ -318,7 +320,7 @@ class Loop:
             self._say(Saved(self.progress.step, path))
         self.ranks.wait()
 
-    # What is decided before the first step ------------------------------------------------------------------------------
+    # --- What is decided before the first step
 
     def _make_choices(self) -> None:
         """Choose threads and compilation by measuring, or repeat what was chosen; then wrap the model for it."""
@@ -331,7 +333,7 @@ class Loop:
             self._say(Notice(f"Computing with {decided['threads']} threads, as this run began."))
         torch.set_num_threads(decided["threads"])
         if decided["compile"]:
-            self._module = torch.compile(self._module)  # type: ignore[assignment]
+            self._module = cast(nn.Module, torch.compile(self._module))
         if self.ranks.world > 1:
             self._module = DistributedDataParallel(self._module)
         self.model.train()
@@ -351,7 +353,8 @@ class Loop:
     def _compiling_pays(self, batch: Batch, eager: float) -> bool:
         begun = time.perf_counter()
         try:
-            fast = seconds_each(lambda: self._trial(torch.compile(self._module), batch), 3)
+            module = cast(nn.Module, torch.compile(self._module))
+            fast = seconds_each(lambda: self._trial(module, batch), 3)
         except RuntimeError as error:  # no C++ compiler, or a graph it cannot compile
             self._say(Notice(f"Not compiled: {str(error).splitlines()[0]}"))
             return False

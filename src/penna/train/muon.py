@@ -65,5 +65,6 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(means, gradients, 1 - momentum)
         looking_ahead = torch.stack(torch._foreach_lerp(gradients, means, momentum))
         update = orthogonalise(looking_ahead) * max(1.0, shape[0] / shape[1]) ** 0.5
-        torch._foreach_mul_(matrices, 1 - lr * decay)
-        torch._foreach_add_(matrices, list(update.unbind()), alpha=-lr)
+        weights: list[Tensor] = list(matrices)
+        torch._foreach_mul_(weights, 1 - lr * decay)
+        torch._foreach_add_(weights, list(update.unbind()), alpha=-lr)

@@ -51,11 +51,13 @@ class NextToken:
         self._token_bytes = token_bytes
 
     def counts(self, batch: Batch) -> dict[str, int]:
+        """Targets, and the bytes of text they stand for."""
         targets = batch["targets"]
         due = targets[targets != IGNORED].cpu()
         return {"loss": due.numel(), "correct": due.numel(), "bytes": int(self._token_bytes[due].sum())}
 
     def sums(self, model: GPT, batch: Batch) -> dict[str, Tensor]:
+        """Nats of all targets, and how many were the likeliest prediction."""
         logits = model(batch["ids"])  # (B, T, vocab_size)
         targets = batch["targets"]  # (B, T)
         loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum")
@@ -64,6 +66,7 @@ class NextToken:
         return {"loss": loss, "correct": correct}
 
     def report(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
+        """Mean loss, token accuracy, and bits per byte where the targets stand for any text."""
         nats, tokens = sums["loss"], max(counts["loss"], 1)
         figures = {"loss": nats / tokens, "accuracy": sums["correct"] / tokens}
         if counts["bytes"]:
@@ -80,6 +83,7 @@ class ScoredModel(nn.Module):
         self._objective = objective
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The objective's sums of a batch."""
         return self._objective.sums(self.model, batch)
 
 

@@ -19,7 +19,7 @@ class Optimizers:
     def __init__(self, model: nn.Module, config: OptimConfig) -> None:
         self._model = model
         named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        self._names = {parameter: name for name, parameter in named.items()}
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in named.items()}
         matrices = [p for name, p in named.items() if isinstance(config, MuonConfig) and _is_block_matrix(name, p)]
         rest = [parameter for parameter in named.values() if not any(parameter is matrix for matrix in matrices)]
         groups = [

@@ -6,7 +6,7 @@ Only what the loop needs: who am I, add numbers up over all ranks, wait, and tel
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +55,7 @@ class Ranks:
 
 
 @contextmanager
-def joined_ranks() -> Iterator[Ranks]:
+def joined_ranks() -> Generator[Ranks]:
     """Join the group that ``torchrun`` describes in the environment, or stand alone."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:

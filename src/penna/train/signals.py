@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -16,7 +16,7 @@ class StopRequest:
 
 
 @contextmanager
-def caught_signals() -> Iterator[StopRequest]:
+def caught_signals() -> Generator[StopRequest]:
     """Catch SIGINT and SIGTERM while the block runs (in the main thread; elsewhere signals are not ours to catch)."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

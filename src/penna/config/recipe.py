@@ -261,7 +261,7 @@ def _fault(detail: Any) -> tuple[str, str]:
     # A union's fault carries the kind between section and field; leave it out of the name.
     loc = [str(part) for part in detail["loc"]]
     section = loc[0] if loc else ""
-    if len(loc) > 2 and section in SECTIONS and len(section_models(section)) > 1:
+    if len(loc) > 1 and section in SECTIONS and len(section_models(section)) > 1:
         loc.pop(1)
     dotted = ".".join(loc)
     value = detail.get("input")

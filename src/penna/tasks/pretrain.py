@@ -48,8 +48,10 @@ def pretrain_job(recipe: Recipe, prepared: Prepared, model: GPT) -> Job:
         prompts = recipe.train.prompts
         sampling = Sampling(temperature=recipe.train.sample_temperature)
         requests = [
-            Request(prompt_ids(prepared.tokenizer, prompt), recipe.train.sample_tokens, sampling, recipe.train.seed)
-            for prompt in prompts
+            Request(
+                prompt_ids(prepared.tokenizer, prompt), recipe.train.sample_tokens, sampling, recipe.train.seed + number
+            )
+            for number, prompt in enumerate(prompts)
         ]
         written: list[list[int]] = [[] for _ in prompts]
         for event in generate(model, requests):

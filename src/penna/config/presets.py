@@ -2,6 +2,8 @@
 
 The values are the published ones (Radford et al. 2018 for ``gpt1``, 2019 for ``gpt2``); ``modern`` is the layout of
 Qwen3 (Yang et al. 2025), so that other tools run its weights.
+"""
+
 from typing import Any
 
 _GPT2: dict[str, Any] = {

@@ -2,7 +2,6 @@
 
 import codecs
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +78,7 @@ def test_a_file_with_another_ending_is_plain_text(tmp_path: Path):
 
 
 def test_jsonl_gives_the_text_of_each_record_and_skips_blank_lines(tmp_path: Path):
-    texts = ["one\ntwo", "세 번째", "", "a\u2028b\\\"", "🙂"]
+    texts = ["one\ntwo", "세 번째", "", 'a\u2028b\\"', "🙂"]
     lines = [json.dumps({"text": text, "n": 1}, ensure_ascii=n % 2 == 0) for n, text in enumerate(texts)]
     assert documents(write(tmp_path / "a.jsonl", "\r\n\n".join(lines))) == texts
 
@@ -151,7 +150,7 @@ def test_of_many_bad_records_five_are_shown_and_the_rest_counted(tmp_path: Path)
 
 def test_a_wrong_text_column_says_which_columns_there_are(tmp_path: Path):
     file = write(tmp_path / "a.jsonl", '{"document": "x", "label": 1}\n')
-    with pytest.raises(DataError, match="found: 'document', 'label'; --data.text-column chooses"):
+    with pytest.raises(DataError, match=r"found: 'document', 'label'; --data\.text-column chooses"):
         read_corpus(DataConfig(path=str(file)))
 
 
@@ -185,7 +184,6 @@ def test_limit_reads_only_the_first_documents(tmp_path: Path):
     write(tmp_path / "b.txt", "4\n5\n6")
     assert documents(tmp_path, document="line", limit=4) == ["1", "2", "3", "4"]
     assert read_corpus(DataConfig(path=str(tmp_path), document="line", limit=4)).counts.documents == 4
-    assert len(list(read_documents(DataConfig(source="python", limit=3)))) == 3
 
 
 # --- what is no text
@@ -251,7 +249,7 @@ def test_another_encoding_is_refused_with_the_byte_its_line_and_how_to_convert(
 ):
     error = refusal(write(tmp_path / "a.txt", mark + b"plain line\nsecond\n" + text.encode(encoding)))
     offset, byte = (21, 0xE9) if encoding == "latin-1" else (18, text.encode("cp949")[0])
-    assert f"byte 0x{byte:02x} at line 3 (offset {offset}) is not UTF-8" in error.happened
+    assert f"byte 0x{byte:02x} at line 3 (offset {len(mark) + offset}) is not UTF-8" in error.happened
     assert "iconv -f" in error.todo
 
 
@@ -260,19 +258,18 @@ def test_a_file_kind_that_is_not_read_is_named(tmp_path: Path, ending: str):
     assert f"{ending} file, which is not read" in refusal(write(tmp_path / f"a{ending}", "x")).happened
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that is there and cannot be read")
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
-def test_a_file_without_permission_is_named(tmp_path: Path, name: str):
-    file = write(tmp_path / name, "x")
-    file.chmod(0)
-    assert "cannot be read" in refusal(file).happened
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str):
+    (tmp_path / name).symlink_to("/proc/self/mem")
+    assert "cannot be read: Input/output error" in refusal(tmp_path / name).happened
 
 
 # --- Python's own documentation
 
 
 def test_the_python_source_gives_the_reference_topics_and_the_docstrings_of_the_library():
-    from pydoc_data.topics import topics  # noqa: PLC0415 - the oracle
+    from pydoc_data.topics import topics
 
     found = python_documents()
     assert found[: len(topics)] == list(topics.values())
@@ -280,15 +277,14 @@ def test_the_python_source_gives_the_reference_topics_and_the_docstrings_of_the_
     assert len(modules) > 100
     assert any(json.JSONEncoder.__doc__.strip().splitlines()[0] in text for text in modules)
     assert all(len(text) >= 200 for text in modules)
-    assert found == python_documents()
 
 
 def test_reading_the_python_source_imports_nothing_of_what_it_reads():
     check = (
         "import sys, penna.data.python_text as source; before = set(sys.modules); source.python_documents();"
-        "print(sorted(set(sys.modules) - before))"
+        "print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    new = eval(done.stdout)  # noqa: S307 - a list of names we printed
-    assert not {"this", "antigravity", "turtle", "pydoc_data.topics", "json.encoder", "tkinter"} & set(new)
-    assert all(name.startswith("encodings") or name in ("unicodedata", "_sysconfigdata") for name in new), new
+    new = done.stdout.split()
+    # sysconfig says where the library is, and a codec reads a file that declares its encoding.
+    assert all(name.startswith(("encodings.", "_sysconfigdata")) for name in new), new

@@ -135,7 +135,7 @@ class TokenStream:
         if part not in manifest.parts or manifest.dtype not in _DTYPES:
             raise _damaged(folder / MANIFEST, f"it names no part {part!r}, or an unknown type {manifest.dtype!r}")
         self.part = manifest.parts[part]
-        self._shards: list[NDArray[Any]] = []
+        held = 0
         for name, checksum in self.part.files.items():
             file = folder / name
             try:
@@ -145,11 +145,12 @@ class TokenStream:
                 raise _damaged(file, error.strerror or str(error)) from error
             if actual != checksum:
                 raise _damaged(file, "it was truncated or altered")
-            if file.stat().st_size:
-                self._shards.append(np.memmap(file, dtype=manifest.dtype, mode="r"))
-        self._ends = np.cumsum([len(shard) for shard in self._shards], dtype=np.int64)
-        if sum(len(shard) for shard in self._shards) != self.part.tokens:
+            held += file.stat().st_size
+        if held != self.part.tokens * np.dtype(manifest.dtype).itemsize:
             raise _damaged(folder / MANIFEST, f"its shards do not hold the {self.part.tokens} tokens it counts")
+        files = [folder / name for name in self.part.files if (folder / name).stat().st_size]
+        self._shards: list[NDArray[Any]] = [np.memmap(file, dtype=manifest.dtype, mode="r") for file in files]
+        self._ends = np.cumsum([len(shard) for shard in self._shards], dtype=np.int64)
 
     def __len__(self) -> int:
         return self.part.tokens

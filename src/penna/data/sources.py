@@ -7,7 +7,6 @@ that is no text at all stops everything, with what it seems to be.
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import json
 import re
@@ -112,9 +111,8 @@ def _decode(content: bytes, file: Path) -> str:
             "Plain text in UTF-8.",
             "Give the text itself; a .docx or .pdf must be converted first.",
         )
-    content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         where = f"byte 0x{content[error.start]:02x} at line {line} (offset {error.start}) is not UTF-8"

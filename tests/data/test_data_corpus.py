@@ -1,0 +1,144 @@
+"""The corpus: a split that is exact by position, fair by document, and a hash that is of the text alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penna.config.sections import DataConfig
+from penna.data.corpus import Corpus, read_corpus
+from penna.errors import DataError
+
+
+def corpus_of(folder: Path, texts: list[str], **fields: object) -> Corpus:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return read_corpus(DataConfig(path=str(file), **fields))
+
+
+def parts(corpus: Corpus) -> tuple[list[str], list[str]]:
+    return list(corpus.documents("train")), list(corpus.documents("valid"))
+
+
+TEXTS = st.lists(st.text(alphabet="ab\n 가🙂", min_size=1, max_size=12), min_size=1, max_size=12).filter(
+    lambda texts: any(text.strip() for text in texts)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXTS, st.floats(0.01, 0.99))
+def test_by_position_the_text_is_cut_exactly_there_and_nothing_is_lost(tmp_path_factory, texts, fraction):
+    corpus = corpus_of(tmp_path_factory.mktemp("c"), texts, split="position", valid_fraction=fraction)
+    whole = "".join(text for text in texts if text.strip())
+    cut = int(len(whole) * (1 - fraction))
+    train, valid = parts(corpus)
+    assert "".join(train) == whole[:cut]
+    assert "".join(valid) == whole[cut:]
+    assert "" not in train + valid
+
+
+def test_by_position_documents_stay_apart_and_only_one_is_cut(tmp_path: Path):
+    corpus = corpus_of(tmp_path, ["aaaa", "bbbb", "cccc"], split="position", valid_fraction=0.5)
+    assert parts(corpus) == (["aaaa", "bb"], ["bb", "cccc"])
+
+
+def test_by_document_every_document_goes_whole_to_one_side_in_order(tmp_path: Path):
+    texts = [f"document {number}" for number in range(200)]
+    train, valid = parts(corpus_of(tmp_path, texts, split="document", valid_fraction=0.3))
+    assert sorted(train + valid) == sorted(texts)
+    assert train == [text for text in texts if text in set(train)]
+    assert valid == [text for text in texts if text in set(valid)]
+
+
+@pytest.mark.parametrize("fraction", [0.02, 0.1, 0.5])
+def test_by_document_the_fraction_is_roughly_kept(tmp_path: Path, fraction: float):
+    texts = [f"text number {number}" for number in range(4000)]
+    _, valid = parts(corpus_of(tmp_path, texts, split="document", valid_fraction=fraction))
+    deviation = (4000 * fraction * (1 - fraction)) ** 0.5
+    assert abs(len(valid) - 4000 * fraction) < 4 * deviation
+
+
+def test_duplicates_never_straddle_the_split(tmp_path: Path):
+    texts = [f"line {number % 40}" for number in range(400)]
+    train, valid = parts(corpus_of(tmp_path, texts, split="document", valid_fraction=0.5))
+    assert train
+    assert valid
+    assert not set(train) & set(valid)
+    assert len(train) + len(valid) == 400
+
+
+def test_a_text_lands_on_the_same_side_whatever_stands_around_it(tmp_path: Path):
+    texts = [f"text {number}" for number in range(100)]
+    _, valid = parts(corpus_of(tmp_path / "a", texts, split="document", valid_fraction=0.3))
+    more = ["another", *reversed(texts), "one more"]
+    _, valid_of_more = parts(corpus_of(tmp_path / "b", more, split="document", valid_fraction=0.3))
+    assert set(valid_of_more) & set(texts) == set(valid)
+
+
+def test_a_larger_fraction_only_adds_to_validation(tmp_path: Path):
+    texts = [f"text {number}" for number in range(300)]
+    _, few = parts(corpus_of(tmp_path, texts, split="document", valid_fraction=0.1))
+    _, many = parts(corpus_of(tmp_path, texts, split="document", valid_fraction=0.3))
+    assert set(few) < set(many)
+
+
+@pytest.mark.parametrize(("count", "split"), [(1, "position"), (19, "position"), (20, "document")])
+def test_auto_splits_by_document_from_twenty_on(tmp_path: Path, count: int, split: str):
+    assert corpus_of(tmp_path, [f"text {number}" for number in range(count)]).split == split
+
+
+def test_validation_files_of_their_own_are_read_and_nothing_is_split_off(tmp_path: Path):
+    (tmp_path / "dev.txt").write_text("held\nout\n")
+    corpus = corpus_of(tmp_path, ["one", "two"], valid_path=str(tmp_path / "dev.txt"), document="line", limit=2)
+    assert corpus.split == "files"
+    assert parts(corpus) == (["one", "two"], ["held", "out"])
+    assert corpus.valid_counts is not None
+    assert (corpus.valid_counts.documents, corpus.valid_counts.bytes) == (2, 7)
+
+
+def test_an_empty_validation_file_is_named(tmp_path: Path):
+    (tmp_path / "dev.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"no text in .*dev\.txt"):
+        corpus_of(tmp_path, ["one"], valid_path=str(tmp_path / "dev.txt"))
+
+
+def test_bad_records_count_in_validation_files_too(tmp_path: Path):
+    (tmp_path / "dev.jsonl").write_text('{"text": "x"}\n{\n')
+    with pytest.raises(DataError, match=r"dev\.jsonl:2: not JSON"):
+        corpus_of(tmp_path, ["one"], valid_path=str(tmp_path / "dev.jsonl"))
+
+
+def test_counts_are_of_documents_characters_and_utf8_bytes(tmp_path: Path):
+    counts = corpus_of(tmp_path, ["abc", "한글", "🙂", " "]).counts
+    assert (counts.documents, counts.characters, counts.bytes, counts.empty) == (3, 6, 3 + 6 + 4, 1)
+
+
+def test_the_content_hash_is_of_the_text_and_not_of_where_it_lies(tmp_path: Path):
+    texts = ["first text", "second text"]
+    here = corpus_of(tmp_path / "here", texts).content_hash
+    assert corpus_of(tmp_path / "there", texts).content_hash == here
+    for number, text in enumerate(texts):
+        (tmp_path / f"{number}.txt").write_text(text)
+    assert read_corpus(DataConfig(path=[str(tmp_path / "0.txt"), str(tmp_path / "1.txt")])).content_hash == here
+
+
+def test_the_content_hash_changes_with_any_byte_border_order_or_split(tmp_path: Path):
+    (tmp_path / "dev.txt").write_text("dev")
+    (tmp_path / "other.txt").write_text("dew")
+    variants = [
+        (["first text", "second text"], {}),
+        (["first text", "second texu"], {}),
+        (["first texts", "econd text"], {}),
+        (["second text", "first text"], {}),
+        (["first textsecond text"], {}),
+        (["first text", "second text", "second text"], {}),
+        (["first text", "second text"], {"valid_fraction": 0.2}),
+        (["first text", "second text"], {"split": "document"}),
+        (["first text", "second text"], {"valid_path": str(tmp_path / "dev.txt")}),
+        (["first text", "second text"], {"valid_path": str(tmp_path / "other.txt")}),
+    ]
+    hashes = {corpus_of(tmp_path, texts, **fields).content_hash for texts, fields in variants}
+    assert len(hashes) == len(variants)

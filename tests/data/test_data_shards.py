@@ -1,0 +1,169 @@
+"""Shards: what is written is read, across borders and as a ring; damage is found; half a folder never stays."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penna.data import shards
+from penna.data.shards import MANIFEST, EncodedDocument, Manifest, TokenStream, read_manifest, write_shards
+from penna.errors import DataError
+
+
+def write(folder: Path, documents: list[list[int]], vocab_size: int = 300, part: str = "train") -> Manifest:
+    encoded = [EncodedDocument(ids, bytes=2 * len(ids), starts=True) for ids in documents]
+    return write_shards(folder, {part: encoded}, vocab_size=vocab_size, tokenizer_hash="t", content_hash="c")
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "_SHARD_TOKENS", 5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 65535), min_size=1, max_size=9), max_size=8),
+    st.sampled_from([65536, 65537, 1_000_000]),
+    st.integers(1, 12),
+)
+def test_ids_come_back_as_they_were_written(tmp_path_factory, documents, vocab_size, shard_tokens):
+    folder = tmp_path_factory.mktemp("s") / "shards"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "_SHARD_TOKENS", shard_tokens)
+        manifest = write(folder, documents, vocab_size)
+    expected = [number for ids in documents for number in ids]
+    stream = TokenStream(folder, "train")
+    assert len(stream) == len(expected)
+    assert stream.read(0, len(stream)).tolist() == expected
+    assert stream.read(0, len(stream)).dtype == np.int64
+    part = manifest.parts["train"]
+    assert (part.tokens, part.documents, part.bytes) == (len(expected), len(documents), 2 * len(expected))
+    assert read_manifest(folder) == manifest
+
+
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(2, "<u2"), (65536, "<u2"), (65537, "<u4"), (10**6, "<u4")])
+def test_numbers_are_as_wide_as_the_vocabulary_needs(tmp_path: Path, vocab_size: int, dtype: str):
+    manifest = write(tmp_path / "s", [[0, 1, vocab_size - 1]], vocab_size)
+    assert manifest.dtype == dtype
+    raw = (tmp_path / "s" / "train-00000.bin").read_bytes()
+    assert raw == b"".join(number.to_bytes(int(dtype[2]), "little") for number in (0, 1, vocab_size - 1))
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_documents_fill_one_shard_after_another(tmp_path: Path):
+    manifest = write(tmp_path / "s", [[1, 2], [3, 4, 5, 6], [7], [8] * 11, [9]])
+    sizes = {file.name: file.stat().st_size // 2 for file in (tmp_path / "s").glob("*.bin")}
+    assert sizes == {"train-00000.bin": 6, "train-00001.bin": 12, "train-00002.bin": 1}
+    assert list(manifest.parts["train"].files) == sorted(sizes)
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> tuple[TokenStream, np.ndarray]:
+    """A stream over shards of 6, 12 and 1 tokens, and its tokens."""
+    folder = tmp_path_factory.mktemp("ring") / "s"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "_SHARD_TOKENS", 5)
+        write(folder, [[1, 2], [3, 4, 5, 6], [7], list(range(8, 19)), [19]])
+    return TokenStream(folder, "train"), np.arange(1, 20)
+
+
+@settings(max_examples=200, deadline=None)
+@given(start=st.integers(0, 80), count=st.integers(0, 70))
+def test_reading_goes_over_shard_borders_and_round_the_ring(ring, start: int, count: int):
+    stream, tokens = ring
+    expected = np.take(tokens, np.arange(start, start + count), mode="wrap")
+    np.testing.assert_array_equal(stream.read(start, count), expected)
+
+
+def test_an_empty_part_has_no_tokens(tmp_path: Path):
+    write(tmp_path / "s", [])
+    assert len(TokenStream(tmp_path / "s", "train")) == 0
+
+
+# --- damage
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-2])
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [truncate, flip, Path.unlink])
+@pytest.mark.parametrize("shard", [0, 2])
+@pytest.mark.usefixtures("small_shards")
+def test_a_shard_that_is_cut_altered_or_missing_is_found(tmp_path: Path, harm, shard: int):
+    write(tmp_path / "s", [[1] * 5, [2] * 5, [3] * 5])
+    file = tmp_path / "s" / f"train-{shard:05d}.bin"
+    harm(file)
+    with pytest.raises(DataError) as caught:
+        TokenStream(tmp_path / "s", "train")
+    assert str(file) in caught.value.happened
+    assert f"Remove the folder {tmp_path / 's'}" in caught.value.todo
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "3", "null", "{}", '{"parts": 3}', '{"parts": {"train": {}}}', '{"parts": []}']
+)
+def test_a_manifest_that_is_no_manifest_is_found(tmp_path: Path, content: str):
+    write(tmp_path / "s", [[1]])
+    (tmp_path / "s" / MANIFEST).write_text(content)
+    with pytest.raises(DataError, match="damaged"):
+        TokenStream(tmp_path / "s", "train")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"tokens": 3', '"tokens": 4'), ('"<u2"', '"<u4"'), ('"<u2"', '"<f9"'), ('"train"', '"trian"')]
+)
+def test_a_manifest_that_does_not_fit_its_shards_is_found(tmp_path: Path, old: str, new: str):
+    write(tmp_path / "s", [[1, 2, 3]])
+    manifest = tmp_path / "s" / MANIFEST
+    assert old in manifest.read_text()
+    manifest.write_text(manifest.read_text().replace(old, new))
+    with pytest.raises(DataError, match="damaged"):
+        TokenStream(tmp_path / "s", "train")
+
+
+def test_a_missing_manifest_is_found(tmp_path: Path):
+    with pytest.raises(DataError, match="damaged"):
+        TokenStream(tmp_path / "nowhere", "train")
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, DataError])
+def test_an_interrupted_write_leaves_nothing_and_keeps_what_was_there(tmp_path: Path, error: type[BaseException]):
+    def documents():
+        yield EncodedDocument([1] * 9, 1, True)
+        raise error("cut off")
+
+    def attempt() -> None:
+        write_shards(tmp_path / "s", {"train": documents()}, vocab_size=9, tokenizer_hash="", content_hash="")
+
+    with pytest.raises(error):
+        attempt()
+    assert list(tmp_path.iterdir()) == []
+    write(tmp_path / "s", [[4, 2]])
+    with pytest.raises(error):
+        attempt()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s"]
+    assert TokenStream(tmp_path / "s", "train").read(0, 2).tolist() == [4, 2]
+
+
+def test_writing_again_replaces_the_old_folder(tmp_path: Path):
+    write(tmp_path / "s", [[1, 2, 3]])
+    write(tmp_path / "s", [[7]], part="valid")
+    assert sorted(file.name for file in (tmp_path / "s").iterdir()) == [MANIFEST, "valid-00000.bin"]
+
+
+def test_the_manifest_is_json_that_others_can_read(tmp_path: Path):
+    write(tmp_path / "s", [[1, 2, 3]])
+    raw = json.loads((tmp_path / "s" / MANIFEST).read_text())
+    assert raw["dtype"] == "<u2"
+    assert raw["parts"]["train"]["tokens"] == 3

@@ -1,0 +1,159 @@
+"""Evaluation: figures equal a plain sum over the text, whoever shares the work, and mean what their names say."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penna.config.sections import ModelConfig
+from penna.data import batches
+from penna.data.batches import ValidationWindows
+from penna.evaluate import language_model
+from penna.evaluate.language_model import count_words, language_model_figures, score_rows
+from penna.model.gpt import GPT
+from penna.train import objective
+from penna.train.objective import NextToken
+
+VOCAB, BLOCK = 23, 8
+TOKEN_BYTES = torch.arange(VOCAB) % 4  # token 0 stands for no byte, as a separator does
+
+
+class Stream:
+    """A stream of given ids."""
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids = np.array(ids, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        return self.ids[start : start + count]
+
+
+def some_text(length: int, seed: int = 0) -> list[int]:
+    return np.random.default_rng(seed).integers(0, VOCAB, length).tolist()
+
+
+@pytest.fixture(scope="module")
+def model() -> GPT:
+    model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=16, block_size=BLOCK, vocab_size=VOCAB))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+    return model.eval()
+
+
+@torch.no_grad()
+def brute_force(model: GPT, ids: list[int]) -> tuple[float, int]:
+    """Nats and right guesses over a text, each token predicted by itself from what stands before it in its window."""
+    nats, right = 0.0, 0
+    for place in range(1, len(ids)):
+        start = (place - 1) // BLOCK * BLOCK
+        logits = model(torch.tensor([ids[start:place]]))[0, -1].double()
+        nats += math.log(sum(math.exp(value) for value in logits.tolist())) - float(logits[ids[place]])
+        right += int(logits.argmax()) == ids[place]
+    return nats, right
+
+
+@pytest.mark.parametrize("length", [2, 8, 9, 10, 57, 64, 65])
+def test_the_sums_are_those_of_predicting_each_token_by_itself(model: GPT, length: int):
+    ids = some_text(length, seed=length)
+    sums, counts = score_rows(model, NextToken(TOKEN_BYTES), ValidationWindows(Stream(ids), BLOCK))
+    nats, right = brute_force(model, ids)
+    assert sums == pytest.approx({"loss": nats, "correct": right}, rel=1e-5)
+    due = ids[1:]
+    assert counts == {"loss": len(due), "correct": len(due), "bytes": sum(token % 4 for token in due)}
+
+
+@settings(max_examples=40, deadline=None)
+@given(length=st.integers(2, 120), at_once=st.integers(1, 100), world=st.integers(1, 6))
+def test_how_rows_are_grouped_and_shared_changes_nothing(model: GPT, length: int, at_once: int, world: int):
+    windows, scorer = ValidationWindows(Stream(some_text(length)), BLOCK), NextToken(TOKEN_BYTES)
+    sums, counts = score_rows(model, scorer, windows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(language_model, "_TOKENS_AT_ONCE", at_once)
+        shares = [score_rows(model, scorer, windows, rank, world) for rank in range(world)]
+    # Every rank names the same terms, or adding them up over ranks would hang or mix them.
+    assert all(list(s) == list(sums) and list(c) == list(counts) for s, c in shares)
+    for term, value in sums.items():
+        assert sum(share[term] for share, _ in shares) == pytest.approx(value, rel=1e-5)
+    for term, count in counts.items():
+        assert sum(share[term] for _, share in shares) == count
+
+
+def test_every_rank_does_a_part_and_none_does_it_twice(model: GPT, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(language_model, "_TOKENS_AT_ONCE", 2 * BLOCK)
+    windows = ValidationWindows(Stream(some_text(6 * BLOCK + 1)), BLOCK)  # three groups of two rows
+    counts = [score_rows(model, NextToken(TOKEN_BYTES), windows, rank, 4)[1]["loss"] for rank in range(4)]
+    assert counts == [2 * BLOCK, 2 * BLOCK, 2 * BLOCK, 0]
+
+
+def test_no_gradients_are_kept(model: GPT):
+    score_rows(model, NextToken(TOKEN_BYTES), ValidationWindows(Stream(some_text(30)), BLOCK))
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def figures_of(model: GPT, ids: list[int], words: int = 7):
+    sums, counts = score_rows(model, NextToken(TOKEN_BYTES), ValidationWindows(Stream(ids), BLOCK))
+    return language_model_figures(sums, counts, words, BLOCK)
+
+
+def test_a_model_that_knows_nothing_pays_log2_of_the_vocabulary_per_token():
+    model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=16, block_size=BLOCK, vocab_size=VOCAB)).eval()
+    with torch.no_grad():
+        model.wte.weight.zero_()
+    ids = some_text(500)
+    figures = figures_of(model, ids)
+    size = sum(token % 4 for token in ids[1:])
+    assert (figures.tokens, figures.bytes, figures.stride) == (499, size, BLOCK)
+    assert figures.bits_per_byte == pytest.approx(math.log2(VOCAB) * 499 / size, rel=1e-6)
+    assert figures.loss == pytest.approx(math.log(VOCAB), rel=1e-6)
+    assert figures.token_perplexity == pytest.approx(VOCAB, rel=1e-5)
+    assert figures.accuracy == ids[1:].count(0) / 499  # all logits are equal: the first id is its guess
+
+
+def test_figures_follow_their_definitions(model: GPT):
+    ids = some_text(200, seed=3)
+    nats, right = brute_force(model, ids)
+    figures = figures_of(model, ids, words=50)
+    size = sum(token % 4 for token in ids[1:])
+    assert figures.loss == pytest.approx(nats / 199, rel=1e-5)
+    assert figures.token_perplexity == pytest.approx(math.exp(nats / 199), rel=1e-4)
+    assert figures.bits_per_byte == pytest.approx(nats / size / math.log(2), rel=1e-5)
+    assert figures.word_perplexity == pytest.approx(math.exp(nats / 50), rel=1e-3)
+    assert figures.accuracy == right / 199
+    assert figures.words == 50
+
+
+def test_bits_per_byte_do_not_depend_on_the_tokenizer():
+    # The same text and the same probability, as 100 tokens of 3 bytes or as 300 tokens of one.
+    few = language_model_figures({"loss": 400.0, "correct": 0}, {"loss": 100, "bytes": 300}, 60, 8)
+    many = language_model_figures({"loss": 400.0, "correct": 0}, {"loss": 300, "bytes": 300}, 60, 8)
+    assert few.bits_per_byte == many.bits_per_byte == 400 / math.log(2) / 300
+    assert few.word_perplexity == many.word_perplexity
+    assert few.token_perplexity > many.token_perplexity
+
+
+def test_a_perplexity_too_large_for_a_number_is_infinite_and_null_in_json():
+    figures = language_model_figures({"loss": 1e6, "correct": 0}, {"loss": 1000, "bytes": 10}, 1, 8)
+    assert figures.word_perplexity == math.inf
+    assert figures.as_json()["word_perplexity"] is None
+    assert json.loads(json.dumps(figures.as_json(), allow_nan=False))["loss"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", 0), ("one", 1), ("one two\n", 3), ("\n\n", 2), ("  a\tb  c ", 3), ("한국어 문장\n둘째 줄\n", 6)],
+)
+def test_words_are_what_stands_between_spaces_and_every_line_end(text: str, words: int):
+    assert count_words(text) == words
+
+
+def test_what_is_masked_in_batches_is_what_the_objective_ignores():
+    assert batches.IGNORED == objective.IGNORED == -100

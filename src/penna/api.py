@@ -161,8 +161,8 @@ def resume(
             _check_same_data(run, info, prepared)
             if checkpoint is not None and ranks.is_first:
                 verify_checkpoint(checkpoint)
+                run.mark("last", checkpoint)  # first: a kill between the two leaves a whole checkpoint marked
                 run.rewind(int(checkpoint.name.removeprefix("step-")))
-                run.mark("last", checkpoint)
             ranks.wait()
             last = load_last(run, torch.device("cpu"))
             model = GPT(recipe.model)

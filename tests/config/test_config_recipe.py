@@ -139,6 +139,13 @@ def test_fields_of_a_new_kind_may_be_given_before_or_after_it(order: int):
     assert merge(base, dict(pairs)) == {"schedule": {"kind": "multi_step", "warmup_steps": 4, "every": 10}}
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_field_given_beside_a_kind_that_has_no_such_field_is_refused_and_not_dropped(order: int):
+    pairs = [("optim.kind", "adamw"), ("optim.momentum", 0.9)][::order]
+    said = faults(merge({"optim": {"kind": "muon"}}, dict(pairs)))
+    assert "optim.momentum = 0.9: no such field of kind 'adamw'" in said
+
+
 @pytest.mark.parametrize("old", ["steps", "epochs", "tokens", "minutes"])
 @pytest.mark.parametrize("new", ["steps", "epochs", "tokens", "minutes"])
 def test_a_new_budget_takes_the_place_of_the_old(old: str, new: str):

@@ -14,40 +14,15 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from penna.config.sections import DataConfig, ModelConfig, Section, TokenizerConfig
-from penna.config.training import (
-    BUDGETS,
-    AdamWConfig,
-    LinearSchedule,
-    OptimConfig,
-    PretrainTask,
-    ScheduleConfig,
-    TaskConfig,
-    TrainConfig,
-)
+from penna.config.faults import explain_fault, unknown_field
+from penna.config.schema import SECTIONS, Recipe, fields_named, fields_of_kind
+from penna.config.training import BUDGETS
 from penna.errors import RecipeError
-
-
-class Recipe(Section):
-    """A whole run: what is read, how it becomes tokens, which model learns, how, and for how long."""
-
-    description: str = Field("", description="One line for `penna recipes`.")
-    data: DataConfig = DataConfig()
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    model: ModelConfig = ModelConfig()
-    task: TaskConfig = PretrainTask()
-    optim: OptimConfig = AdamWConfig()
-    schedule: ScheduleConfig = LinearSchedule()
-    train: TrainConfig = TrainConfig()
-
-
-SECTIONS = tuple(name for name in Recipe.model_fields if name != "description")
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -92,9 +67,9 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
         section, _, field = dotted.partition(".")
         table = merged.setdefault(section, {})
         if not isinstance(table, dict) or not field:
-            raise _unknown_field(dotted, overrides[dotted])
+            raise unknown_field(dotted, overrides[dotted])
         if field == "kind" and table.get("kind") != overrides[dotted]:
-            allowed = _fields_of_kind(section, str(overrides[dotted]))
+            allowed = fields_of_kind(section, str(overrides[dotted]))
             table = {key: value for key, value in table.items() if key in allowed}
             merged[section] = table
         if section == "train" and field in BUDGETS and overrides[dotted] is not None:
@@ -110,7 +85,7 @@ def build_recipe(table: Mapping[str, Any], origin: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate({name: _spelled_out(name, value) for name, value in table.items()})
     except ValidationError as error:
-        faults = [_fault(detail) for detail in error.errors()]
+        faults = [explain_fault(detail) for detail in error.errors()]
         raise RecipeError(
             f"The {origin} cannot be followed: {faults[0][0]}"
             if len(faults) == 1
@@ -172,9 +147,9 @@ def parse_overrides(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     overrides: dict[str, Any] = {}
     for flag, text in pairs:
         dotted = flag.replace("-", "_")
-        fields = _fields_named(dotted)
+        fields = fields_named(dotted)
         if not fields:
-            raise _unknown_field(dotted, text)
+            raise unknown_field(dotted, text)
         value = _none_or(text, fields)
         if any(_is_list(field) for field in fields) and value is not None:
             overrides.setdefault(dotted, []).append(value)
@@ -183,37 +158,13 @@ def parse_overrides(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     return overrides
 
 
-def section_models(section: str) -> list[type[BaseModel]]:
-    """The models a section may be: one, or one per kind."""
-    annotation = Recipe.model_fields[section].annotation
-    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
-
-
-def _fields_named(dotted: str) -> list[Any]:
-    section, _, field = dotted.partition(".")
-    if section not in SECTIONS:
-        return []
-    return [model.model_fields[field] for model in section_models(section) if field in model.model_fields]
-
-
-def _fields_of_kind(section: str, kind: str) -> set[str]:
-    for model in section_models(section) if section in SECTIONS else []:
-        if "kind" in model.model_fields and kind in get_args(model.model_fields["kind"].annotation):
-            return set(model.model_fields)
-    # An unknown kind, or a section with one model: nothing to drop, and validation has its say.
-    return (
-        {field for model in section_models(section) for field in model.model_fields} if section in SECTIONS else set()
-    )
-
-
 def _spelled_out(section: str, fields: Any) -> Any:
     """A section's dictionary with what TOML cannot say, None for "none", and what it need not, the default kind."""
     if section not in SECTIONS or not isinstance(fields, Mapping):
         return fields
     default = Recipe.model_fields[section].default
     kind = {"kind": default.kind} if "kind" in type(default).model_fields else {}
-    given = {name: _none_or(value, _fields_named(f"{section}.{name}")) for name, value in fields.items()}
+    given = {name: _none_or(value, fields_named(f"{section}.{name}")) for name, value in fields.items()}
     return {**kind, **given}
 
 
@@ -236,57 +187,3 @@ def _toml_table(model: BaseModel) -> dict[str, Any]:
 
 def _is_list(field: Any) -> bool:
     return get_origin(field.annotation) is list
-
-
-def _unknown_field(dotted: str, value: Any) -> RecipeError:
-    section, _, field = dotted.partition(".")
-    if section not in SECTIONS:
-        near = difflib.get_close_matches(section, SECTIONS, n=1)
-        return RecipeError(
-            f"There is no section {section!r} (in {dotted} = {value!r}).",
-            f"Sections: {', '.join(SECTIONS)}." + (f" Nearest: {near[0]}." if near else ""),
-            "`penna recipes default` prints every field.",
-        )
-    names = sorted({name for model in section_models(section) for name in model.model_fields})
-    near = difflib.get_close_matches(field, names, n=1)
-    return RecipeError(
-        f"There is no field {dotted} (given {value!r}).",
-        f"Fields of {section}: {', '.join(names)}.",
-        f"Did you mean {section}.{near[0]}?" if near else "`penna recipes default` prints every field.",
-    )
-
-
-def _fault(detail: Any) -> tuple[str, str]:
-    """One pydantic fault as (what happened, what is expected)."""
-    # A union's fault carries the kind between section and field; leave it out of the name.
-    loc = [str(part) for part in detail["loc"]]
-    section = loc[0] if loc else ""
-    if len(loc) > 1 and section in SECTIONS and len(section_models(section)) > 1:
-        loc.pop(1)
-    dotted = ".".join(loc)
-    value = detail.get("input")
-    if detail["type"] == "extra_forbidden":
-        if section not in SECTIONS:
-            error = _unknown_field(dotted + (".x" if len(loc) == 1 else ""), value)
-            near = difflib.get_close_matches(section, SECTIONS, n=1)
-            return f"there is no section {section!r}." + (f" Did you mean {near[0]!r}?" if near else ""), error.expected
-        kinds = [str(detail["loc"][1])] if len(detail["loc"]) > 2 else []
-        fields = _fields_of_kind(section, kinds[0]) if kinds else set(section_models(section)[0].model_fields)
-        near = difflib.get_close_matches(loc[-1], sorted(fields), n=1)
-        of = f" of kind {kinds[0]!r}" if kinds else ""
-        return (
-            f"{dotted} = {value!r}: no such field{of}." + (f" Did you mean {section}.{near[0]}?" if near else ""),
-            f"Fields of {section}{of}: {', '.join(sorted(fields))}.",
-        )
-    if detail["type"] in ("literal_error", "union_tag_invalid"):
-        context = detail["ctx"]
-        if "tag" in context:
-            dotted, value = f"{dotted}.kind", context["tag"]
-        allowed = re.findall(r"'([^']*)'", context.get("expected_tags") or context["expected"])
-        near = difflib.get_close_matches(str(value), allowed, n=1)
-        said = f"{dotted} = {value!r}: input should be one of {', '.join(map(repr, allowed))}."
-        return said + (f" Did you mean {near[0]!r}?" if near else ""), ""
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    if detail["type"] == "value_error":
-        return f"{dotted}: {message}.", ""
-    return f"{dotted} = {value!r}: {message[0].lower()}{message[1:]}.", ""

@@ -58,8 +58,6 @@ def write_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
             write_json(temporary / STATE, checkpoint.state)
             write_json(temporary / CHECKSUMS, {name: sha256_of(temporary / name) for name in (MODEL, OPTIMIZER, STATE)})
             flush(temporary)
-            if final.exists():  # the same step again after a resume: bit-identical, but this one is surely whole
-                shutil.rmtree(final)
             temporary.rename(final)
             flush(folder)
         finally:

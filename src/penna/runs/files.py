@@ -94,8 +94,11 @@ def point_to(link: Path, target: str) -> None:
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     with explained_disk_errors(link):
         temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target)
-        os.replace(temporary, link)
+        try:
+            temporary.symlink_to(target)
+            os.replace(temporary, link)
+        finally:
+            temporary.unlink(missing_ok=True)
         flush(link.parent)
 
 

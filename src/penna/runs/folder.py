@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from penna.config.recipe import Recipe, build_recipe, read_toml, recipe_toml
 from penna.errors import RunError
-from penna.runs.checkpoint import MODEL, list_checkpoints
+from penna.runs.checkpoint import list_checkpoints
 from penna.runs.files import explained_disk_errors, point_to, write_json, write_whole
 from penna.runs.metrics import append_row, drop_rows_after, read_rows
 
@@ -110,10 +110,13 @@ class RunFolder:
         return folder / f"{name}.json"
 
     def rewind(self, step: int) -> None:
-        """Forget what came after ``step``: rows, and checkpoints of later steps."""
+        """Forget what came after ``step``: rows, checkpoints of later steps, and links to them."""
         for checkpoint in list_checkpoints(self.checkpoints):
             if int(checkpoint.name.removeprefix("step-")) > step:
                 shutil.rmtree(checkpoint)
+        for link in (self.path / "best", self.path / "last"):
+            if not link.exists():
+                link.unlink(missing_ok=True)
         drop_rows_after(self.metrics_file, step)
         drop_rows_after(self.samples_file, step)
 
@@ -122,9 +125,9 @@ class RunFolder:
         point_to(self.path / link, f"checkpoints/{checkpoint.name}")
 
     def marked(self, link: str) -> Path | None:
-        """The checkpoint ``best`` or ``last`` points to, where there is one."""
+        """The checkpoint ``best`` or ``last`` points to, whole or not; None where there is no such link."""
         target = self.path / link
-        return target.resolve() if (target / MODEL).exists() else None
+        return target.resolve() if target.is_symlink() else None
 
     def prune(self, keep: int) -> None:
         """Remove all checkpoints but the newest ``keep``, the best and the last."""

@@ -24,7 +24,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """All whole rows of a JSONL file; none where it does not exist."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")  # half a last line may end in half a character
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         if not line:
@@ -35,7 +35,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             if number == len(lines):  # no line end behind it: a kill cut it short
                 break
             raise RunError(
-                f"{path}:{number} is not JSON: {line[:60]!r}.",
+                f"{path}:{number} is not JSON: {line[:60].decode(errors='replace')!r}.",
                 "One JSON object a line.",
                 "Remove that line; the rest of the log stays usable.",
             ) from error

@@ -25,9 +25,9 @@ def budget_in_steps(config: TrainConfig, rows: int, tokens: int) -> int | None:
     if config.steps is not None:
         return config.steps
     if config.epochs is not None:
-        return max(1, math.ceil(config.epochs * steps_per_epoch))
+        return max(1, math.ceil(round(config.epochs * steps_per_epoch, 6)))  # 1.1 * 10 is 11.000000000000002
     if config.tokens is not None:
-        return max(1, math.ceil(config.tokens / tokens * steps_per_epoch))
+        return -(-config.tokens * steps_per_epoch // tokens)
     return None
 
 
@@ -47,14 +47,20 @@ class Budget:
             self.horizon = planned_horizon(schedule, steps)
         else:
             self.horizon = Horizon(decided.get("decay_start"), decided.get("end"))
+        # The step at which the minutes were over. It ends the run, but not the fall: steps that are repeated after a
+        # kill must get the rates they had.
+        self._minutes_over: int | None = decided.get("minutes_over")
 
     def consult_clock(self, step: int, seconds: float) -> None:
         """Let the clock decide after ``step`` steps and ``seconds`` of training, where the budget is minutes."""
         if self._config.minutes is None:
             return
         total = self._config.minutes * 60
+        if self.is_over(step) or self._minutes_over is not None:
+            return
         if seconds >= total:
-            self._decide(Horizon(self.horizon.decay_start, step))
+            self._record({"minutes_over": step})
+            self._minutes_over = step
         elif (
             self.horizon.end is None
             and step > 0
@@ -64,7 +70,9 @@ class Budget:
             begins = min(1 - fall, 1.0) if fall < 1 else 0.0
             if seconds >= total * max(begins, _MEASURED_SHARE) and step >= self._schedule.warmup_steps:
                 left = (total - seconds) * step / seconds
-                self._decide(Horizon(step, step + max(1, round(left))))
+                end = step + max(1, round(left))
+                self._record({"decay_start": step, "end": end})
+                self.horizon = Horizon(step, end)
 
     def progress(self, step: int, seconds: float) -> float:
         """The share of the run that is done, between 0 and 1."""
@@ -75,11 +83,4 @@ class Budget:
 
     def is_over(self, step: int) -> bool:
         """Whether the run ends after ``step`` steps."""
-        return self.horizon.end is not None and step >= self.horizon.end
-
-    def _decide(self, horizon: Horizon) -> None:
-        if horizon == self.horizon:
-            return
-        decided = {"decay_start": horizon.decay_start, "end": horizon.end}
-        self._record({name: value for name, value in decided.items() if value is not None})
-        self.horizon = horizon
+        return any(end is not None and step >= end for end in (self.horizon.end, self._minutes_over))

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from penna.config.recipe import Recipe
 from penna.errors import TrainingError
 from penna.model.gpt import GPT, count_parameters
-from penna.runs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from penna.runs.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, step_name, write_checkpoint
 from penna.runs.folder import RunFolder
 from penna.train.budget import Budget, budget_in_steps
 from penna.train.device import autocast, choose_compile, choose_threads, seconds_each
@@ -130,6 +130,8 @@ class Loop:
         self._window = Window()
         self._session_begun: float | None = None
         self._seconds_before = 0.0
+        self._is_new = True
+        self._signal: int | None = None  # as all ranks agreed after the last step
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
         """Take weights, optimizer and counters from a checkpoint."""
@@ -137,6 +139,7 @@ class Loop:
         self.optimizers.load_state({name: tensor.to(self.device) for name, tensor in checkpoint.optimizer.items()})
         # AdamW counts its steps on the CPU's side of a fused kernel; the device of its counter is its weights' device.
         self.progress = Progress.from_state(checkpoint.state)
+        self._is_new = False
 
     def run_to_end(self) -> Finished:
         """Train until the budget is spent, patience ends, or a signal comes; the last state is on disk then."""
@@ -152,15 +155,17 @@ class Loop:
             )
         )
         with caught_signals() as request:
-            if self.progress.step == 0:
+            if self._is_new:
                 self._look(at_end=False)
                 self._save()
+            elif self.ranks.is_first:
+                self._point_to_best()
             self._seconds_before, self._session_begun = self.progress.seconds, time.perf_counter()
             self._window = Window()
-            while not (reason := self._reason_to_end(request)):
+            while not (reason := self._reason_to_end()):
                 self._step()
                 self._after_step(request)
-        finished = Finished(self.progress.step, reason, request.signal)
+        finished = Finished(self.progress.step, reason, self._signal)
         self._say(finished)
         return finished
 
@@ -211,9 +216,10 @@ class Loop:
     def _after_step(self, request: StopRequest) -> None:
         step = self.progress.step
         self.budget.consult_clock(step, self.progress.seconds)
-        request.signal = self.ranks.agree(request.signal)
-        stopping = bool(self._reason_to_end(request))
-        evaluate = step % self.config.evaluate_every == 0 or (stopping and request.signal is None)
+        # Heeded once a step: a signal that comes from here on waits for the next one, on every rank.
+        self._signal = self.ranks.agree(request.signal)
+        stopping = bool(self._reason_to_end())
+        evaluate = step % self.config.evaluate_every == 0 or (stopping and self._signal is None)
         save = step % self.config.checkpoint_every == 0 or stopping
         if evaluate or save or step % self.config.log_every == 0:
             self._log_window()
@@ -221,14 +227,14 @@ class Loop:
             save = self._look(at_end=stopping) or save
         elif self.config.sample_every is not None and step % self.config.sample_every == 0:
             self._sample()
-        if self._reason_to_end(request):  # patience may have ended just now
+        if self._reason_to_end():  # patience may have ended just now
             save = True
         if save:
             self._save()
         self._window = Window() if evaluate or save or step % self.config.log_every == 0 else self._window
 
-    def _reason_to_end(self, request: StopRequest) -> str:
-        if request.signal is not None:
+    def _reason_to_end(self) -> str:
+        if self._signal is not None:
             return "stopped by a signal"
         if self.config.patience is not None and self.progress.evaluations_since_best >= self.config.patience:
             return f"no better validation loss in {self.config.patience} evaluations"
@@ -251,6 +257,8 @@ class Loop:
             term: int(n) for term, n in self.ranks.add_up({k: float(v) for k, v in counts.items()}, self.device).items()
         }
         figures = self.job.objective.report(sums, totals)
+        if not math.isfinite(figures["loss"]):
+            raise self._not_finite(f"The validation loss became {figures['loss']}")
         is_best = figures["loss"] < self.progress.best_loss
         if is_best:
             self.progress.best_loss, self.progress.best_step = figures["loss"], self.progress.step
@@ -280,7 +288,7 @@ class Loop:
         sums = self.ranks.add_up({term: float(value) for term, value in window.sums.items()}, self.device)
         figures = self.job.objective.report(sums, window.counts)
         if not math.isfinite(figures["loss"]):
-            raise self._not_finite(figures["loss"])
+            raise self._not_finite(f"The training loss became {figures['loss']}")
         elapsed = max(time.perf_counter() - window.begun, 1e-9)
         row = {**self._row("train", figures), "tokens_per_second": round(window.tokens / elapsed, 1)}
         if self.ranks.is_first:
@@ -298,33 +306,41 @@ class Loop:
             "learning_rate": self.optimizers.learning_rate,
         }
 
-    def _not_finite(self, loss: float) -> TrainingError:
+    def _not_finite(self, what: str) -> TrainingError:
         last = self.run.marked("last")
         return TrainingError(
-            f"The training loss became {loss} at step {self.progress.step}.",
-            "A finite loss." + (f" The last good checkpoint is {last} and was not touched." if last else ""),
+            f"{what} at step {self.progress.step}.",
+            "A finite number." + (f" The last good checkpoint is {last} and was not touched." if last else ""),
             f"Try a lower --optim.learning-rate (now {self.optimizers.learning_rate:g}), a longer warm-up, or "
             "--train.precision float32.",
         )
 
     def _save(self) -> None:
         """Write a checkpoint, point ``last`` (and ``best``) to it, remove those no longer kept."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise self._not_finite("A weight became infinite or no number")
         self.ranks.wait()
         if self.ranks.is_first:
             content = Checkpoint(self.model.state_dict(), self.optimizers.state(), self.progress.as_state())
             path = write_checkpoint(self.run.checkpoints, self.progress.step, content)
             self.run.mark("last", path)
-            if self.progress.best_step == self.progress.step:
-                self.run.mark("best", path)
+            self._point_to_best()
             self.run.prune(self.config.keep_checkpoints)
             self._say(Saved(self.progress.step, path))
         self.ranks.wait()
+
+    def _point_to_best(self) -> None:
+        """Point ``best`` to the best step's checkpoint, also where a kill came just before that."""
+        if self.progress.best_step is not None:
+            best = self.run.checkpoints / step_name(self.progress.best_step)
+            if best.exists() and self.run.marked("best") != best.resolve():
+                self.run.mark("best", best)
 
     # --- What is decided before the first step
 
     def _make_choices(self) -> None:
         """Choose threads and compilation by measuring, or repeat what was chosen; then wrap the model for it."""
-        decided = self.run.decisions()
+        decided = self.ranks.agree(self.run.decisions())
         if "threads" not in decided:
             decided = self.ranks.agree(self._measure())
             if self.ranks.is_first:
@@ -390,7 +406,8 @@ class Loop:
 
 def load_last(run: RunFolder, device: torch.device) -> Checkpoint | None:
     """The checkpoint a run goes on from; None where it has none yet."""
-    path = run.marked("last")
+    # The link is missing where a kill came before it was made, or where it was lost in copying the folder.
+    path = run.marked("last") or next(reversed(list_checkpoints(run.checkpoints)), None)
     return None if path is None else read_checkpoint(path, device)
 
 

@@ -1,0 +1,229 @@
+"""Every kind of bad input ends in one message of three parts, the right exit code, and nothing half-written."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from penna.cli.main import run
+
+TINY = """
+[data]
+path = "text.txt"
+[tokenizer]
+kind = "char"
+[model]
+n_layer = 1
+n_head = 2
+n_embd = 16
+block_size = 16
+[train]
+steps = 2
+batch_size = 4
+threads = 1
+sample_tokens = 0
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PENNA_DATA", raising=False)
+    (tmp_path / "text.txt").write_text("The quick brown fox jumps over the lazy dog.\n" * 40, encoding="utf-8")
+    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
+    return tmp_path
+
+
+def written(name: str, content: bytes) -> Callable[[Path], None]:
+    return lambda place: (place / name).write_bytes(content) and None
+
+
+def recipe(more: str) -> Callable[[Path], None]:
+    return lambda place: (place / "bad.toml").write_text(more, encoding="utf-8") and None
+
+
+def nothing(place: Path) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    command: str
+    says: str  # part of the message
+    prepare: Callable[[Path], None] = nothing
+    code: int = 2
+
+
+CASES = [
+    Case("missing file", "train nowhere.txt", "no file or folder nowhere.txt"),
+    Case("empty file", "train tiny.toml empty.txt", "no text in empty.txt", written("empty.txt", b"")),
+    Case("blank file", "train tiny.toml blank.txt", "no text in blank.txt", written("blank.txt", b" \n\n ")),
+    Case("binary file", "train tiny.toml b.txt", "is a binary file", written("b.txt", b"\x00\x01\x02\xff" * 99)),
+    Case("UTF-16", "train tiny.toml w.txt", "byte-order mark of UTF-16", written("w.txt", "text".encode("utf-16"))),
+    Case("Latin-1", "train tiny.toml l.txt", "byte 0xe9 at line 2", written("l.txt", "a\ncafé au lait".encode("latin1"))),
+    Case("one character", "train tiny.toml one.txt", "tokens long", written("one.txt", b"x")),
+    Case("one line", "train tiny.toml line.txt", "shorter than a block", written("line.txt", b"Just a line.\n")),
+    Case("shorter than a block", "train tiny.toml --model.block-size 100000", "shorter than a block of 100000"),
+    Case("a file of another format", "train tiny.toml t.parquet", "is a .parquet file", written("t.parquet", b"PAR1")),
+    Case("an empty folder", "train tiny.toml folder", "holds no .txt or .jsonl", lambda p: (p / "folder").mkdir()),
+    Case(
+        "a bad record",
+        "train tiny.toml r.jsonl",
+        "r.jsonl:2: not JSON",
+        written("r.jsonl", b'{"text": "fine"}\n{"text": \n'),
+    ),
+    Case(
+        "no such column",
+        "train tiny.toml c.jsonl",
+        "no field 'text' (found: 'body'",
+        written("c.jsonl", b'{"body": "fine"}\n'),
+    ),
+    Case("zero validation windows", "train tiny.toml --data.valid-fraction 0.0001", "zero windows"),
+    Case("unset variable", "train shakespeare-char", "needs the environment variable PENNA_DATA"),
+    Case("unknown recipe", "train shakespear-char", "Did you mean 'shakespeare-char'"),
+    Case("missing recipe file", "train mine.toml", "mine.toml cannot be read"),
+    Case("not TOML", "train bad.toml", "not valid TOML", recipe("[model\nn_layer = 1")),
+    Case("misspelt field", "train bad.toml", "Did you mean model.n_layer", recipe("[model]\nn_layers = 2")),
+    Case("misspelt section", "train bad.toml", "Did you mean 'model'", recipe("[modle]\nn_layer = 2")),
+    Case("misspelt flag", "train tiny.toml --model.n-layers 2", "Did you mean model.n_layer"),
+    Case("wrong type", "train tiny.toml --model.n-layer many", "model.n_layer = 'many'"),
+    Case("out of range", "train tiny.toml --train.batch-size 0", "train.batch_size = '0'"),
+    Case("no such kind", "train tiny.toml --schedule.kind cosin", "cosin"),
+    Case("a field of another kind", "train tiny.toml --schedule.kind constant --schedule.factor 0.5", "schedule.factor"),
+    Case("indivisible", "train tiny.toml --model.n-embd 15", "n_embd = 15 is not divisible by n_head = 2"),
+    Case("two budgets", "train tiny.toml --train.steps 5 --train.minutes 1", "steps and minutes"),
+    Case("flag without value", "train tiny.toml --train.steps", "--train.steps has no value"),
+    Case("a device that is not there", "train tiny.toml --train.device cuda:99", "'cuda:99' is not there"),
+    Case("a run name with a path", "train tiny.toml --name ../up", "'../up' cannot name a run"),
+    Case("a run name that exists", "train tiny.toml --name taken", "runs/taken exists", lambda p: trained(p, "taken")),
+    Case(
+        "overwriting what is no run",
+        "train tiny.toml --name folder --overwrite",
+        "is not a run",
+        lambda p: (p / "runs" / "folder").mkdir(parents=True),
+    ),
+    Case("resuming no run", "resume nothing", "'nothing' is not a run"),
+    Case("resume with a changed recipe", "resume taken --train.steps 9", "train.steps from 2 to 9", lambda p: trained(p)),
+    Case("resume with an edited recipe", "resume taken", "was changed after the run began", lambda p: edited(p)),
+    Case("resume with changed text", "resume taken", "The text of runs/taken was changed", lambda p: changed(p)),
+    Case("a damaged checkpoint", "resume taken", "was truncated or altered", lambda p: damaged(p)),
+    Case("a tokenizer not the run's", "train tiny.toml t2.txt --train.init-from taken", "not this run's tokenizer",
+         lambda p: (trained(p), (p / "t2.txt").write_text("ÄÖÜ äöü ß\n" * 50, encoding="utf-8"))[0]),
+    Case("another shape", "train tiny.toml --train.init-from taken --model.n-layer 2", "another shape", lambda p: trained(p)),
+    Case("a tokenizer that is not there", "train tiny.toml --tokenizer.kind file --tokenizer.path nope", "nope"),
+    Case("a vocabulary too small", "train tiny.toml --tokenizer.kind bpe --tokenizer.vocab-size 10", "10 tokens"),
+    Case("generating from nothing", "generate nothing --prompt x", "'nothing' is not a run"),
+    Case("negative temperature", "generate taken --temperature -1", "temperature = -1", lambda p: trained(p)),
+    Case("greedy with top-k", "generate taken --greedy --top-k 3", "temperature = 0", lambda p: trained(p)),
+    Case("top-p above one", "generate taken --top-p 1.5", "top_p = 1.5", lambda p: trained(p)),
+    Case("a prompt file that is not there", "generate taken --prompt-file p.txt", "p.txt cannot be read", lambda p: trained(p)),
+    Case("evaluating a missing file", "evaluate taken --data.path no.txt", "no file or folder no.txt", lambda p: trained(p)),
+    Case("importing no model", "import text.txt --name x", "text.txt"),
+    Case("importing an empty folder", "import folder --name x", "config.json", lambda p: (p / "folder").mkdir()),
+    Case("exporting onto files", "export taken --output full", "full", lambda p: (trained(p), (p / "full").mkdir(),
+         (p / "full" / "a").write_text("x"))[0]),
+    Case("plotting no run", "plot nothing", "'nothing' is not a run"),
+    Case("no such command", "trian text.txt", "invalid choice"),
+]  # fmt: skip
+
+
+def trained(place: Path, name: str = "taken") -> None:
+    assert run(["train", "tiny.toml", "--name", name]) == 0
+
+
+def edited(place: Path) -> None:
+    trained(place)
+    file = place / "runs" / "taken" / "recipe.toml"
+    file.write_text(file.read_text().replace("steps = 2", "steps = 3"))
+
+
+def changed(place: Path) -> None:
+    trained(place)
+    (place / "text.txt").write_text("Something else entirely, and long enough to learn from.\n" * 40)
+
+
+def damaged(place: Path) -> None:
+    trained(place)
+    weights = (place / "runs" / "taken" / "last" / "model.safetensors").resolve()
+    weights.write_bytes(weights.read_bytes()[:-10])
+
+
+def everything(place: Path) -> set[str]:
+    return {str(path.relative_to(place)) for path in place.rglob("*")}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bad_input_gives_one_message_of_three_parts_and_leaves_nothing(
+    case: Case, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case.prepare(place)
+    before = everything(place)
+    capsys.readouterr()
+    assert run(case.command.split()) == case.code
+    out, err = capsys.readouterr()
+    assert case.says in err
+    message = err[err.index("penna: ") :].strip().splitlines()
+    assert len(message) >= 3, message  # what happened, what was expected, what to do
+    assert "Traceback" not in err
+    assert out == ""
+    assert {path for path in everything(place) - before if ".lock" not in path and path != "runs"} == set()
+
+
+def test_an_unreadable_file_is_named(place: Path) -> None:
+    (place / "secret.txt").write_text("text " * 100)
+    (place / "secret.txt").chmod(0)
+    command = [sys.executable, "-m", "penna", "train", "tiny.toml", str(place / "secret.txt")]
+    for folder in (place, *place.parents[:2]):
+        folder.chmod(0o755)
+    if os.geteuid() == 0:  # root reads everything, so another user asks
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
+    environment = {**os.environ, "PENNA_CACHE": str(place / "cache")}
+    result = subprocess.run(command, cwd=place, capture_output=True, text=True, env=environment, check=False)
+    if "setpriv" in result.stderr or "Permission denied: '/root" in result.stderr or result.returncode == 126:
+        pytest.skip("no other user can run this Python here")
+    assert result.returncode == 2, result.stderr
+    assert "secret.txt cannot be read: Permission denied" in result.stderr
+
+
+def test_no_space_is_told_before_the_first_step(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    usage = shutil.disk_usage(place)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    assert run(["train", "tiny.toml"]) == 2
+    assert "MB free; the checkpoints need" in capsys.readouterr().err
+    assert not (place / "runs").exists()
+
+
+def test_a_fault_of_ours_exits_with_1_and_says_so(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penna.cli import recipes
+
+    def broken() -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(recipes, "list_recipes", broken)
+    assert run(["recipes"]) == 1
+    assert "fault of ours" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        run(["recipes", "--debug"])
+
+
+def test_a_loss_that_is_not_finite_exits_with_1_and_names_the_last_checkpoint(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "train tiny.toml --name boom --optim.learning-rate 1e38 --optim.grad-clip none --train.steps 40".split()
+    assert run(words) == 1
+    err = capsys.readouterr().err
+    assert "became" in err
+    assert "step-00000000" in err
+    assert json.loads((place / "runs" / "boom" / "last" / "state.json").read_text())["step"] == 0

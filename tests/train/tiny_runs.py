@@ -1,0 +1,106 @@
+"""Runs so small that a whole one takes a twentieth of a second, and what the tests of training ask of them."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from penna.config.recipe import Recipe, build_recipe, merge
+from penna.runs.checkpoint import MODEL, OPTIMIZER
+from penna.runs.folder import RunFolder
+from penna.train.events import Event, Stepped
+
+BLOCK = 16
+
+
+class InterruptedByTest(BaseException):
+    """What a listener raises to end a run without ceremony."""
+
+
+def words(seed: int, count: int) -> str:
+    """Nonsense text that is the same every time: about 5.5 characters a word."""
+    source = random.Random(seed)
+    return " ".join("".join(source.choices("abcdefgh", k=source.randint(2, 7))) for _ in range(count))
+
+
+def tiny_recipe(tmp_path: Path, overrides: dict[str, Any] | None = None, *, text: str | None = None) -> Recipe:
+    """A recipe for 300 words (about 93 rows of 16), one layer of width 16, logging and saving at every step."""
+    file = tmp_path / "text.txt"
+    file.write_text(text if text is not None else words(0, 300), encoding="utf-8")
+    table = {
+        "data": {"path": [str(file)]},
+        "tokenizer": {"kind": "char"},
+        "model": {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": BLOCK},
+        "optim": {"kind": "adamw", "learning_rate": 3e-3},
+        "train": {
+            "device": "cpu",
+            "threads": 1,
+            "compile": "off",
+            "steps": 4,
+            "batch_size": 8,
+            "log_every": 1,
+            "evaluate_every": 2,
+            "checkpoint_every": 1,
+            "sample_tokens": 0,
+        },
+    }
+    return build_recipe(merge(table, overrides or {}))
+
+
+def tensors(run: RunFolder, link: str = "last") -> dict[str, Tensor]:
+    """Weights and optimizer of a run's checkpoint under one flat naming."""
+    checkpoint = run.marked(link)
+    assert checkpoint is not None
+    return {
+        f"{file}:{name}": tensor
+        for file in (MODEL, OPTIMIZER)
+        for name, tensor in load_file(checkpoint / file).items()
+    }
+
+
+def assert_same_bits(first: RunFolder, second: RunFolder) -> None:
+    """Both runs ended with the very same weights and optimizer, byte for byte."""
+    one, other = tensors(first), tensors(second)
+    assert one.keys() == other.keys()
+    different = [name for name in one if one[name].numpy().tobytes() != other[name].numpy().tobytes()]
+    assert not different, f"{len(different)} of {len(one)} tensors differ, first {different[0]}"
+
+
+def losses(run: RunFolder, split: str) -> dict[int, float]:
+    """The losses of a split by step, each step once."""
+    rows = [row for row in run.metrics() if row["split"] == split]
+    by_step = {row["step"]: row["loss"] for row in rows}
+    assert len(by_step) == len(rows), f"a step was logged twice: {[row['step'] for row in rows]}"
+    return by_step
+
+
+def at_step(step: int, act: Callable[[], None]) -> Callable[[Event], None]:
+    """A listener that acts when a training row of this step is told."""
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Stepped) and event.row["step"] == step:
+            act()
+
+    return listen
+
+
+def interrupt() -> None:
+    """Raise what no code of ours catches."""
+    raise InterruptedByTest
+
+
+def python(code: str, *arguments: str, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """A Python process of its own that runs ``code`` on one thread."""
+    return subprocess.Popen(
+        [sys.executable, *launcher, "-c", code, *arguments] if not launcher else [sys.executable, *launcher],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )

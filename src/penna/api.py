@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from penna.compare.figures import draw_curves
-from penna.config.recipe import Recipe, build_recipe, expand_path, find_recipe, load_recipe, merge, recipe_differences
-from penna.config.sections import ModelConfig
+from penna.config.recipe import build_recipe, find_recipe, load_recipe, merge, recipe_differences
+from penna.config.schema import Recipe
 from penna.data.batches import ValidationWindows
 from penna.data.corpus import Counts
 from penna.data.prepare import Prepared, describe_counts, prepare, prepare_for_evaluation
@@ -25,10 +25,11 @@ from penna.data.shards import TokenStream
 from penna.errors import DataError, DeviceError, RecipeError, RunError
 from penna.evaluate.language_model import LanguageModelFigures, count_words, language_model_figures, score_rows
 from penna.exchange.huggingface import read_hf, write_hf
+from penna.exchange.load import LoadedModel, load_model, run_and_checkpoint
 from penna.generate.engine import NewToken, Request, generate
 from penna.generate.sampling import Sampling
 from penna.model.gpt import GPT
-from penna.runs.checkpoint import MODEL, Checkpoint, read_tensors, verify_checkpoint, write_checkpoint
+from penna.runs.checkpoint import Checkpoint, verify_checkpoint, write_checkpoint
 from penna.runs.folder import RunFolder, check_free, find_run, free_name, new_run
 from penna.runs.provenance import provenance, recipe_hash
 from penna.tasks.pretrain import next_token_objective, pretrain_job, prompt_ids
@@ -134,7 +135,7 @@ def resume(
     ``changes`` to its recipe are refused where they change anything: a resumed run follows the recipe it began with.
     """
     keep_memory_mapped()
-    run, checkpoint = _run_and_checkpoint(target, runs_dir)
+    run, checkpoint = run_and_checkpoint(target, runs_dir)
     recipe = run.recipe()
     info = run.info()
     if info.get("state") == "imported":
@@ -246,7 +247,7 @@ def _check_same_data(run: RunFolder, info: Mapping[str, Any], prepared: Prepared
 
 def _start_from(model: GPT, tokenizer: Tokenizer, source: str, runs_dir: Path) -> None:
     """Load the weights of ``source`` into a new model of the same shape."""
-    loaded = load_model(source, runs_dir=runs_dir)
+    loaded = load(source, runs_dir=runs_dir, device="cpu")
     if loaded.tokenizer is not None and loaded.tokenizer.fingerprint() != tokenizer.fingerprint():
         raise RecipeError(
             f"The tokenizer of {source} is not this run's tokenizer.",
@@ -284,60 +285,9 @@ def _say_precision(recipe: Recipe, device: torch.device, listen: Listener) -> No
         listen(Notice("This processor does not multiply bfloat16 natively: --train.precision float32 is faster."))
 
 
-# --- Models at hand
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model ready to be used, where it came from, and its tokenizer."""
-
-    model: GPT
-    tokenizer: Tokenizer | None
-    source: Path
-
-    def need_tokenizer(self) -> Tokenizer:
-        """The tokenizer. Raises RunError where the model came without one."""
-        if self.tokenizer is None:
-            raise RunError(
-                f"{self.source} has no tokenizer.",
-                "Text can be read and written only through one.",
-                "Put its tokenizer.json (or vocab.json and merges.txt) into the folder and import it again.",
-            )
-        return self.tokenizer
-
-
-def load_model(target: str, *, runs_dir: Path = RUNS, device: str = "auto") -> LoadedModel:
+def load(target: str, *, runs_dir: Path = RUNS, device: str = "auto") -> LoadedModel:
     """The model of a run (its best checkpoint), of one checkpoint, or of a Hugging Face folder."""
-    path = expand_path(target)
-    place = resolve_device(device)
-    if (path / "config.json").is_file() and not (path / "recipe.toml").is_file():
-        foreign = read_hf(path)
-        return LoadedModel(_ready(foreign.config, foreign.weights, place), foreign.tokenizer, path)
-    run, checkpoint = _run_and_checkpoint(target, runs_dir)
-    checkpoint = checkpoint or run.marked("best") or run.marked("last")
-    if checkpoint is None:
-        raise RunError(
-            f"The run {run.path} has no checkpoint yet.",
-            "A checkpoint is written before the first step.",
-            f"Go on with it: `penna resume {run.path}`.",
-        )
-    verify_checkpoint(checkpoint)
-    tokenizer = Tokenizer.load(run.tokenizer) if run.tokenizer.exists() else None
-    return LoadedModel(_ready(run.recipe().model, read_tensors(checkpoint / MODEL), place), tokenizer, checkpoint)
-
-
-def _ready(config: ModelConfig, weights: Mapping[str, torch.Tensor], device: torch.device) -> GPT:
-    model = GPT(config)
-    model.load_state_dict(weights)
-    return model.to(device).eval()
-
-
-def _run_and_checkpoint(target: str, runs_dir: Path) -> tuple[RunFolder, Path | None]:
-    """A run by name or path, or the run and checkpoint of a checkpoint's path."""
-    path = Path(target)
-    if path.is_dir() and path.resolve().parent.name == "checkpoints":
-        return find_run(str(path.resolve().parent.parent), runs_dir), path.resolve()
-    return find_run(target, runs_dir), None
+    return load_model(target, runs_dir=runs_dir, device=resolve_device(device))
 
 
 # --- Writing
@@ -397,13 +347,13 @@ def evaluate(
     ``overrides`` are fields of the section data (``{"data.path": [...]}``). Without a path, the run's own validation
     text is scored.
     """
-    loaded = load_model(target, runs_dir=runs_dir, device=device)
+    loaded = load(target, runs_dir=runs_dir, device=device)
     tokenizer = loaded.need_tokenizer()
     if overrides and "data.path" in overrides:
         data = build_recipe(merge({}, overrides)).data
         folder, words = prepare_for_evaluation(data, tokenizer, count_words)
     else:
-        recipe = _run_and_checkpoint(target, runs_dir)[0].recipe()
+        recipe = run_and_checkpoint(target, runs_dir)[0].recipe()
         prepared = prepare(recipe.data, tokenizer)
         folder = prepared.folder
         words = sum(count_words(text) for text in prepared.corpus.documents("valid"))

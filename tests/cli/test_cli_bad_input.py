@@ -51,6 +51,27 @@ def nothing(place: Path) -> None:
     pass
 
 
+def trained(place: Path, name: str = "taken") -> None:
+    assert run(["train", "tiny.toml", "--name", name]) == 0
+
+
+def edited(place: Path) -> None:
+    trained(place)
+    file = place / "runs" / "taken" / "recipe.toml"
+    file.write_text(file.read_text().replace("steps = 2", "steps = 3"))
+
+
+def changed(place: Path) -> None:
+    trained(place)
+    (place / "text.txt").write_text("Something else entirely, and long enough to learn from.\n" * 40)
+
+
+def damaged(place: Path) -> None:
+    trained(place)
+    weights = (place / "runs" / "taken" / "last" / "model.safetensors").resolve()
+    weights.write_bytes(weights.read_bytes()[:-10])
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -67,7 +88,7 @@ CASES = [
     Case("binary file", "train tiny.toml b.txt", "is a binary file", written("b.txt", b"\x00\x01\x02\xff" * 99)),
     Case("UTF-16", "train tiny.toml w.txt", "byte-order mark of UTF-16", written("w.txt", "text".encode("utf-16"))),
     Case("Latin-1", "train tiny.toml l.txt", "byte 0xe9 at line 2", written("l.txt", "a\ncafé au lait".encode("latin1"))),
-    Case("one character", "train tiny.toml one.txt", "tokens long", written("one.txt", b"x")),
+    Case("one character", "train tiny.toml one.txt", "1 characters long", written("one.txt", b"x")),
     Case("one line", "train tiny.toml line.txt", "shorter than a block", written("line.txt", b"Just a line.\n")),
     Case("shorter than a block", "train tiny.toml --model.block-size 100000", "shorter than a block of 100000"),
     Case("a file of another format", "train tiny.toml t.parquet", "is a .parquet file", written("t.parquet", b"PAR1")),
@@ -84,7 +105,7 @@ CASES = [
         "no field 'text' (found: 'body'",
         written("c.jsonl", b'{"body": "fine"}\n'),
     ),
-    Case("zero validation windows", "train tiny.toml --data.valid-fraction 0.0001", "zero windows"),
+    Case("zero validation windows", "train tiny.toml --data.split document --data.valid-fraction 0.0001", "zero windows"),
     Case("unset variable", "train shakespeare-char", "needs the environment variable PENNA_DATA"),
     Case("unknown recipe", "train shakespear-char", "Did you mean 'shakespeare-char'"),
     Case("missing recipe file", "train mine.toml", "mine.toml cannot be read"),
@@ -109,21 +130,21 @@ CASES = [
         lambda p: (p / "runs" / "folder").mkdir(parents=True),
     ),
     Case("resuming no run", "resume nothing", "'nothing' is not a run"),
-    Case("resume with a changed recipe", "resume taken --train.steps 9", "train.steps from 2 to 9", lambda p: trained(p)),
-    Case("resume with an edited recipe", "resume taken", "was changed after the run began", lambda p: edited(p)),
-    Case("resume with changed text", "resume taken", "The text of runs/taken was changed", lambda p: changed(p)),
-    Case("a damaged checkpoint", "resume taken", "was truncated or altered", lambda p: damaged(p)),
+    Case("resume with a changed recipe", "resume taken --train.steps 9", "train.steps from 2 to 9", trained),
+    Case("resume with an edited recipe", "resume taken", "was changed after the run began", edited),
+    Case("resume with changed text", "resume taken", "The text of runs/taken was changed", changed),
+    Case("a damaged checkpoint", "resume taken", "was truncated or altered", damaged),
     Case("a tokenizer not the run's", "train tiny.toml t2.txt --train.init-from taken", "not this run's tokenizer",
          lambda p: (trained(p), (p / "t2.txt").write_text("ÄÖÜ äöü ß\n" * 50, encoding="utf-8"))[0]),
-    Case("another shape", "train tiny.toml --train.init-from taken --model.n-layer 2", "another shape", lambda p: trained(p)),
+    Case("another shape", "train tiny.toml --train.init-from taken --model.n-layer 2", "another shape", trained),
     Case("a tokenizer that is not there", "train tiny.toml --tokenizer.kind file --tokenizer.path nope", "nope"),
     Case("a vocabulary too small", "train tiny.toml --tokenizer.kind bpe --tokenizer.vocab-size 10", "10 tokens"),
     Case("generating from nothing", "generate nothing --prompt x", "'nothing' is not a run"),
-    Case("negative temperature", "generate taken --temperature -1", "temperature = -1", lambda p: trained(p)),
-    Case("greedy with top-k", "generate taken --greedy --top-k 3", "temperature = 0", lambda p: trained(p)),
-    Case("top-p above one", "generate taken --top-p 1.5", "top_p = 1.5", lambda p: trained(p)),
-    Case("a prompt file that is not there", "generate taken --prompt-file p.txt", "p.txt cannot be read", lambda p: trained(p)),
-    Case("evaluating a missing file", "evaluate taken --data.path no.txt", "no file or folder no.txt", lambda p: trained(p)),
+    Case("negative temperature", "generate taken --temperature -1", "temperature = -1", trained),
+    Case("greedy with top-k", "generate taken --greedy --top-k 3", "temperature = 0", trained),
+    Case("top-p above one", "generate taken --top-p 1.5", "top_p = 1.5", trained),
+    Case("a prompt file that is not there", "generate taken --prompt-file p.txt", "p.txt cannot be read", trained),
+    Case("evaluating a missing file", "evaluate taken --data.path no.txt", "no file or folder no.txt", trained),
     Case("importing no model", "import text.txt --name x", "text.txt"),
     Case("importing an empty folder", "import folder --name x", "config.json", lambda p: (p / "folder").mkdir()),
     Case("exporting onto files", "export taken --output full", "full", lambda p: (trained(p), (p / "full").mkdir(),
@@ -131,27 +152,6 @@ CASES = [
     Case("plotting no run", "plot nothing", "'nothing' is not a run"),
     Case("no such command", "trian text.txt", "invalid choice"),
 ]  # fmt: skip
-
-
-def trained(place: Path, name: str = "taken") -> None:
-    assert run(["train", "tiny.toml", "--name", name]) == 0
-
-
-def edited(place: Path) -> None:
-    trained(place)
-    file = place / "runs" / "taken" / "recipe.toml"
-    file.write_text(file.read_text().replace("steps = 2", "steps = 3"))
-
-
-def changed(place: Path) -> None:
-    trained(place)
-    (place / "text.txt").write_text("Something else entirely, and long enough to learn from.\n" * 40)
-
-
-def damaged(place: Path) -> None:
-    trained(place)
-    weights = (place / "runs" / "taken" / "last" / "model.safetensors").resolve()
-    weights.write_bytes(weights.read_bytes()[:-10])
 
 
 def everything(place: Path) -> set[str]:

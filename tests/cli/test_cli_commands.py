@@ -57,7 +57,16 @@ def test_train_writes_the_folder_its_page_describes(trained: Path) -> None:
 
 
 def test_generate_prints_json_whose_text_excludes_the_prompt(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["generate", str(trained / "runs/little"), "--prompt", "To be", "--prompt", "What", "--max-new-tokens", "12"]
+    words = [
+        "generate",
+        str(trained / "runs/little"),
+        "--prompt",
+        "To be",
+        "--prompt",
+        "What",
+        "--max-new-tokens",
+        "12",
+    ]
     capsys.readouterr()
     assert run([*words, "--greedy", "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
@@ -80,7 +89,9 @@ def test_generate_streams_the_same_text_as_json_gives(trained: Path, capsys: pyt
 
 def test_generate_reads_a_prompt_per_line(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (trained / "prompts.txt").write_text("To be\nWhether\n", encoding="utf-8")
-    made = output(capsys, f"generate {trained}/runs/little --prompt-file {trained}/prompts.txt --max-new-tokens 3 --json")
+    made = output(
+        capsys, f"generate {trained}/runs/little --prompt-file {trained}/prompts.txt --max-new-tokens 3 --json"
+    )
     assert [result["prompt"] for result in json.loads(made)] == ["To be", "Whether"]
 
 
@@ -158,9 +169,7 @@ def test_plot_draws_svg_and_png_of_several_runs(trained: Path, capsys: pytest.Ca
     assert Path(made[1]).read_bytes().startswith(b"\x89PNG")
 
 
-def test_resuming_a_finished_run_says_so_and_changes_nothing(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resuming_a_finished_run_says_so_and_changes_nothing(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = (trained / "runs/little/metrics.jsonl").read_bytes()
     output(capsys, f"resume {trained}/runs/little")
     assert (trained / "runs/little/metrics.jsonl").read_bytes() == rows

@@ -8,8 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penna.config.recipe import (
-    SECTIONS,
-    Recipe,
     build_recipe,
     expand_path,
     flatten,
@@ -18,9 +16,9 @@ from penna.config.recipe import (
     parse_overrides,
     recipe_differences,
     recipe_toml,
-    section_models,
     shipped_recipes,
 )
+from penna.config.schema import SECTIONS, Recipe, section_models
 from penna.errors import RecipeError
 
 

@@ -27,7 +27,10 @@ CASES = {
     "steps, cosine, dropout": ({"train.steps": 6, "schedule.kind": "cosine", **DROPOUT}, 3),
     "steps, trapezoid, inside its fall": ({"train.steps": 6, "schedule.kind": "trapezoid"}, 5),
     "steps, multi-step by step": ({"train.steps": 6, **multi_step(milestones=[2, 4])}, 3),
-    "epochs, multi-step by epoch, after epoch 1": ({"train.epochs": 3, **SHORT_EPOCH, **multi_step(every=1, unit="epoch")}, 4),
+    "epochs, multi-step by epoch, after epoch 1": (
+        {"train.epochs": 3, **SHORT_EPOCH, **multi_step(every=1, unit="epoch")},
+        4,
+    ),
     "epochs, cosine, at the epoch's end": ({"train.epochs": 2, **SHORT_EPOCH, "schedule.kind": "cosine"}, 3),
     "epochs, mid-epoch, dropout, accumulation": ({"train.epochs": 1.5, **ACCUMULATION, **DROPOUT}, 2),
     "tokens, linear": ({"train.tokens": 700}, 3),

@@ -11,7 +11,8 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from penna.config.recipe import Recipe, build_recipe, merge
+from penna.config.recipe import build_recipe, merge
+from penna.config.schema import Recipe
 from penna.runs.checkpoint import MODEL, OPTIMIZER
 from penna.runs.folder import RunFolder
 from penna.train.events import Event, Stepped
@@ -58,9 +59,7 @@ def tensors(run: RunFolder, link: str = "last") -> dict[str, Tensor]:
     checkpoint = run.marked(link)
     assert checkpoint is not None
     return {
-        f"{file}:{name}": tensor
-        for file in (MODEL, OPTIMIZER)
-        for name, tensor in load_file(checkpoint / file).items()
+        f"{file}:{name}": tensor for file in (MODEL, OPTIMIZER) for name, tensor in load_file(checkpoint / file).items()
     }
 
 

@@ -103,7 +103,7 @@ def _generate(arguments: argparse.Namespace, overrides: Overrides) -> int:
     if arguments.prompt_file:
         prompts += _prompt_lines(Path(arguments.prompt_file))
     prompts = prompts or [""]
-    loaded = api.load_model(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
+    loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
     for number in api.prompts_too_long(loaded, prompts):
         say(f"Prompt {number + 1} is longer than the block and was cut from the left.")
     texts: list[str] = [""] * len(prompts)
@@ -193,7 +193,7 @@ def _export(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
     from penna.cli.screen import say
 
-    loaded = api.load_model(arguments.run, runs_dir=Path(arguments.runs_dir), device="cpu")
+    loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device="cpu")
     held_by = api.export_model(loaded, Path(arguments.output))
     say(f"Written as {held_by}.")
     print(arguments.output)

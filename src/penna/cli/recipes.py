@@ -22,7 +22,8 @@ def list_recipes() -> None:
 
 def explain_recipe(name: str) -> None:
     """Print a recipe as TOML, each field with what it means and what it may be."""
-    from penna.config.recipe import SECTIONS, load_recipe
+    from penna.config.recipe import load_recipe
+    from penna.config.schema import SECTIONS
 
     recipe = load_recipe(name)
     print(f"# {name}: {recipe.description}")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from penna.config.recipe import SECTIONS, Recipe
+from penna.config.schema import SECTIONS, Recipe
 from penna.train.events import Evaluated, Event, Finished, Listener, Notice, Sampled, Started, Stepped
 
 _CURVE_WIDTH, _CURVE_HEIGHT = 60, 10

@@ -91,6 +91,12 @@ def read_corpus(config: DataConfig) -> Corpus:
     split = config.split
     if split == "auto":
         split = "document" if counts.documents >= _AUTO_DOCUMENTS else "position"
+    if split == "position" and int(counts.characters * (1 - config.valid_fraction)) == 0:
+        raise DataError(
+            f"The text in {where} is {counts.characters} characters long, and none is left to learn from.",
+            f"Validation takes {config.valid_fraction:.0%} of it (data.valid_fraction).",
+            "Give more text.",
+        )
     return Corpus(config, counts, None, split)
 
 

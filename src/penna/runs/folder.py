@@ -21,7 +21,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from penna.config.recipe import Recipe, build_recipe, read_toml, recipe_toml
+from penna.config.recipe import build_recipe, read_toml, recipe_toml
+from penna.config.schema import Recipe
 from penna.errors import RunError
 from penna.runs.checkpoint import list_checkpoints
 from penna.runs.files import explained_disk_errors, point_to, write_json, write_whole

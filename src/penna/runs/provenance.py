@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 import penna
-from penna.config.recipe import Recipe, recipe_toml
+from penna.config.recipe import recipe_toml
+from penna.config.schema import Recipe
 
 
 def provenance(recipe: Recipe) -> dict[str, Any]:

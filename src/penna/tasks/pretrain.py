@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from penna.config.recipe import Recipe
+from penna.config.schema import Recipe
 from penna.data.batches import TrainingWindows, ValidationWindows
 from penna.data.prepare import Prepared
 from penna.data.shards import TokenStream
@@ -18,7 +18,7 @@ from penna.generate.engine import NewToken, Request, generate
 from penna.generate.sampling import Sampling
 from penna.model.gpt import GPT
 from penna.text.tokenizer import Tokenizer
-from penna.train.loop import Job, Sums
+from penna.train.job import Job, Sums
 from penna.train.objective import NextToken
 from penna.train.ranks import Ranks
 

@@ -1,0 +1,70 @@
+"""Any model at hand: a run, one of its checkpoints, or a Hugging Face folder in; a model ready to be used out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from penna.config.recipe import expand_path
+from penna.config.sections import ModelConfig
+from penna.errors import RunError
+from penna.exchange.huggingface import read_hf
+from penna.model.gpt import GPT
+from penna.runs.checkpoint import MODEL, read_tensors, verify_checkpoint
+from penna.runs.folder import RunFolder, find_run
+from penna.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to be used, where it came from, and its tokenizer."""
+
+    model: GPT
+    tokenizer: Tokenizer | None
+    source: Path
+
+    def need_tokenizer(self) -> Tokenizer:
+        """The tokenizer. Raises RunError where the model came without one."""
+        if self.tokenizer is None:
+            raise RunError(
+                f"{self.source} has no tokenizer.",
+                "Text can be read and written only through one.",
+                "Put its tokenizer.json (or vocab.json and merges.txt) into the folder and import it again.",
+            )
+        return self.tokenizer
+
+
+def load_model(target: str, *, runs_dir: Path, device: torch.device) -> LoadedModel:
+    """The model of a run (its best checkpoint), of one checkpoint, or of a Hugging Face folder."""
+    path = expand_path(target)
+    if (path / "config.json").is_file() and not (path / "recipe.toml").is_file():
+        foreign = read_hf(path)
+        return LoadedModel(_ready(foreign.config, foreign.weights, device), foreign.tokenizer, path)
+    run, checkpoint = run_and_checkpoint(target, runs_dir)
+    checkpoint = checkpoint or run.marked("best") or run.marked("last")
+    if checkpoint is None:
+        raise RunError(
+            f"The run {run.path} has no checkpoint yet.",
+            "A checkpoint is written before the first step.",
+            f"Go on with it: `penna resume {run.path}`.",
+        )
+    verify_checkpoint(checkpoint)
+    tokenizer = Tokenizer.load(run.tokenizer) if run.tokenizer.exists() else None
+    return LoadedModel(_ready(run.recipe().model, read_tensors(checkpoint / MODEL), device), tokenizer, checkpoint)
+
+
+def _ready(config: ModelConfig, weights: Mapping[str, torch.Tensor], device: torch.device) -> GPT:
+    model = GPT(config)
+    model.load_state_dict(weights)
+    return model.to(device).eval()
+
+
+def run_and_checkpoint(target: str, runs_dir: Path) -> tuple[RunFolder, Path | None]:
+    """A run by name or path, or the run and checkpoint of a checkpoint's path."""
+    path = Path(target)
+    if path.is_dir() and path.resolve().parent.name == "checkpoints":
+        return find_run(str(path.resolve().parent.parent), runs_dir), path.resolve()
+    return find_run(target, runs_dir), None

@@ -21,11 +21,11 @@ from pathlib import Path
 
 SHAPES = {
     "4 x 128, block 64, batch 12": {"n_layer": 4, "n_head": 4, "n_embd": 128, "block": 64, "batch": 12, "steps": 300},
-    "6 x 384, block 256, batch 8": {"n_layer": 6, "n_head": 6, "n_embd": 384, "block": 256, "batch": 8, "steps": 20},
+    "6 x 384, block 256, batch 8": {"n_layer": 6, "n_head": 6, "n_embd": 384, "block": 256, "batch": 8, "steps": 15},
 }
 TARGETS = (1.5, 1.25)
 WARMUP_SHARE = 0.2
-PAIRS = 5
+PAIRS = 3
 
 
 def text() -> str:

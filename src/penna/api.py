@@ -145,7 +145,7 @@ def resume(
             f"Train from it: `penna train my.txt --train.init-from {run.path} --tokenizer.kind file "
             f"--tokenizer.path {run.path}` with its [model] section.",
         )
-    changed = build_recipe(merge(recipe.model_dump(exclude_none=True), changes or {}))
+    changed = build_recipe(merge(recipe.model_dump(), changes or {}))
     differences = recipe_differences(recipe, changed)
     if differences or recipe_hash(recipe) != info.get("recipe_hash"):
         named = "; ".join(f"{field} from {old} to {new}" for field, (old, new) in differences.items())

@@ -26,6 +26,9 @@ class Ring:
     def read(self, start: int, count: int) -> np.ndarray:
         return np.arange(start, start + count, dtype=np.int64) % self.length + 1000
 
+    def windows(self, starts: np.ndarray, count: int) -> np.ndarray:
+        return np.array([self.read(int(start), count) for start in starts]).reshape(-1, count)
+
 
 LENGTHS, BLOCKS, SEEDS = st.integers(2, 200), st.integers(1, 40), st.integers(0, 2**31 - 1)
 

@@ -78,6 +78,16 @@ def test_reading_goes_over_shard_borders_and_round_the_ring(ring, start: int, co
     np.testing.assert_array_equal(stream.read(start, count), expected)
 
 
+@pytest.mark.parametrize("shard_tokens", [5, 1 << 20])
+def test_windows_are_what_reading_one_by_one_gives(shard_tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shards, "_SHARD_TOKENS", shard_tokens)
+    write(tmp_path / "s", [list(range(10 * n, 10 * n + 7)) for n in range(5)])
+    stream = TokenStream(tmp_path / "s", "train")
+    starts = np.array([0, 3, 33, 34, 40, 69])
+    expected = np.stack([stream.read(int(start), 9) for start in starts])
+    np.testing.assert_array_equal(stream.windows(starts, 9), expected)
+
+
 def test_an_empty_part_has_no_tokens(tmp_path: Path):
     write(tmp_path / "s", [])
     assert len(TokenStream(tmp_path / "s", "train")) == 0

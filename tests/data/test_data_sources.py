@@ -271,7 +271,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str):
 def test_the_python_source_gives_the_reference_topics_and_the_docstrings_of_the_library():
     from pydoc_data.topics import topics
 
-    found = python_documents()
+    found = list(python_documents())
     assert found[: len(topics)] == list(topics.values())
     modules = found[len(topics) :]
     assert len(modules) > 100

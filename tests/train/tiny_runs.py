@@ -4,7 +4,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +94,11 @@ def interrupt() -> None:
     raise InterruptedByTest
 
 
-def python(code: str, *arguments: str, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """A Python process of its own that runs ``code`` on one thread."""
+def python(*arguments: str) -> subprocess.Popen[str]:
+    """A Python process of its own, on one thread and without a GPU."""
     return subprocess.Popen(
-        [sys.executable, *launcher, "-c", code, *arguments] if not launcher else [sys.executable, *launcher],
+        [sys.executable, *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -46,15 +46,12 @@ class TrainingWindows:
     def batch(self, epoch: int, rows: range) -> Batch:
         """Rows (positions in the epoch's order) as ids and targets, each (len(rows), block_size) of int64."""
         turn, order = self._epoch(epoch)
-        ids = np.empty((len(rows), self._block), dtype=np.int64)
-        targets = np.empty_like(ids)
-        for index, row in enumerate(rows):
-            start = int(order[row]) * self._block
-            count = min(self._block, len(self._stream) - start)
-            tokens = self._stream.read(turn + start, self._block + 1)
-            ids[index], targets[index] = tokens[:-1], tokens[1:]
-            targets[index, count:] = IGNORED
-        return {"ids": torch.from_numpy(ids), "targets": torch.from_numpy(targets)}
+        starts = order[rows.start : rows.stop : rows.step] * self._block
+        tokens = torch.from_numpy(self._stream.windows(turn + starts, self._block + 1))
+        targets = tokens[:, 1:].clone()
+        for row in np.flatnonzero(starts + self._block > len(self._stream)):  # the last window goes on behind the ring
+            targets[row, len(self._stream) - int(starts[row]) :] = IGNORED
+        return {"ids": tokens[:, :-1].contiguous(), "targets": targets}
 
     def _epoch(self, epoch: int) -> tuple[int, NDArray[np.int64]]:
         if self._order is None or self._order[0] != epoch:

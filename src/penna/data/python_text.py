@@ -10,6 +10,7 @@ import ast
 import inspect
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from penna.errors import DataError
@@ -17,7 +18,8 @@ from penna.errors import DataError
 _SHORTEST = 200  # characters; shorter docstrings say little but "Return the x of y."
 
 
-def python_documents() -> list[str]:
+@cache
+def python_documents() -> tuple[str, ...]:
     """Reference topics first, then one document per module's docstrings, in a fixed order."""
     library = Path(sysconfig.get_path("stdlib"))
     topics = list(_topics(library / "pydoc_data" / "topics.py"))
@@ -34,7 +36,7 @@ def python_documents() -> list[str]:
             "`penna demo` learns from the interpreter's own documentation.",
             "Train on a text of your own: `penna train my.txt`.",
         )
-    return topics + modules
+    return tuple(topics + modules)
 
 
 def _topics(file: Path) -> Iterator[str]:

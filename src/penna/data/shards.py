@@ -155,6 +155,12 @@ class TokenStream:
     def __len__(self) -> int:
         return self.part.tokens
 
+    def windows(self, starts: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """``count`` token ids from each start on: (len(starts), count)."""
+        if len(self._shards) == 1:
+            return self._shards[0][(starts[:, None] + np.arange(count)) % len(self)].astype(np.int64)
+        return np.array([self.read(int(start), count) for start in starts]).reshape(-1, count)
+
     def read(self, start: int, count: int) -> NDArray[np.int64]:
         """``count`` token ids from position ``start`` on; behind the end it goes on from the beginning."""
         pieces: list[NDArray[Any]] = []

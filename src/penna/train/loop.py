@@ -87,8 +87,9 @@ class Loop:
             if self._is_new:
                 self._look(at_end=False)
                 self._save()
-            elif self.ranks.is_first:
+            elif self.ranks.is_first:  # what a kill behind the last checkpoint left undone
                 self._point_to_best()
+                self.run.prune(self.config.keep_checkpoints)
             self._seconds_before, self._session_begun = self.progress.seconds, time.perf_counter()
             self._window = Window()
             while not (reason := self._reason_to_end()):
@@ -110,7 +111,7 @@ class Loop:
                 counts[term] = counts.get(term, 0) + count
         totals = {term: int(count) for term, count in self.ranks.add_up(counts, self.device).items()}
         for number, batch in enumerate(batches):
-            torch.manual_seed(hash((self.config.seed, step, number, self.ranks.rank)) % 2**63)
+            self._seed(hash((self.config.seed, step, number, self.ranks.rank)) % 2**63)
             last = number == len(batches) - 1
             no_sync = isinstance(self._module, DistributedDataParallel) and not last
             with self._module.no_sync() if no_sync else nullcontext():  # type: ignore[operator]
@@ -130,6 +131,12 @@ class Loop:
         self.progress.step += 1
         self.progress.seconds = self._clock()
 
+    def _seed(self, seed: int) -> None:
+        """Seed dropout. torch.manual_seed would format a stack trace each time, for devices never used."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
     def _micro_batches(self, step: int) -> Iterator[Batch]:
         """This rank's share of a step's rows, ``batch_size`` rows over all ranks at a time."""
         epoch, position = divmod(step, self.steps_per_epoch)
@@ -145,22 +152,22 @@ class Loop:
     def _after_step(self, request: StopRequest) -> None:
         step = self.progress.step
         self.budget.consult_clock(step, self.progress.seconds)
-        # Heeded once a step: a signal that comes from here on waits for the next one, on every rank.
-        self._signal = self.ranks.agree(request.signal)
-        stopping = bool(self._reason_to_end())
-        evaluate = step % self.config.evaluate_every == 0 or (stopping and self._signal is None)
-        save = step % self.config.checkpoint_every == 0 or stopping
-        if evaluate or save or step % self.config.log_every == 0:
+        over = self.budget.is_over(step)
+        evaluate = over or step % self.config.evaluate_every == 0
+        is_best = False
+        if evaluate or step % self.config.log_every == 0:
             self._log_window()
         if evaluate:
-            save = self._look(at_end=stopping) or save
+            is_best = self._look(at_end=over)
         elif self.config.sample_every is not None and step % self.config.sample_every == 0:
             self._sample()
-        if self._reason_to_end():  # patience may have ended just now
-            save = True
-        if save:
+        # Heeded once a step, by all ranks alike: a signal that comes later waits for the next step.
+        self._signal = self.ranks.agree(request.signal)
+        if is_best or step % self.config.checkpoint_every == 0 or self._reason_to_end():
+            self._log_window()
             self._save()
-        self._window = Window() if evaluate or save or step % self.config.log_every == 0 else self._window
+        if not self._window.tokens:
+            self._window = Window()  # its clock starts after what was just looked at and saved
 
     def _reason_to_end(self) -> str:
         if self._signal is not None:
@@ -222,6 +229,7 @@ class Loop:
         row = {**self._row("train", figures), "tokens_per_second": round(window.tokens / elapsed, 1)}
         if self.ranks.is_first:
             self.run.log(row)
+        self._window = Window()
         self._say(Stepped(row, self.budget.progress(self.progress.step, self.progress.seconds)))
 
     def _row(self, split: str, figures: dict[str, float]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ class Optimizers:
     """All optimizers of one model."""
 
     def __init__(self, model: nn.Module, config: OptimConfig) -> None:
-        self._model = model
         named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self._parameters = list(named.values())  # walking the modules costs 2 % of a small model's step
         self._names: dict[Tensor, str] = {parameter: name for name, parameter in named.items()}
         matrices = [p for name, p in named.items() if isinstance(config, MuonConfig) and _is_block_matrix(name, p)]
         rest = [parameter for parameter in named.values() if not any(parameter is matrix for matrix in matrices)]
@@ -53,14 +53,15 @@ class Optimizers:
     def step(self) -> None:
         """Clip the gradients, change the weights, forget the gradients."""
         if self._grad_clip is not None:
-            nn.utils.clip_grad_norm_(self._model.parameters(), self._grad_clip)
+            nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
         for optimizer in self._all:
             optimizer.step()
         self.zero_grad()
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        self._model.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
         """Every state tensor as ``parameter name/key``."""

@@ -1,0 +1,202 @@
+"""Which checkpoints stay, which of them is the best, and what becomes of a damaged one."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import InterruptedByTest, assert_same_bits, at_step, interrupt, losses, tiny_recipe
+
+from penna import api
+from penna.errors import RunError
+from penna.runs.checkpoint import CHECKSUMS, MODEL, OPTIMIZER, STATE, list_checkpoints
+from penna.runs.folder import RunFolder
+from penna.train.events import Evaluated, Finished, Saved
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
+    """scripted([...]) makes the validation losses of the evaluations to come."""
+
+    def script(valid: list[float]) -> None:
+        to_come = iter(valid)
+
+        def score_rows(*_: Any) -> tuple[dict[str, float], dict[str, int]]:
+            return {"loss": next(to_come), "correct": 0.0}, {"loss": 1, "correct": 1, "bytes": 1}
+
+        monkeypatch.setattr("penna.tasks.pretrain.score_rows", score_rows)
+
+    return script
+
+
+def kept(run: RunFolder) -> list[int]:
+    return [int(path.name.removeprefix("step-")) for path in list_checkpoints(run.checkpoints)]
+
+
+def step_of(run: RunFolder, link: str) -> int:
+    path = run.marked(link)
+    assert path is not None
+    return int(path.name.removeprefix("step-"))
+
+
+@pytest.mark.parametrize(("keep", "valid", "best", "expected"), [
+    (2, [9, 8, 7, 3, 4, 5, 6], 3, [3, 5, 6]),
+    (1, [9, 8, 7, 3, 4, 5, 6], 3, [3, 6]),
+    (3, [9, 8, 7, 6, 5, 4, 3], 6, [4, 5, 6]),
+    (2, [1, 8, 7, 6, 5, 4, 3], 0, [0, 5, 6]),
+    (2, [5, 5, 5, 5, 5, 5, 5], 0, [0, 5, 6]),
+])  # fmt: skip
+def test_newest_checkpoints_and_the_best_are_kept(
+    tmp_path: Path, scripted: Callable[[list[float]], None], keep: int, valid: list[float], best: int, expected: list[int]
+) -> None:
+    scripted(valid)
+    fields = {"train.steps": 6, "train.evaluate_every": 1, "train.keep_checkpoints": keep}
+    run, _ = api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path)
+    assert kept(run) == expected
+    assert step_of(run, "best") == best
+    assert step_of(run, "last") == 6
+    assert not (run.path / "best").readlink().is_absolute()
+    assert losses(run, "valid") == dict(enumerate(valid))
+
+
+def test_better_validation_is_saved_between_checkpoints(
+    tmp_path: Path, scripted: Callable[[list[float]], None]
+) -> None:
+    scripted([9, 5, 6, 7, 8])
+    fields = {"train.steps": 4, "train.evaluate_every": 1, "train.checkpoint_every": 100}
+    told: list[object] = []
+    run, _ = api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, listen=told.append)
+    assert [event.step for event in told if isinstance(event, Saved)] == [0, 1, 4]
+    assert [event.is_best for event in told if isinstance(event, Evaluated)] == [True, True, False, False, False]
+    assert step_of(run, "best") == 1
+
+
+@pytest.mark.parametrize(("patience", "valid", "end"), [
+    (2, [9, 8, 8.5, 8.5, 0], 3),
+    (1, [9, 8, 8, 0, 0], 2),
+    (3, [9, 8, 8.5, 7, 7, 7, 7, 0], 6),
+    (2, [9, 10, 10, 0], 2),
+])  # fmt: skip
+def test_patience_ends_the_run_after_so_many_evaluations_without_a_better_loss(
+    tmp_path: Path, scripted: Callable[[list[float]], None], patience: int, valid: list[float], end: int
+) -> None:
+    scripted(valid)
+    fields = {"train.steps": 20, "train.evaluate_every": 1, "train.checkpoint_every": 100, "train.patience": patience}
+    run, finished = api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path)
+    assert finished == Finished(end, f"no better validation loss in {patience} evaluations", None)
+    assert step_of(run, "last") == end
+    assert run.info()["state"] == "finished"
+    assert api.resume("run", runs_dir=tmp_path)[1] == finished
+
+
+def test_patience_counts_on_over_a_resume(tmp_path: Path, scripted: Callable[[list[float]], None]) -> None:
+    scripted([9, 8, 8.5, 8.6, 8.6, 8.7, 0])
+    fields = {"train.steps": 20, "train.evaluate_every": 1, "train.patience": 3}
+    with pytest.raises(InterruptedByTest):
+        api.train_recipe(
+            tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, listen=at_step(4, interrupt)
+        )
+    _, finished = api.resume("run", runs_dir=tmp_path)
+    assert finished.step == 4
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "cut short": lambda file: file.write_bytes(file.read_bytes()[:-9]),
+    "emptied": lambda file: file.write_bytes(b""),
+    "one bit flipped": lambda file: file.write_bytes(file.read_bytes()[:-9] + bytes([file.read_bytes()[-9] ^ 1]) + file.read_bytes()[-8:]),
+    "removed": lambda file: file.unlink(),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("finished")
+    fields = {"train.keep_checkpoints": 3, "model.dropout": 0.1}
+    return api.train_recipe(tiny_recipe(folder, fields), name="run", runs_dir=folder)[0]
+
+
+@pytest.mark.parametrize("file", [MODEL, OPTIMIZER, STATE, CHECKSUMS])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_damaged_last_checkpoint_is_refused_and_the_named_command_goes_on(
+    tmp_path: Path, finished_run: RunFolder, file: str, damage: Callable[[Path], None]
+) -> None:
+    shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
+    run = RunFolder(tmp_path / "run")
+    damage(run.checkpoints / "step-00000004" / file)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.name != ".lock"}
+    with pytest.raises(RunError, match=r"step-00000004 is damaged: ") as raised:
+        api.resume(str(run.path))
+    assert {path: path.read_bytes() for path in before} == before
+    assert file == CHECKSUMS or file in raised.value.happened  # a wrong checksum looks like a wrong file
+    named = re.search(r"`penna resume (\S+)`", raised.value.todo)
+    assert named is not None
+    assert named[1] == str(run.checkpoints / "step-00000003")
+    with pytest.raises(RunError, match="is damaged"):
+        api.load(str(run.path))
+    api.resume(named[1])
+    assert_same_bits(finished_run, run)
+    assert step_of(run, "best") == step_of(run, "last") == 4
+    api.load(str(run.path))
+
+
+def test_last_checkpoint_that_is_gone_altogether_is_told_and_nothing_is_begun_anew(
+    tmp_path: Path, finished_run: RunFolder
+) -> None:
+    shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
+    run = RunFolder(tmp_path / "run")
+    shutil.rmtree(run.checkpoints / "step-00000004")
+    with pytest.raises(RunError, match="The last good one is .*step-00000003"):
+        api.resume(str(run.path))
+    assert kept(run) == [2, 3]
+
+
+def test_lost_links_cost_nothing(tmp_path: Path, finished_run: RunFolder) -> None:
+    shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
+    run = RunFolder(tmp_path / "run")
+    shutil.rmtree(run.checkpoints / "step-00000004")
+    (run.path / "last").unlink()
+    (run.path / "best").unlink()
+    _, finished = api.resume(str(run.path))
+    assert finished.step == 4
+    assert_same_bits(finished_run, run)
+    assert kept(run) == kept(finished_run)
+
+
+def test_no_whole_checkpoint_is_told_as_that(tmp_path: Path, finished_run: RunFolder) -> None:
+    shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
+    run = RunFolder(tmp_path / "run")
+    for checkpoint in list_checkpoints(run.checkpoints):
+        (checkpoint / STATE).unlink()
+    with pytest.raises(RunError, match="No other checkpoint of this run is whole"):
+        api.resume(str(run.path))
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_resuming_from_a_checkpoint_goes_back_to_it_and_repeats_what_followed(
+    tmp_path: Path, finished_run: RunFolder, step: int
+) -> None:
+    shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
+    run = RunFolder(tmp_path / "run")
+    told: list[Any] = []
+
+    def listen(event: object) -> None:
+        if type(event).__name__ == "Started":
+            told.append((kept(run)[-1], step_of(run, "last"), max(row["step"] for row in run.metrics())))
+
+    api.resume(str(run.checkpoints / f"step-{step:08d}"), listen=listen)
+    assert told == [(step, step, step)]
+    assert_same_bits(finished_run, run)
+    assert losses(run, "train") == losses(finished_run, "train")
+    assert losses(run, "valid") == losses(finished_run, "valid")
+
+
+def test_damaged_checkpoint_is_not_gone_back_to(tmp_path: Path, finished_run: RunFolder) -> None:
+    shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
+    run = RunFolder(tmp_path / "run")
+    (run.checkpoints / "step-00000003" / MODEL).unlink()
+    with pytest.raises(RunError, match="step-00000003 is damaged"):
+        api.resume(str(run.checkpoints / "step-00000003"))
+    assert kept(run) == [2, 3, 4]
+    assert step_of(run, "last") == 4

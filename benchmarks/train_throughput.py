@@ -29,10 +29,10 @@ PAIRS = 3
 
 
 def text() -> str:
-    """A megabyte of the text every machine has."""
+    """Some of the text every machine has."""
     from penna.data.python_text import python_documents
 
-    return "\n".join(python_documents())[:1_000_000]
+    return "\n".join(python_documents())[:300_000]
 
 
 def run_hf(shape: dict[str, int], path: Path) -> dict[str, float]:

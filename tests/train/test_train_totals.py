@@ -81,7 +81,7 @@ def test_batch_with_all_targets_masked_adds_zero_to_loss_and_gradient() -> None:
     assert objective.counts(empty) == {"loss": 0, "correct": 0, "bytes": 0}
     loss = weighted_loss(objective, objective.sums(model, empty), objective.counts(empty))
     loss.backward()
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
     assert all(float(p.grad.abs().max()) == 0.0 for p in model.parameters() if p.grad is not None)
     model.zero_grad()
     totals = objective.counts(full)

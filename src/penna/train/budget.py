@@ -67,8 +67,7 @@ class Budget:
             and not isinstance(self._schedule, ConstantSchedule | MultiStepSchedule)
         ):
             fall = self._schedule.decay_fraction if isinstance(self._schedule, TrapezoidSchedule) else 1.0
-            begins = min(1 - fall, 1.0) if fall < 1 else 0.0
-            if seconds >= total * max(begins, _MEASURED_SHARE) and step >= self._schedule.warmup_steps:
+            if seconds >= total * max(1 - fall, _MEASURED_SHARE) and step >= self._schedule.warmup_steps:
                 left = (total - seconds) * step / seconds
                 end = step + max(1, round(left))
                 self._record({"decay_start": step, "end": end})

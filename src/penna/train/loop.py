@@ -40,6 +40,8 @@ class Loop:
         self, job: Job, recipe: Recipe, run: RunFolder, *, ranks: Ranks, device: torch.device, listen: Listener
     ) -> None:
         self.job, self.recipe, self.run, self.ranks, self.device = job, recipe, run, ranks, device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # what seeds and gathers without naming a device means this one
         self.config = recipe.train
         self._listen = listen
         self.model = job.model.to(device)
@@ -120,8 +122,8 @@ class Loop:
                 # DDP averages gradients over ranks; the counts are of all ranks already.
                 (weighted_loss(self.job.objective, sums, totals) * self.ranks.world).backward()
             self._window.add(sums)
-        epoch_share = multiplier(self.recipe.schedule, step, self.budget.horizon, self.steps_per_epoch)
-        self.optimizers.set_multiplier(epoch_share)
+        rate_share = multiplier(self.recipe.schedule, step, self.budget.horizon, self.steps_per_epoch)
+        self.optimizers.set_multiplier(rate_share)
         self.optimizers.step()
         for term, count in totals.items():
             self._window.counts[term] = self._window.counts.get(term, 0) + count

@@ -1,0 +1,221 @@
+"""Budgets: how many steps they are, and what the clock decides, when, and once only."""
+
+import itertools
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import InterruptedByTest, assert_same_bits, at_step, interrupt, losses, tiny_recipe
+
+from penna import api
+from penna.config.training import ConstantSchedule, CosineSchedule, LinearSchedule, MultiStepSchedule
+from penna.config.training import ScheduleConfig, TrainConfig, TrapezoidSchedule
+from penna.train.budget import Budget, budget_in_steps
+from penna.train.loop import Loop
+from penna.train.schedule import multiplier
+
+# --- Steps, epochs, tokens
+
+
+@pytest.mark.parametrize(("fields", "expected"), [
+    ({"steps": 7}, 7),
+    ({"epochs": 1}, 10),  # 73 rows, 8 a step
+    ({"epochs": 1, "accumulation": 2}, 5),
+    ({"epochs": 3}, 30),
+    ({"epochs": 1.1}, 11),  # 1.1 * 10 is 11.000000000000002
+    ({"epochs": 1.15}, 12),
+    ({"epochs": 0.001}, 1),
+    ({"tokens": 1160}, 10),  # the epoch's tokens
+    ({"tokens": 1161}, 11),
+    ({"tokens": 3480}, 30),
+    ({"tokens": 1}, 1),
+    ({"minutes": 1}, None),
+])  # fmt: skip
+def test_budget_is_so_many_steps(fields: dict[str, Any], expected: int | None) -> None:
+    assert budget_in_steps(TrainConfig(**{"batch_size": 8, **fields}), rows=73, tokens=1160) == expected
+
+
+def test_epochs_budget_trains_on_every_token_so_often(tmp_path: Path) -> None:
+    run, _ = api.train_recipe(tiny_recipe(tmp_path, {"train.epochs": 2}), name="run", runs_dir=tmp_path)
+    last = run.metrics()[-1]
+    assert last["epoch"] == 2.0
+    assert last["tokens"] == 2 * run.info()["data"]["train_tokens"]
+
+
+@pytest.mark.parametrize("tokens", [1, 128, 129, 1000, 1480, 1600, 4000])
+def test_tokens_budget_is_reached_and_not_passed_by_more_than_a_step(tmp_path: Path, tokens: int) -> None:
+    run, _ = api.train_recipe(tiny_recipe(tmp_path, {"train.tokens": tokens}), name="run", runs_dir=tmp_path)
+    seen = [row["tokens"] for row in run.metrics() if row["split"] == "train"]
+    assert seen[-1] >= tokens
+    assert seen[-1] - tokens < 2 * 128
+
+
+# --- Minutes, by a clock that the test turns
+
+TOTAL = 600.0  # seconds
+
+
+class Ride:
+    """A run under a budget of ten minutes whose steps take as long as they are told."""
+
+    def __init__(self, schedule: ScheduleConfig, decided: dict[str, Any] | None = None) -> None:
+        self.schedule = schedule
+        self.recorded: dict[str, int] = dict(decided or {})
+        self.rates: list[float] = []
+        self.records: list[dict[str, int]] = []
+        self.budget = Budget(
+            TrainConfig(minutes=TOTAL / 60), schedule, None, dict(self.recorded), self._record
+        )
+        self.seconds = 0.0
+        self.step = 0
+
+    def _record(self, decisions: dict[str, int]) -> None:
+        assert not self.budget.is_over(self.step)  # not in effect before it is recorded
+        assert all(decisions.values())
+        self.records.append(decisions)
+        self.recorded.update(decisions)
+
+    def go(self, seconds_of: Callable[[int], float], until: int = 100_000) -> "Ride":
+        while not self.budget.is_over(self.step) and self.step < until:
+            self.rates.append(multiplier(self.schedule, self.step, self.budget.horizon, 100))
+            self.seconds += seconds_of(self.step)
+            self.step += 1
+            self.budget.consult_clock(self.step, self.seconds)
+        return self
+
+
+FALLING = [LinearSchedule(), CosineSchedule(), TrapezoidSchedule(), LinearSchedule(warmup_steps=50)]
+EVERY = [*FALLING, ConstantSchedule(), MultiStepSchedule(every=100)]
+kinds = [f"{schedule.kind} {schedule.warmup_steps}" for schedule in EVERY]
+
+
+@pytest.mark.parametrize("schedule", EVERY, ids=kinds)
+@pytest.mark.parametrize("pace", [0.1, 1.0, 7.3])
+def test_steady_machine_uses_its_minutes_and_no_more_than_a_step_over(schedule: ScheduleConfig, pace: float) -> None:
+    ride = Ride(schedule).go(lambda _: pace)
+    assert TOTAL - 2 * pace <= ride.seconds < TOTAL + pace
+    assert ride.budget.progress(ride.step, ride.seconds) == pytest.approx(1, abs=2 * pace / TOTAL)
+
+
+@pytest.mark.parametrize("schedule", FALLING, ids=kinds[: len(FALLING)])
+def test_fall_is_decided_once_and_ends_with_the_run(schedule: ScheduleConfig) -> None:
+    ride = Ride(schedule).go(lambda _: 1.0)
+    decided = [record for record in ride.records if "decay_start" in record]
+    assert len(decided) == 1
+    share = schedule.decay_fraction if isinstance(schedule, TrapezoidSchedule) else 1.0
+    begins = max(0.05, 1 - share) * TOTAL
+    assert decided[0]["decay_start"] == pytest.approx(max(begins, schedule.warmup_steps), abs=1)
+    assert ride.rates[decided[0]["decay_start"]] == 1.0
+    assert ride.rates[-1] < 0.01
+
+
+@pytest.mark.parametrize("schedule", FALLING, ids=kinds[: len(FALLING)])
+def test_machine_that_slows_down_still_ends_at_the_limit(schedule: ScheduleConfig) -> None:
+    ride = Ride(schedule).go(lambda step: 1.0 if step < 400 else 5.0)
+    assert TOTAL <= ride.seconds < TOTAL + 5
+    assert ride.step < ride.recorded["end"]
+    assert ride.recorded["minutes_over"] == ride.step
+
+
+@pytest.mark.parametrize("schedule", FALLING, ids=kinds[: len(FALLING)])
+def test_machine_that_speeds_up_ends_where_the_fall_does(schedule: ScheduleConfig) -> None:
+    ride = Ride(schedule).go(lambda step: 1.0 if step < 400 else 0.5)
+    assert ride.step == ride.recorded["end"]
+    assert ride.seconds < TOTAL
+
+
+def test_constant_rate_decides_nothing_but_the_end() -> None:
+    ride = Ride(ConstantSchedule()).go(lambda _: 1.0)
+    assert ride.records == [{"minutes_over": 600}]
+
+
+def test_warm_up_longer_than_the_minutes_ends_with_them() -> None:
+    ride = Ride(LinearSchedule(warmup_steps=10_000)).go(lambda _: 1.0)
+    assert ride.step == 600
+    assert ride.rates[-1] == pytest.approx(600 / 10_000)
+
+
+@pytest.mark.parametrize("schedule", EVERY, ids=kinds)
+@pytest.mark.parametrize("slow", [1.0, 5.0])
+@pytest.mark.parametrize("goes_on_at", [0, 20, 450])
+def test_what_was_decided_is_repeated_whatever_the_clock_says_now(
+    schedule: ScheduleConfig, slow: float, goes_on_at: int
+) -> None:
+    """A run is killed behind its last step and goes on from an earlier one on a machine of another pace."""
+    first = Ride(schedule).go(lambda step: 1.0 if step < 400 else slow)
+    for pace in (0.2, 1.0, 1.2):
+        again = Ride(schedule, first.recorded)
+        again.step, again.seconds = goes_on_at, float(goes_on_at)
+        again.go(lambda _, pace=pace: pace)
+        assert again.step == first.step
+        assert again.rates == first.rates[goes_on_at:]
+        assert again.records == []
+
+
+# --- Minutes, by the loop
+
+
+@pytest.fixture
+def turned_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], float]], None]:
+    """turned_clock(seconds_of) makes each step of the loop take so long, and nothing else take any time."""
+    now = itertools.count()
+    del now
+    hand = [0.0]
+    monkeypatch.setattr("penna.train.loop.time.perf_counter", lambda: hand[0])
+
+    def turn(seconds_of: Callable[[int], float]) -> None:
+        real = Loop._clock
+
+        def clock(self: Loop) -> float:
+            hand[0] += seconds_of(self.progress.step)
+            return real(self)
+
+        monkeypatch.setattr(Loop, "_clock", clock)
+
+    return turn
+
+
+MINUTE = {"train.minutes": 0.5, "train.checkpoint_every": 4, "train.evaluate_every": 8, "model.dropout": 0.1}
+
+
+@pytest.mark.parametrize("kind", ["linear", "trapezoid", "constant"])
+@pytest.mark.parametrize("stop", [1, 11, 25, 30])
+@pytest.mark.parametrize("how", ["signal", "crash"])
+def test_run_under_minutes_is_bit_identical_when_resumed(
+    tmp_path: Path, turned_clock: Callable[[Callable[[int], float]], None], kind: str, stop: int, how: str
+) -> None:
+    turned_clock(lambda step: 1.0 if step < 20 else 1.25)  # slows down: the limit comes before the planned end
+    recipe = tiny_recipe(tmp_path, {**MINUTE, "schedule.kind": kind})
+    whole, end = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
+    assert end.step == 28
+    crash_at = min(stop, 28)
+    if how == "signal":
+        act = at_step(crash_at, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        api.train_recipe(recipe, name="cut", runs_dir=tmp_path, listen=act)
+    else:
+        with pytest.raises(InterruptedByTest):
+            api.train_recipe(recipe, name="cut", runs_dir=tmp_path, listen=at_step(crash_at, interrupt))
+    cut, end = api.resume("cut", runs_dir=tmp_path)
+    assert end.step == 28
+    assert_same_bits(whole, cut)
+    assert losses(cut, "valid") == losses(whole, "valid")
+    assert cut.decisions() == whole.decisions()
+
+
+def test_seconds_go_on_over_resumes(
+    tmp_path: Path, turned_clock: Callable[[Callable[[int], float]], None]
+) -> None:
+    turned_clock(lambda _: 2.0)
+    recipe = tiny_recipe(tmp_path, {"train.steps": 6})
+    for stop in (2, 4):
+        act = at_step(stop, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        if stop == 2:
+            run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, listen=act)
+        else:
+            api.resume("run", runs_dir=tmp_path, listen=act)
+    api.resume("run", runs_dir=tmp_path)
+    seconds = {row["step"]: row["seconds"] for row in run.metrics()}
+    assert seconds == {step: 2.0 * step for step in range(7)}

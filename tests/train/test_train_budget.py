@@ -1,6 +1,5 @@
 """Budgets: how many steps they are, and what the clock decides, when, and once only."""
 
-import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -66,9 +65,7 @@ class Ride:
         self.recorded: dict[str, int] = dict(decided or {})
         self.rates: list[float] = []
         self.records: list[dict[str, int]] = []
-        self.budget = Budget(
-            TrainConfig(minutes=TOTAL / 60), schedule, None, dict(self.recorded), self._record
-        )
+        self.budget = Budget(TrainConfig(minutes=TOTAL / 60), schedule, None, dict(self.recorded), self._record)
         self.seconds = 0.0
         self.step = 0
 
@@ -140,13 +137,16 @@ def test_warm_up_longer_than_the_minutes_ends_with_them() -> None:
 
 @pytest.mark.parametrize("schedule", EVERY, ids=kinds)
 @pytest.mark.parametrize("slow", [1.0, 5.0])
-@pytest.mark.parametrize("goes_on_at", [0, 20, 450])
+@pytest.mark.parametrize("goes_on_at", [0, 20, 430])
 def test_what_was_decided_is_repeated_whatever_the_clock_says_now(
     schedule: ScheduleConfig, slow: float, goes_on_at: int
 ) -> None:
-    """A run is killed behind its last step and goes on from an earlier one on a machine of another pace."""
+    """A run is killed behind its last step and goes on from an earlier one on a machine of another pace.
+
+    Only where the first ride kept to its minutes may a slower second one be over sooner: the minutes are a limit.
+    """
     first = Ride(schedule).go(lambda step: 1.0 if step < 400 else slow)
-    for pace in (0.2, 1.0, 1.2):
+    for pace in (0.2, 1.0, 1.2) if "minutes_over" in first.recorded else (0.2, 1.0):
         again = Ride(schedule, first.recorded)
         again.step, again.seconds = goes_on_at, float(goes_on_at)
         again.go(lambda _, pace=pace: pace)
@@ -161,8 +161,6 @@ def test_what_was_decided_is_repeated_whatever_the_clock_says_now(
 @pytest.fixture
 def turned_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], float]], None]:
     """turned_clock(seconds_of) makes each step of the loop take so long, and nothing else take any time."""
-    now = itertools.count()
-    del now
     hand = [0.0]
     monkeypatch.setattr("penna.train.loop.time.perf_counter", lambda: hand[0])
 
@@ -205,9 +203,7 @@ def test_run_under_minutes_is_bit_identical_when_resumed(
     assert cut.decisions() == whole.decisions()
 
 
-def test_seconds_go_on_over_resumes(
-    tmp_path: Path, turned_clock: Callable[[Callable[[int], float]], None]
-) -> None:
+def test_seconds_go_on_over_resumes(tmp_path: Path, turned_clock: Callable[[Callable[[int], float]], None]) -> None:
     turned_clock(lambda _: 2.0)
     recipe = tiny_recipe(tmp_path, {"train.steps": 6})
     for stop in (2, 4):

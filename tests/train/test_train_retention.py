@@ -49,7 +49,12 @@ def step_of(run: RunFolder, link: str) -> int:
     (2, [5, 5, 5, 5, 5, 5, 5], 0, [0, 5, 6]),
 ])  # fmt: skip
 def test_newest_checkpoints_and_the_best_are_kept(
-    tmp_path: Path, scripted: Callable[[list[float]], None], keep: int, valid: list[float], best: int, expected: list[int]
+    tmp_path: Path,
+    scripted: Callable[[list[float]], None],
+    keep: int,
+    valid: list[float],
+    best: int,
+    expected: list[int],
 ) -> None:
     scripted(valid)
     fields = {"train.steps": 6, "train.evaluate_every": 1, "train.keep_checkpoints": keep}
@@ -95,9 +100,7 @@ def test_patience_counts_on_over_a_resume(tmp_path: Path, scripted: Callable[[li
     scripted([9, 8, 8.5, 8.6, 8.6, 8.7, 0])
     fields = {"train.steps": 20, "train.evaluate_every": 1, "train.patience": 3}
     with pytest.raises(InterruptedByTest):
-        api.train_recipe(
-            tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, listen=at_step(4, interrupt)
-        )
+        api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, listen=at_step(4, interrupt))
     _, finished = api.resume("run", runs_dir=tmp_path)
     assert finished.step == 4
 

@@ -53,9 +53,7 @@ def test_handlers_are_given_back_after_the_run(tmp_path: Path) -> None:
 def test_run_in_another_thread_leaves_signals_alone(tmp_path: Path) -> None:
     ends: list[Finished] = []
     recipe = tiny_recipe(tmp_path)
-    thread = threading.Thread(
-        target=lambda: ends.append(api.train_recipe(recipe, name="run", runs_dir=tmp_path)[1])
-    )
+    thread = threading.Thread(target=lambda: ends.append(api.train_recipe(recipe, name="run", runs_dir=tmp_path)[1]))
     thread.start()
     thread.join(60)
     assert [end.step for end in ends] == [4]

@@ -51,8 +51,11 @@ class Budget:
         # kill must get the rates they had.
         self._minutes_over: int | None = decided.get("minutes_over")
 
-    def consult_clock(self, step: int, seconds: float) -> None:
-        """Let the clock decide after ``step`` steps and ``seconds`` of training, where the budget is minutes."""
+    def consult_clock(self, step: int, seconds: float, looking: float = 0.0) -> None:
+        """Let the clock decide after ``step`` steps and ``seconds`` of training, where the budget is minutes.
+
+        ``looking`` is what evaluations and samples will cost, in seconds per step, beyond the pace so far.
+        """
         if self._config.minutes is None:
             return
         total = self._config.minutes * 60
@@ -68,7 +71,7 @@ class Budget:
         ):
             fall = self._schedule.decay_fraction if isinstance(self._schedule, TrapezoidSchedule) else 1.0
             if seconds >= total * max(1 - fall, _MEASURED_SHARE) and step >= self._schedule.warmup_steps:
-                left = (total - seconds) * step / seconds
+                left = (total - seconds) / (seconds / step + looking)
                 end = step + max(1, round(left))
                 self._record({"decay_start": step, "end": end})
                 self.horizon = Horizon(step, end)

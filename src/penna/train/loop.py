@@ -60,6 +60,7 @@ class Loop:
         self.steps_per_epoch = -(-job.batches.rows // self._global_batch)
         self._window = Window()
         self._session_begun: float | None = None
+        self._look_seconds = 0.0  # what the last evaluation took
         self._seconds_before = 0.0
         self._is_new = True
         self._signal: int | None = None  # as all ranks agreed after the last step
@@ -153,7 +154,9 @@ class Loop:
 
     def _after_step(self, request: StopRequest) -> None:
         step = self.progress.step
-        self.budget.consult_clock(step, self.progress.seconds)
+        # Until the first evaluation on the way, the pace of steps does not show what looking costs.
+        looking = self._look_seconds / self.config.evaluate_every if step < self.config.evaluate_every else 0.0
+        self.budget.consult_clock(step, self.progress.seconds, looking)
         over = self.budget.is_over(step)
         evaluate = over or step % self.config.evaluate_every == 0
         is_best = False
@@ -186,6 +189,7 @@ class Loop:
 
     def _look(self, *, at_end: bool) -> bool:
         """Evaluate and sample; whether the validation loss is the best so far."""
+        begun = time.perf_counter()
         self.model.eval()
         with torch.no_grad(), self._autocast() if self.device.type == "cuda" else nullcontext():
             sums, counts = self.job.evaluate(self.model, self.ranks)
@@ -207,6 +211,7 @@ class Loop:
         self._say(Evaluated(row, is_best))
         if at_end or self.config.sample_every is None or self.progress.step % self.config.sample_every == 0:
             self._sample()
+        self._look_seconds = self.ranks.agree(time.perf_counter() - begun)
         return is_best
 
     def _sample(self) -> None:

@@ -1,0 +1,76 @@
+"""Files are written whole or not at all, and the system's errors are told in Penna's words."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from penna.errors import DeviceError, RunError
+from penna.runs.files import explained_disk_errors, point_to, write_json, write_whole
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_failed_write_leaves_the_old_content_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    file = tmp_path / "file.json"
+    write_json(file, {"is": "there"})
+    before = file.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(DeviceError):
+        write_whole(file, "new")
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_json_is_written_as_people_read_it(tmp_path: Path) -> None:
+    write_json(tmp_path / "file.json", {"글": [1]})
+    assert (tmp_path / "file.json").read_text(encoding="utf-8") == '{\n  "글": [\n    1\n  ]\n}\n'
+
+
+def test_link_is_moved_in_one_step_and_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    link = tmp_path / "last"
+    point_to(link, "one")
+    assert os.readlink(link) == "one"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            point_to(link, "other")
+    assert os.readlink(link) == "one"
+    point_to(link, "other")
+    assert os.readlink(link) == "other"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "one", "other"]
+
+
+@pytest.mark.parametrize("error", [
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    OSError(errno.EFBIG, "File too large"),
+    SafetensorError("Error while serializing: I/O error: File too large (os error 27)"),
+], ids=str)  # fmt: skip
+def test_every_way_of_having_no_space_is_told_in_three_parts(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(DeviceError) as raised, explained_disk_errors(tmp_path / "not" / "there"):
+        raise error
+    assert raised.value.__cause__ is error
+    assert "No space was left while writing" in raised.value.happened
+    assert raised.value.expected
+    assert "--runs-dir" in raised.value.todo
+
+
+def test_forbidden_folder_is_told_and_other_errors_pass(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="may not be written"), explained_disk_errors(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+    with pytest.raises(ValueError, match="something else"), explained_disk_errors(tmp_path):
+        raise ValueError("something else")

@@ -1,0 +1,189 @@
+"""Making, naming, finding, replacing and locking runs."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from penna.config.recipe import build_recipe
+from penna.errors import RunError
+from penna.runs.checkpoint import Checkpoint, write_checkpoint
+from penna.runs.folder import RunFolder, check_free, check_name, find_run, free_name, new_run
+
+RECIPE = build_recipe({"model": {"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 4}, "train": {"steps": 3}})
+
+
+def make(runs_dir: Path, name: str, *, overwrite: bool = False) -> RunFolder:
+    with new_run(runs_dir, name, RECIPE, overwrite=overwrite) as run:
+        run.update_info(state="new")
+    return RunFolder(runs_dir / name)
+
+
+def test_new_run_holds_its_recipe_and_nothing_temporary(tmp_path: Path) -> None:
+    run = make(tmp_path / "runs", "one")
+    assert run.name == "one"
+    assert run.recipe() == RECIPE
+    assert run.info() == {"state": "new"}
+    assert run.metrics() == run.samples() == []
+    assert run.decisions() == {}
+    assert run.marked("last") is None
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["one"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_failed_start_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), new_run(tmp_path, "one", RECIPE) as run:
+        run.update_info(state="new")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failed_replacement_leaves_the_old_run(tmp_path: Path) -> None:
+    old = make(tmp_path, "one")
+    with pytest.raises(KeyboardInterrupt), new_run(tmp_path, "one", RECIPE, overwrite=True):
+        raise KeyboardInterrupt
+    assert old.info() == {"state": "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_remains_of_a_killed_start_do_no_harm(tmp_path: Path) -> None:
+    remains = tmp_path / ".one.new"
+    remains.mkdir()
+    (remains / "recipe.toml").write_text("half")
+    assert make(tmp_path, "one").recipe() == RECIPE
+    assert not remains.exists()
+
+
+def test_run_is_replaced_only_when_asked_and_only_if_it_is_one(tmp_path: Path) -> None:
+    run = make(tmp_path, "one")
+    run.log({"step": 1})
+    with pytest.raises(RunError, match="exists") as raised:
+        make(tmp_path, "one")
+    assert "penna resume" in raised.value.todo
+    assert "--overwrite" in raised.value.todo
+    assert run.metrics() == [{"step": 1}]
+    make(tmp_path, "one", overwrite=True)
+    assert run.metrics() == []
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"")
+    with pytest.raises(RunError, match="is not a run"):
+        check_free(tmp_path, "photos", overwrite=True)
+    with pytest.raises(RunError, match="is not a run"):
+        make(tmp_path, "photos", overwrite=True)
+    assert (tmp_path / "photos" / "cat.jpg").exists()
+
+
+def test_run_that_is_being_written_is_not_replaced(tmp_path: Path) -> None:
+    run = make(tmp_path, "one")
+    run.log({"step": 1})
+    with run.locked(), pytest.raises(RunError, match="is being written by another process"):
+        make(tmp_path, "one", overwrite=True)
+    assert run.metrics() == [{"step": 1}]
+    make(tmp_path, "one", overwrite=True)
+
+
+def test_lock_is_given_back_also_after_an_error(tmp_path: Path) -> None:
+    run = make(tmp_path, "one")
+    with pytest.raises(KeyboardInterrupt), run.locked():
+        raise KeyboardInterrupt
+    with run.locked(), pytest.raises(RunError, match="One process trains a run at a time"), run.locked():
+        pass
+    with run.locked():
+        pass
+
+
+@pytest.mark.parametrize("name", ["a", "my.run-2", "깃펜", "2024_01", "A" * 50])
+def test_plain_names_name_a_run(tmp_path: Path, name: str) -> None:
+    check_name(name)
+    assert make(tmp_path, name).recipe() == RECIPE
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "-x", "_x", "a/b", "../a", "a\\b", "a b", "a\n", "a\0b"])
+def test_other_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunError, match="cannot name a run"):
+        check_name(name)
+    with pytest.raises(RunError, match="cannot name a run"):
+        make(tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_free_name_is_the_first_that_no_run_has(tmp_path: Path) -> None:
+    assert free_name(tmp_path, "run") == "run"
+    make(tmp_path, "run")
+    assert free_name(tmp_path, "run") == "run-2"
+    make(tmp_path, "run-2")
+    make(tmp_path, "run-4")
+    assert free_name(tmp_path, "run") == "run-3"
+    assert free_name(tmp_path / "not there", "run") == "run"
+
+
+def test_run_is_found_by_path_and_by_name_and_the_others_are_named(tmp_path: Path) -> None:
+    one = make(tmp_path, "one")
+    make(tmp_path, "two")
+    assert find_run("one", tmp_path) == one
+    assert find_run(str(one.path), tmp_path / "elsewhere") == one
+    with pytest.raises(RunError, match="'three' is not a run") as raised:
+        find_run("three", tmp_path)
+    assert "one, two" in raised.value.expected
+    with pytest.raises(RunError, match="holds none yet"):
+        find_run("one", tmp_path / "elsewhere")
+
+
+def test_info_and_decisions_add_up_and_damage_is_told(tmp_path: Path) -> None:
+    run = make(tmp_path, "one")
+    run.decide(threads=2)
+    run.decide(end=9)
+    assert run.decisions() == {"threads": 2, "end": 9}
+    run.update_info(state="training")
+    assert run.info() == {"state": "training"}
+    (run.path / "run.json").write_text("{")
+    with pytest.raises(RunError, match=r"run\.json is not valid JSON"):
+        run.info()
+
+
+def with_checkpoints(tmp_path: Path, *steps: int) -> RunFolder:
+    run = make(tmp_path, "one")
+    for step in steps:
+        write_checkpoint(run.checkpoints, step, Checkpoint({}, {}, {"step": step}))
+        run.log({"step": step})
+        run.log_sample({"step": step})
+    return run
+
+
+def names(run: RunFolder) -> list[int]:
+    return sorted(int(path.name[-2:]) for path in run.checkpoints.iterdir())
+
+
+def test_rewinding_forgets_rows_checkpoints_and_links_of_later_steps(tmp_path: Path) -> None:
+    run = with_checkpoints(tmp_path, 1, 2, 3)
+    run.mark("last", run.checkpoints / "step-00000003")
+    run.mark("best", run.checkpoints / "step-00000002")
+    run.rewind(2)
+    assert names(run) == [1, 2]
+    assert run.metrics() == run.samples() == [{"step": 1}, {"step": 2}]
+    assert run.marked("last") is None
+    assert run.marked("best") == run.checkpoints / "step-00000002"
+    assert not (run.path / "last").is_symlink()
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [2, 3, 9]), (2, [2, 3, 8, 9]), (9, [1, 2, 3, 8, 9])])
+def test_pruning_keeps_the_newest_the_best_and_the_last(tmp_path: Path, keep: int, left: list[int]) -> None:
+    run = with_checkpoints(tmp_path, 1, 2, 3, 8, 9)
+    run.mark("best", run.checkpoints / "step-00000002")
+    run.mark("last", run.checkpoints / "step-00000003")
+    run.prune(keep)
+    assert names(run) == left
+
+
+def test_link_to_what_is_gone_is_still_told(tmp_path: Path) -> None:
+    run = with_checkpoints(tmp_path, 1)
+    run.mark("last", run.checkpoints / "step-00000001")
+    shutil.rmtree(run.checkpoints / "step-00000001")
+    assert run.marked("last") == run.checkpoints / "step-00000001"
+
+
+def test_evaluations_are_kept_by_name(tmp_path: Path) -> None:
+    run = make(tmp_path, "one")
+    file = run.save_evaluation("valid", {"loss": 1.5})
+    assert file == run.path / "evaluations" / "valid.json"
+    assert file.read_text() == '{\n  "loss": 1.5\n}\n'

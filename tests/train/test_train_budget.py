@@ -10,8 +10,15 @@ import pytest
 from tiny_runs import InterruptedByTest, assert_same_bits, at_step, interrupt, losses, tiny_recipe
 
 from penna import api
-from penna.config.training import ConstantSchedule, CosineSchedule, LinearSchedule, MultiStepSchedule
-from penna.config.training import ScheduleConfig, TrainConfig, TrapezoidSchedule
+from penna.config.training import (
+    ConstantSchedule,
+    CosineSchedule,
+    LinearSchedule,
+    MultiStepSchedule,
+    ScheduleConfig,
+    TrainConfig,
+    TrapezoidSchedule,
+)
 from penna.train.budget import Budget, budget_in_steps
 from penna.train.loop import Loop
 from penna.train.schedule import multiplier

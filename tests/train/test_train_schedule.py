@@ -1,5 +1,6 @@
 """Schedules against torch's own schedulers and against their definitions."""
 
+import itertools
 import math
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_fall_begins_at_1_and_never_jumps(config: ScheduleConfig, steps: int) ->
         assert multiplier(config, horizon.decay_start, horizon, 1) == 1.0
     factors = [multiplier(config, step, horizon, 1) for step in range(horizon.decay_start, steps + 1)]
     widest = math.pi / 2 / max(1, steps - horizon.decay_start)  # the cosine's steepest slope
-    for before, after in zip(factors, factors[1:], strict=False):
+    for before, after in itertools.pairwise(factors):
         assert -1e-12 <= before - after <= widest + 1e-12
 
 

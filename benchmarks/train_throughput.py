@@ -5,7 +5,8 @@
 Same shape, same text, same batches, AdamW and clipping in both, float32, no dropout. Each side runs in a process of
 its own; the sides take turns, and the ratio of each pair is taken, so that a machine that drifts touches both alike.
 The share of the matmul peak counts 6 operations per matrix parameter and token plus attention's, over the speed of a
-large matrix product measured in the same run.
+large matrix product measured in the same run. A last line says what bfloat16 products bring on this processor; it is no
+part of the comparison.
 """
 
 import argparse
@@ -70,7 +71,7 @@ def run_hf(shape: dict[str, int], path: Path) -> dict[str, float]:
     return {"tokens_per_second": counted / (time.perf_counter() - begun)}
 
 
-def run_penna(shape: dict[str, int], path: Path) -> dict[str, float]:
+def run_penna(shape: dict[str, int], path: Path, precision: str) -> dict[str, float]:
     from penna import api
     from penna.train.events import Event, Stepped
 
@@ -99,6 +100,7 @@ def run_penna(shape: dict[str, int], path: Path) -> dict[str, float]:
         "train.sample_tokens": 0,
         "train.device": "cpu",
         "train.compile": "off",
+        "train.precision": precision,
         "train.threads": os.cpu_count(),
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -144,17 +146,22 @@ def compare(name: str, shape: dict[str, int], target: float, path: Path) -> None
     print(f"  tokens/s     penna {speeds[0]:>8,.0f}   HF {speeds[1]:>8,.0f}   ratio {ratio:.2f} (target {target})")
     print(f"  peak memory  penna {memory[0]:>5,.0f} MB   HF {memory[1]:>5,.0f} MB   ratio {memory[0] / memory[1]:.2f}")
     print(f"  share of this machine's float32 matmul peak: {share:.0%}")
+    rounded = measure("penna-bfloat16", shape, path)["tokens_per_second"]
+    print(
+        f"  penna with --train.precision bfloat16: {rounded:,.0f} tokens/s, {rounded / speeds[1]:.2f} times HF in float32"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--side", choices=["penna", "hf"])
+    parser.add_argument("--side", choices=["penna", "penna-bfloat16", "hf"])
     parser.add_argument("--shape")
     parser.add_argument("--text")
     arguments = parser.parse_args()
     if arguments.side:
-        run = run_penna if arguments.side == "penna" else run_hf
-        figures = run(json.loads(arguments.shape), Path(arguments.text))
+        shape, path = json.loads(arguments.shape), Path(arguments.text)
+        precision = "bfloat16" if arguments.side == "penna-bfloat16" else "float32"
+        figures = run_hf(shape, path) if arguments.side == "hf" else run_penna(shape, path, precision)
         figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(figures))
         return

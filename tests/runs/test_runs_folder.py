@@ -32,8 +32,7 @@ def test_new_run_holds_its_recipe_and_nothing_temporary(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_failed_start_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), new_run(tmp_path, "one", RECIPE) as run:
-        run.update_info(state="new")
+    with pytest.raises(error), new_run(tmp_path, "one", RECIPE):
         raise error
     assert list(tmp_path.iterdir()) == []
 

@@ -131,6 +131,14 @@ def test_machine_that_speeds_up_ends_where_the_fall_does(schedule: ScheduleConfi
     assert ride.seconds < TOTAL
 
 
+def test_evaluations_to_come_are_counted_into_the_plan() -> None:
+    """Steps take 1 s; one of 50 s after every hundredth, which the pace of the first 30 does not show."""
+    records: list[dict[str, int]] = []
+    budget = Budget(TrainConfig(minutes=TOTAL / 60), LinearSchedule(), None, {}, records.append)
+    budget.consult_clock(30, 30.0, looking=50 / 100)
+    assert records == [{"decay_start": 30, "end": 30 + 380}]  # 570 s at 1.5 s a step
+
+
 def test_constant_rate_decides_nothing_but_the_end() -> None:
     ride = Ride(ConstantSchedule()).go(lambda _: 1.0)
     assert ride.records == [{"minutes_over": 600}]

@@ -73,13 +73,19 @@ def _summary(run: Any, finished: Any) -> int:
         print("\nWhat it writes now:")
         for sample in samples[:3]:
             print(f"  {shorten(sample['prompt'] + sample['text'])}")
-    prompt = samples[0]["prompt"].splitlines()[0] if samples and samples[0]["prompt"].strip() else "The "
+    prompt = _prompt_to_try(samples[0]) if samples else "The"
     print(f"\nRun folder: {run.path}")
     print("Try next:")
     print(f'  penna generate {run.path} --prompt "{prompt}"')
     print(f"  penna evaluate {run.path}")
     print(f"  penna plot {run.path}")
     return 0
+
+
+def _prompt_to_try(sample: dict[str, str]) -> str:
+    """The first line of a sample's prompt or, where that is empty, the first words the model wrote itself."""
+    written = (sample["prompt"].strip() or " ".join(sample["text"].split()[:2]) or "The").splitlines()[0]
+    return written.replace('"', "").replace("`", "").replace("$", "").replace("\\", "")
 
 
 def _recipes(arguments: argparse.Namespace, overrides: Overrides) -> int:

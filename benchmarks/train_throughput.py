@@ -147,9 +147,7 @@ def compare(name: str, shape: dict[str, int], target: float, path: Path) -> None
     print(f"  peak memory  penna {memory[0]:>5,.0f} MB   HF {memory[1]:>5,.0f} MB   ratio {memory[0] / memory[1]:.2f}")
     print(f"  share of this machine's float32 matmul peak: {share:.0%}")
     rounded = measure("penna-bfloat16", shape, path)["tokens_per_second"]
-    print(
-        f"  penna with --train.precision bfloat16: {rounded:,.0f} tokens/s, {rounded / speeds[1]:.2f} times HF in float32"
-    )
+    print(f"  penna in bfloat16: {rounded:,.0f} tokens/s, {rounded / speeds[1]:.2f} times HF in float32")
 
 
 def main() -> None:

@@ -31,7 +31,8 @@ from penna.train.schedule import multiplier
     ({"epochs": 1}, 10),  # 73 rows, 8 a step
     ({"epochs": 1, "accumulation": 2}, 5),
     ({"epochs": 3}, 30),
-    ({"epochs": 1.1}, 11),  # 1.1 * 10 is 11.000000000000002
+    ({"epochs": 1.1}, 11),
+    ({"epochs": 2.2, "batch_size": 3}, 55),  # 2.2 * 25 is 55.00000000000001
     ({"epochs": 1.15}, 12),
     ({"epochs": 0.001}, 1),
     ({"tokens": 1160}, 10),  # the epoch's tokens

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_runs import InterruptedByTest, assert_same_bits, at_step, interrupt, losses, tiny_recipe, words
 
 from penna import api
+from penna.model.gpt import GPT
+from penna.train.objective import Batch, NextToken
 
 # 300 words are 93 rows: 12 steps of 8 rows, 4 steps of 3 x 8.
 ACCUMULATION = {"train.accumulation": 3}
@@ -129,6 +132,26 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     other, _ = api.train_recipe(tiny_recipe(tmp_path, {"train.seed": 1}), name="other", runs_dir=tmp_path)
     with pytest.raises(AssertionError, match="tensors differ"):
         assert_same_bits(one, other)
+
+
+def test_every_micro_batch_of_every_step_and_seed_draws_its_own_dropout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[bytes] = []
+    real = NextToken.sums
+
+    def sums(self: NextToken, model: GPT, batch: Batch) -> dict[str, torch.Tensor]:
+        if model.training:
+            drawn.append(torch.default_generator.get_state().numpy().tobytes())
+        return real(self, model, batch)
+
+    monkeypatch.setattr(NextToken, "sums", sums)
+    for seed in (1, 2):
+        recipe = tiny_recipe(tmp_path, {"train.seed": seed, "train.steps": 3, **ACCUMULATION, **DROPOUT})
+        run_of = len(drawn)
+        api.train_recipe(recipe, runs_dir=tmp_path)
+        del drawn[run_of:-9]  # what was measured before the first step
+    assert len(set(drawn)) == len(drawn) == 2 * 3 * 3
 
 
 def test_changed_text_is_refused_on_resume(tmp_path: Path) -> None:

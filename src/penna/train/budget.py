@@ -25,7 +25,7 @@ def budget_in_steps(config: TrainConfig, rows: int, tokens: int) -> int | None:
     if config.steps is not None:
         return config.steps
     if config.epochs is not None:
-        return max(1, math.ceil(round(config.epochs * steps_per_epoch, 6)))  # 1.1 * 10 is 11.000000000000002
+        return max(1, math.ceil(round(config.epochs * steps_per_epoch, 6)))  # 2.2 * 25 is 55.00000000000001
     if config.tokens is not None:
         return -(-config.tokens * steps_per_epoch // tokens)
     return None

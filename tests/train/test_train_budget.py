@@ -78,7 +78,8 @@ class Ride:
         self.step = 0
 
     def _record(self, decisions: dict[str, int]) -> None:
-        assert not self.budget.is_over(self.step)  # not in effect before it is recorded
+        assert not self.budget.is_over(self.step)  # neither is in effect before it is recorded
+        assert "end" not in decisions or self.budget.horizon.end is None
         assert all(decisions.values())
         self.records.append(decisions)
         self.recorded.update(decisions)

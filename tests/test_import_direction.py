@@ -13,6 +13,7 @@ import penna
 PACKAGE = Path(penna.__file__).parent
 FLOORS = (
     ("errors",),
+    ("storage",),
     ("config",),
     ("text",),
     ("data",),

@@ -39,7 +39,7 @@ class ExchangeError(PennaError):
 
 
 class DeviceError(PennaError):
-    """A device that is not there, or too little memory or disk."""
+    """A device that is not there, too little memory or disk, or a place that may not be written."""
 
 
 class TrainingError(PennaError):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from penna.errors import RunError
-from penna.runs.files import explained_disk_errors
 from penna.runs.folder import RunFolder
+from penna.storage import explained_disk_errors
 
 _PANELS = (("loss", "loss (nats per token)"), ("accuracy", "token accuracy"), ("learning_rate", "learning rate"))
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from penna.errors import RunError
-from penna.runs.files import explained_disk_errors, flush, sha256_of, write_json
+from penna.storage import explained_disk_errors, flush, sha256_of, write_json
 
 MODEL, OPTIMIZER, STATE, CHECKSUMS = "model.safetensors", "optimizer.safetensors", "state.json", "checksums.json"
 

@@ -25,9 +25,10 @@ from penna.config.recipe import build_recipe, read_toml, recipe_toml
 from penna.config.schema import Recipe
 from penna.errors import RunError
 from penna.runs.checkpoint import list_checkpoints
-from penna.runs.files import explained_disk_errors, point_to, write_json, write_whole
 from penna.runs.metrics import append_row, drop_rows_after, read_rows
+from penna.storage import explained_disk_errors, point_to, write_json, write_whole
 
+RUNS = Path("runs")  # where runs are kept unless said otherwise
 _NAME = re.compile(r"[^\W_][\w.\-]*")
 
 
@@ -106,7 +107,8 @@ class RunFolder:
     def save_evaluation(self, name: str, result: dict[str, Any]) -> Path:
         """Write evaluations/NAME.json."""
         folder = self.path / "evaluations"
-        folder.mkdir(exist_ok=True)
+        with explained_disk_errors(folder):
+            folder.mkdir(exist_ok=True)
         write_json(folder / f"{name}.json", result)
         return folder / f"{name}.json"
 

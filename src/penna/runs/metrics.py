@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from penna.errors import RunError
-from penna.runs.files import explained_disk_errors, write_whole
+from penna.storage import explained_disk_errors, write_whole
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:

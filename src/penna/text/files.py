@@ -3,12 +3,10 @@
 Penna writes one form, ``tokenizer.json`` (the `tokenizers` library's own, the whole algorithm in one file) beside
 ``tokenizer_config.json`` (what `transformers` wants to know about it), and reads that form and GPT-2's older pair
 ``vocab.json`` + ``merges.txt``. In comes a path a person gave; out comes a ready `tokenizers.Tokenizer` and the
-settings found beside it, or an error that says what was looked for. Files are written under another name first and
-then renamed, so a reader never meets half of one.
+settings found beside it, or an error that says what was looked for. Files are written whole or not at all.
 """
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +15,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from penna.errors import TokenizerError
+from penna.storage import explained_disk_errors, write_json, write_whole
 
 SEPARATOR = "<|endoftext|>"
 """Stands between documents: GPT-2's name for it, and the one special token of what Penna trains."""
@@ -63,9 +62,10 @@ def read_settings(folder: Path) -> Settings:
 
 def write(folder: Path, tokenizer_json: str, settings: Settings) -> None:
     """Write both files into ``folder`` (made if need be), each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_whole(folder / TOKENIZER_FILE, tokenizer_json)
-    _write_whole(folder / CONFIG_FILE, json.dumps(settings, ensure_ascii=False, indent=2) + "\n")
+    with explained_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / TOKENIZER_FILE, tokenizer_json)
+    write_json(folder / CONFIG_FILE, settings)
 
 
 def _file_in(folder: Path) -> Path:
@@ -174,20 +174,3 @@ def _read_json_object(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TokenizerError(f"{file} holds no JSON object.", _READABLE, "Check that it is the right file.")
     return cast("dict[str, Any]", content)
-
-
-def _write_whole(file: Path, content: str) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise TokenizerError(
-            f"{file} cannot be written: {error}.",
-            "Expected a folder that can be written.",
-            "Free space or choose another.",
-        ) from error

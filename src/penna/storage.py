@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from penna.errors import DeviceError, RunError
+from penna.errors import DeviceError
 
 # EFBIG is a file-size limit of the shell (ulimit -f), which a person mends the same way.
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -43,13 +43,13 @@ def explained_disk_errors(path: Path) -> Generator[None]:
             raise DeviceError(
                 f"No space was left while writing {path} ({free / 1e6:.0f} MB free on that disk).",
                 "The file is written whole or not at all; what stood there before is untouched.",
-                "Free some space (old runs under runs/, for instance) or choose another --runs-dir.",
+                "Free some space (old runs under runs/, for instance), or write to another disk.",
             ) from error
         if isinstance(error, PermissionError):
-            raise RunError(
+            raise DeviceError(
                 f"{path} may not be written: {error.strerror}.",
                 "The folder must be writable.",
-                "Choose another --runs-dir, or change its permissions.",
+                "Choose another folder, or change its permissions.",
             ) from error
         raise
 

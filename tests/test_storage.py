@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from penna.errors import DeviceError, RunError
-from penna.runs.files import explained_disk_errors, point_to, write_json, write_whole
+from penna.errors import DeviceError
+from penna.storage import explained_disk_errors, point_to, write_json, write_whole
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -66,11 +66,11 @@ def test_every_way_of_having_no_space_is_told_in_three_parts(tmp_path: Path, err
     assert raised.value.__cause__ is error
     assert "No space was left while writing" in raised.value.happened
     assert raised.value.expected
-    assert "--runs-dir" in raised.value.todo
+    assert "another disk" in raised.value.todo
 
 
 def test_forbidden_folder_is_told_and_other_errors_pass(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="may not be written"), explained_disk_errors(tmp_path):
+    with pytest.raises(DeviceError, match="may not be written"), explained_disk_errors(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied")
     with pytest.raises(ValueError, match="something else"), explained_disk_errors(tmp_path):
         raise ValueError("something else")

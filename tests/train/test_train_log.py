@@ -89,7 +89,7 @@ def test_decisions_are_on_disk_before_the_first_step_and_repeated_on_resume(
         at_step(2, lambda: os.kill(os.getpid(), signal.SIGTERM))(event)  # type: ignore[arg-type]
 
     run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, listen=listen)
-    assert found == [{"threads": 1, "compile": False}]
+    assert found == [{"matmul": "blas", "threads": 1, "compile": False}]
     run.decide(threads=2)
 
     def measured_again(*_: Any) -> int:

@@ -10,6 +10,7 @@ import torch
 from tiny_runs import InterruptedByTest, assert_same_bits, at_step, interrupt, losses, tiny_recipe, words
 
 from penna import api
+from penna.errors import DataError, RunError
 from penna.model.gpt import GPT
 from penna.train.objective import Batch, NextToken
 
@@ -42,6 +43,10 @@ CASES = {
     "muon, epochs, accumulation": ({"train.epochs": 1.5, **MUON, **ACCUMULATION}, 5),
     "muon, tokens, cosine": ({"train.tokens": 700, **MUON, "schedule.kind": "cosine"}, 2),
     "modern layout, two layers": ({"train.steps": 5, "model.preset": "modern", "model.n_layer": 2, **DROPOUT}, 3),
+    "products through oneDNN on two threads": (
+        {"train.steps": 5, "train.matmul": "onednn", "train.threads": 2, "model.n_embd": 96, **DROPOUT},
+        3,
+    ),
     "samples and best checkpoints between": ({"train.steps": 6, "train.sample_tokens": 3, "train.sample_every": 1}, 3),
 }
 
@@ -158,15 +163,15 @@ def test_changed_text_is_refused_on_resume(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     api.train_recipe(recipe, name="run", runs_dir=tmp_path, listen=at_step(2, lambda: os.kill(os.getpid(), 15)))
     tiny_recipe(tmp_path, text=words(1, 300))
-    with pytest.raises(api.DataError, match="was changed after the run began"):
+    with pytest.raises(DataError, match="was changed after the run began"):
         api.resume("run", runs_dir=tmp_path)
 
 
 def test_changed_recipe_is_refused_on_resume(tmp_path: Path) -> None:
     run, _ = api.train_recipe(tiny_recipe(tmp_path), name="run", runs_dir=tmp_path)
-    with pytest.raises(api.RunError, match="train.steps from 4 to 5"):
+    with pytest.raises(RunError, match="train.steps from 4 to 5"):
         api.resume("run", runs_dir=tmp_path, changes={"train.steps": 5})
     file = run.path / "recipe.toml"
     file.write_text(file.read_text().replace("steps = 4", "steps = 5"))
-    with pytest.raises(api.RunError, match="was changed after the run began"):
+    with pytest.raises(RunError, match="was changed after the run began"):
         api.resume("run", runs_dir=tmp_path)

@@ -41,6 +41,7 @@ def tiny_recipe(tmp_path: Path, overrides: dict[str, Any] | None = None, *, text
         "optim": {"kind": "adamw", "learning_rate": 3e-3},
         "train": {
             "device": "cpu",
+            "matmul": "blas",
             "threads": 1,
             "compile": "off",
             "steps": 4,

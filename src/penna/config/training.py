@@ -156,6 +156,10 @@ class TrainConfig(Section):
         default="auto",
         description="torch.compile; auto turns it on where the budget is long enough to pay for compiling.",
     )
+    matmul: Literal["auto", "blas", "onednn"] = Field(
+        default="auto",
+        description="Library for float32 products on a CPU; auto: the faster one on this machine, measured.",
+    )
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads; none: the fastest of a few counts, measured."
     )

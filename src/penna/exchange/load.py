@@ -13,6 +13,7 @@ from penna.config.sections import ModelConfig
 from penna.errors import RunError
 from penna.exchange.huggingface import read_hf
 from penna.model.gpt import GPT
+from penna.model.linear import fastest_matmul
 from penna.runs.checkpoint import MODEL, read_tensors, verify_checkpoint
 from penna.runs.folder import RunFolder, find_run
 from penna.text.tokenizer import Tokenizer
@@ -25,6 +26,17 @@ class LoadedModel:
     model: GPT
     tokenizer: Tokenizer | None
     source: Path
+    run: RunFolder | None  # whose it is, where it is a run's
+
+    def need_run(self) -> RunFolder:
+        """The run. Raises RunError where the model is not a run's."""
+        if self.run is None:
+            raise RunError(
+                f"{self.source} is not a run: it has no text of its own.",
+                "A run folder, or one of its checkpoints.",
+                "Name the text: --data.path FILE.",
+            )
+        return self.run
 
     def need_tokenizer(self) -> Tokenizer:
         """The tokenizer. Raises RunError where the model came without one."""
@@ -42,7 +54,7 @@ def load_model(target: str, *, runs_dir: Path, device: torch.device) -> LoadedMo
     path = expand_path(target)
     if (path / "config.json").is_file() and not (path / "recipe.toml").is_file():
         foreign = read_hf(path)
-        return LoadedModel(_ready(foreign.config, foreign.weights, device), foreign.tokenizer, path)
+        return LoadedModel(_ready(foreign.config, foreign.weights, device), foreign.tokenizer, path, None)
     run, checkpoint = run_and_checkpoint(target, runs_dir)
     checkpoint = checkpoint or run.marked("best") or run.marked("last")
     if checkpoint is None:
@@ -53,12 +65,14 @@ def load_model(target: str, *, runs_dir: Path, device: torch.device) -> LoadedMo
         )
     verify_checkpoint(checkpoint)
     tokenizer = Tokenizer.load(run.tokenizer) if run.tokenizer.exists() else None
-    return LoadedModel(_ready(run.recipe().model, read_tensors(checkpoint / MODEL), device), tokenizer, checkpoint)
+    model = _ready(run.recipe().model, read_tensors(checkpoint / MODEL), device)
+    return LoadedModel(model, tokenizer, checkpoint, run)
 
 
 def _ready(config: ModelConfig, weights: Mapping[str, torch.Tensor], device: torch.device) -> GPT:
     model = GPT(config)
     model.load_state_dict(weights)
+    model.use_matmul(fastest_matmul(device))
     return model.to(device).eval()
 
 

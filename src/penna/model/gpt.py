@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from penna.config.sections import ModelConfig
 from penna.model.cache import KVCache
+from penna.model.linear import Linear, Matmul, linear
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class CausalSelfAttention(nn.Module):
         self.layer = layer
         self.n_head, self.n_kv_head, self.head_dim = config.n_head, config.kv_heads, config.head_width
         self.dropout = config.dropout
-        self.c_attn = nn.Linear(config.n_embd, (self.n_head + 2 * self.n_kv_head) * self.head_dim, bias=config.bias)
-        self.c_proj = nn.Linear(self.n_head * self.head_dim, config.n_embd, bias=config.bias)
+        self.c_attn = Linear(config.n_embd, (self.n_head + 2 * self.n_kv_head) * self.head_dim, bias=config.bias)
+        self.c_proj = Linear(self.n_head * self.head_dim, config.n_embd, bias=config.bias)
         self.q_norm = RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else None
         self.k_norm = RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else None
 
@@ -151,8 +152,8 @@ class MLP(nn.Module):
         self.kind, self.dropout = config.mlp, config.dropout
         width = config.inner_width
         # swiglu's gate and value are one matrix, the gate's rows first.
-        self.c_fc = nn.Linear(config.n_embd, 2 * width if self.kind == "swiglu" else width, bias=config.bias)
-        self.c_proj = nn.Linear(width, config.n_embd, bias=config.bias)
+        self.c_fc = Linear(config.n_embd, 2 * width if self.kind == "swiglu" else width, bias=config.bias)
+        self.c_proj = Linear(width, config.n_embd, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform each token by itself."""
@@ -191,6 +192,7 @@ class GPT(nn.Module):
     """The whole decoder. ``config.vocab_size`` must be known."""
 
     sinusoids: Tensor  # (block_size, C) where positions are sinusoidal
+    matmul: Matmul = "blas"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -203,7 +205,7 @@ class GPT(nn.Module):
             self.register_buffer("sinusoids", table, persistent=False)
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.ln_f = make_norm(config, config.n_embd) if config.norm_position == "pre" else nn.Identity()
-        self.lm_head = None if config.tie else nn.Linear(config.n_embd, config.rows, bias=False)
+        self.lm_head = None if config.tie else Linear(config.n_embd, config.rows, bias=False)
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:
@@ -237,7 +239,13 @@ class GPT(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Unnormalised log-probabilities of the next token: (..., C) -> (..., vocab_size)."""
-        return F.linear(hidden, self.wte.weight) if self.lm_head is None else self.lm_head(hidden)
+        return linear(hidden, self.wte.weight if self.lm_head is None else self.lm_head.weight, None, self.matmul)
+
+    def use_matmul(self, matmul: Matmul) -> None:
+        """Let this library multiply, in every layer."""
+        for module in self.modules():
+            if isinstance(module, Linear | GPT):
+                module.matmul = matmul
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Logits of every next token: (B, T) -> (B, T, vocab_size)."""

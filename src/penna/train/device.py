@@ -1,6 +1,6 @@
 """Where and how precisely a run computes, and what is found out by measuring before its first step.
 
-Thread count and compilation are chosen by timing real forward and backward passes. The choice is recorded and repeated
+The library of matrix products, thread count and compilation are chosen by timing. The choice is recorded and repeated
 on resume, because results are bit-identical only for the same choice.
 """
 
@@ -17,6 +17,7 @@ import torch
 
 from penna.config.training import TrainConfig
 from penna.errors import DeviceError
+from penna.model.linear import Matmul, fastest_matmul
 
 _COMPILE_SECONDS = 90.0  # what compiling a small GPT's forward and backward takes on a slow machine
 _COMPILE_GAIN = 0.15  # the share of time that compiling saves, where it saves any
@@ -70,6 +71,11 @@ def keep_memory_mapped() -> None:
     trim_threshold, mmap_threshold = -1, -3
     mallopt(mmap_threshold, 32 << 20)
     mallopt(trim_threshold, 1 << 30)
+
+
+def choose_matmul(config: TrainConfig, device: torch.device) -> Matmul:
+    """The library for float32 products: the configured one, or the faster."""
+    return fastest_matmul(device) if config.matmul == "auto" else config.matmul
 
 
 def choose_threads(config: TrainConfig, device: torch.device, run_once: Callable[[], None]) -> int:

@@ -71,3 +71,7 @@ class Finished:
 
 Event = Notice | Started | Stepped | Evaluated | Sampled | Saved | Finished
 Listener = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """The listener that does not."""

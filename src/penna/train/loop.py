@@ -23,7 +23,7 @@ from penna.model.gpt import count_parameters
 from penna.runs.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, step_name, write_checkpoint
 from penna.runs.folder import RunFolder
 from penna.train.budget import Budget, budget_in_steps
-from penna.train.device import autocast, choose_compile, choose_threads, seconds_each
+from penna.train.device import autocast, choose_compile, choose_matmul, choose_threads, seconds_each
 from penna.train.events import Evaluated, Event, Finished, Listener, Notice, Sampled, Saved, Started, Stepped
 from penna.train.job import Job, Progress, Window
 from penna.train.objective import IGNORED, Batch, ScoredModel, weighted_loss
@@ -283,7 +283,7 @@ class Loop:
     # --- What is decided before the first step
 
     def _make_choices(self) -> None:
-        """Choose threads and compilation by measuring, or repeat what was chosen; then wrap the model for it."""
+        """Choose products, threads and compilation by measuring, or repeat the choice; then wrap the model for it."""
         decided = self.ranks.agree(self.run.decisions())
         if "threads" not in decided:
             decided = self.ranks.agree(self._measure())
@@ -292,6 +292,7 @@ class Loop:
         elif decided["threads"] != torch.get_num_threads():
             self._say(Notice(f"Computing with {decided['threads']} threads, as this run began."))
         torch.set_num_threads(decided["threads"])
+        self.model.use_matmul(decided.get("matmul", "blas"))  # runs of old had no choice
         if decided["compile"]:
             self._module = cast(nn.Module, torch.compile(self._module))
         if self.ranks.world > 1:
@@ -301,6 +302,8 @@ class Loop:
     def _measure(self) -> dict[str, Any]:
         """Time this run's own forward and backward pass; no weight and no random state is changed by it."""
         self.model.train()
+        matmul = choose_matmul(self.config, self.device)
+        self.model.use_matmul(matmul)
         batch = next(self._micro_batches(self.progress.step))
         threads = choose_threads(self.config, self.device, lambda: self._trial(self._module, batch))
         torch.set_num_threads(threads)
@@ -308,7 +311,7 @@ class Loop:
         compiled = choose_compile(self.config, self._seconds_planned(eager))
         if compiled and self.config.compile == "auto":
             compiled = self._compiling_pays(batch, eager)
-        return {"threads": threads, "compile": compiled}
+        return {"matmul": matmul, "threads": threads, "compile": compiled}
 
     def _compiling_pays(self, batch: Batch, eager: float) -> bool:
         begun = time.perf_counter()

@@ -1,0 +1,76 @@
+"""Linear layers whose float32 products go through the faster of torch's two CPU libraries.
+
+torch sends float32 products to its BLAS, which on processors that are not Intel's may leave half of the vector width
+unused; oneDNN, in the same torch, uses all of it. Which is faster is measured (``fastest_matmul``) and set on a model
+(``use_matmul``). Both are float32 throughout and differ in the order of sums alone.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Matmul = Literal["blas", "onednn"]
+
+_WORTH_IT = 1 << 20  # multiplications below which oneDNN's set-up costs more than it saves
+_CLEARLY = 1.15  # how much faster oneDNN must be, so that a moment's noise does not choose it
+
+
+class _OneDNN(torch.autograd.Function):
+    """x (..., K) times the transpose of weight (N, K), plus bias (N,): (..., N), all float32 on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        grad = grads[0].reshape(-1, weight.shape[0])  # (rows, N)
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        grad_x = _product(grad, weight.t(), None).view_as(x) if needs_x else None
+        grad_weight = _product(grad.t(), x.reshape(-1, x.shape[-1]).t(), None) if needs_weight else None
+        return grad_x, grad_weight, grad.sum(0) if needs_bias else None
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, matmul: Matmul) -> Tensor:
+    """x (..., K) times the transpose of weight (N, K), plus bias (N,): (..., N)."""
+    if matmul == "blas" or x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return F.linear(x, weight, bias)
+    if x.numel() * weight.shape[0] < _WORTH_IT:
+        return F.linear(x, weight, bias)
+    return _OneDNN.apply(x, weight, bias)  # type: ignore[no-any-return]
+
+
+class Linear(nn.Linear):
+    """torch's linear layer, with a choice of the library that multiplies."""
+
+    matmul: Matmul = "blas"
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        return linear(input, self.weight, self.bias, self.matmul)
+
+
+def fastest_matmul(device: torch.device) -> Matmul:
+    """The faster library for float32 products of this machine, by timing both for a few milliseconds."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return "blas"
+    x, weight = torch.ones(512, 512), torch.ones(512, 512)
+    blas = onednn = float("inf")
+    for _ in range(8):  # in turns, so that a busy moment touches both
+        begun = time.perf_counter()
+        F.linear(x, weight)
+        half = time.perf_counter()
+        _product(x, weight, None)
+        blas, onednn = min(blas, half - begun), min(onednn, time.perf_counter() - half)
+    return "onednn" if onednn * _CLEARLY < blas else "blas"

@@ -112,6 +112,9 @@ def test_evaluate_agrees_with_the_last_row_and_with_a_sum_by_hand(
     assert figures["loss"] == pytest.approx(nats / tokens, abs=1e-5)
     assert figures["bits_per_byte"] == pytest.approx(nats / math.log(2) / len(held_out.encode()), abs=1e-5)
     assert figures["token_perplexity"] == pytest.approx(math.exp(nats / tokens), rel=1e-5)
+    kept = json.loads((trained / "runs/little/evaluations/held.json").read_text())
+    assert kept == {"checkpoint": kept["checkpoint"], "text": [f"{trained}/held.txt"], **figures}
+    assert (trained / "runs/little/checkpoints" / kept["checkpoint"]).is_dir()
     words = len(held_out.split()) + 2
     assert figures["words"] == words
     assert figures["word_perplexity"] == pytest.approx(math.exp(nats / words), rel=1e-5)

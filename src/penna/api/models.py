@@ -1,0 +1,44 @@
+"""Models at hand: loading them, taking them in from other tools and handing them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from penna.config.schema import Recipe
+from penna.exchange.huggingface import read_hf, write_hf
+from penna.exchange.load import LoadedModel, load_model
+from penna.model.gpt import GPT
+from penna.runs.checkpoint import Checkpoint, write_checkpoint
+from penna.runs.folder import RUNS, RunFolder, check_free, new_run
+from penna.runs.provenance import provenance
+from penna.train.device import resolve_device
+
+
+def load(target: str, *, runs_dir: Path = RUNS, device: str = "auto") -> LoadedModel:
+    """The model of a run (its best checkpoint), of one checkpoint, or of a Hugging Face folder."""
+    return load_model(target, runs_dir=runs_dir, device=resolve_device(device))
+
+
+def import_model(
+    source: str, *, name: str, runs_dir: Path = RUNS, overwrite: bool = False, allow_pickle: bool = False
+) -> RunFolder:
+    """Make a run of a Hugging Face folder, to be used or trained further like any other."""
+    check_free(runs_dir, name, overwrite)
+    foreign = read_hf(Path(source), allow_pickle=allow_pickle)
+    model = GPT(foreign.config)
+    model.load_state_dict(foreign.weights)
+    recipe = Recipe(description=f"imported from {source}", model=foreign.config)
+    with new_run(runs_dir, name, recipe, overwrite=overwrite) as run:
+        if foreign.tokenizer is not None:
+            foreign.tokenizer.save(run.tokenizer)
+        content = Checkpoint(model.state_dict(), {}, {"step": 0, "imported_from": source})
+        path = write_checkpoint(run.checkpoints, 0, content)
+        run.mark("last", path)
+        run.mark("best", path)
+        run.update_info(state="imported", **provenance(recipe))
+    return RunFolder(runs_dir / name)
+
+
+def export_model(loaded: LoadedModel, output: Path) -> str:
+    """Write a model as a Hugging Face folder; the name of the class that reads it."""
+    return write_hf(loaded.model.config, loaded.model.state_dict(), output, tokenizer=loaded.tokenizer)

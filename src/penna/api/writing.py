@@ -1,0 +1,55 @@
+"""Writing: a model and prompts in, texts out, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from penna.exchange.load import LoadedModel
+from penna.generate.engine import NewToken, Request, generate
+from penna.generate.sampling import Sampling
+from penna.tasks.pretrain import prompt_ids
+from penna.text.stream import StreamDecoder
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A further bit of one text; ``finish`` says why the text ended, on its last piece."""
+
+    prompt: int  # its place in the list of prompts
+    text: str
+    finish: str | None
+    tokens: int  # tokens written so far
+    logprob: float  # their log-probabilities summed
+
+
+def generate_stream(
+    loaded: LoadedModel,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 200,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+) -> Iterator[Piece]:
+    """Continue every prompt at once, in pieces as they are written; a document's end ends a text."""
+    tokenizer = loaded.need_tokenizer()
+    stop = frozenset() if tokenizer.separator_id is None else frozenset({tokenizer.separator_id})
+    chosen = sampling or Sampling(temperature=0.8)
+    requests = [Request(prompt_ids(tokenizer, prompt), max_new_tokens, chosen, seed, stop) for prompt in prompts]
+    decoders = [StreamDecoder(tokenizer) for _ in prompts]
+    counts, logprobs = [0] * len(prompts), [0.0] * len(prompts)
+    for event in generate(loaded.model, requests):
+        number = event.request
+        if isinstance(event, NewToken):
+            counts[number] += 1
+            logprobs[number] += event.logprob
+            yield Piece(number, decoders[number].push(event.id), None, counts[number], logprobs[number])
+        else:
+            yield Piece(number, decoders[number].finish(), event.reason, counts[number], logprobs[number])
+
+
+def prompts_too_long(loaded: LoadedModel, prompts: Sequence[str]) -> list[int]:
+    """Places of the prompts that do not fit the block and are cut from the left."""
+    tokenizer = loaded.need_tokenizer()
+    block = loaded.model.config.block_size
+    return [number for number, prompt in enumerate(prompts) if len(tokenizer.encode(prompt)) > block]

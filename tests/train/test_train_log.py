@@ -117,8 +117,9 @@ def test_measuring_changes_no_weight(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_compiled_run_learns_the_same_and_resumes_bit_identically(tmp_path: Path) -> None:
-    fields = {"train.steps": 6, "train.compile": "on"}
-    eager, _ = api.train_recipe(tiny_recipe(tmp_path, {"train.steps": 6}), name="eager", runs_dir=tmp_path)
+    wide = {"train.steps": 6, "train.matmul": "onednn", "model.n_embd": 96}
+    fields = {**wide, "train.compile": "on"}
+    eager, _ = api.train_recipe(tiny_recipe(tmp_path, wide), name="eager", runs_dir=tmp_path)
     whole, _ = api.train_recipe(tiny_recipe(tmp_path, fields), name="whole", runs_dir=tmp_path)
     assert whole.decisions()["compile"] is True
     assert losses(whole, "train") == pytest.approx(losses(eager, "train"), abs=1e-4)

@@ -46,7 +46,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, matmul: Matmul) -> Te
     """x (..., K) times the transpose of weight (N, K), plus bias (N,): (..., N)."""
     if matmul == "blas" or x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return F.linear(x, weight, bias)
-    if x.numel() * weight.shape[0] < _WORTH_IT:
+    if x.numel() * weight.shape[0] < _WORTH_IT or torch.compiler.is_compiling():  # the compiler knows only its own
         return F.linear(x, weight, bias)
     return _OneDNN.apply(x, weight, bias)  # type: ignore[no-any-return]
 

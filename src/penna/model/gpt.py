@@ -239,7 +239,12 @@ class GPT(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Unnormalised log-probabilities of the next token: (..., C) -> (..., vocab_size)."""
-        return linear(hidden, self.wte.weight if self.lm_head is None else self.lm_head.weight, None, self.matmul)
+        return linear(hidden, self.head_weight, None, self.matmul)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The matrix of the logits, (vocab_size, C); the token embeddings where they are tied."""
+        return self.wte.weight if self.lm_head is None else self.lm_head.weight
 
     def use_matmul(self, matmul: Matmul) -> None:
         """Let this library multiply, in every layer."""

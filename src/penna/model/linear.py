@@ -33,8 +33,8 @@ class _OneDNN(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad = grads[0].reshape(-1, weight.shape[0])  # (rows, N)
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        grad_x = _product(grad, weight.t(), None).view_as(x) if needs_x else None
-        grad_weight = _product(grad.t(), x.reshape(-1, x.shape[-1]).t(), None) if needs_weight else None
+        grad_x = grad_of_input(grad, weight, "onednn").view_as(x) if needs_x else None
+        grad_weight = grad_of_weight(grad, x.reshape(-1, x.shape[-1]), "onednn") if needs_weight else None
         return grad_x, grad_weight, grad.sum(0) if needs_bias else None
 
 
@@ -42,13 +42,28 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
+def grad_of_input(grad: Tensor, weight: Tensor, matmul: Matmul) -> Tensor:
+    """What a gradient (rows, N) of a product with weight (N, K) means for its input: (rows, K)."""
+    return _product(grad, weight.t(), None) if _with_onednn(grad, weight.shape[1], matmul) else grad @ weight
+
+
+def grad_of_weight(grad: Tensor, x: Tensor, matmul: Matmul) -> Tensor:
+    """What a gradient (rows, N) of a product with input x (rows, K) means for its weight: (N, K)."""
+    return _product(grad.t(), x.t(), None) if _with_onednn(grad, x.shape[1], matmul) else grad.t() @ x
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, matmul: Matmul) -> Tensor:
     """x (..., K) times the transpose of weight (N, K), plus bias (N,): (..., N)."""
+    if _with_onednn(x, weight.shape[0], matmul):
+        return _OneDNN.apply(x, weight, bias)  # type: ignore[no-any-return]
+    return F.linear(x, weight, bias)
+
+
+def _with_onednn(x: Tensor, columns: int, matmul: Matmul) -> bool:
+    """Whether x (..., K) times K x columns numbers goes through oneDNN: where that was chosen and can be."""
     if matmul == "blas" or x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-        return F.linear(x, weight, bias)
-    if x.numel() * weight.shape[0] < _WORTH_IT or torch.compiler.is_compiling():  # the compiler knows only its own
-        return F.linear(x, weight, bias)
-    return _OneDNN.apply(x, weight, bias)  # type: ignore[no-any-return]
+        return False
+    return x.numel() * columns >= _WORTH_IT and not torch.compiler.is_compiling()  # the compiler knows only its own
 
 
 class Linear(nn.Linear):

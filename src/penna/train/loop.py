@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from penna.config.schema import Recipe
+from penna.data.batches import IGNORED
 from penna.errors import TrainingError
 from penna.model.gpt import count_parameters
 from penna.runs.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, step_name, write_checkpoint
@@ -26,7 +27,7 @@ from penna.train.budget import Budget, budget_in_steps
 from penna.train.device import autocast, choose_compile, choose_matmul, choose_threads, seconds_each
 from penna.train.events import Evaluated, Event, Finished, Listener, Notice, Sampled, Saved, Started, Stepped
 from penna.train.job import Job, Progress, Window
-from penna.train.objective import IGNORED, Batch, ScoredModel, weighted_loss
+from penna.train.objective import Batch, ScoredModel, weighted_loss
 from penna.train.optimizers import Optimizers
 from penna.train.ranks import Ranks
 from penna.train.schedule import multiplier

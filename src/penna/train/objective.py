@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from penna.data.batches import IGNORED
 from penna.model.gpt import GPT
+from penna.train.cross_entropy import cross_entropy
 
 Batch = dict[str, Tensor]
-IGNORED = -100
 
 
 class Objective(Protocol):
@@ -58,11 +58,8 @@ class NextToken:
 
     def sums(self, model: GPT, batch: Batch) -> dict[str, Tensor]:
         """Nats of all targets, and how many were the likeliest prediction."""
-        logits = model(batch["ids"])  # (B, T, vocab_size)
-        targets = batch["targets"]  # (B, T)
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum")
-        with torch.no_grad():
-            correct = (logits.argmax(dim=-1) == targets).sum()
+        hidden = model.hidden(batch["ids"])  # (B, T, C)
+        loss, correct = cross_entropy(hidden, model.head_weight, batch["targets"], model.matmul)
         return {"loss": loss, "correct": correct}
 
     def report(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:

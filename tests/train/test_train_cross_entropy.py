@@ -1,0 +1,95 @@
+"""Cross-entropy in pieces is torch's own: values, gradients, counts, whatever is masked and however it is cut."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import penna.train.cross_entropy as module
+from penna.data.batches import IGNORED
+from penna.train.cross_entropy import cross_entropy
+
+C, V = 24, 50
+
+
+def case(rows: int, masked: float, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    hidden, weight = torch.randn(2, rows // 2, C, generator=random), torch.randn(V, C, generator=random)
+    targets = torch.randint(V, (2, rows // 2), generator=random)
+    targets[torch.rand(targets.shape, generator=random) < masked] = IGNORED
+    return hidden.requires_grad_(), weight.requires_grad_(), targets
+
+
+def by_torch(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    logits = F.linear(hidden, weight).double().flatten(0, 1)
+    loss = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    return loss, int((logits.argmax(-1) == targets.flatten()).sum())
+
+
+@pytest.mark.parametrize("rows_at_once", [2, 7, 64, 1000])
+@pytest.mark.parametrize("masked", [0.0, 0.6])
+@pytest.mark.parametrize("matmul", ["blas", "onednn"])
+def test_value_count_and_gradients_are_torchs(
+    rows_at_once: int, masked: float, matmul: module.Matmul, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOGITS_AT_ONCE", rows_at_once * V)
+    monkeypatch.setattr(module, "_FEWEST_ROWS", 1)
+    hidden, weight, targets = case(64, masked)
+    expected, right = by_torch(hidden, weight, targets)
+    (expected / 3).backward()
+    grads = [hidden.grad, weight.grad]
+    hidden.grad = weight.grad = None
+    loss, correct = cross_entropy(hidden, weight, targets, matmul)
+    (loss / 3).backward()
+    assert int(correct) == right
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    for mine, theirs in zip((hidden.grad, weight.grad), grads, strict=True):
+        assert mine is not None and theirs is not None
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_all_masked_targets_add_nothing_and_are_not_nan() -> None:
+    hidden, weight, targets = case(8, masked=1.0)
+    loss, correct = cross_entropy(hidden, weight, targets, "blas")
+    loss.backward()
+    assert (float(loss), int(correct)) == (0.0, 0)
+    assert hidden.grad is not None and weight.grad is not None
+    assert not hidden.grad.any()
+    assert not weight.grad.any()
+
+
+def test_huge_logits_stay_finite() -> None:
+    hidden, weight, targets = case(8, masked=0.0)
+    loss, _ = cross_entropy(hidden * 1e4, weight, targets, "blas")
+    loss.backward()
+    expected, _ = by_torch(hidden.detach() * 1e4, weight.detach(), targets)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert hidden.grad is not None
+    assert bool(hidden.grad.isfinite().all())
+
+
+def test_nothing_is_kept_for_a_backward_pass_that_will_not_come() -> None:
+    hidden, weight, targets = case(8, masked=0.0)
+    with torch.no_grad():
+        loss, _ = cross_entropy(hidden, weight, targets, "blas")
+    assert not loss.requires_grad
+
+
+def test_a_frozen_head_still_passes_gradients_on() -> None:
+    hidden, weight, targets = case(8, masked=0.0)
+    expected, _ = by_torch(hidden, weight, targets)
+    (wanted,) = torch.autograd.grad(expected, [hidden])
+    loss, _ = cross_entropy(hidden, weight.detach(), targets, "blas")
+    (found,) = torch.autograd.grad(loss, [hidden])
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_rounded_products_give_a_float32_loss_near_the_exact_one() -> None:
+    hidden, weight, targets = case(64, masked=0.3)
+    expected, _ = by_torch(hidden, weight, targets)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, _ = cross_entropy(hidden, weight, targets, "onednn")
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(expected), rel=1e-2)
+    assert hidden.grad is not None and hidden.grad.dtype == torch.float32

@@ -1,5 +1,6 @@
 """Every kind of bad input ends in one message of three parts, the right exit code, and nothing half-written."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from penna.cli.main import run
@@ -72,6 +74,17 @@ def damaged(place: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-10])
 
 
+def parquet(place: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"head": ["a"], "body": ["b"]}), place / "t.parquet")
+
+
+def cut_gzip(place: Path) -> None:
+    (place / "t.txt.gz").write_bytes(gzip.compress(b"hello world " * 9999)[:100])
+
+
+TAKE = "train tiny.toml --tokenizer.kind file --tokenizer.path"
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -91,8 +104,14 @@ CASES = [
     Case("one character", "train tiny.toml one.txt", "1 characters long", written("one.txt", b"x")),
     Case("one line", "train tiny.toml line.txt", "shorter than a block", written("line.txt", b"Just a line.\n")),
     Case("shorter than a block", "train tiny.toml --model.block-size 100000", "shorter than a block of 100000"),
-    Case("a file of another format", "train tiny.toml t.parquet", "is a .parquet file", written("t.parquet", b"PAR1")),
-    Case("an empty folder", "train tiny.toml folder", "holds no .txt or .jsonl", lambda p: (p / "folder").mkdir()),
+    Case("a file of another format", "train tiny.toml t.pdf", "is a .pdf file", written("t.pdf", b"%PDF-1.7")),
+    Case("a damaged parquet", "train tiny.toml t.parquet", "t.parquet", written("t.parquet", b"PAR1")),
+    Case("a parquet without the column", "train tiny.toml t.parquet --data.text-column text", "'head', 'body'", parquet),
+    Case("a gzip that ends early", "train tiny.toml t.txt.gz", "t.txt.gz ends early", cut_gzip),
+    Case("ragged rows", "train tiny.toml r.csv", "r.csv:3: 3 columns", written("r.csv", b"text,n\na,1\nb,2,3\n")),
+    Case("a model that is none", f"{TAKE} x.model", "no SentencePiece model", written("x.model", b"nonsense")),
+    Case("a data set of the hub", "train tiny.toml hf://nobody/nothing", "hf://nobody/nothing"),
+    Case("an empty folder", "train tiny.toml folder", "holds no .txt, .jsonl", lambda p: (p / "folder").mkdir()),
     Case(
         "a bad record",
         "train tiny.toml r.jsonl",
@@ -102,8 +121,8 @@ CASES = [
     Case(
         "no such column",
         "train tiny.toml c.jsonl",
-        "no field 'text' (found: 'body'",
-        written("c.jsonl", b'{"body": "fine"}\n'),
+        "no field for the text (found: 'body', 'head'",
+        written("c.jsonl", b'{"body": "fine", "head": "x"}\n'),
     ),
     Case("zero validation windows", "train tiny.toml --data.split document --data.valid-fraction 0.0001", "zero windows"),
     Case("unset variable", "train shakespeare-char", "needs the environment variable PENNA_DATA"),

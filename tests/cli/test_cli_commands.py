@@ -1,7 +1,9 @@
 """The verbs as a person types them, on a run of a few steps."""
 
+import io
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,41 @@ def test_plot_draws_svg_and_png_of_several_runs(trained: Path, capsys: pytest.Ca
     assert Path(made[1]).read_bytes().startswith(b"\x89PNG")
 
 
+def test_plot_over_epochs_names_its_files_and_its_axis_after_them(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = output(capsys, f"plot {trained}/runs/little --by epoch --output {trained}/figures").split()
+    assert [Path(file).name for file in made] == ["curves-by-epoch.svg", "curves-by-epoch.png"]
+    assert "<!-- epoch -->" in Path(made[0]).read_text(encoding="utf-8")
+    assert run(["plot", f"{trained}/runs/little", "--by", "hours"]) == 2
+    assert "invalid choice: 'hours'" in capsys.readouterr().err
+
+
+def test_the_summary_ends_with_whether_the_run_recites(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained / "runs/little", tmp_path / "little", symlinks=True)
+    assert "What it wrote is too short to tell whether it recites" in output(capsys, f"resume {tmp_path}/little")
+    with open(tmp_path / "little/samples.jsonl", "a", encoding="utf-8") as file:
+        sample = {"step": 30, "prompt": "To be", "text": ", or not to be, that is the question:\nWhether 'tis nobler"}
+        file.write(json.dumps(sample) + "\n")
+    summary = output(capsys, f"resume {tmp_path}/little")
+    assert "It recites its training text: " in summary
+    assert "“, or not to be, that is the question: Whether 'tis nobler”" in summary
+    assert summary.index("What it writes now") < summary.index("It recites") < summary.index("Run folder")
+    kept = json.loads((tmp_path / "little/evaluations/recitation.json").read_text(encoding="utf-8"))
+    assert kept["recites"] is True
+    assert kept["verdict"] in summary
+
+    def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("the shards are gone\nand more")
+
+    monkeypatch.setattr("penna.api.recitation", breaks)
+    summary = output(capsys, f"resume {tmp_path}/little")
+    assert "Whether it recites its training text could not be measured: the shards are gone\n" in summary
+    assert "Try next:" in summary
+
+
 def test_resuming_a_finished_run_says_so_and_changes_nothing(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = (trained / "runs/little/metrics.jsonl").read_bytes()
     output(capsys, f"resume {trained}/runs/little")
@@ -203,3 +240,40 @@ def test_dotted_flags_are_taken_out_of_the_words() -> None:
     words, overrides = split_overrides(["train", "a.txt", "--model.n-layer", "3", "--train.seed=4", "--name", "b.c"])
     assert words == ["train", "a.txt", "--name", "b.c"]
     assert overrides == [("model.n-layer", "3"), ("train.seed", "4")]
+
+
+def test_text_that_is_piped_in_trains_a_run_that_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    piped = io.BytesIO(b"It was a dark and stormy night; the rain fell in torrents.\n" * 100)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(piped, encoding="utf-8"))
+    small = "--model.n-layer 1 --model.n-embd 16 --model.block-size 16 --train.threads 1 --train.sample-tokens 0"
+    assert run(f"train - --runs-dir {tmp_path} --name piped --train.steps 2 --tokenizer.kind char {small}".split()) == 0
+    shutil.rmtree(tmp_path / "piped" / "checkpoints")
+    (tmp_path / "piped" / "last").unlink()
+    (tmp_path / "piped" / "best").unlink()
+    assert run(["resume", "piped", "--runs-dir", str(tmp_path)]) == 0
+    capsys.readouterr()
+
+
+def test_nothing_piped_in_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b""), encoding="utf-8"))
+    assert run(["data", "prepare", "-"]) == 2
+    assert "Nothing came in on the standard input" in capsys.readouterr().err
+
+
+def test_data_prepare_prints_what_it_made_and_training_finds_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (f"It was a dark and stormy night number {n}; the rain fell in torrents.\n" for n in range(100))
+    (tmp_path / "my.txt").write_text("".join(lines))
+    (tmp_path / "notes.md").write_text("not text to learn from")
+    flags = "--tokenizer.vocab-size 280 --data.document line"
+    printed = output(capsys, f"data prepare {tmp_path} {flags}").splitlines()
+    manifest = json.loads((Path(printed[-1]) / "manifest.json").read_text(encoding="utf-8"))
+    assert f"{manifest['parts']['train']['tokens']:,} tokens" in printed[0]
+    assert run(f"data prepare {tmp_path} {flags}".split()) == 0
+    again = capsys.readouterr()
+    assert again.out.splitlines() == printed
+    assert "Turning the text into tokens" not in again.err
+    assert "1 .md" in again.err

@@ -225,7 +225,7 @@ def test_a_misspelt_field_is_named_with_its_value_the_fields_there_are_and_the_n
     said = faults({"model": {"n_layr": 3}})
     assert "model.n_layr = 3" in said
     assert "Did you mean model.n_layer?" in said
-    assert "Fields of model: bias, block_size, dropout" in said
+    assert "Fields of model: arch, bias, block_size, dropout" in said
 
 
 def test_a_field_of_another_kind_is_refused_with_the_fields_of_this_one():

@@ -1,6 +1,8 @@
 """The corpus: a split that is exact by position, fair by document, and a hash that is of the text alone."""
 
 import json
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penna.config.sections import DataConfig
-from penna.data.corpus import Corpus, read_corpus
+from penna.data import corpus as module
+from penna.data import records
+from penna.data.corpus import Corpus, TextChangedError, count_text, read_corpus
+from penna.data.records import BadRecord, Piece
+from penna.data.words import count_words
 from penna.errors import DataError
 
 
@@ -19,8 +25,18 @@ def corpus_of(folder: Path, texts: list[str], **fields: object) -> Corpus:
     return read_corpus(DataConfig(path=str(file), **fields))
 
 
+def joined(pieces: Iterable[Piece]) -> list[str]:
+    """The documents that pieces make."""
+    documents: list[str] = []
+    for piece in pieces:
+        if piece.starts:
+            documents.append("")
+        documents[-1] += piece.text
+    return documents
+
+
 def parts(corpus: Corpus) -> tuple[list[str], list[str]]:
-    return list(corpus.documents("train")), list(corpus.documents("valid"))
+    return joined(corpus.pieces("train")), joined(corpus.pieces("valid"))
 
 
 TEXTS = st.lists(st.text(alphabet="ab\n 가🙂", min_size=1, max_size=12), min_size=1, max_size=12).filter(
@@ -29,20 +45,26 @@ TEXTS = st.lists(st.text(alphabet="ab\n 가🙂", min_size=1, max_size=12), min_
 
 
 @settings(max_examples=60, deadline=None)
-@given(TEXTS, st.floats(0.01, 0.99))
-def test_by_position_the_text_is_cut_exactly_there_and_nothing_is_lost(tmp_path_factory, texts, fraction):
+@given(TEXTS, st.floats(0.01, 0.99), st.integers(2, 20))
+def test_by_position_the_text_is_cut_exactly_there_and_nothing_is_lost(tmp_path_factory, texts, fraction, longest):
     folder = tmp_path_factory.mktemp("c")
     whole = "".join(text for text in texts if text.strip())
     cut = int(len(whole) * (1 - fraction))
-    if cut == 0:
-        with pytest.raises(DataError, match="none is left to learn from"):
-            corpus_of(folder, texts, split="position", valid_fraction=fraction)
-        return
-    corpus = corpus_of(folder, texts, split="position", valid_fraction=fraction)
-    train, valid = parts(corpus)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "PIECE", longest)
+        if cut == 0:
+            with pytest.raises(DataError, match="none is left to learn from"):
+                corpus_of(folder, texts, split="position", valid_fraction=fraction)
+            return
+        corpus = corpus_of(folder, texts, split="position", valid_fraction=fraction)
+        train, valid = parts(corpus)
     assert "".join(train) == whole[:cut]
     assert "".join(valid) == whole[cut:]
     assert "" not in train + valid
+    # Besides the borders of the documents there is one more, where the text is cut.
+    usable = [text for text in texts if text.strip()]
+    borders = {sum(map(len, usable[:number])) for number in range(len(usable))}
+    assert len(train) + len(valid) == len(borders | {cut})
 
 
 def test_by_position_documents_stay_apart_and_only_one_is_cut(tmp_path: Path):
@@ -116,9 +138,84 @@ def test_bad_records_count_in_validation_files_too(tmp_path: Path):
         corpus_of(tmp_path, ["one"], valid_path=str(tmp_path / "dev.jsonl"))
 
 
-def test_counts_are_of_documents_characters_and_utf8_bytes(tmp_path: Path):
-    counts = corpus_of(tmp_path, ["abc", "한글", "🙂", " "]).counts
-    assert (counts.documents, counts.characters, counts.bytes, counts.empty) == (3, 6, 3 + 6 + 4, 1)
+def test_counts_are_of_documents_characters_utf8_bytes_and_words(tmp_path: Path):
+    counts = corpus_of(tmp_path, ["abc", "한글\n이다", "🙂", " "]).counts
+    assert (counts.documents, counts.characters, counts.bytes, counts.empty) == (3, 9, 3 + 13 + 4, 1)
+    assert counts.words == 1 + 3 + 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.text(alphabet="ab \n가🙂", max_size=30), st.sets(st.integers(1, 29))), min_size=1, max_size=5)
+)
+def test_counts_and_hash_do_not_depend_on_where_documents_are_cut_into_pieces(documents):
+    def counted(pieces: list[Piece]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(records, "PIECE", 7)
+            patch.setattr(module, "read_texts", lambda *_: iter(pieces))
+            return count_text(DataConfig(path="x"))
+
+    whole = [Piece("some text", True)] + [Piece(text, True) for text, _ in documents]
+    cut = [Piece("some", True), Piece(" text", False)]
+    for text, places in documents:
+        borders = [0, *sorted(place for place in places if place < len(text)), len(text)]
+        cut += [Piece(text[start:end], start == 0) for start, end in pairwise(borders)]
+    counts = counted(whole)
+    assert counted(cut) == counts
+    usable = [piece.text for piece in whole if piece.text.strip()]
+    assert counts.documents == len(usable)
+    assert counts.empty == len(whole) - len(usable)
+    assert counts.characters == sum(map(len, usable))
+    assert counts.bytes == len("".join(usable).encode())
+    assert counts.words == sum(map(count_words, usable))
+
+
+def test_a_long_document_goes_whole_to_the_side_of_its_first_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(records, "PIECE", 10)
+    texts = [f"number {number}\n{'more and more ' * 5}" for number in range(100)]
+    corpus = corpus_of(tmp_path, texts, split="document", valid_fraction=0.3)
+    assert any(not piece.starts for piece in corpus.pieces("valid"))
+    train, valid = parts(corpus)
+    assert train
+    assert valid
+    assert sorted(train + valid) == sorted(texts)
+
+
+def test_of_many_bad_records_all_are_counted_and_the_first_are_kept(tmp_path: Path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "x"}\n' * 20 + "{\n" * 150)
+    counts = read_corpus(DataConfig(path=str(file), allow_bad_records=1)).counts
+    assert counts.bad_records == 150
+    assert [record.line for record in counts.bad] == list(range(21, 121))
+    assert all(isinstance(record, BadRecord) for record in counts.bad)
+
+
+@pytest.mark.parametrize("bad", [3, 9])
+def test_too_many_bad_records_stop_with_their_places(tmp_path: Path, bad: int):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "x"}\n' * 5 + '{"text": " "}\n' + "{\n" * bad)
+    with pytest.raises(DataError) as caught:
+        read_corpus(DataConfig(path=str(file), allow_bad_records=0.3))
+    assert caught.value.happened.startswith(f"{bad} of {6 + bad} records cannot be used:\n  {file}:7: not JSON")
+    assert caught.value.happened.count(f"{file}:") == min(bad, 5)
+    assert ("and 4 more" in caught.value.happened) == (bad == 9)
+    assert read_corpus(DataConfig(path=str(file), allow_bad_records=bad / (6 + bad))).counts.bad_records == bad
+
+
+@pytest.mark.parametrize(
+    "change", [lambda file: file.write_text("other text"), lambda file: file.write_text("a text.")]
+)
+def test_a_text_that_changed_after_it_was_counted_is_not_taken_for_the_old(tmp_path: Path, change):
+    file = tmp_path / "a.txt"
+    file.write_text("some text.")
+    for fields in ({"split": "position"}, {"split": "document"}, {"valid_path": str(file)}):
+        file.write_text("some text.")
+        corpus = read_corpus(DataConfig(path=str(file), **fields))
+        assert "".join(parts(corpus)[0] + parts(corpus)[1]).startswith("some text.")
+        change(file)
+        for part in ("train", "valid"):
+            with pytest.raises(TextChangedError, match=r"a\.txt was changed"):
+                list(corpus.pieces(part))
 
 
 def test_the_content_hash_is_of_the_text_and_not_of_where_it_lies(tmp_path: Path):

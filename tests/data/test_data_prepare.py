@@ -1,18 +1,24 @@
 """Preparation: text and shards say the same, it is done once, and the tokenizer never sees validation text."""
 
 import json
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penna.config.sections import DataConfig, TokenizerConfig
+from penna.data import encode, records
 from penna.data import prepare as module
+from penna.data.corpus import TextChangedError
 from penna.data.prepare import Prepared, describe_counts, prepare, prepare_for_evaluation
 from penna.data.shards import MANIFEST, TokenStream
+from penna.data.words import count_words
 from penna.errors import DataError, PennaError
-from penna.evaluate.language_model import count_words
 from penna.text.tokenizer import Tokenizer
 from penna.text.training import train_tokenizer
 
@@ -37,11 +43,25 @@ def source(folder: Path, texts: list[str]) -> str:
     return str(file)
 
 
+def texts_of(prepared: Prepared, part: str) -> list[str]:
+    """The documents of a part, as the corpus deals them out."""
+    texts: list[str] = []
+    for piece in prepared.corpus.pieces(part):
+        if piece.starts:
+            texts.append("")
+        texts[-1] += piece.text
+    return texts
+
+
+def ids_in(folder: Path, part: str) -> list[int]:
+    stream = TokenStream(folder, part)
+    return stream.read(0, len(stream)).tolist()
+
+
 def documents_in(prepared: Prepared, part: str) -> list[str]:
     """The texts a part's ids stand for: cut at each separator, decoded one by one."""
-    stream = TokenStream(prepared.folder, part)
     texts: list[list[int]] = []
-    for number in stream.read(0, len(stream)).tolist():
+    for number in ids_in(prepared.folder, part):
         if number == prepared.tokenizer.separator_id:
             texts.append([])
         else:
@@ -55,11 +75,14 @@ def test_decoded_shards_are_the_text_with_a_separator_before_each_document(tmp_p
     data = DataConfig(path=source(tmp_path, SENTENCES), split=split, valid_fraction=0.3)
     prepared = prepare(data, learned[kind])
     for part in ("train", "valid"):
-        texts = list(prepared.corpus.documents(part))
+        texts = texts_of(prepared, part)
         assert documents_in(prepared, part) == texts
+        separated = [[prepared.tokenizer.separator_id, *prepared.tokenizer.encode(text)] for text in texts]
+        assert ids_in(prepared.folder, part) == [number for ids in separated for number in ids]
         counted = prepared.manifest.parts[part]
         assert counted.documents == len(texts) > 0
         assert counted.bytes == len("".join(texts).encode())
+        assert counted.words == sum(map(count_words, texts))
         assert counted.tokens == len(TokenStream(prepared.folder, part))
     assert prepared.bytes_per_token == prepared.manifest.parts["train"].bytes / prepared.manifest.parts["train"].tokens
 
@@ -69,7 +92,7 @@ def test_decoded_shards_are_the_text_with_a_separator_before_each_document(tmp_p
     texts=st.lists(st.text(alphabet="ab \n\r\t가🙂", min_size=1, max_size=60), min_size=1, max_size=4).filter(
         lambda texts: any(text.strip() for text in texts)
     ),
-    sizes=st.tuples(st.integers(1, 9), st.integers(1, 30)),
+    sizes=st.tuples(st.integers(2, 9), st.integers(1, 30)),
     kind=st.sampled_from(KINDS),
 )
 def test_long_documents_encoded_in_pieces_lose_nothing_and_have_one_separator(
@@ -78,25 +101,21 @@ def test_long_documents_encoded_in_pieces_lose_nothing_and_have_one_separator(
     folder = tmp_path_factory.mktemp("p")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PENNA_CACHE", str(folder / "cache"))
-        patch.setattr(module, "_PIECE", sizes[0])
-        patch.setattr(module, "_BATCH", sizes[1])
+        patch.setattr(records, "PIECE", sizes[0])
+        patch.setattr(encode, "_BATCH", sizes[1])
         file = source(folder, texts)
         prepared = prepare(DataConfig(path=file, valid_path=file), learned[kind])
+        pieces = [list(records.cut(text)) for text in texts if text.strip()]
     usable = [text for text in texts if text.strip()]
     assert documents_in(prepared, "train") == usable
-    assert prepared.manifest.parts["train"].documents == len(usable)
-    assert prepared.manifest.parts["train"].bytes == len("".join(usable).encode())
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.text(alphabet="ab\n가", max_size=60), st.integers(1, 9))
-def test_pieces_are_short_join_to_the_text_and_end_at_a_line_where_they_can(text: str, piece: int):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_PIECE", piece)
-        pieces = list(module._cut(text))
-    assert "".join(pieces) == text
-    assert all(0 < len(part) <= piece for part in pieces) or text == ""
-    assert all(part.endswith("\n") or "\n" not in part for part in pieces[:-1])
+    expected = [
+        [learned[kind].separator_id, *(id for piece in cut for id in learned[kind].encode(piece))] for cut in pieces
+    ]
+    assert ids_in(prepared.folder, "train") == [number for ids in expected for number in ids]
+    counted = prepared.manifest.parts["train"]
+    assert counted.documents == len(usable)
+    assert counted.bytes == len("".join(usable).encode())
+    assert counted.words == sum(map(count_words, usable))
 
 
 def test_the_second_time_nothing_is_encoded_or_learned_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -189,12 +208,99 @@ def test_a_text_that_spells_the_separator_gets_no_separator(tmp_path: Path, lear
 
 def test_the_whole_text_is_prepared_for_evaluation_and_its_words_are_counted(tmp_path: Path, learned):
     data = DataConfig(path=source(tmp_path, SENTENCES), valid_fraction=0.5)
-    folder, words = prepare_for_evaluation(data, learned["bpe"], count_words)
-    assert words == sum(len(text.split()) + 1 for text in SENTENCES)
-    stream = TokenStream(folder, "valid")
-    assert stream.part.documents == len(SENTENCES)
-    assert stream.part.bytes == len("".join(SENTENCES).encode())
-    assert prepare_for_evaluation(data, learned["bpe"], count_words)[0] == folder
+    folder, part = prepare_for_evaluation(data, learned["bpe"])
+    assert part.words == sum(len(text.split()) + 1 for text in SENTENCES)
+    assert part == TokenStream(folder, "valid").part
+    assert part.documents == len(SENTENCES)
+    assert part.bytes == len("".join(SENTENCES).encode())
+    assert learned["bpe"].decode(ids_in(folder, "valid")) == "".join(f"<|endoftext|>{text}" for text in SENTENCES)
+    assert prepare_for_evaluation(data, learned["bpe"])[0] == folder
+
+
+def test_a_text_that_changes_while_it_is_prepared_is_refused_and_nothing_of_it_is_kept(tmp_path: Path, learned):
+    data = DataConfig(path=source(tmp_path, SENTENCES))
+
+    def change(said: str) -> None:
+        if said == "Turning the text into tokens":
+            source(tmp_path, [*SENTENCES[:-1], "changed"])
+
+    with pytest.raises(TextChangedError, match="changed while it was being prepared"):
+        prepare(data, learned["bpe"], say=change)
+    assert not [entry for entry in (tmp_path / "cache" / "shards").iterdir() if entry.suffix != ".lock"]
+    source(tmp_path, SENTENCES)
+    prepared = prepare(data, learned["bpe"])
+    assert sorted(documents_in(prepared, "train") + documents_in(prepared, "valid")) == sorted(SENTENCES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_that_changes_while_the_tokenizer_learns_from_it_leaves_no_tokenizer(tmp_path: Path, kind: str):
+    data = DataConfig(path=source(tmp_path, SENTENCES))
+
+    def change(said: str) -> None:
+        if said.startswith("Learning"):
+            source(tmp_path, [*SENTENCES[:-1], "changed"])
+
+    with pytest.raises(TextChangedError, match="changed while it was being prepared"):
+        prepare(data, TokenizerConfig(kind=kind, vocab_size=400), say=change)
+    assert not [entry for entry in (tmp_path / "cache" / "tokenizers").iterdir() if entry.suffix != ".lock"]
+
+
+def test_what_another_process_prepares_is_waited_for_and_taken(
+    tmp_path: Path, learned, monkeypatch: pytest.MonkeyPatch
+):
+    data = DataConfig(path=source(tmp_path, SENTENCES))
+    folder = prepare(data, learned["bpe"]).folder
+    aside = folder.rename(tmp_path / "aside")
+    begun, waited_for = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            begun.set()
+            waited_for.wait(60)
+            aside.rename(folder)
+
+    at_work = threading.Thread(target=other)
+    at_work.start()
+    begun.wait(60)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if "Another process" in text:
+            waited_for.set()
+
+    monkeypatch.setattr(module, "write_shards", None)
+    assert prepare(data, learned["bpe"], say=say).folder == folder
+    at_work.join()
+    assert said == ["Reading the text", "Another process is preparing the same text: waiting for it"]
+
+
+AT_ONCE = """
+import sys
+from penna.config.sections import DataConfig, TokenizerConfig
+from penna.data.prepare import prepare
+sys.stdin.readline()
+prepared = prepare(DataConfig(path=sys.argv[1]), TokenizerConfig(kind="bpe", vocab_size=300), say=print)
+print(prepared.folder, prepared.manifest.parts["train"].tokens)
+"""
+
+
+def test_of_two_processes_at_once_one_does_the_work_and_both_have_the_result(tmp_path: Path):
+    command = [sys.executable, "-c", AT_ONCE, source(tmp_path, SENTENCES * 20)]
+    both = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    lines = [out.splitlines() for out, _ in outputs]
+    assert lines[0][-1] == lines[1][-1]
+    for work in ("Learning a bpe tokenizer", "Turning the text into tokens"):
+        assert sum(each.count(work) for each in lines) == 1
 
 
 @pytest.mark.parametrize("text", ["x", "한", "ab"])
@@ -215,3 +321,32 @@ def test_counts_are_described_with_what_was_left_out(tmp_path: Path):
     line = describe_counts(prepare(data, TokenizerConfig(kind="char")).corpus.counts)
     assert line.startswith("1 documents, 3 characters, 3 bytes, 1 empty ones left out, 1 bad records left out")
     assert "a.jsonl:3: not JSON" in line
+
+
+PEAK = """
+import resource, sys
+from penna.config.sections import DataConfig, TokenizerConfig
+from penna.data.prepare import prepare
+from penna.text.tokenizer import Tokenizer
+prepare(DataConfig(path=sys.argv[1]), Tokenizer.load(sys.argv[2]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["txt", "jsonl"])
+def test_memory_does_not_grow_with_the_text(tmp_path: Path, learned, ending: str):
+    learned["bpe"].save(tmp_path / "tokenizer")
+
+    def peak(megabytes: int) -> int:
+        file = tmp_path / f"{megabytes}.{ending}"
+        with open(file, "w", encoding="utf-8") as stream:
+            written = number = 0
+            while written < megabytes * 1e6:
+                text = f"{number} " + "The 마을 goes to the town by the sea.\n" * 20
+                written += stream.write(text if ending == "txt" else json.dumps({"text": text}) + "\n")
+                number += 1
+        command = [sys.executable, "-c", PEAK, str(file), str(tmp_path / "tokenizer")]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert peak(30) - peak(5) < 30  # the longer text alone, at two bytes a character, would be 50 MB more

@@ -13,7 +13,7 @@ from penna.config.sections import ModelConfig
 from penna.data import batches
 from penna.data.batches import ValidationWindows
 from penna.evaluate import language_model
-from penna.evaluate.language_model import count_words, language_model_figures, score_rows
+from penna.evaluate.language_model import language_model_figures, score_rows
 from penna.model.gpt import GPT
 from penna.train import objective
 from penna.train.objective import NextToken
@@ -145,14 +145,6 @@ def test_a_perplexity_too_large_for_a_number_is_infinite_and_null_in_json():
     assert figures.word_perplexity == math.inf
     assert figures.as_json()["word_perplexity"] is None
     assert json.loads(json.dumps(figures.as_json(), allow_nan=False))["loss"] == 1000
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [("", 0), ("one", 1), ("one two\n", 3), ("\n\n", 2), ("  a\tb  c ", 3), ("한국어 문장\n둘째 줄\n", 6)],
-)
-def test_words_are_what_stands_between_spaces_and_every_line_end(text: str, words: int):
-    assert count_words(text) == words
 
 
 def test_what_is_masked_in_batches_is_what_the_objective_ignores():

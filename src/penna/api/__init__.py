@@ -4,7 +4,8 @@ The command line, and later the server and the studio, are thin over these. Path
 out; nothing is printed. What happens on the way is told to ``listen``.
 """
 
-from penna.api.measuring import evaluate, plot
+from penna.api.data import inspect_data, prepare_data
+from penna.api.measuring import evaluate, plot, recitation
 from penna.api.models import export_model, import_model, load
 from penna.api.training import resolve_recipe, resume, train, train_recipe
 from penna.api.writing import Piece, generate_stream, prompts_too_long
@@ -15,9 +16,12 @@ __all__ = [
     "export_model",
     "generate_stream",
     "import_model",
+    "inspect_data",
     "load",
     "plot",
+    "prepare_data",
     "prompts_too_long",
+    "recitation",
     "resolve_recipe",
     "resume",
     "train",

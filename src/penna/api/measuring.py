@@ -6,15 +6,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from penna.compare.figures import draw_curves
+from penna.compare.figures import Axis, draw_curves
 from penna.config.recipe import build_recipe, merge
-from penna.data.batches import ValidationWindows
 from penna.data.prepare import prepare, prepare_for_evaluation
 from penna.data.shards import TokenStream
-from penna.evaluate.language_model import LanguageModelFigures, count_words, language_model_figures, score_rows
+from penna.errors import DataError, RunError
+from penna.evaluate.language_model import LanguageModelFigures, language_model_figures, score_rows
+from penna.evaluate.recitation import (
+    Recitation,
+    Written,
+    measure_recitation,
+    shortest_span,
+    unseen_stretches,
+    written_ids,
+)
 from penna.exchange.load import load_model
 from penna.runs.folder import RUNS, find_run
-from penna.tasks.pretrain import next_token_objective
+from penna.tasks.pretrain import next_token_objective, validation_rows
+from penna.text.tokenizer import Tokenizer
 from penna.train.device import resolve_device
 
 
@@ -29,25 +38,63 @@ def evaluate(
     loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
     tokenizer = loaded.need_tokenizer()
     if overrides and "data.path" in overrides:
-        data = build_recipe(merge({}, overrides)).data
+        windows = "documents" if loaded.starts_documents else "packed"
+        data = build_recipe(merge({}, {"data.windows": windows, **overrides})).data
         name = Path(data.path[0]).stem
-        folder, words = prepare_for_evaluation(data, tokenizer, count_words)
+        folder, part = prepare_for_evaluation(data, tokenizer)
     else:
         data = loaded.need_run().recipe().data
         prepared = prepare(data, tokenizer)
-        name, folder = "validation-part", prepared.folder
-        words = sum(count_words(text) for text in prepared.corpus.documents("valid"))
+        name, folder, part = "validation-part", prepared.folder, prepared.manifest.parts["valid"]
     block = loaded.model.config.block_size
-    windows = ValidationWindows(TokenStream(folder, "valid"), block)
-    sums, counts = score_rows(loaded.model, next_token_objective(tokenizer), windows)
-    figures = language_model_figures(sums, counts, words, block)
+    rows = validation_rows(data, TokenStream(folder, "valid"), tokenizer, block)
+    sums, counts = score_rows(loaded.model, next_token_objective(tokenizer), rows)
+    figures = language_model_figures(sums, counts, part.words, block)
     if loaded.run is not None:
         about = {"checkpoint": loaded.source.name, "text": list(data.path)}
         loaded.run.save_evaluation(name, {**about, **figures.as_json()})
     return figures
 
 
-def plot(targets: Sequence[str], *, runs_dir: Path = RUNS, output: Path | None = None) -> list[Path]:
-    """Draw the curves of runs into one figure; the files written."""
+def recitation(target: str, *, runs_dir: Path = RUNS) -> Recitation:
+    """How much of a run's last samples stands word for word in its training text; kept as recitation in evaluations/.
+
+    Raises RunError where there are no samples, DataError where the text is no longer the one it learned from.
+    """
+    run = find_run(target, runs_dir)
+    samples = run.samples()
+    if not samples:
+        raise RunError(
+            f"The run {run.path} has no samples.",
+            "What it wrote is looked for in what it learned from.",
+            "Train with --train.sample-tokens above 0.",
+        )
+    tokenizer = Tokenizer.load(run.tokenizer)
+    prepared = prepare(run.recipe().data, tokenizer)
+    if run.info().get("data", {}).get("content_hash") != prepared.corpus.content_hash:
+        raise DataError(
+            f"The text of {run.path} is not the one it learned from.",
+            "What it wrote is looked for in the text it began with.",
+            "Restore that text.",
+        )
+    written = [
+        Written(sample["prompt"], written_ids(tokenizer, sample["prompt"], sample["text"]))
+        for sample in samples
+        if sample["step"] == samples[-1]["step"]
+    ]
+    length = max(len(text.ids) for text in written)
+    result = measure_recitation(
+        TokenStream(prepared.folder, "train"),
+        written,
+        tokenizer,
+        shortest=shortest_span(prepared.bytes_per_token),
+        unseen=unseen_stretches(TokenStream(prepared.folder, "valid"), length),
+    )
+    run.save_evaluation("recitation", {"step": samples[-1]["step"], **result.as_json()})
+    return result
+
+
+def plot(targets: Sequence[str], *, runs_dir: Path = RUNS, output: Path | None = None, by: Axis = "step") -> list[Path]:
+    """Draw the curves of runs into one figure, over steps, epochs, tokens or seconds; the files written."""
     runs = [find_run(target, runs_dir) for target in targets]
-    return draw_curves(runs, output or runs[0].figures)
+    return draw_curves(runs, output or runs[0].figures, by=by)

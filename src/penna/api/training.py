@@ -206,7 +206,7 @@ def _data_info(prepared: Prepared) -> dict[str, Any]:
         "split": prepared.corpus.split,
         "documents": counts.documents,
         "bytes": counts.bytes,
-        "bad_records": len(counts.bad),
+        "bad_records": counts.bad_records,
         "train_tokens": prepared.manifest.parts["train"].tokens,
         "valid_tokens": prepared.manifest.parts["valid"].tokens,
     }

@@ -20,16 +20,17 @@ def _demo(arguments: argparse.Namespace, overrides: Overrides) -> int:
 
 def _train(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
+    from penna.cli.data import with_input_kept
     from penna.cli.screen import print_recipe, training_screen
     from penna.config.recipe import parse_overrides
 
     parsed = parse_overrides(overrides)
-    recipe, stem = api.resolve_recipe(arguments.target, parsed)
+    recipe, stem = api.resolve_recipe(with_input_kept(arguments.target, parsed), parsed)
     print_recipe(recipe)
     with training_screen() as listen:
         run, finished = api.train_recipe(
             recipe,
-            stem=stem,
+            stem="stdin" if "-" in arguments.target else stem,
             name=arguments.name,
             runs_dir=Path(arguments.runs_dir),
             overwrite=arguments.overwrite,
@@ -73,6 +74,8 @@ def _summary(run: Any, finished: Any) -> int:
         print("\nWhat it writes now:")
         for sample in samples[:3]:
             print(f"  {shorten(sample['prompt'] + sample['text'])}")
+        if run.recipe().task.kind == "pretrain":
+            print(_recitation(run))
     prompt = _prompt_to_try(samples[0]) if samples else "The"
     print(f"\nRun folder: {run.path}")
     print("Try next:")
@@ -80,6 +83,17 @@ def _summary(run: Any, finished: Any) -> int:
     print(f"  penna evaluate {run.path}")
     print(f"  penna plot {run.path}")
     return 0
+
+
+def _recitation(run: Any) -> str:
+    """Whether the samples are recited, in a sentence; or why that cannot be told, for the run itself is done."""
+    from penna import api
+
+    try:
+        return api.recitation(str(run.path)).verdict
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return f"Whether it recites its training text could not be measured: {reason}"
 
 
 def _prompt_to_try(sample: dict[str, str]) -> str:
@@ -175,7 +189,7 @@ def _plot(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
 
     output = Path(arguments.output) if arguments.output else None
-    for file in api.plot(arguments.run, runs_dir=Path(arguments.runs_dir), output=output):
+    for file in api.plot(arguments.run, runs_dir=Path(arguments.runs_dir), output=output, by=arguments.by):
         print(file)
     return 0
 
@@ -206,6 +220,18 @@ def _export(arguments: argparse.Namespace, overrides: Overrides) -> int:
     return 0
 
 
+def _data(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import data
+
+    return {"prepare": data.prepare, "inspect": data.inspect}[arguments.verb](arguments, overrides)
+
+
+def _tokenizer(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import tokenizer
+
+    return {"train": tokenizer.train, "inspect": tokenizer.inspect}[arguments.verb](arguments, overrides)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
     "demo": _demo,
     "train": _train,
@@ -214,6 +240,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
     "generate": _generate,
     "evaluate": _evaluate,
     "plot": _plot,
+    "data": _data,
+    "tokenizer": _tokenizer,
     "import": _import,
     "export": _export,
 }

@@ -107,7 +107,13 @@ def make_parser() -> argparse.ArgumentParser:
 
     plot = verb("plot", "draw loss, accuracy and learning rate as SVG and PNG")
     plot.add_argument("run", nargs="+", metavar="RUN", help="a run; several are drawn into one figure")
+    plot.add_argument(
+        "--by", choices=["step", "epoch", "tokens", "seconds"], default="step", help="what to draw it over (step)"
+    )
     plot.add_argument("--output", metavar="FOLDER", help="where to write (the first run's figures/)")
+
+    _data_verbs(verb("data", "look at a text, or prepare it"))
+    _tokenizer_verbs(verb("tokenizer", "train tokenizers, or look at them"))
 
     importing = verb("import", "make a run of a Hugging Face folder")
     importing.add_argument("source", metavar="SOURCE", help="a folder with config.json and weights")
@@ -118,6 +124,33 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("--format", choices=["hf"], default="hf", help="hf: a Hugging Face folder")
     export.add_argument("--output", required=True, metavar="FOLDER", help="the folder to write")
     return parser
+
+
+def _data_verbs(data: argparse.ArgumentParser) -> None:
+    verbs = data.add_subparsers(dest="verb", metavar="VERB", required=True)
+    prepare = verbs.add_parser(
+        "prepare", help="turn text into token shards, as training does before its first step", epilog=_FIELDS
+    )
+    prepare.add_argument("target", nargs="+", metavar="RECIPE|TEXT", help="a recipe, or files, folders and globs")
+    inspect = verbs.add_parser("inspect", help="what a text holds, and what that means for training", epilog=_FIELDS)
+    inspect.add_argument("path", nargs="+", metavar="TEXT", help="files, folders, globs, or - for standard input")
+    inspect.add_argument("--tokenizer", metavar="T", help="also how this tokenizer (or a run's) cuts it")
+    inspect.add_argument("--test", action="append", default=[], metavar="FILE", help="also what it shares with this")
+    inspect.add_argument("--figure", metavar="FILE", help="draw the lengths as SVG or PNG")
+    inspect.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _tokenizer_verbs(tokenizer: argparse.ArgumentParser) -> None:
+    verbs = tokenizer.add_subparsers(dest="verb", metavar="VERB", required=True)
+    train = verbs.add_parser("train", help="learn a tokenizer from text", epilog=_FIELDS)
+    train.add_argument("path", nargs="+", metavar="TEXT", help="files, folders, globs, or - for standard input")
+    train.add_argument("--kind", choices=["char", "bpe", "unigram"], default="bpe", help="what to learn (bpe)")
+    train.add_argument("--vocab-size", type=int, default=4096, metavar="N", help="how many tokens (4096)")
+    train.add_argument("--output", required=True, metavar="FOLDER", help="where to write it")
+    inspect = verbs.add_parser("inspect", help="how tokenizers cut a text, side by side", epilog=_FIELDS)
+    inspect.add_argument("tokenizer", nargs="+", metavar="TOKENIZER", help="folders, files or runs")
+    inspect.add_argument("--text", action="append", default=[], metavar="FILE", help="the text they are tried on")
+    inspect.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _version() -> str:

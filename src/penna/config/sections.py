@@ -29,17 +29,41 @@ Paths = Annotated[list[str], BeforeValidator(_as_list)]
 class DataConfig(Section):
     """Where the text comes from and how it is cut into training and validation."""
 
-    path: Paths = Field(default=[], description="Files or folders of UTF-8 .txt or .jsonl; $VARIABLES are expanded.")
+    path: Paths = Field(
+        default=[],
+        description="Files, folders or globs of .txt, .jsonl, .json, .tsv, .csv, .parquet, each also .gz, .xz or .zst; "
+        "- for standard input; a data set of the Hugging Face hub as hf://owner/name. $VARIABLES are expanded.",
+    )
     source: Literal["files", "python"] = Field(
         default="files",
         description="files: read `path`; python: the reference topics and docstrings every Python installation has.",
     )
+    format: Literal["auto", "txt", "jsonl", "json", "tsv", "csv", "parquet"] = Field(
+        default="auto", description="The format of all files; auto goes by their endings."
+    )
     document: Literal["file", "block", "line"] = Field(
         default="file", description="What one document of a .txt is: the file, a block between blank lines, or a line."
     )
-    text_column: str = Field(default="text", description="The field of a .jsonl record that holds the text.")
+    text_column: str | None = Field(
+        default=None,
+        description="The column (or field) of a record that holds its text; none: text, document, content, story, "
+        "article, review or sentence, the first of these there is.",
+    )
+    label_column: str | None = Field(default=None, description="The column of a record's label; none: label.")
+    messages_column: str | None = Field(default=None, description="The column of a dialogue's turns; none: messages.")
+    prompt_column: str | None = Field(
+        default=None, description="The column a completion answers to; none: prompt, or article beside a summary."
+    )
+    completion_column: str | None = Field(
+        default=None, description="The column of what is to be written; none: completion, or summary beside an article."
+    )
+    columns: list[str] = Field(default=[], description="The columns of a .tsv or .csv that has no header line.")
+    quoting: Literal["auto", "on", "off"] = Field(
+        default="auto", description='Whether " wraps values of a .tsv or .csv; auto: in .csv, not in .tsv.'
+    )
     limit: int | None = Field(default=None, ge=1, description="Read only this many documents.")
     valid_path: Paths = Field(default=[], description="Validation files of their own; then nothing is split off.")
+    valid_limit: int | None = Field(default=None, ge=1, description="Read only this many documents of valid_path.")
     split: Literal["auto", "document", "position"] = Field(
         default="auto",
         description="How validation text is split off: whole documents, or the last part of the text by position; "
@@ -48,6 +72,11 @@ class DataConfig(Section):
     valid_fraction: float = Field(default=0.1, gt=0, lt=1, description="The share of the text kept for validation.")
     allow_bad_records: float = Field(
         default=0.01, ge=0, le=1, description="The share of records that may be unreadable before the run stops."
+    )
+    windows: Literal["packed", "documents"] = Field(
+        default="packed",
+        description="packed: documents one behind another, cut into full blocks; documents: each document in rows of "
+        "its own, from its separator to the next, filled up on the right.",
     )
 
 
@@ -68,7 +97,8 @@ class TokenizerConfig(Section):
     )
     path: str | None = Field(
         default=None,
-        description="A tokenizer to read: a folder, a tokenizer.json, a vocab.json beside its merges.txt, or a run.",
+        description="A tokenizer to read: a run, a folder, a tokenizer.json, a vocab.json beside its merges.txt, a "
+        "SentencePiece .model, or a WordPiece vocab.txt.",
     )
 
     @model_validator(mode="after")
@@ -79,8 +109,13 @@ class TokenizerConfig(Section):
 
 
 class ModelConfig(Section):
-    """One decoder with free fields; a preset fills those that are not given."""
+    """One decoder with free fields, alone or behind an encoder; a preset fills those that are not given."""
 
+    arch: Literal["gpt", "seq2seq"] = Field(
+        default="gpt",
+        description="gpt: one decoder goes on with a text; seq2seq: an encoder reads a source, and a decoder with "
+        "cross-attention writes.",
+    )
     preset: Literal["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "gpt1", "modern"] = Field(
         default="gpt2", description="The published shape that fills every field not given here."
     )
@@ -97,6 +132,12 @@ class ModelConfig(Section):
         description="Width inside the MLP; 4 n_embd, or for swiglu 8/3 n_embd to the next multiple of 64.",
     )
     block_size: int = Field(default=1024, ge=1, description="The longest context, in tokens.")
+    n_encoder_layer: int | None = Field(
+        default=None, ge=1, description="Blocks of the encoder (seq2seq); n_layer unless given."
+    )
+    source_size: int | None = Field(
+        default=None, ge=1, description="The longest source, in tokens (seq2seq); block_size unless given."
+    )
     vocab_size: int | None = Field(
         default=None, ge=2, description="Rows of the embedding; the tokenizer's, unless given."
     )
@@ -115,7 +156,9 @@ class ModelConfig(Section):
     mlp: Literal["gelu", "relu2", "swiglu"] = Field(default="gelu", description="gelu is the tanh form of GPT-2.")
     qk_norm: bool = Field(default=False, description="Normalise queries and keys per head (RMSNorm).")
     bias: bool = Field(default=True, description="Linear layers carry a bias.")
-    tie: bool = Field(default=True, description="The output projection is the token embedding.")
+    tie: bool = Field(
+        default=True, description="The output projection is the token embedding; under seq2seq, the encoder's too."
+    )
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="On embeddings, attention weights and each part's output."
     )
@@ -153,7 +196,25 @@ class ModelConfig(Section):
             raise ValueError(f"sinusoidal positions need an even n_embd, not {self.n_embd}")
         return self
 
-    # The three below are None only before validation; these say so to the type checker.
+    @model_validator(mode="after")
+    def _encoder_goes_with_seq2seq(self) -> Self:
+        if self.arch == "gpt":
+            for name in ("n_encoder_layer", "source_size"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f'{name} = {getattr(self, name)} belongs to an encoder, and arch = "gpt" has none; '
+                        'take arch = "seq2seq", or leave it out'
+                    )
+            return self
+        if self.positions == "none":  # a decoder's causal mask gives its tokens an order; an encoder has no such mask
+            raise ValueError('positions = "none" leaves the encoder of arch = "seq2seq" without the order of tokens')
+        if self.n_encoder_layer is None:
+            object.__setattr__(self, "n_encoder_layer", self.n_layer)
+        if self.source_size is None:
+            object.__setattr__(self, "source_size", self.block_size)
+        return self
+
+    # The five below are None only before validation; these say so to the type checker.
     @property
     def head_width(self) -> int:
         """``head_dim`` after validation."""
@@ -171,6 +232,18 @@ class ModelConfig(Section):
         """``n_inner`` after validation."""
         assert self.n_inner is not None
         return self.n_inner
+
+    @property
+    def encoder_layers(self) -> int:
+        """``n_encoder_layer`` after validation of a seq2seq."""
+        assert self.n_encoder_layer is not None
+        return self.n_encoder_layer
+
+    @property
+    def source_span(self) -> int:
+        """``source_size`` after validation of a seq2seq."""
+        assert self.source_size is not None
+        return self.source_size
 
     @property
     def rows(self) -> int:

@@ -1,36 +1,48 @@
 """A corpus: the documents of a recipe, counted once, and dealt out to training and validation.
 
-One pass counts documents, characters and bytes, hashes the text and collects bad records; after it the split is fixed
-and both parts can be streamed any number of times. Whole documents go to validation by a hash of their text, so exact
-duplicates never stand on both sides; by position, the last share of all characters is cut off.
+One pass counts documents, characters, bytes and words, hashes the text and collects bad records; after it the split is
+fixed and both parts can be streamed any number of times, piece by piece, so that no document need fit in memory. Whole
+documents go to validation by a hash of their first piece, which is nearly always all of their text, so exact duplicates
+never stand on both sides; by position, the last share of all characters is cut off. Every later pass over the whole
+text hashes it again: what is made from a text that was changed meanwhile must not be kept under the old text's name.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from penna.config.sections import DataConfig
-from penna.data.sources import BadRecord, find_files, read_documents, read_files
+from penna.data.pieces import usable_pieces
+from penna.data.records import BadRecord, Piece
+from penna.data.sources import read_texts
+from penna.data.words import WordCounter
 from penna.errors import DataError
 
 Split = Literal["train", "valid"]
 _AUTO_DOCUMENTS = 20  # fewer documents than this are split by position
 _SHOWN = 5  # bad records named in a message
+_KEPT = 100  # bad records kept with their reasons; the others are only counted
+
+
+class TextChangedError(DataError):
+    """A text that is not the one that was counted."""
 
 
 @dataclass(frozen=True)
 class Counts:
     """What one pass over the documents found."""
 
-    documents: int
+    documents: int  # without the empty ones, as all that follow
     characters: int
-    bytes: int
+    bytes: int  # in UTF-8
+    words: int  # white-space words and line ends
     empty: int
-    bad: tuple[BadRecord, ...]
-    content_hash: str  # SHA-256 over every document in order
+    bad_records: int
+    bad: tuple[BadRecord, ...]  # the first of them
+    content_hash: str  # SHA-256 over every document in order, wherever it was cut into pieces
 
 
 @dataclass(frozen=True)
@@ -50,26 +62,36 @@ class Corpus:
             parts.append(self.valid_counts.content_hash)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def documents(self, part: Split) -> Iterator[str]:
-        """The texts of one part, in order."""
-        if self.split == "files":
-            yield from all_texts(self.config) if part == "train" else _valid_texts(self.config)
+    def pieces(self, part: Split) -> Iterator[Piece]:
+        """The documents of one part, in order and in pieces. Raises TextChangedError where the text is another now."""
+        if self.split == "files" and part == "valid":
+            assert self.valid_counts is not None
+            yield from pieces_of(self.config, self.valid_counts, "valid")
+        elif self.split == "files":
+            yield from pieces_of(self.config, self.counts)
         elif self.split == "document":
-            for text in all_texts(self.config):
-                if _goes_to_validation(text, self.config.valid_fraction) == (part == "valid"):
-                    yield text
+            yield from self._by_document(part)
         else:
             yield from self._by_position(part)
 
-    def _by_position(self, part: Split) -> Iterator[str]:
-        cut = int(self.counts.characters * (1 - self.config.valid_fraction))
-        seen = 0
-        for text in all_texts(self.config):
-            here = min(max(cut - seen, 0), len(text))  # characters of this document that belong to training
-            seen += len(text)
-            piece = text[:here] if part == "train" else text[here:]
-            if piece:
+    def _by_document(self, part: Split) -> Iterator[Piece]:
+        held_out = False
+        for piece in pieces_of(self.config, self.counts):
+            if piece.starts:
+                held_out = _goes_to_validation(piece.text, self.config.valid_fraction)
+            if held_out == (part == "valid"):
                 yield piece
+
+    def _by_position(self, part: Split) -> Iterator[Piece]:
+        cut = _cut_position(self.counts.characters, self.config)
+        seen = 0
+        for piece in pieces_of(self.config, self.counts):
+            here = min(max(cut - seen, 0), len(piece.text))  # characters of this piece that belong to training
+            if part == "train" and here:
+                yield Piece(piece.text[:here], piece.starts)
+            elif part == "valid" and here < len(piece.text):
+                yield Piece(piece.text[here:], piece.starts or seen <= cut)
+            seen += len(piece.text)
 
 
 def read_corpus(config: DataConfig) -> Corpus:
@@ -83,37 +105,95 @@ def read_corpus(config: DataConfig) -> Corpus:
             "data.path is a file or a folder of text.",
             "Give it: `penna train my.txt`, or --data.path my.txt.",
         )
-    where = "Python's own documentation" if config.source == "python" else ", ".join(config.path)
-    counts = _count(read_documents(config), where, config)
+    counts = count_text(config)
     if config.valid_path:
-        valid = _count(read_files(find_files(config.valid_path), config), ", ".join(config.valid_path), config)
-        return Corpus(config, counts, valid, "files")
+        return Corpus(config, counts, count_text(config, "valid"), "files")
     split = config.split
     if split == "auto":
         split = "document" if counts.documents >= _AUTO_DOCUMENTS else "position"
-    if split == "position" and int(counts.characters * (1 - config.valid_fraction)) == 0:
+    if split == "position" and _cut_position(counts.characters, config) == 0:
         raise DataError(
-            f"The text in {where} is {counts.characters} characters long, and none is left to learn from.",
+            f"The text in {_where(config)} is {counts.characters} characters long, and none is left to learn from.",
             f"Validation takes {config.valid_fraction:.0%} of it (data.valid_fraction).",
             "Give more text.",
         )
     return Corpus(config, counts, None, split)
 
 
-def all_texts(config: DataConfig) -> Iterator[str]:
-    """Every usable text of the source, in order."""
-    return (record for record in read_documents(config) if isinstance(record, str) and record.strip())
+def count_text(config: DataConfig, part: Split = "train") -> Counts:
+    """Read through the text of ``path`` (or, for "valid", of ``valid_path``) and count it.
+
+    Raises DataError where there is no text, or more bad records than ``allow_bad_records``.
+    """
+    tally = _Tally()
+    words = WordCounter()
+    content = hashlib.sha256()
+    documents = characters = size = word_count = 0
+    for piece in usable_pieces(tally.pieces(read_texts(config, part))):
+        documents += piece.starts
+        characters += len(piece.text)
+        content.update(marked := _marked(piece))
+        size += len(marked) - piece.starts
+        word_count += words.count(piece.text, piece.starts)
+    _check_bad(tally, config)
+    if documents == 0:
+        raise DataError(
+            f"There is no text in {_where(config, part)}.",
+            "At least a few pages of text to learn from.",
+            "Check that the file is the right one and not empty.",
+        )
+    empty = tally.documents - documents
+    return Counts(
+        documents, characters, size, word_count, empty, tally.bad_records, tuple(tally.bad), content.hexdigest()
+    )
 
 
-def _valid_texts(config: DataConfig) -> Iterator[str]:
-    records = read_files(find_files(config.valid_path), config)
-    return (record for record in records if isinstance(record, str) and record.strip())
+def pieces_of(config: DataConfig, counts: Counts, part: Split = "train") -> Iterator[Piece]:
+    """Every usable piece of a text that was counted before.
+
+    Raises TextChangedError behind the last piece where the text is not the one that ``counts`` counted.
+    """
+    content = hashlib.sha256()
+    for piece in usable_pieces(_Tally().pieces(read_texts(config, part))):
+        content.update(_marked(piece))
+        yield piece
+    if content.hexdigest() != counts.content_hash:
+        raise TextChangedError(
+            f"The text in {_where(config, part)} was changed while it was being prepared.",
+            "The same text each time it is read: to be counted, learned from and turned into tokens.",
+            "Start again when nothing writes to it any more.",
+        )
 
 
-def read_whole(config: DataConfig, count_words: Callable[[str], int]) -> tuple[Counts, int]:
-    """Count a text that is not split, and its words."""
-    counts = _count(read_documents(config), ", ".join(config.path), config)
-    return counts, sum(count_words(text) for text in all_texts(config))
+class _Tally:
+    """Takes bad records out of a stream of pieces, and counts them and all documents."""
+
+    def __init__(self) -> None:
+        self.documents = self.bad_records = 0
+        self.bad: list[BadRecord] = []
+
+    def pieces(self, records: Iterable[Piece | BadRecord]) -> Iterator[Piece]:
+        for record in records:
+            if isinstance(record, Piece):
+                self.documents += record.starts
+                yield record
+            else:
+                self.bad_records += 1
+                if len(self.bad) < _KEPT:
+                    self.bad.append(record)
+
+
+def _marked(piece: Piece) -> bytes:
+    """A piece's UTF-8 for a hash of documents, with 0xFF before each document.
+
+    0xFF stands in no UTF-8: it makes the borders of documents part of the hash, and no length need be known.
+    """
+    return b"\xff" * piece.starts + piece.text.encode("utf-8")
+
+
+def _cut_position(characters: int, config: DataConfig) -> int:
+    """How many characters stand before the validation text."""
+    return int(characters * (1 - config.valid_fraction))
 
 
 def _goes_to_validation(text: str, fraction: float) -> bool:
@@ -121,32 +201,20 @@ def _goes_to_validation(text: str, fraction: float) -> bool:
     return int.from_bytes(digest, "big") < fraction * 2**64
 
 
-def _count(records: Iterator[str | BadRecord], where: str, config: DataConfig) -> Counts:
-    documents = characters = size = empty = 0
-    bad: list[BadRecord] = []
-    content = hashlib.sha256()
-    for record in records:
-        if isinstance(record, BadRecord):
-            bad.append(record)
-        elif not record.strip():
-            empty += 1
-        else:
-            encoded = record.encode("utf-8")
-            documents, characters, size = documents + 1, characters + len(record), size + len(encoded)
-            content.update(len(encoded).to_bytes(8, "big"))
-            content.update(encoded)
-    if len(bad) > config.allow_bad_records * (documents + empty + len(bad)):
-        shown = "\n".join(f"  {record}" for record in bad[:_SHOWN])
+def _check_bad(tally: _Tally, config: DataConfig) -> None:
+    total = tally.documents + tally.bad_records
+    if tally.bad_records > config.allow_bad_records * total:
+        shown = "\n".join(f"  {record}" for record in tally.bad[:_SHOWN])
+        more = tally.bad_records - _SHOWN
         raise DataError(
-            f"{len(bad)} of {documents + empty + len(bad)} records cannot be used:\n{shown}"
-            + (f"\n  and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""),
+            f"{tally.bad_records} of {total} records cannot be used:\n{shown}"
+            + (f"\n  and {more} more" if more > 0 else ""),
             f"At most {config.allow_bad_records:.0%} may be bad (data.allow_bad_records).",
             "Mend or remove these lines, or allow more with --data.allow-bad-records 0.1.",
         )
-    if documents == 0:
-        raise DataError(
-            f"There is no text in {where}.",
-            "At least a few pages of text to learn from.",
-            "Check that the file is the right one and not empty.",
-        )
-    return Counts(documents, characters, size, empty, tuple(bad), content.hexdigest())
+
+
+def _where(config: DataConfig, part: Split = "train") -> str:
+    if part == "valid":
+        return ", ".join(config.valid_path)
+    return "Python's own documentation" if config.source == "python" else ", ".join(config.path)

@@ -1,170 +1,142 @@
-"""Files to documents: what the paths of a recipe hold, one text at a time.
+"""Sources to documents and records: what the paths of a recipe hold, in order, whatever form it comes in.
 
-``.txt`` files give a document per file, block or line; ``.jsonl`` files one per line, from one field. Nothing is
-dropped in silence: a record that cannot be used comes out as a ``BadRecord`` with its file, line and reason. A file
-that is no text at all stops everything, with what it seems to be.
+``read_texts`` gives text to learn from, long documents in pieces; ``read_records`` gives records with their fields, for
+what needs more than text (``data/shapes.py`` makes sense of them). Both stream. Nothing is dropped in silence: a record
+that cannot be used comes out as a ``BadRecord`` with its file, line and reason, and a file that is no text at all, or
+is cut off, stops everything with a DataError.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from penna.config.recipe import expand_path
 from penna.config.sections import DataConfig
+from penna.data.files import find_files, format_of
+from penna.data.hub import PREFIX, HubDataset, hub_dataset, hub_records
+from penna.data.json_records import json_records, jsonl_records
+from penna.data.parquet import Choose, parquet_records
 from penna.data.python_text import python_documents
+from penna.data.records import PIECE as PIECE
+from penna.data.records import BadRecord as BadRecord
+from penna.data.records import Piece as Piece
+from penna.data.records import Record as Record
+from penna.data.records import cut
+from penna.data.shapes import TEXT_COLUMNS, text_column_in, text_of
+from penna.data.tables import table_records
+from penna.data.text_files import text_pieces, text_records
 from penna.errors import DataError
 
-READABLE = (".txt", ".jsonl")
-_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")  # str.splitlines would also cut at U+2028 and form feeds
-_FOREIGN = (".json", ".csv", ".tsv", ".parquet", ".gz", ".xz", ".zst", ".zip", ".pdf", ".docx", ".html")
+Part = Literal["train", "valid"]
+Source = Path | HubDataset
 
 
-@dataclass(frozen=True)
-class BadRecord:
-    """A record that cannot be used: where it stands and why."""
-
-    file: Path
-    line: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason}"
-
-
-def find_files(paths: Iterable[str]) -> list[Path]:
-    """The readable files that paths name, folders searched through, in a fixed order.
-
-    Raises DataError for a path that is missing, or a folder with nothing readable in it.
-    """
-    files: list[Path] = []
-    for given in paths:
-        path = expand_path(given)
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in READABLE and file.is_file())
-            if not inside:
-                raise DataError(
-                    f"The folder {path} holds no {' or '.join(READABLE)} file.",
-                    "A folder is searched for these, at any depth.",
-                    "Name the files themselves, or convert them to UTF-8 text first.",
-                )
-            files.extend(inside)
-        elif path.is_file():
-            if path.suffix.lower() in _FOREIGN:
-                raise DataError(
-                    f"{path} is a {path.suffix} file, which is not read.",
-                    f"Text comes as {' or '.join(READABLE)} (any other ending is taken as plain text).",
-                    "Convert it first.",
-                )
-            files.append(path)
-        else:
+def find_sources(config: DataConfig, part: Part = "train") -> list[Source]:
+    """The files and hub data sets of ``path``, or of ``valid_path``. Raises DataError for one that is not there."""
+    sources: list[Source] = []
+    for path in config.path if part == "train" else config.valid_path:
+        if path.startswith(PREFIX):
+            sources.append(hub_dataset(path, part))
+        elif path == "-":
             raise DataError(
-                f"There is no file or folder {path}.",
-                "A path of text to learn from, or the name of a recipe (`penna recipes` lists them).",
-                "Check the spelling; the path is seen from the folder you stand in.",
+                "The standard input (-) was not kept as a file, and can be read only once.",
+                "A file: text is read more than once.",
+                "Write it to a file first (penna.data.standard_input.keep_standard_input does).",
             )
-    return files
-
-
-def read_documents(config: DataConfig) -> Iterator[str | BadRecord]:
-    """Every document of the configured source, in order."""
-    if config.source == "python":
-        records: Iterator[str | BadRecord] = iter(python_documents())
-    else:
-        records = read_files(find_files(config.path), config)
-    return itertools.islice(records, config.limit)
-
-
-def read_files(files: Iterable[Path], config: DataConfig) -> Iterator[str | BadRecord]:
-    """Every document of these files, in order."""
-    for file in files:
-        if file.suffix.lower() == ".jsonl":
-            yield from _jsonl(file, config.text_column)
-        elif config.document == "file":
-            yield _read_text(file)
         else:
-            yield from _pieces(_read_text(file), config.document)
+            sources.extend(find_files([path], config.format))
+    return sources
 
 
-def _read_text(file: Path) -> str:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{file} cannot be read: {error.strerror}.", "A readable file.", "Check its permissions."
-        ) from error
-    return _decode(content, file)
+def read_texts(config: DataConfig, part: Part = "train") -> Iterator[Piece | BadRecord]:
+    """Every document of ``path`` (or ``valid_path``), in pieces and in order, blank ones as they are.
+
+    At most ``limit`` (or ``valid_limit``) documents are read, bad records counted in.
+    """
+    if config.source == "python" and part == "train":
+        pieces: Iterator[Piece | BadRecord] = (piece for text in python_documents() for piece in _pieces(text))
+    else:
+        sources = find_sources(config, part)
+        pieces = (piece for source in sources for piece in _texts(source, config))
+    limit = config.limit if part == "train" else config.valid_limit
+    return pieces if limit is None else _first(pieces, limit)
 
 
-def _decode(content: bytes, file: Path) -> str:
-    """UTF-8 bytes to text, a byte-order mark left out; line ends stay as they are."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _not_utf8(file, "it begins with the byte-order mark of UTF-16", "UTF-16")
-    if b"\0" in content[:8192]:
-        raise DataError(
-            f"{file} is a binary file (it holds NUL bytes).",
-            "Plain text in UTF-8.",
-            "Give the text itself; a .docx or .pdf must be converted first.",
-        )
-    try:
-        return content.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        where = f"byte 0x{content[error.start]:02x} at line {line} (offset {error.start}) is not UTF-8"
-        raise _not_utf8(file, where, "CP949 or LATIN1") from error
+def read_records(config: DataConfig, part: Part = "train") -> Iterator[Record | BadRecord]:
+    """Every record of ``path`` (or ``valid_path``) in order; a document of plain text is a record with a text.
+
+    At most ``limit`` (or ``valid_limit``) are read, bad ones counted in.
+    """
+    if config.source == "python" and part == "train":
+        texts = enumerate(python_documents(), start=1)
+        records: Iterator[Record | BadRecord] = (Record({"text": text}, "python", number) for number, text in texts)
+    else:
+        sources = find_sources(config, part)
+        records = (record for source in sources for record in _records(source, config))
+    limit = config.limit if part == "train" else config.valid_limit
+    return islice(records, limit)
 
 
-def _not_utf8(file: Path, reason: str, encoding: str) -> DataError:
-    return DataError(
-        f"{file} is not UTF-8: {reason}.",
-        "Text is read as UTF-8.",
-        f"Convert it: iconv -f {encoding} -t UTF-8 {file.name} > converted.txt",
-    )
+def _first(pieces: Iterator[Piece | BadRecord], limit: int) -> Iterator[Piece | BadRecord]:
+    """The pieces of the first documents."""
+    left = limit
+    for piece in pieces:
+        if isinstance(piece, BadRecord) or piece.starts:
+            if left == 0:
+                return
+            left -= 1
+        yield piece
 
 
-def _pieces(text: str, document: str) -> Iterator[str]:
-    """Lines, or blocks between blank lines, without the line end behind them; blank ones are no documents."""
-    lines = _LINE.findall(text)
-    if document == "line":
-        yield from (line.rstrip("\r\n") for line in lines if line.strip())
+def _texts(source: Source, config: DataConfig) -> Iterator[Piece | BadRecord]:
+    if isinstance(source, Path) and format_of(source, config.format) == "txt":
+        for _, text, starts in text_pieces(source, config.document):
+            yield Piece(text, starts)
         return
-    for blank, block in itertools.groupby(lines, key=lambda line: not line.strip()):
-        if not blank:
-            yield "".join(block).rstrip("\r\n")
+    for record in _records(source, config, partial(_text_column, source, config)):
+        text = record if isinstance(record, BadRecord) else text_of(record, config)
+        if isinstance(text, BadRecord):
+            yield text
+        elif len(text) <= PIECE:
+            yield Piece(text, True)
+        else:
+            yield from _pieces(text)
 
 
-def _jsonl(file: Path, column: str) -> Iterator[str | BadRecord]:
-    try:
-        with open(file, "rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    yield _json_text(line, column, file, number)
-    except OSError as error:
-        raise DataError(
-            f"{file} cannot be read: {error.strerror}.", "A readable file.", "Check its permissions."
-        ) from error
+def _pieces(text: str) -> Iterator[Piece]:
+    return (Piece(piece, number == 0) for number, piece in enumerate(cut(text)))
 
 
-def _json_text(line: bytes, column: str, file: Path, number: int) -> str | BadRecord:
-    try:
-        record: Any = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-    except UnicodeDecodeError:
-        return BadRecord(file, number, "not UTF-8")
-    except (ValueError, RecursionError) as error:
-        return BadRecord(file, number, f"not JSON ({error})")
-    if not isinstance(record, dict) or column not in record:
-        found = ", ".join(map(repr, record)) if isinstance(record, dict) else type(record).__name__
-        return BadRecord(file, number, f"no field {column!r} (found: {found}; --data.text-column chooses)")
-    text: Any = record[column]
-    if not isinstance(text, str):
-        return BadRecord(file, number, f"field {column!r} is {type(text).__name__}, not text")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return BadRecord(file, number, f"field {column!r} holds half a character (a lone surrogate)")
-    return text
+def _records(source: Source, config: DataConfig, choose: Choose = lambda _: None) -> Iterator[Record | BadRecord]:
+    """The records of a source. Where its columns are known beforehand, ``choose`` may refuse them or want only some."""
+    if isinstance(source, HubDataset):
+        return hub_records(source)
+    match format_of(source, config.format):
+        case "txt":
+            return text_records(source, config.document)
+        case "jsonl":
+            return jsonl_records(source)
+        case "json":
+            return json_records(source)
+        case "parquet":
+            return parquet_records(source, choose)
+        case "tsv" | "csv" as format:
+            return table_records(source, format, config, lambda columns: choose(dict.fromkeys(columns, True)))
+
+
+def _text_column(source: Source, config: DataConfig, columns: Mapping[str, bool]) -> list[str]:
+    """The column with the text, of columns that are known before any record is read (True: one of strings)."""
+    column = text_column_in(columns, config)
+    if column is not None:
+        return [column]
+    raise DataError(
+        f"{source} has no column {config.text_column!r}."
+        if config.text_column
+        else f"It cannot be told which column of {source} holds its text.",
+        f"The columns are {', '.join(map(repr, columns))}; without --data.text-column, the text is in one named "
+        f"{', '.join(TEXT_COLUMNS)}, or in the only one there is.",
+        "Name it: --data.text-column NAME. Where these are values and no names, name the columns: --data.columns.",
+    )

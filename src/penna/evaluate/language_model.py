@@ -92,11 +92,6 @@ def language_model_figures(
     )
 
 
-def count_words(text: str) -> int:
-    """White-space words plus line ends, as word-level perplexities of WikiText and PTB count them."""
-    return len(text.split()) + text.count("\n")
-
-
 def _exp(value: float) -> float:
     try:
         return math.exp(value)

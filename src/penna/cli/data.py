@@ -1,0 +1,65 @@
+"""The verbs about text: ``penna data prepare`` and ``penna data inspect``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Overrides = Sequence[tuple[str, str]]
+
+
+def with_input_kept(words: Sequence[str], given: Mapping[str, Any]) -> list[str]:
+    """Words of the command line with ``-`` replaced by the file that what is piped in was kept as."""
+    from penna.data.standard_input import keep_standard_input
+
+    if "-" not in words:
+        return list(words)
+    kept = str(keep_standard_input(sys.stdin.buffer, given.get("data.format", "auto")))
+    return [kept if word == "-" else word for word in words]
+
+
+def prepare(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    """Turn text into token shards in the cache, and print what they hold."""
+    from penna import api
+    from penna.cli.screen import say
+    from penna.config.recipe import parse_overrides
+
+    given = parse_overrides(overrides)
+    prepared = api.prepare_data(with_input_kept(arguments.target, given), given, say=say)
+    for name, part in prepared.manifest.parts.items():
+        print(f"{name:>5}  {part.documents:,} documents, {part.bytes:,} bytes, {part.tokens:,} tokens")
+    print(f"{prepared.tokenizer.vocab_size:,} tokens in the vocabulary, {prepared.bytes_per_token:.2f} bytes per token")
+    print(prepared.folder)
+    return 0
+
+
+def inspect(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    """Print what a text holds, and what that means for training."""
+    from penna.api.data import inspect_data
+    from penna.cli.inspection import print_inspection
+    from penna.cli.screen import say
+    from penna.config.recipe import parse_overrides
+
+    given = parse_overrides(overrides)
+    paths = with_input_kept(arguments.path, given)
+    figure = Path(arguments.figure) if arguments.figure else None
+    inspection = inspect_data(
+        paths,
+        given,
+        tokenizer=arguments.tokenizer,
+        test=arguments.test,
+        figure=figure,
+        runs_dir=Path(arguments.runs_dir),
+        say=say,
+    )
+    if arguments.json:
+        print(json.dumps(inspection.as_json(), ensure_ascii=False, indent=2))
+    else:
+        print_inspection(inspection)
+    if figure is not None:
+        say(f"Drawn: {figure}")
+    return 0

@@ -1,0 +1,279 @@
+"""The verbs about tokenizers: ``penna tokenizer train`` and ``penna tokenizer inspect``, in 80 columns.
+
+Widths are counted in cells, so that tables with Chinese and Korean stand straight. Results go to standard output, what
+is being done to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from penna.text.inspection import Cut, Inspection, TokenCount
+
+Overrides = Sequence[tuple[str, str]]
+
+_NAME = 18  # cells of a column's title
+_COLUMNS = 3  # tokenizers in one table
+_WIDTH = 100  # cells, at most
+_SAMPLE_LINES = 3
+_SPECIAL = 8  # special tokens shown
+
+
+def train(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    """Learn a tokenizer and print what was learned."""
+    from penna.api.tokenizers import train_tokenizer_from
+    from penna.cli.screen import say
+    from penna.config.recipe import parse_overrides
+    from penna.data.inspection.findings import plural
+
+    given = parse_overrides(overrides)
+    learned = train_tokenizer_from(
+        _kept(arguments.path, given),
+        given,
+        output=Path(arguments.output),
+        kind=arguments.kind,
+        vocab_size=arguments.vocab_size,
+        say=say,
+    )
+    documents = plural(learned.documents, "document", "documents")
+    rows = [
+        ("tokens", f"{learned.vocab_size:,}", _asked(learned.asked, learned.vocab_size)),
+        ("bytes per token", f"{learned.bytes_per_token:.2f}", f"{learned.tokens:,} tokens for the text"),
+        ("text", f"{learned.characters:,}", f"characters, {learned.bytes:,} bytes, {documents}"),
+        ("seconds", f"{learned.seconds:.1f}", "to learn it"),
+    ]
+    if learned.bad_records:
+        rows.append(("bad records", f"{learned.bad_records:,}", "left out"))
+    screen = _Screen()
+    screen.title(f"{learned.path}: {learned.kind}")
+    screen.figures(rows)
+    print(f"\nTry next:\n  penna tokenizer inspect {learned.path} --text {arguments.path[0]}")
+    print(f"  penna train {arguments.path[0]} --tokenizer.kind file --tokenizer.path {learned.path}")
+    return 0
+
+
+def inspect(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    """Print how tokenizers cut a text, side by side."""
+    from penna.api.tokenizers import compare_tokenizers
+    from penna.config.recipe import parse_overrides
+
+    given = parse_overrides(overrides)
+    paths = _kept(arguments.text, given)
+    seen = compare_tokenizers(arguments.tokenizer, paths, given, runs_dir=Path(arguments.runs_dir))
+    if arguments.json:
+        print(json.dumps(seen.as_json(), ensure_ascii=False, indent=2))
+    else:
+        _print_inspection(seen, ", ".join(arguments.text))
+    return 0
+
+
+def _kept(paths: Iterable[str], given: Mapping[str, Any]) -> list[str]:
+    """Paths, with what is piped in kept as a file, since text is read more than once."""
+    from penna.data.standard_input import keep_standard_input
+
+    kept = [
+        str(keep_standard_input(sys.stdin.buffer, given.get("data.format", "auto"))) for path in paths if path == "-"
+    ]
+    return [kept.pop() if path == "-" else path for path in paths]
+
+
+def _asked(asked: int | None, got: int) -> str:
+    if asked is None:
+        return "one for each character, and the bytes of all others"
+    return "as asked for" if asked == got else f"of {asked:,} asked for: the text gave no more"
+
+
+def _print_inspection(seen: Inspection, text: str) -> None:
+    screen = _Screen()
+    names = short_names([one.name for one in seen.tokenizers])
+    screen.structure(seen, names)
+    cuts = [(name, one.cut) for name, one in zip(names, seen.tokenizers, strict=True) if one.cut is not None]
+    if seen.amount is None or not cuts:
+        for name, one in zip(names, seen.tokenizers, strict=True):
+            screen.title(f"{name}: the longest tokens")
+            screen.flow("", one.longest, "   ")
+        print("\nWith --text FILE they are tried on a text.")
+        return
+    amount = seen.amount
+    screen.title(f"On {text or 'the text'}")
+    screen.wrapped(f"{amount.characters:,} characters, {amount.words:,} words, {amount.bytes:,} bytes")
+    print()
+    screen.comparison(cuts)
+    screen.wrapped(
+        "Bits per byte: what the text costs if nothing is known but how often each token occurs in it. Lower is "
+        "better, though a tokenizer that is not lossless pays nothing for what it leaves out."
+    )
+    screen.title("The first line, cut")
+    for name, cut in cuts:
+        screen.sample(name, cut.sample)
+    for name, cut in cuts:
+        screen.title(name)
+        screen.tokens("longest here", cut.longest)
+        screen.tokens("rarest here", cut.rarest)
+        if cut.first_difference is not None:
+            screen.wrapped("The text does not come back as it was. The first difference:")
+            screen.lines(
+                f"  {_fitted(_visible(part), 70)}" for part in (cut.first_difference.before, cut.first_difference.after)
+            )
+
+
+class _Screen:
+    """Prints on standard output, a step in from the left."""
+
+    def __init__(self) -> None:
+        width = min(Console().width, _WIDTH)
+        self._console = Console(highlight=False, markup=False, width=width)
+        self._inside = width - 2
+
+    def structure(self, seen: Inspection, names: Sequence[str]) -> None:
+        """What each tokenizer is made of."""
+        rows: list[tuple[str, list[str]]] = [
+            ("kind", [one.kind for one in seen.tokenizers]),
+            ("vocabulary", [f"{one.vocab_size:,}" for one in seen.tokenizers]),
+            ("lossless", ["yes" if one.lossless else "no" for one in seen.tokenizers]),
+            ("special tokens", [str(len(one.special_tokens) or "none") for one in seen.tokenizers]),
+        ]
+        self.title("Tokenizers")
+        self._side_by_side(names, rows)
+        print()
+        for name, one in zip(names, seen.tokenizers, strict=True):
+            if one.special_tokens:
+                self.flow(f"{name}: ", _named(one.special_tokens), " ")
+
+    def comparison(self, cuts: Sequence[tuple[str, Cut]]) -> None:
+        """The figures of every tokenizer on the text."""
+        found = [cut for _, cut in cuts]
+        rows: list[tuple[str, list[str]]] = [
+            ("tokens", [f"{cut.tokens:,}" for cut in found]),
+            ("bytes per token", [f"{cut.bytes_per_token:.2f}" for cut in found]),
+            ("tokens per character", [f"{cut.tokens_per_character:.3f}" for cut in found]),
+            ("tokens per word", [f"{cut.tokens_per_word:.2f}" for cut in found]),
+            ("bits per byte", [f"{cut.bits_per_byte:.3f}" for cut in found]),
+            ("unknown tokens", [_percent(cut.unknown) for cut in found]),
+            ("parts of characters", [_percent(cut.partial) for cut in found]),
+            ("vocabulary used", [f"{_percent(cut.used_share)}" for cut in found]),
+            ("text comes back", ["exactly" if cut.exact else "changed" for cut in found]),
+        ]
+        self._side_by_side([name for name, _ in cuts], rows)
+        print()
+
+    def tokens(self, title: str, tokens: Iterable[TokenCount]) -> None:
+        """Tokens and how often they occur."""
+        self.flow(f"{title}: ", [f"{_fitted(token.text, 28)} {token.count:,}×" for token in tokens], "   ")
+
+    def sample(self, name: str, tokens: Sequence[str]) -> None:
+        """A line of text cut into its tokens; of many tokens the first."""
+        self.lines([f"{name} ({len(tokens)} tokens)"])
+        self.flow("  ", tokens, "│", _SAMPLE_LINES)
+
+    def flow(self, title: str, parts: Iterable[str], between: str, most: int | None = None) -> None:
+        """Parts one behind another, broken between them alone, in at most so many lines."""
+        lines = [title]
+        empty = True
+        room = self._inside - cell_len(between.rstrip())  # a line keeps the mark at its end
+        for part in parts:
+            piece = part if empty else between + part
+            if not empty and cell_len(lines[-1]) + cell_len(piece) > room:
+                lines[-1] += between.rstrip()
+                lines.append("  " + part)
+            else:
+                lines[-1] += piece
+            empty = False
+        if most is not None and len(lines) > most:
+            lines = [*lines[:most], "  …"]
+        self.lines(lines)
+
+    def title(self, text: str) -> None:
+        """A heading."""
+        self._console.print()
+        self._console.print(Text(text, style="bold"), soft_wrap=True)
+
+    def figures(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Rows of a name, a figure set right, and a remark."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column()
+        table.add_column(justify="right")
+        table.add_column(style="dim")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        self._print(table)
+
+    def wrapped(self, text: str) -> None:
+        """A paragraph."""
+        self._print(Text(text))
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Lines as they are."""
+        for line in lines:
+            self._console.print(Text(f"  {line}"), soft_wrap=True)
+
+    def _side_by_side(self, names: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> None:
+        """A column for each tokenizer, a few at a time."""
+        for start in range(0, len(names), _COLUMNS):
+            if start:
+                print()
+            table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+            table.add_column("", no_wrap=True)
+            for name in names[start : start + _COLUMNS]:
+                table.add_column(Text(name), justify="right")
+            for title, values in rows:
+                table.add_row(title, *(Text(value) for value in values[start : start + _COLUMNS]))
+            self._print(table)
+
+    def _print(self, content: Table | Text) -> None:
+        with self._console.capture() as capture:
+            self._console.print(content, width=self._inside)
+        for line in capture.get().splitlines():
+            print(f"  {line}".rstrip())
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Each path by its last part, or by as many more as it takes to tell it from the others; fitted to a column."""
+    parts = [Path(name).parts or (name,) for name in names]
+    generic = ("tokenizer", "tokenizer.json", "vocab.json", "merges.txt", "vocab.txt")
+    short: list[str] = []
+    for own in parts:
+        taken = 2 if own[-1] in generic and len(own) > 1 else 1
+        while taken < len(own) and sum(other[-taken:] == own[-taken:] for other in parts) > 1:
+            taken += 1
+        short.append("/".join(own[-taken:]))
+    return [name if cell_len(name) <= _NAME else "…" + _last_cells(name, _NAME - 1) for name in short]
+
+
+def _last_cells(text: str, cells: int) -> str:
+    while cell_len(text) > cells:
+        text = text[1:]
+    return text
+
+
+def _named(special: Mapping[str, int]) -> list[str]:
+    """Special tokens with their ids; of many the first."""
+    named = [f"{name} {index}," for name, index in special.items()]
+    shown = named if len(named) <= _SPECIAL else [*named[:_SPECIAL], f"and {len(named) - _SPECIAL} more"]
+    return [*shown[:-1], shown[-1].rstrip(",")]
+
+
+def _percent(share: float) -> str:
+    return "none" if share == 0 else f"{share:.1%}" if share >= 0.001 else "under 0.1%"
+
+
+def _fitted(text: str, cells: int) -> str:
+    return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
+
+
+def _visible(text: str) -> str:
+    """A text on one line, with line ends as ⏎ and whatever cannot be printed spelled out."""
+    return "".join(
+        letter if letter.isprintable() else "⏎" if letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

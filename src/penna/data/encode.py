@@ -1,0 +1,107 @@
+"""Pieces of documents to token ids, on all cores.
+
+The tokenizer's own threads encode a batch of pieces side by side, and while they are at work the next batch is read
+and the last one written. Ids leave as flat arrays with the sizes of every piece, each document behind its separator.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penna.data.records import Piece
+from penna.data.words import WordCounter
+from penna.errors import DataError
+from penna.text.tokenizer import Tokenizer
+
+_BATCH = 1 << 19  # characters handed to the tokenizer's threads together: two pieces of a long document, or more
+_AT_WORK = max(2, (os.cpu_count() or 1) // 2)  # batches encoded at a time, so that each core has a piece
+_WAITING = 1  # batches read ahead of them
+
+
+@dataclass(frozen=True)
+class EncodedPieces:
+    """Token ids of some pieces, and what each piece was: the arrays but the first have an entry per piece."""
+
+    ids: NDArray[np.uint32]  # of all pieces, one behind another, separators included
+    ends: NDArray[np.int64]  # where in ``ids`` each piece ends
+    documents: NDArray[np.int64]  # 1 for the first piece of a document, which begins with its separator; else 0
+    bytes: NDArray[np.int64]  # of its text in UTF-8
+    words: NDArray[np.int64]  # white-space words and line ends
+
+
+@dataclass(frozen=True)
+class _Batch:
+    texts: list[str]
+    starts: list[bool]
+    words: list[int]
+
+
+def encode_pieces(pieces: Iterable[Piece], tokenizer: Tokenizer, skip: int = 0) -> Generator[EncodedPieces]:
+    """Pieces as ids, in order, in batches; the first ``skip`` pieces are read and not encoded.
+
+    Raises DataError at once where the tokenizer has no document separator.
+    """
+    separator = tokenizer.separator_id
+    if separator is None:
+        raise DataError(
+            "The tokenizer has no document separator.",
+            "A special token such as <|endoftext|>, [SEP] or </s> that stands between documents.",
+            "Choose another tokenizer, or name its eos_token in tokenizer_config.json.",
+        )
+    return _encoded(_batches(pieces, skip), tokenizer, separator)
+
+
+def _encoded(batches: Iterator[_Batch], tokenizer: Tokenizer, separator: int) -> Generator[EncodedPieces]:
+    with ThreadPoolExecutor(_AT_WORK, thread_name_prefix="penna-encode") as threads:
+        running: deque[Future[EncodedPieces]] = deque()
+        try:
+            for batch in batches:
+                running.append(threads.submit(_encode_batch, batch, tokenizer, separator))
+                if len(running) > _AT_WORK + _WAITING:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _batches(pieces: Iterable[Piece], skip: int) -> Iterator[_Batch]:
+    counter = WordCounter()
+    batch, held = _Batch([], [], []), 0
+    for number, piece in enumerate(pieces):
+        words = counter.count(piece.text, piece.starts)
+        if number < skip:
+            continue
+        batch.texts.append(piece.text)
+        batch.starts.append(piece.starts)
+        batch.words.append(words)
+        held += len(piece.text)
+        if held >= _BATCH:
+            yield batch
+            batch, held = _Batch([], [], []), 0
+    if held:
+        yield batch
+
+
+def _encode_batch(batch: _Batch, tokenizer: Tokenizer, separator: int) -> EncodedPieces:
+    encoded = tokenizer.encode_batch(batch.texts)
+    lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
+    starts = np.array(batch.starts, dtype=np.int64)
+    ids = np.fromiter(chain.from_iterable(encoded), dtype=np.uint32, count=int(lengths.sum()))
+    begins = (np.cumsum(lengths) - lengths)[starts == 1]
+    return EncodedPieces(
+        ids=np.insert(ids, begins, separator),
+        ends=np.cumsum(lengths + starts),
+        documents=starts,
+        bytes=np.fromiter((len(text.encode("utf-8")) for text in batch.texts), dtype=np.int64),
+        words=np.array(batch.words, dtype=np.int64),
+    )

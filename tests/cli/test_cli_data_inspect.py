@@ -1,0 +1,149 @@
+"""``penna data inspect`` as a person types it."""
+
+import io
+import json
+import unicodedata
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import pytest
+
+from penna.api.data import inspect_data
+from penna.cli import data
+from penna.cli.parser import make_parser, split_overrides
+from penna.config.sections import TokenizerConfig
+from penna.errors import DataError, RecipeError, TokenizerError
+from penna.text.training import train_tokenizer
+
+KOREAN = "한국어로 쓴 아주 긴 문장이 여기에 있고 그 뒤에 또 다른 말이 이어진다. "
+CHINESE = "这是一个很长的中文句子，后面还有别的话。"
+
+
+def inspect(*words: str) -> int:
+    """Parse the words as the command line does, and run the verb."""
+    rest, overrides = split_overrides(["data", "inspect", *words])
+    return data.inspect(make_parser().parse_args(rest), overrides)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Labelled reviews to train on and to test with."""
+    for name, count in (("train", 60), ("test", 12)):
+        rows = [f"{i}\t{KOREAN * (i % 9 + 1)}{CHINESE if i % 7 else ''}{i % 40}\t{i % 2}" for i in range(count)]
+        rows[3] = "3\t\t1"
+        text = "id\tdocument\tlabel\n" + "\n".join(rows) + "\n"
+        (tmp_path / f"{name}.tsv").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def cells(line: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in line)
+
+
+def test_everything_is_told_on_standard_output_in_80_columns(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_tokenizer(TokenizerConfig(kind="char"), [KOREAN, CHINESE, "0123456789"]).save(corpus / "chars")
+    code = inspect(
+        str(corpus / "train.tsv"), "--test", str(corpus / "test.tsv"), "--tokenizer", str(corpus / "chars"),
+        "--figure", str(corpus / "figures" / "lengths.svg"),
+    )  # fmt: skip
+    assert code == 0
+    printed = capsys.readouterr()
+    for title in (
+        "Lengths", "Documents by their length in tokens", "Scripts and languages", "Damaged and unusual characters",
+        "Exact duplicates", "What the test text shares with training", "Labels", "What this means for training",
+    ):  # fmt: skip
+        assert f"\n{title}\n" in printed.out
+    lines = printed.out.splitlines()
+    assert all(cells(line) <= 80 for line in lines if "/" not in line)
+    assert all(line == line.rstrip() for line in lines)
+    figures = [line for line in lines if line.startswith(("  documents   ", "  characters   ", "  words   "))]
+    assert len({line.index(line.split()[1]) + len(line.split()[1]) for line in figures}) == 1  # set right
+    assert "Read 12 test documents." in printed.err and "Drawn:" in printed.err
+    ElementTree.parse(corpus / "figures" / "lengths.svg")
+
+
+def test_json_is_what_the_api_gives(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, test = str(corpus / "train.tsv"), str(corpus / "test.tsv")
+    assert inspect(train, "--test", test, "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    seen = inspect_data([train], test=[test])
+    assert printed == json.loads(json.dumps(seen.as_json()))
+    assert printed["amount"]["documents"] == 59 and printed["overlap"]["documents"] == 12
+    assert printed["overlap"]["exact"] == 12 and printed["overlap"]["exact_empty"] == 1
+
+
+def test_fields_of_the_section_data_apply(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "talk.txt").write_text("你好\n你好吗\n\n再见\n再见了\n\n", encoding="utf-8")
+    assert inspect(str(tmp_path / "talk.txt"), "--data.document", "block", "--data.limit", "1", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["amount"]["documents"] == 1 and printed["dialogues"]["turns"]["total"] == 2
+    with pytest.raises(RecipeError, match="document"):
+        inspect(str(tmp_path / "talk.txt"), "--data.document", "page")
+
+
+def test_valid_path_is_a_test_text_too(corpus: Path) -> None:
+    seen = inspect_data([str(corpus / "train.tsv")], {"data.valid_path": [str(corpus / "test.tsv")]})
+    assert seen.overlap is not None and seen.overlap.exact == 12
+
+
+def test_standard_input_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stream(io.BytesIO):
+        def isatty(self) -> bool:
+            return False
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Stream(b'{"text": "one two"}\n{"text": "three"}\n')))
+    assert inspect("-", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["amount"]["words"] == 3
+
+
+def test_a_run_is_named_for_its_tokenizer(corpus: Path) -> None:
+    train_tokenizer(TokenizerConfig(kind="char"), [KOREAN]).save(corpus / "runs" / "mine" / "tokenizer")
+    seen = inspect_data([str(corpus / "train.tsv")], tokenizer="mine", runs_dir=corpus / "runs")
+    assert seen.cut is not None and seen.cut.tokenizer == "mine"
+    with pytest.raises(TokenizerError, match="yours"):
+        inspect_data([str(corpus / "train.tsv")], tokenizer="yours", runs_dir=corpus / "runs")
+
+
+@pytest.mark.parametrize("name", ["lengths.pdf", "lengths"])
+def test_a_figure_of_another_kind_is_refused_before_anything_is_read(corpus: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"ends in \.svg or \.png"):
+        inspect_data([str(corpus / "missing.tsv")], figure=corpus / name)
+
+
+def test_a_single_document_can_be_drawn(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("just this", encoding="utf-8")
+    inspect_data([str(tmp_path / "one.txt")], figure=tmp_path / "one.png")
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="There is no file"):
+        inspect(str(tmp_path / "nothing.txt"))
+
+
+def test_nothing_to_train_on_is_told_and_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "blank.txt").write_text("\n\n", encoding="utf-8")
+    assert inspect(str(tmp_path / "blank.txt")) == 0
+    assert "There is no text here to train on." in capsys.readouterr().out
+
+
+def test_long_chinese_texts_are_cut_to_leave_room_for_their_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.dumps({"text": CHINESE * 4})] * 3
+    (tmp_path / "poems.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    assert inspect(str(tmp_path / "poems.jsonl")) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.endswith("poems.jsonl:1")]
+    times, text, _ = line.split()
+    assert times == "3" and text == (CHINESE * 4)[:19] + "…"
+
+
+def test_examples_cannot_disturb_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_text("red \x1b[31m [bold]text[/bold]\n" * 3, encoding="utf-8")
+    assert inspect(str(tmp_path / "a.txt"), "--data.document", "line") == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "red \\x1b[31m [bold]text[/bold]" in printed

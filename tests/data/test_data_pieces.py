@@ -1,0 +1,48 @@
+"""Pieces: the same ones however a source cut a document, short, never empty, and no document blank."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penna.data import records
+from penna.data.pieces import usable_pieces
+from penna.data.records import Piece, cut
+
+TEXTS = st.text(alphabet="ab \n\r\u3000가🙂", max_size=40)
+
+
+def cut_at(text: str, places: list[int]) -> list[Piece]:
+    """A document in pieces, cut at these places; some of them may be empty."""
+    borders = [0, *sorted(min(place, len(text)) for place in places), len(text)]
+    return [Piece(text[start:end], number == 0) for number, (start, end) in enumerate(pairwise(borders))]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(TEXTS, st.lists(st.integers(0, 40), max_size=4)), max_size=5), st.integers(2, 9))
+def test_documents_come_in_the_pieces_of_their_text_and_blank_ones_not_at_all(documents, longest: int):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "PIECE", longest)
+        given_pieces = [piece for text, places in documents for piece in cut_at(text, places)]
+        expected = [
+            Piece(piece, number == 0) for text, _ in documents if text.strip() for number, piece in enumerate(cut(text))
+        ]
+        assert list(usable_pieces(given_pieces)) == expected
+    assert all(0 < len(piece.text) <= longest for piece in expected)
+
+
+def test_a_document_is_given_out_as_it_comes_and_not_held_until_its_end(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(records, "PIECE", 10)
+    read = 0
+
+    def endless():
+        nonlocal read
+        yield Piece("", True)
+        while True:
+            read += 1
+            yield Piece("a line\n", False)
+
+    pieces = usable_pieces(endless())
+    assert [next(pieces) for _ in range(100)] == [Piece("a line\n", number == 0) for number in range(100)]
+    assert read <= 102

@@ -42,7 +42,7 @@ def test_value_count_and_gradients_are_torchs(
     loss, correct = cross_entropy(hidden, weight, targets, matmul)
     (loss / 3).backward()
     assert int(correct) == right
-    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     for mine, theirs in zip((hidden.grad, weight.grad), grads, strict=True):
         assert mine is not None and theirs is not None
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
@@ -52,7 +52,7 @@ def test_all_masked_targets_add_nothing_and_are_not_nan() -> None:
     hidden, weight, targets = case(8, masked=1.0)
     loss, correct = cross_entropy(hidden, weight, targets, "blas")
     loss.backward()
-    assert (float(loss), int(correct)) == (0.0, 0)
+    assert (loss.item(), int(correct)) == (0.0, 0)
     assert hidden.grad is not None and weight.grad is not None
     assert not hidden.grad.any()
     assert not weight.grad.any()
@@ -63,7 +63,7 @@ def test_huge_logits_stay_finite() -> None:
     loss, _ = cross_entropy(hidden * 1e4, weight, targets, "blas")
     loss.backward()
     expected, _ = by_torch(hidden.detach() * 1e4, weight.detach(), targets)
-    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert hidden.grad is not None
     assert bool(hidden.grad.isfinite().all())
 
@@ -91,5 +91,16 @@ def test_rounded_products_give_a_float32_loss_near_the_exact_one() -> None:
         loss, _ = cross_entropy(hidden, weight, targets, "onednn")
     loss.backward()
     assert loss.dtype == torch.float32
-    assert float(loss) == pytest.approx(float(expected), rel=1e-2)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-2)
     assert hidden.grad is not None and hidden.grad.dtype == torch.float32
+
+
+def test_ties_count_once_and_double_precision_stays_double() -> None:
+    hidden, weight, targets = case(8, masked=0.0)
+    _, correct = cross_entropy(torch.zeros_like(hidden), weight, targets, "blas")
+    assert int(correct) == int((targets == 0).sum()), "of equal logits the first is the likeliest"
+    loss, _ = cross_entropy(hidden.double(), weight.double(), targets, "blas")
+    expected, _ = by_torch(hidden.double(), weight.double(), targets)
+    assert loss.dtype == torch.float64
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    loss.backward()

@@ -47,6 +47,10 @@ CASES = {
         {"train.steps": 5, "train.matmul": "onednn", "train.threads": 2, "model.n_embd": 96, **DROPOUT},
         3,
     ),
+    "documents in rows of their own, dropout, after epoch 1": (
+        {"train.epochs": 2.5, **SHORT_EPOCH, "data.windows": "documents", "data.document": "line", **DROPOUT},
+        7,
+    ),
     "samples and best checkpoints between": ({"train.steps": 6, "train.sample_tokens": 3, "train.sample_every": 1}, 3),
 }
 
@@ -56,7 +60,8 @@ CASES = {
 def test_resumed_run_is_bit_identical_to_an_uninterrupted_one(
     tmp_path: Path, overrides: dict[str, Any], stop: int, how: str
 ) -> None:
-    recipe = tiny_recipe(tmp_path, overrides)
+    lines = words(0, 300).replace("a ", "\n")  # where they are asked for, 37 documents of about 45 characters
+    recipe = tiny_recipe(tmp_path, overrides, text=lines if "data.document" in overrides else None)
     whole, whole_end = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
     if how == "signal":
         act = at_step(stop, lambda: os.kill(os.getpid(), signal.SIGTERM))

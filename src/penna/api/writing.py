@@ -35,7 +35,8 @@ def generate_stream(
     tokenizer = loaded.need_tokenizer()
     stop = frozenset() if tokenizer.separator_id is None else frozenset({tokenizer.separator_id})
     chosen = sampling or Sampling(temperature=0.8)
-    requests = [Request(prompt_ids(tokenizer, prompt), max_new_tokens, chosen, seed, stop) for prompt in prompts]
+    starts = [prompt_ids(tokenizer, prompt, starts_document=loaded.starts_documents) for prompt in prompts]
+    requests = [Request(ids, max_new_tokens, chosen, seed, stop) for ids in starts]
     decoders = [StreamDecoder(tokenizer) for _ in prompts]
     counts, logprobs = [0] * len(prompts), [0.0] * len(prompts)
     for event in generate(loaded.model, requests):
@@ -51,5 +52,5 @@ def generate_stream(
 def prompts_too_long(loaded: LoadedModel, prompts: Sequence[str]) -> list[int]:
     """Places of the prompts that do not fit the block and are cut from the left."""
     tokenizer = loaded.need_tokenizer()
-    block = loaded.model.config.block_size
+    block = loaded.model.config.block_size - loaded.starts_documents
     return [number for number, prompt in enumerate(prompts) if len(tokenizer.encode(prompt)) > block]

@@ -1,53 +1,108 @@
-"""Figures of runs: metrics logs in, SVG and PNG files out."""
+"""Figures of runs: metrics logs in, SVG and PNG files out.
+
+A run has one colour. Training is its thin pale line, validation the strong one with a mark at every evaluation, and
+the last value of each stands written beside its end. Every logged row is drawn as it is: nothing is smoothed, averaged
+or left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from penna.errors import RunError
 from penna.runs.folder import RunFolder
 from penna.storage import explained_disk_errors
 
+Axis = Literal["step", "epoch", "tokens", "seconds"]
+Rows = Sequence[dict[str, Any]]  # of a run's metrics.jsonl
+
 _PANELS = (("loss", "loss (nats per token)"), ("accuracy", "token accuracy"), ("learning_rate", "learning rate"))
+_AXES: dict[Axis, str] = {"step": "step", "epoch": "epoch", "tokens": "tokens learned from", "seconds": "seconds"}
+_SPLITS = {
+    "train": ("training", {"linewidth": 1.0, "alpha": 0.45}),
+    "valid": ("validation", {"linewidth": 1.8, "marker": "o", "markersize": 4}),
+}
+_RATE = {"linewidth": 1.8}
+_LINE_HEIGHT = 10.0  # points between two values written at the right edge
 
 
-def draw_curves(runs: Sequence[RunFolder], output: Path) -> list[Path]:
-    """Loss, accuracy and learning rate of runs over steps in one figure; the files written, SVG and PNG.
+def draw_curves(runs: Sequence[RunFolder], output: Path, *, by: Axis = "step") -> list[Path]:
+    """Loss, accuracy and learning rate of runs in one figure over ``by``; the files written, SVG and PNG.
 
-    Training is a thin line, validation a marked one of the same colour.
+    Raises RunError where a run has no metrics.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(len(_PANELS), 1, figsize=(7.5, 8.5), sharex=True, layout="constrained")
-    for number, run in enumerate(runs):
+    logs: dict[str, Rows] = {}
+    for run in runs:
         rows = run.metrics()
         if not rows:
             raise RunError(f"The run {run.path} has no metrics yet.", "At least one logged row.", "Train it first.")
-        for panel, (field, label) in zip(panels, _PANELS, strict=True):
-            _draw(panel, rows, field, f"C{number}", run.name, loud=field == "loss")
-            panel.set_ylabel(label)
-            panel.grid(alpha=0.25)
-    panels[0].legend(fontsize=8)
-    panels[-1].set_xlabel("step")
-    output.mkdir(parents=True, exist_ok=True)
-    files = [output / f"curves.{ending}" for ending in ("svg", "png")]
+        logs[run.name if run.name not in logs else str(run.path)] = rows
+    figure = curves(logs, by)
+    name = "curves" if by == "step" else f"curves-by-{by}"
+    files = [output / f"{name}.{ending}" for ending in ("svg", "png")]
     for file in files:
         with explained_disk_errors(file):
-            figure.savefig(file, dpi=140)
-    plt.close(figure)
+            output.mkdir(parents=True, exist_ok=True)
+            figure.savefig(file, dpi=160)
     return files
 
 
-def _draw(panel: Any, rows: Sequence[dict[str, Any]], field: str, color: str, name: str, *, loud: bool) -> None:
-    for split, style in (("train", {"linewidth": 0.8, "alpha": 0.6}), ("valid", {"marker": "o", "markersize": 3})):
-        if field == "learning_rate" and split == "valid":
-            continue
-        points = [(row["step"], row[field]) for row in rows if row["split"] == split and field in row]
-        if points:
-            label = f"{name}: {'training' if split == 'train' else 'validation'}" if loud else None
-            panel.plot(*zip(*points, strict=True), color=color, label=label, **style)
+def curves(logs: Mapping[str, Rows], by: Axis = "step") -> Any:
+    """A matplotlib figure of named logs, a panel each for loss, accuracy and learning rate."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import EngFormatter
+
+    assert by in get_args(Axis)
+    figure = Figure(figsize=(8.0, 9.0), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+    panels = figure.subplots(len(_PANELS), 1, sharex=True, height_ratios=(3, 2, 1.4))
+    for panel, (field, label) in zip(panels, _PANELS, strict=True):
+        ends: list[tuple[float, str, str]] = []  # last value, how it reads, colour
+        for number, (name, rows) in enumerate(logs.items()):
+            for split, (word, style) in _SPLITS.items():
+                points = [(row[by], row[field]) for row in rows if row["split"] == split and field in row]
+                if not points or (field == "learning_rate" and split == "valid"):
+                    continue
+                color = f"C{number}"
+                look = _RATE if field == "learning_rate" else style
+                panel.plot(*zip(*points, strict=True), color=color, label=f"{name}: {word}", **look)
+                ends.append((points[-1][1], _reading(field, points[-1][1], word), color))
+        panel.set_ylabel(label)
+        panel.grid(alpha=0.25)
+        panel.margins(x=0.01)
+        panel.spines[["top", "right"]].set_visible(False)
+        _write_ends(panel, ends)
+    panels[-1].set_xlabel(_AXES[by])
+    if by == "tokens":
+        panels[-1].xaxis.set_major_formatter(EngFormatter(sep=""))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(2, len(labels)), frameon=False)
+    figure.align_ylabels(panels)
+    return figure
+
+
+def _reading(field: str, value: float, word: str) -> str:
+    """A last value as it is written beside its line."""
+    if field == "learning_rate":
+        return f"{value:.2g}"
+    return f"{value:.1%} {word}" if field == "accuracy" else f"{value:.3f} {word}"
+
+
+def _write_ends(panel: Any, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Write last values beside the right edge at their heights, moved apart where they would touch."""
+    low, high = panel.get_ylim()
+    height = panel.figure.get_size_inches()[1] * 72 * panel.get_position().height
+    step = _LINE_HEIGHT / height
+    ordered = sorted(ends)
+    places: list[float] = []
+    for value, _, _ in ordered:  # upwards from the lowest
+        place = (value - low) / (high - low)
+        places.append(max(place, places[-1] + step) if places else place)
+    ceiling = 1.0
+    for number in reversed(range(len(places))):  # and down again from the top
+        places[number] = min(places[number], ceiling)
+        ceiling = places[number] - step
+    for (_, text, color), place in zip(ordered, places, strict=True):
+        panel.annotate(text, (1.01, place), xycoords="axes fraction", color=color, fontsize=8, va="center")

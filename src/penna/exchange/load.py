@@ -28,6 +28,11 @@ class LoadedModel:
     source: Path
     run: RunFolder | None  # whose it is, where it is a run's
 
+    @property
+    def starts_documents(self) -> bool:
+        """Whether all it has ever read began with the document separator, so that a prompt should, too."""
+        return self.run is not None and self.run.recipe().data.windows == "documents"
+
     def need_run(self) -> RunFolder:
         """The run. Raises RunError where the model is not a run's."""
         if self.run is None:

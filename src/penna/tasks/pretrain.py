@@ -1,7 +1,7 @@
 """Pretraining: prepared text and a model in, a job for the loop out.
 
-Data, objective and evaluator of the task ``pretrain``: windows over token shards, cross-entropy of every next token,
-and the same on the validation text, with samples from fixed prompts at a fixed seed.
+Data, objective and evaluator of the task ``pretrain``: windows over token shards or documents in rows of their own,
+cross-entropy of every next token, and the same on the validation text, with samples from fixed prompts at a fixed seed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 
 from penna.config.schema import Recipe
-from penna.data.batches import TrainingWindows, ValidationWindows
+from penna.config.sections import DataConfig
+from penna.data.batches import TrainingDocuments, TrainingWindows, ValidationDocuments, ValidationWindows
 from penna.data.prepare import Prepared
 from penna.data.shards import TokenStream
 from penna.errors import DataError
@@ -31,40 +32,85 @@ def next_token_objective(tokenizer: Tokenizer) -> NextToken:
 def pretrain_job(recipe: Recipe, prepared: Prepared, model: GPT) -> Job:
     """The loop's job for a recipe, its prepared text and a model. Raises DataError where the text is too short."""
     block = model.config.block_size
+    training = training_rows(recipe, prepared, block)
+    validation = validation_rows(recipe.data, TokenStream(prepared.folder, "valid"), prepared.tokenizer, block)
+    objective = next_token_objective(prepared.tokenizer)
+
+    def evaluate(model: GPT, ranks: Ranks) -> Sums:
+        return score_rows(model, objective, validation, ranks.rank, ranks.world)
+
+    def sample(model: GPT, step: int) -> list[tuple[str, str]]:
+        return _write_samples(recipe, prepared.tokenizer, model)
+
+    return Job(model, objective, training, evaluate, sample)
+
+
+def training_rows(recipe: Recipe, prepared: Prepared, block: int) -> TrainingWindows | TrainingDocuments:
+    """The rows a recipe trains on (``data.windows``). Raises DataError where the text is too short for them."""
     stream = TokenStream(prepared.folder, "train")
+    if recipe.data.windows == "documents":
+        rows_per_step = recipe.train.batch_size * recipe.train.accumulation
+        separator = separator_of(prepared.tokenizer)
+        return TrainingDocuments(stream, separator, block, recipe.train.seed, rows_per_step)
     if len(stream) <= block:
         raise DataError(
             f"The training text is {len(stream)} tokens long, which is shorter than a block of {block}.",
             "At least one block and a token.",
             f"Give more text, or a shorter block: --model.block-size {max(1, len(stream) // 4)}.",
         )
-    windows = ValidationWindows(TokenStream(prepared.folder, "valid"), block)
-    objective = next_token_objective(prepared.tokenizer)
-
-    def evaluate(model: GPT, ranks: Ranks) -> Sums:
-        return score_rows(model, objective, windows, ranks.rank, ranks.world)
-
-    def sample(model: GPT, step: int) -> list[tuple[str, str]]:
-        prompts = recipe.train.prompts
-        sampling = Sampling(temperature=recipe.train.sample_temperature)
-        requests = [
-            Request(
-                prompt_ids(prepared.tokenizer, prompt), recipe.train.sample_tokens, sampling, recipe.train.seed + number
-            )
-            for number, prompt in enumerate(prompts)
-        ]
-        written: list[list[int]] = [[] for _ in prompts]
-        for event in generate(model, requests):
-            if isinstance(event, NewToken):
-                written[event.request].append(event.id)
-        return [(prompt, prepared.tokenizer.decode(ids)) for prompt, ids in zip(prompts, written, strict=True)]
-
-    return Job(model, objective, TrainingWindows(stream, block, recipe.train.seed), evaluate, sample)
+    return TrainingWindows(stream, block, recipe.train.seed)
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """A prompt's ids; an empty one is the document separator, as at the start of a document."""
-    if ids := tokenizer.encode(prompt):
+def validation_rows(
+    data: DataConfig, stream: TokenStream, tokenizer: Tokenizer, block: int
+) -> ValidationWindows | ValidationDocuments:
+    """The rows a text is scored in, cut as the training rows are. Raises DataError where there is no text."""
+    if data.windows == "documents":
+        return ValidationDocuments(stream, separator_of(tokenizer), block)
+    return ValidationWindows(stream, block)
+
+
+def separator_of(tokenizer: Tokenizer) -> int:
+    """The id between documents. Raises DataError where the tokenizer has none."""
+    if tokenizer.separator_id is None:
+        raise DataError(
+            "The tokenizer has no document separator.",
+            'data.windows = "documents" reads each document from one.',
+            "Name its eos_token in tokenizer_config.json, or take --data.windows packed.",
+        )
+    return tokenizer.separator_id
+
+
+def _write_samples(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tuple[str, str]]:
+    """The recipe's prompts and what the model goes on with; where it knows single documents only, up to their end."""
+    config = recipe.train
+    sampling = Sampling(temperature=config.sample_temperature)
+    single = recipe.data.windows == "documents"
+    stop = frozenset({separator_of(tokenizer)}) if single else frozenset[int]()
+    requests = [
+        Request(
+            prompt_ids(tokenizer, prompt, starts_document=single),
+            config.sample_tokens,
+            sampling,
+            config.seed + number,
+            stop,
+        )
+        for number, prompt in enumerate(config.prompts)
+    ]
+    written: list[list[int]] = [[] for _ in requests]
+    for event in generate(model, requests):
+        if isinstance(event, NewToken):
+            written[event.request].append(event.id)
+    return [(prompt, tokenizer.decode(ids)) for prompt, ids in zip(config.prompts, written, strict=True)]
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str, *, starts_document: bool = False) -> list[int]:
+    """A prompt's ids; an empty one is the document separator, as at the start of a document.
+
+    ``starts_document`` puts the separator before any prompt, for a model that has read nothing without it.
+    """
+    ids = tokenizer.encode(prompt)
+    if ids and not starts_document:
         return ids
     if tokenizer.separator_id is None:
         raise DataError(
@@ -72,4 +118,4 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
             "At least one token to go on from.",
             "Give a prompt.",
         )
-    return [tokenizer.separator_id]
+    return [tokenizer.separator_id, *ids]

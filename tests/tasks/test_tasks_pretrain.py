@@ -1,0 +1,98 @@
+"""The task pretrain: rows as data.windows asks for them, and samples as a model trained on such rows can write them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penna.config.recipe import build_recipe, merge
+from penna.config.schema import Recipe
+from penna.data.batches import TrainingDocuments, TrainingWindows, ValidationDocuments, ValidationWindows
+from penna.data.prepare import Prepared, prepare
+from penna.errors import DataError
+from penna.generate.engine import Finish, NewToken
+from penna.model.gpt import GPT
+from penna.tasks import pretrain
+from penna.tasks.pretrain import pretrain_job, prompt_ids, training_rows, validation_rows
+from penna.train.ranks import Ranks
+
+LINES = [f"line {number} of a text" + " and more of it" * (number % 4) for number in range(60)]
+
+
+def prepared_recipe(
+    tmp_path: Path, overrides: dict[str, Any] | None = None, lines: list[str] = LINES
+) -> tuple[Recipe, Prepared]:
+    """A tiny recipe over lines of text, a document each, and its shards."""
+    (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+    table = {
+        "data": {"path": [str(tmp_path / "text.txt")], "document": "line", "windows": "documents"},
+        "tokenizer": {"kind": "char"},
+        "model": {"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 16},
+        "train": {"steps": 1, "sample_tokens": 6, "prompts": ["", "line"]},
+    }
+    recipe = build_recipe(merge(table, overrides or {}))
+    prepared = prepare(recipe.data, recipe.tokenizer)
+    model = recipe.model.model_copy(update={"vocab_size": prepared.tokenizer.vocab_size})
+    return recipe.model_copy(update={"model": model}), prepared
+
+
+def test_rows_are_documents_or_windows_as_the_recipe_asks(tmp_path: Path) -> None:
+    for windows, kinds in {
+        "documents": (TrainingDocuments, ValidationDocuments),
+        "packed": (TrainingWindows, ValidationWindows),
+    }.items():
+        recipe, prepared = prepared_recipe(tmp_path, {"data.windows": windows})
+        stream = pretrain.TokenStream(prepared.folder, "valid")
+        assert isinstance(training_rows(recipe, prepared, 16), kinds[0])
+        assert isinstance(validation_rows(recipe.data, stream, prepared.tokenizer, 16), kinds[1])
+
+
+def test_every_token_and_end_of_a_validation_document_is_scored(tmp_path: Path) -> None:
+    recipe, prepared = prepared_recipe(tmp_path)
+    job = pretrain_job(recipe, prepared, GPT(recipe.model).eval())
+    part = prepared.manifest.parts["valid"]
+    assert part.documents > 2
+    _, counts = job.evaluate(job.model, Ranks(0, 1, 0))
+    assert counts["loss"] == part.tokens
+    assert counts["bytes"] == part.bytes
+
+
+def test_documents_may_be_shorter_than_the_block_and_windows_may_not(tmp_path: Path) -> None:
+    recipe, prepared = prepared_recipe(tmp_path)
+    assert training_rows(recipe, prepared, 10_000).rows == prepared.manifest.parts["train"].documents
+    recipe, prepared = prepared_recipe(tmp_path, {"data.windows": "packed"})
+    with pytest.raises(DataError, match="shorter than a block of 10000"):
+        training_rows(recipe, prepared, 10_000)
+
+
+def test_samples_of_a_model_of_documents_start_from_the_separator_and_end_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def generate(_: GPT, requests: list[Any]) -> list[Any]:
+        asked.extend(requests)
+        letters = tokenizer.encode("ab")
+        return [NewToken(1, letters[0], 0.0), Finish(0, "stop"), NewToken(1, letters[1], 0.0), Finish(1, "length")]
+
+    monkeypatch.setattr(pretrain, "generate", generate)
+    for windows in ("documents", "packed"):
+        recipe, prepared = prepared_recipe(tmp_path, {"data.windows": windows}, [*LINES, "abc"])
+        tokenizer = prepared.tokenizer
+        job = pretrain_job(recipe, prepared, GPT(recipe.model).eval())
+        assert job.sample(job.model, 0) == [("", ""), ("line", "ab")]
+    single, packed = asked[:2], asked[2:]
+    separator, line = tokenizer.separator_id, tokenizer.encode("line")
+    assert [list(request.ids) for request in single] == [[separator], [separator, *line]]
+    assert [list(request.ids) for request in packed] == [[separator], line]
+    assert [set(request.stop_ids) for request in (*single, *packed)] == [{separator}, {separator}, set(), set()]
+    assert [request.max_new_tokens for request in asked] == [6] * 4
+    assert [request.seed - asked[0].seed for request in asked] == [0, 1, 0, 1]
+
+
+def test_a_prompt_starts_a_document_where_that_is_asked_for(tmp_path: Path) -> None:
+    _, prepared = prepared_recipe(tmp_path)
+    tokenizer = prepared.tokenizer
+    assert prompt_ids(tokenizer, "line") == tokenizer.encode("line")
+    assert prompt_ids(tokenizer, "line", starts_document=True) == [tokenizer.separator_id, *tokenizer.encode("line")]
+    assert prompt_ids(tokenizer, "") == prompt_ids(tokenizer, "", starts_document=True) == [tokenizer.separator_id]

@@ -37,6 +37,25 @@ def test_transformers_reads_what_is_saved_to_the_same_ids_and_text(tokenizer: To
     assert theirs.decode(ids) == text == tokenizer.decode(ids)
 
 
+LANGUAGES = {
+    "Korean": "안녕하세요, 세계! 갉아 \u1112\u1161\u11ab글",
+    "Chinese": "你好，世界。繁體字 𠮷野家",
+    "Japanese": "日本語のテキスト、カタカナ か\u3099 ｶﾞ",
+    "Arabic": "مرحبا بالعالم، كَيْفَ حالُك؟",
+    "Hindi": "नमस्ते दुनिया, क़ क\u093c",
+    "emoji": "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇰🇷🇨🇳 ❤️",
+    "combining marks": "e\u0301 o\u0308\u0304 a\u0323\u0302 Z̷̢a̸l̶g̵o̴",
+    "code": "def f(x: int) -> str:\n\treturn {'a': [x**2, 0x1F]}  # <b>\r\n",
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_transformers_reads_text_in_many_scripts_to_the_same_ids(tokenizer: Tokenizer, theirs, language: str) -> None:
+    text = LANGUAGES[language]
+    assert theirs(text)["input_ids"] == tokenizer.encode(text)
+    assert theirs.decode(tokenizer.encode(text)) == text
+
+
 def test_transformers_sees_the_separator_as_the_end_token(tokenizer: Tokenizer, saved: Path) -> None:
     theirs = AutoTokenizer.from_pretrained(saved, local_files_only=True)
     assert (theirs.eos_token, theirs.eos_token_id) == (SEPARATOR, tokenizer.separator_id)
@@ -141,7 +160,7 @@ def test_a_folder_without_a_tokenizer_is_refused_with_what_was_looked_for_and_wh
     (tmp_path / "model.safetensors").touch()
     error = refusal(tmp_path)
     assert "model.safetensors" in error.happened
-    for name in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer/"):
+    for name in ("tokenizer.json", "vocab.json", "merges.txt", "*.model", "vocab.txt", "tokenizer/"):
         assert name in error.expected
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
-from text_samples import KINDS, TRAINING_TEXTS
+from hypothesis import given, settings
+from text_samples import KINDS, TRAINING_TEXTS, texts
 
 from penna.config.sections import TokenizerConfig
 from penna.errors import TokenizerError
@@ -114,6 +116,35 @@ def test_unigram_ids_are_those_of_the_sentencepiece_model(
     assert tokenizer.encode_batch(sentences) == models[0].encode(sentences)
 
 
+@pytest.fixture(scope="module")
+def beside_its_model() -> tuple[Tokenizer, sentencepiece.SentencePieceProcessor]:
+    """A unigram tokenizer, and the SentencePiece model it was made of."""
+    models: list[sentencepiece.SentencePieceProcessor] = []
+    original = sentencepiece.SentencePieceProcessor
+
+    def keep(model_proto: bytes) -> sentencepiece.SentencePieceProcessor:
+        models.append(original(model_proto=model_proto))
+        return models[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unigram.sentencepiece, "SentencePieceProcessor", keep)
+        tokenizer = train("unigram", TRAINING_TEXTS, 480)
+    return tokenizer, models[0]
+
+
+@given(text=texts.filter(lambda text: "▁" not in text and not re.search(unigram._LITERAL, text)))
+@settings(max_examples=300, deadline=None)
+def test_unigram_ids_of_any_text_are_those_of_the_sentencepiece_model(
+    beside_its_model: tuple[Tokenizer, sentencepiece.SentencePieceProcessor], text: str
+) -> None:
+    tokenizer, model = beside_its_model
+    ours, own = tokenizer.encode(text), model.encode(text)
+    if ours != own:  # two ways to cut may cost the same but for rounding
+        assert tokenizer.decode(ours) == text == model.decode(own)
+        costs = [sum(map(model.get_score, ids)) for ids in (ours, own)]
+        assert costs[0] == pytest.approx(costs[1], abs=1e-3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_texts_are_gone_through_once_and_one_string_is_one_text(kind: str) -> None:
     once = train(kind, iter(TRAINING_TEXTS))
@@ -200,3 +231,42 @@ def test_text_that_spells_a_control_token_teaches_no_piece_that_reads_as_one() -
     for text in ("<0xab>", "<0x+f>", "<0x41>", SEPARATOR):
         assert tokenizer.decode(tokenizer.encode(text)) == text
         assert tokenizer.token_bytes().count(text.encode()) == 0
+
+
+def test_unigram_learns_from_an_even_sample_of_a_long_text_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unigram, "MOST_CHARACTERS", 5000)
+    texts = [f"line {n:05} of many, and more\n" for n in range(1000)]
+    lines, step = unigram._lines(texts)
+    assert (step, len(lines)) == (8, 125)
+    assert lines == [text[:-1] for text in texts[::8]]
+    assert sum(map(len, lines)) <= 5000
+    assert (lines, step) == unigram._lines(["".join(texts)])  # however the lines come
+    said: list[str] = []
+    sampled = train_tokenizer(TokenizerConfig(kind="unigram", vocab_size=330), texts, said.append)
+    assert "it learns from one line in 8" in said[0]
+    monkeypatch.undo()
+    assert sampled.fingerprint() == train("unigram", texts[::8], 330).fingerprint()
+
+
+def test_a_text_that_fits_is_learned_from_whole_and_nothing_is_said() -> None:
+    said: list[str] = []
+    train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=300), TRAINING_TEXTS, said.append)
+    assert said == []
+    lines, step = unigram._lines(TRAINING_TEXTS)
+    assert step == 1
+    assert sum(map(len, lines)) == sum(len(unigram._CUTS.sub("", text)) for text in TRAINING_TEXTS)
+
+
+def test_one_endless_line_is_sampled_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unigram, "MOST_CHARACTERS", 10_000)
+    lines, step = unigram._lines(["x" * 100_000])
+    assert (step, len(lines)) == (16, 7)
+    assert {len(line) for line in lines} == {unigram.LONGEST_SENTENCE}
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_fewer_tokens_than_asked_for_are_told_with_both_numbers(kind: str) -> None:
+    said: list[str] = []
+    config = TokenizerConfig.model_validate({"kind": kind, "vocab_size": 4096})
+    tokenizer = train_tokenizer(config, ["hello world, hello words"] * 5, said.append)
+    assert said == [f"The text gave {tokenizer.vocab_size} tokens of the 4,096 asked for."]

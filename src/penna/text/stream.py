@@ -2,7 +2,9 @@
 
 A token may end in the middle of a character (most Korean or Chinese characters under a small byte-level vocabulary
 take several), so a token cannot be shown alone. The bytes of the tokens go through an incremental UTF-8 decoder, which
-holds back an unfinished character until the rest has come. The pieces joined are what `Tokenizer.decode` gives.
+holds back an unfinished character until the rest has come. What a decoder does at the ends of a text is done here as
+well: the first token may have another form, spaces may be dropped from the start, and a space behind the last token is
+held back until there is another. The pieces joined are what `Tokenizer.decode` gives.
 """
 
 import codecs
@@ -16,15 +18,43 @@ class StreamDecoder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Start with nothing held back."""
         self._tokenizer = tokenizer
+        self._surface = tokenizer.surface
         self._characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._ids: list[int] = []  # kept only where the library alone can decode, and then all of them
+        self._started = False
+        self._held_space = b""
+        self._to_strip = self._surface.stripped
 
     def push(self, index: int) -> str:
         """The characters that the next id completes; "" while a character is unfinished.
 
-        A special token is written by its name. Raises TokenizerError for an id outside the vocabulary.
+        A special token is written by its name. Raises TokenizerError for an id outside the vocabulary. Of a tokenizer
+        whose decoder is of an unknown kind nothing comes before `finish`.
         """
-        return self._characters.decode(self._tokenizer.rendered_bytes(index))
+        received = self._tokenizer.rendered_bytes(index)
+        if not self._surface.followed:
+            self._ids.append(index)
+            return ""
+        if not self._started:
+            received = self._surface.opening[index]
+            self._started = True
+        received = self._held_space + received
+        self._held_space = b""
+        if index in self._surface.space_behind:
+            self._held_space, received = received[-1:], received[:-1]
+        return self._without_first_spaces(self._characters.decode(received))
 
     def finish(self) -> str:
         """What is left at the end: U+FFFD for a character that never was finished, else ""."""
-        return self._characters.decode(b"", final=True)
+        if not self._surface.followed:
+            return self._tokenizer.decode(self._ids)
+        return self._without_first_spaces(self._characters.decode(b"", final=True))
+
+    def _without_first_spaces(self, text: str) -> str:
+        while self._to_strip and text:
+            if text[0] != " ":
+                self._to_strip = 0
+                break
+            text = text[1:]
+            self._to_strip -= 1
+        return text

@@ -4,11 +4,14 @@ A tokenizer writes its tokens in a spelling of its own: GPT-2's puts every byte 
 " the"), others write a byte they have no character for as "<0xE2>". In comes a `tokenizers.Tokenizer`; out comes, per
 id, the UTF-8 bytes the token puts into the text. A token may be part of a character, so bytes are the only form in
 which tokens can be joined, counted (bits per byte) and streamed without loss. The spelling is read from the
-tokenizer's decoder, the steps by which the `tokenizers` library itself turns tokens back into text.
+tokenizer's decoder, the steps by which the `tokenizers` library itself turns tokens back into text. Some of these treat
+the ends of a text otherwise (WordPiece puts a space before every word but the first), so a token may have another form
+as the first or the last one; decoding and streaming both go by these forms, and so give the same text.
 """
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,11 +25,33 @@ class Surface:
     """The bytes of every token of one tokenizer."""
 
     rendered: tuple[bytes, ...]
-    """Per id, what decoding writes; for a special token its name. b"" for ids that no token has."""
+    """Per id, what decoding writes inside a text; for a special token its name. b"" for ids that no token has."""
+    opening: tuple[bytes, ...]
+    """The same for the first token of a text."""
     special_ids: frozenset[int]
     """The ids of special tokens: they are rendered, but stand for no text."""
+    space_behind: frozenset[int]
+    """Tokens whose last byte is a space that is not written where they are the last of a text."""
+    stripped: int
+    """How many spaces are dropped from the start of a text."""
     exact: bool
-    """Whether joining these bytes is all that decoding does (some foreign decoders also drop or add spaces)."""
+    """Whether joining ``rendered`` is all that decoding does."""
+    followed: bool
+    """Whether the steps of the decoder are all known; where not, only the library can decode."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ``ids``; bytes that form no character become U+FFFD."""
+        if not len(ids):
+            return ""
+        pieces = [self.opening[ids[0]], *[self.rendered[index] for index in ids[1:]]]
+        if ids[-1] in self.space_behind:
+            pieces[-1] = pieces[-1][:-1]
+        return self.without_first_spaces(b"".join(pieces).decode("utf-8", errors="replace"))
+
+    def without_first_spaces(self, text: str) -> str:
+        """``text`` without the spaces that are dropped from a start."""
+        drop = min(self.stripped, len(text) - len(text.lstrip(" ")))
+        return text[drop:]
 
 
 def surface_of(inner: tokenizers.Tokenizer) -> Surface:
@@ -35,10 +60,24 @@ def surface_of(inner: tokenizers.Tokenizer) -> Surface:
     vocab = inner.get_vocab(with_added_tokens=True)
     added = inner.get_added_tokens_decoder()
     rendered = [b""] * (max(vocab.values(), default=-1) + 1)
+    opening = list(rendered)
+    # The names of added tokens are in no spelling of bytes; the steps that concern words and spaces do touch them.
+    around = [step for step in steps if step["type"] not in ("ByteLevel", "ByteFallback")]
     for token, index in vocab.items():
-        rendered[index] = token.encode() if index in added else _bytes_of(token, steps)
-    special_ids = frozenset(index for index, token in added.items() if token.special)
-    return Surface(tuple(rendered), special_ids, all(_is_exact(step) for step in steps))
+        own = around if index in added else steps
+        rendered[index], opening[index] = _bytes_of(token, own, first=False), _bytes_of(token, own, first=True)
+    suffix = next((step["suffix"] for step in steps if step["type"] == "BPEDecoder"), None)
+    behind = frozenset(index for token, index in vocab.items() if suffix and token.endswith(suffix))
+    stripped = sum(step["start"] for step in steps if step["type"] == "Strip")
+    return Surface(
+        rendered=tuple(rendered),
+        opening=tuple(opening),
+        special_ids=frozenset(index for index, token in added.items() if token.special),
+        space_behind=behind,
+        stripped=stripped,
+        exact=opening == rendered and not behind and not stripped and all(map(_is_exact, steps)),
+        followed=_is_followed(steps),
+    )
 
 
 def byte_letters() -> dict[str, int]:
@@ -74,7 +113,25 @@ def _is_exact(step: dict[str, Any]) -> bool:
     return step["type"] in ("ByteLevel", "ByteFallback", "Fuse", "Replace")
 
 
-def _bytes_of(token: str, steps: list[dict[str, Any]]) -> bytes:
+def _is_followed(steps: list[dict[str, Any]]) -> bool:
+    """Whether `_bytes_of` and `Surface` do all that these steps do."""
+    fused = False
+    for step in steps:
+        match step["type"]:
+            case "Strip" if not fused or step["stop"] or step["content"] != " ":
+                return False
+            case "Replace" if "String" not in step["pattern"]:
+                return False
+            case "Fuse":
+                fused = True
+            case "ByteLevel" | "ByteFallback" | "Replace" | "Metaspace" | "WordPiece" | "BPEDecoder" | "Strip":
+                pass
+            case _:
+                return False
+    return not fused or all(step["type"] in ("Fuse", "Strip") for step in steps[steps.index({"type": "Fuse"}) :])
+
+
+def _bytes_of(token: str, steps: list[dict[str, Any]], *, first: bool) -> bytes:
     for step in steps:
         match step["type"]:
             case "ByteLevel":
@@ -87,11 +144,29 @@ def _bytes_of(token: str, steps: list[dict[str, Any]]) -> bytes:
             case "Replace" if "String" in step["pattern"]:
                 token = token.replace(step["pattern"]["String"], step["content"])
             case "Metaspace":
-                token = token.replace(step["replacement"], " ")
+                dropped = first and step.get("prepend_scheme") != "never"
+                token = token.replace(step["replacement"], "" if dropped else " ")
             case "WordPiece":
-                token = token.removeprefix(step["prefix"]) if token.startswith(step["prefix"]) else " " + token
+                token = _word_part(token, step, first=first)
             case "BPEDecoder":
-                token = token.removesuffix(step["suffix"]) + (" " if token.endswith(step["suffix"]) else "")
+                token = token.replace(step["suffix"], " ")
             case _:
                 pass
     return token.encode()
+
+
+# From `cleanup` in huggingface/tokenizers, tokenizers/src/decoders/wordpiece.rs, which is applied token by token.
+_TIDIED = (
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
+    (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+)  # fmt: skip
+
+
+def _word_part(token: str, step: dict[str, Any], *, first: bool) -> str:
+    """A token of WordPiece: a space before what begins a word, unless it is the first or punctuation."""
+    if not first:
+        token = token.removeprefix(step["prefix"]) if token.startswith(step["prefix"]) else " " + token
+    if step["cleanup"]:
+        for apart, together in _TIDIED:
+            token = token.replace(apart, together)
+    return token

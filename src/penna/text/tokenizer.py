@@ -17,7 +17,8 @@ from typing import Any, Self
 import tokenizers
 
 from penna.errors import TokenizerError
-from penna.text import files
+from penna.text import files, forms
+from penna.text.build import Build, build_of
 from penna.text.files import SEPARATOR as SEPARATOR
 from penna.text.surface import Surface, surface_of
 
@@ -35,11 +36,11 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a tokenizer from a folder, a run, a ``tokenizer.json``, or GPT-2's ``vocab.json`` + ``merges.txt``.
+        """Read a tokenizer from a folder, a run, or a file in one of the forms of `penna.text.forms`.
 
         Raises TokenizerError when ``path`` holds no readable tokenizer; the message lists what was looked for.
         """
-        return cls(*files.read(Path(path).expanduser()))
+        return cls(*forms.read(Path(path).expanduser()))
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` and ``tokenizer_config.json``, which `transformers.AutoTokenizer` reads as they are.
@@ -66,9 +67,10 @@ class Tokenizer:
 
     @cached_property
     def separator_id(self) -> int | None:
-        """The id that stands between documents; of a foreign tokenizer its end-of-sequence or separator token."""
-        named = [files.special_name(self._settings, key) for key in ("eos_token", "sep_token")]
-        ids = (self._inner.token_to_id(name) for name in [*named, SEPARATOR] if name is not None)
+        """The id that stands between documents; of a foreign tokenizer its end, separator or beginning token."""
+        keys = ("eos_token", "sep_token", "bos_token")
+        eos, sep, bos = (files.special_name(self._settings, key) for key in keys)
+        ids = (self._inner.token_to_id(name) for name in (eos, sep, SEPARATOR, bos) if name is not None)
         return next((index for index in ids if index is not None), None)
 
     def encode(self, text: str) -> list[int]:
@@ -90,26 +92,61 @@ class Tokenizer:
         Raises TokenizerError for an id outside the vocabulary.
         """
         self._check_ids(ids)
-        if not self._surface.exact:
+        if not self._surface.followed:
             return self._inner.decode(list(ids), skip_special_tokens=False)
-        rendered = self._surface.rendered
-        return b"".join([rendered[index] for index in ids]).decode("utf-8", errors="replace")
+        return self._surface.decode(ids)
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every text comes back from its ids, byte for byte, as the tokenizer is built.
+
+        What Penna trains and GPT-2's form do. A tokenizer that normalises, drops or adds spaces, or has an unknown
+        token for some characters does not; a given text may come back all the same.
+        """
+        return self._build.lossless
+
+    @property
+    def kind(self) -> str:
+        """How text is cut, in words: "characters", "byte-level BPE", "BPE", "unigram", "WordPiece" or "words"."""
+        return self._build.kind
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The id that stands for what has no token; None where there is no such thing."""
+        return self._build.unknown_id
+
+    @cached_property
+    def _build(self) -> Build:
+        return build_of(self._inner, self._surface)
 
     def token_bytes(self) -> list[bytes]:
-        """Per id, the UTF-8 bytes the token stands for in text; b"" for special tokens, which stand for none."""
+        """Per id, the UTF-8 bytes the token stands for in text; b"" for special tokens, which stand for none.
+
+        For a tokenizer that is not `lossless` these are the bytes that decoding writes, which are not those that were
+        read: WordPiece writes spaces nobody wrote, and nothing for an unknown character. Bits per byte of a text must
+        then be taken over the bytes of that text itself.
+        """
         special = self._surface.special_ids
         return [b"" if index in special else piece for index, piece in enumerate(self._surface.rendered)]
 
     def rendered_bytes(self, index: int) -> bytes:
-        """What decoding writes for one id: its bytes of text, or a special token's name."""
+        """What decoding writes for one id inside a text: its bytes, or a special token's name."""
         self._check_ids([index])
         return self._surface.rendered[index]
 
+    @property
+    def surface(self) -> Surface:
+        """What decoding writes for each id, at the start of a text and inside it."""
+        return self._surface
+
     def token_text(self, index: int) -> str:
-        """One token for the eye: spaces as "␣", bytes that are part of a character as "\\xe2", newline as "\\n"."""
+        """One token for the eye: spaces as "␣", bytes that are part of a character as "\\xe2", newline as "\\n".
+
+        A special token is shown by its name, and one of WordPiece as its vocabulary writes it, "##" and all.
+        """
         rendered = self.rendered_bytes(index)
-        if index in self._surface.special_ids:
-            return rendered.decode()
+        if index in self._surface.special_ids or self.kind == "WordPiece":
+            return "".join(map(_visible, self._inner.id_to_token(index) or ""))
         text = rendered.decode("utf-8", errors="backslashreplace")
         return "".join("␣" if letter == " " else _visible(letter) for letter in text)
 

@@ -6,7 +6,7 @@ the same tokenizer, byte for byte.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from penna.config.sections import TokenizerConfig
@@ -17,10 +17,13 @@ from penna.text.tokenizer import Tokenizer, check_text
 from penna.text.unigram import train_unigram
 
 
-def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
+def train_tokenizer(
+    config: TokenizerConfig, texts: Iterable[str], say: Callable[[str], None] = lambda _: None
+) -> Tokenizer:
     """Train the tokenizer that ``config`` asks for; with kind "file", read it and leave ``texts`` alone.
 
-    A text may be a word or a whole book. Raises TokenizerError when there is no text, when a text has no UTF-8 form,
+    A text may be a word or a whole book. ``say`` is told where fewer tokens were learned than asked for, and where only
+    a sample of the text was learned from. Raises TokenizerError when there is no text, when a text has no UTF-8 form,
     or when ``config.vocab_size`` is too small for the kind.
     """
     if config.kind == "file":
@@ -31,9 +34,12 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
         case "char":
             return Tokenizer(train_characters(texts))
         case "bpe":
-            return Tokenizer(train_byte_bpe(texts, config.vocab_size))
+            tokenizer = Tokenizer(train_byte_bpe(texts, config.vocab_size))
         case "unigram":
-            return Tokenizer(train_unigram(texts, config.vocab_size))
+            tokenizer = Tokenizer(train_unigram(texts, config.vocab_size, say))
+    if tokenizer.vocab_size < config.vocab_size:
+        say(f"The text gave {tokenizer.vocab_size:,} tokens of the {config.vocab_size:,} asked for.")
+    return tokenizer
 
 
 def _readable(texts: Iterable[str]) -> Iterator[str]:

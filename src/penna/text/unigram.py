@@ -10,7 +10,7 @@ and text that spells a control or byte token ("<0x41>") is cut after its "<", so
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import sentencepiece
@@ -19,6 +19,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from penna.errors import TokenizerError
 from penna.text.files import SEPARATOR, mark_special
+from penna.text.sentencepiece_file import exact_score
 
 OWN_TOKENS = ("\n", "\t")
 _BEFORE_PIECES = 1 + len(OWN_TOKENS) + 256
@@ -31,6 +32,9 @@ COVERAGE = 0.9995
 LONGEST_SENTENCE = 1000
 """In characters; SentencePiece drops sentences of more than 4192 bytes without a word, so longer ones are cut."""
 
+MOST_CHARACTERS = 20_000_000
+"""What is learned from at most, and held in memory: with what SentencePiece needs, some 50 bytes each, so 1 GB."""
+
 THREADS = 8
 """Fixed: SentencePiece sums per thread, so another number gives scores that differ in the last digits."""
 
@@ -42,10 +46,14 @@ _RESERVED = "\0\u2581\u2585"
 _CUTS = re.compile(f"[{''.join(OWN_TOKENS)}{_RESERVED}]")
 
 
-def train_unigram(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
+def train_unigram(
+    texts: Iterable[str], vocab_size: int, say: Callable[[str], None] = lambda _: None
+) -> tokenizers.Tokenizer:
     """Learn up to ``vocab_size`` tokens from ``texts``; fewer when the text is too small for more.
 
-    The text is held in memory. Raises TokenizerError when SentencePiece cannot learn from it.
+    The text is held in memory. Of more than MOST_CHARACTERS every second line is learned from, or every fourth, and so
+    on: an even sample of all of it, the same one every time, and ``say`` is told. Raises TokenizerError when
+    SentencePiece cannot learn from the text.
     """
     if vocab_size < SMALLEST:
         raise TokenizerError(
@@ -53,26 +61,39 @@ def train_unigram(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer
             f"Expected vocab_size of at least {SMALLEST}: the 256 bytes, newline, tab, the separator and some pieces.",
             'Give a larger vocab_size, or use kind = "char" for a small vocabulary.',
         )
-    lines, counts = _lines(texts)
+    lines, step = _lines(texts)
+    if step > 1:
+        say(
+            f"The text is longer than the {MOST_CHARACTERS:,} characters a unigram tokenizer is learned from: "
+            f"it learns from one line in {step}."
+        )
+    counts: Counter[str] = Counter()
+    for line in lines:
+        counts.update(line)
     rare = _rare(counts, most=(vocab_size - _BEFORE_PIECES) // 2)
     pieces = _learn(_sentences(lines, rare), vocab_size)
     inner = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=True))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex(_LITERAL), behavior="isolated")
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(_LITERAL), behavior="merged_with_previous")
     inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     mark_special(inner, [SEPARATOR])
     return inner
 
 
-def _lines(texts: Iterable[str]) -> tuple[list[str], Counter[str]]:
-    """The text cut at lines and reserved characters, and how often each other character stands in it."""
+def _lines(texts: Iterable[str]) -> tuple[list[str], int]:
+    """The text cut at lines, reserved characters and LONGEST_SENTENCE: all of it, or one line in how many."""
     lines: list[str] = []
-    counts: Counter[str] = Counter()
+    step, held, place = 1, 0, 0
     for text in texts:
-        found = [line for line in _CUTS.split(text) if line]
-        lines.extend(found)
-        for line in found:
-            counts.update(line)
-    return lines, counts
+        for line in (part for found in _CUTS.split(text) if found for part in _short(found)):
+            if place % step == 0:
+                lines.append(line)
+                held += len(line)
+            place += 1
+            while held > MOST_CHARACTERS and len(lines) > 1:
+                step *= 2
+                lines = lines[::2]  # the first of all is kept, so that those kept are every step-th
+                held = sum(map(len, lines))
+    return lines, step
 
 
 def _sentences(lines: list[str], rare: set[str]) -> Iterator[str]:
@@ -146,13 +167,8 @@ def _learn(sentences: Iterator[str], vocab_size: int) -> list[tuple[str, float]]
         ) from error
     processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     ids = range(cast(int, processor.vocab_size()))
-    return [(_spelling(processor.id_to_piece(index)), _score(processor.get_score(index))) for index in ids]
+    return [(_spelling(processor.id_to_piece(index)), exact_score(processor.get_score(index))) for index in ids]
 
 
 def _spelling(piece: str) -> str:
     return piece.replace("\u2581", " ")
-
-
-def _score(score: float) -> float:
-    """A 32-bit float by its shortest digits: written to JSON and read back it stays itself, to the last bit."""
-    return float(f"{score:.9g}")

@@ -1,0 +1,147 @@
+"""Tokenizers: text in, a tokenizer on disk out; or tokenizers and a text in, and how they compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from penna.config.recipe import build_recipe, expand_path, merge
+from penna.config.sections import DataConfig
+from penna.data.corpus import Counts, count_text, pieces_of
+from penna.errors import TokenizerError
+from penna.runs.folder import RUNS
+from penna.text.files import CONFIG_FILE, TOKENIZER_FILE
+from penna.text.inspection import Inspection, inspect_tokenizers
+from penna.text.tokenizer import Tokenizer
+from penna.text.training import train_tokenizer
+
+_BATCH = 64  # pieces encoded side by side
+
+
+@dataclass(frozen=True)
+class TrainedTokenizer:
+    """What was learned, and from what."""
+
+    path: str
+    kind: str
+    asked: int | None
+    """The vocabulary size asked for; None for characters, of which there are as many as there are."""
+    vocab_size: int
+    documents: int
+    characters: int
+    bytes: int
+    bad_records: int
+    tokens: int
+    """Tokens of the text it was learned from."""
+    bytes_per_token: float
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists, strings and numbers."""
+        return asdict(self)
+
+
+def train_tokenizer_from(
+    paths: Sequence[str],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    output: Path,
+    kind: Literal["char", "bpe", "unigram"] = "bpe",
+    vocab_size: int = 4096,
+    say: Callable[[str], None] = lambda _: None,
+) -> TrainedTokenizer:
+    """Learn a tokenizer from files and folders of text, all of it, and write it to the folder ``output``.
+
+    ``overrides`` are fields of the section data (``{"data.document": "line"}``). ``say`` is told what is being done,
+    and where the text gave less than was asked for. Raises TokenizerError where ``output`` holds something else than a
+    tokenizer, DataError where the text cannot be read.
+    """
+    output = output.expanduser()
+    _check_output(output)
+    given = {"tokenizer.kind": kind, "tokenizer.vocab_size": vocab_size}
+    recipe = build_recipe(merge({}, {**(overrides or {}), **_paths(paths), **given}), origin="options")
+    say("Reading the text")
+    counts = count_text(recipe.data)
+    say(f"Learning a {kind} tokenizer from {counts.characters:,} characters")
+    begun = time.perf_counter()
+    tokenizer = train_tokenizer(recipe.tokenizer, _texts(recipe.data, counts), say)
+    seconds = time.perf_counter() - begun
+    tokenizer.save(output)
+    tokens = sum(_token_counts(tokenizer, recipe.data, counts))
+    return TrainedTokenizer(
+        path=str(output),
+        kind=tokenizer.kind,
+        asked=None if kind == "char" else vocab_size,
+        vocab_size=tokenizer.vocab_size,
+        documents=counts.documents,
+        characters=counts.characters,
+        bytes=counts.bytes,
+        bad_records=counts.bad_records,
+        tokens=tokens,
+        bytes_per_token=counts.bytes / max(tokens, 1),
+        seconds=seconds,
+    )
+
+
+def compare_tokenizers(
+    targets: Sequence[str],
+    paths: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    runs_dir: Path = RUNS,
+) -> Inspection:
+    """Look at tokenizers (folders, files, runs), and, with ``paths``, at how they cut that text.
+
+    ``overrides`` are fields of the section data. Raises TokenizerError and DataError where one cannot be read.
+    """
+    tokenizers = {name: load_tokenizer(name, runs_dir) for name in dict.fromkeys(targets)}
+    given = {**(overrides or {}), **_paths(paths)}
+    config = build_recipe(merge({}, given), origin="options").data
+    if not config.path and config.source == "files":
+        return inspect_tokenizers(tokenizers)
+    return inspect_tokenizers(tokenizers, _texts(config, count_text(config)))
+
+
+def load_tokenizer(target: str, runs_dir: Path = RUNS) -> Tokenizer:
+    """A tokenizer by its path, or a run's by the name of the run."""
+    path = expand_path(target)
+    return Tokenizer.load(runs_dir / target if not path.exists() and (runs_dir / target).exists() else path)
+
+
+def _paths(paths: Sequence[str]) -> dict[str, Any]:
+    return {"data.path": list(paths)} if paths else {}
+
+
+def _texts(config: DataConfig, counts: Counts) -> Iterator[str]:
+    return (piece.text for piece in pieces_of(config, counts))
+
+
+def _token_counts(tokenizer: Tokenizer, config: DataConfig, counts: Counts) -> Iterator[int]:
+    texts = _texts(config, counts)
+    while batch := list(islice(texts, _BATCH)):
+        yield sum(map(len, tokenizer.encode_batch(batch)))
+
+
+def _check_output(folder: Path) -> None:
+    """Raise TokenizerError where something stands at ``folder`` that a new tokenizer must not replace."""
+    if folder.is_file():
+        raise TokenizerError(f"{folder} is a file.", "--output names a folder, new or with a tokenizer.", "Name one.")
+    names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    others = [name for name in names if name not in (TOKENIZER_FILE, CONFIG_FILE)]
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise TokenizerError(
+            f"The folder {folder} holds something else than a tokenizer: {', '.join(others[:3])}{more}.",
+            f"A tokenizer is written to a new folder, or over one with nothing but {TOKENIZER_FILE} and {CONFIG_FILE}.",
+            f"Choose another folder, such as --output {folder / 'tokenizer'}.",
+        )
+    if names and (folder.resolve().parent / "run.json").is_file():
+        raise TokenizerError(
+            f"The folder {folder} is the tokenizer of the run {folder.resolve().parent.name}.",
+            "A run's model knows the ids of its own tokenizer alone.",
+            "Choose another folder.",
+        )

@@ -30,23 +30,24 @@ class _CrossEntropy(torch.autograd.Function):
         grad_weight: Tensor | None = None
         rows = max(_FEWEST_ROWS, _LOGITS_AT_ONCE // weight.shape[0])
         for x, y, place in zip(hidden.split(rows), targets.split(rows), range(0, len(hidden), rows), strict=True):
-            logits = linear(x, weight, None, matmul).float()  # (rows, V), ours to change
+            logits = linear(x, weight, None, matmul)  # (rows, V), ours to change
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             due = y != IGNORED
             chosen = y.clamp(min=0)[:, None]
-            top = logits.amax(dim=1, keepdim=True)
+            top, likeliest = logits.max(dim=1, keepdim=True)
             target = logits.gather(1, chosen)
-            correct += ((target == top)[:, 0] & due).sum()
+            correct += ((likeliest == chosen)[:, 0] & due).sum()
             total = logits.sub_(top).exp_().sum(dim=1, keepdim=True)
             loss += ((total.log() + top - target)[:, 0] * due).sum(dtype=torch.float64)
             if grad_hidden is not None:  # softmax, less one at the target
-                logits.mul_(due[:, None] / total).scatter_add_(1, chosen, -due[:, None].float())
+                logits.mul_(due[:, None] / total).scatter_add_(1, chosen, -due[:, None].to(logits.dtype))
                 grad_hidden[place : place + rows] = grad_of_input(logits, weight, matmul)
                 part = grad_of_weight(logits, x, matmul)
                 grad_weight = part.to(weight.dtype) if grad_weight is None else grad_weight.add_(part)
         if grad_hidden is not None:
             ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.mark_non_differentiable(correct)
-        return loss.float(), correct
+        return loss.to(torch.promote_types(hidden.dtype, torch.float32)), correct
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:

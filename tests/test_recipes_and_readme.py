@@ -13,7 +13,11 @@ from penna.cli.main import run
 from penna.config.recipe import read_toml, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
-CUT = "--train.steps 2 --train.threads 1 --train.sample-tokens 4 --train.batch-size 2 --model.n-layer 1".split()
+CUT = (
+    "--train.steps 2 --train.threads 1 --train.sample-tokens 4 --train.batch-size 2 --train.accumulation 1 "
+    "--model.n-layer 1"
+).split()
+FEW = "--data.limit 200 --data.valid-limit 20".split()  # documents
 
 
 @pytest.mark.parametrize("name", [name for name in shipped_recipes() if name != "default"])
@@ -21,7 +25,7 @@ def test_a_shipped_recipe_trains(name: str, tmp_path: Path) -> None:
     text = shipped_recipes()[name].read_text(encoding="utf-8")
     if "$PENNA_DATA" in text and "PENNA_DATA" not in os.environ:
         pytest.skip("PENNA_DATA is not set")
-    assert run(["train", name, "--runs-dir", str(tmp_path), "--name", "run", *CUT]) == 0
+    assert run(["train", name, "--runs-dir", str(tmp_path), "--name", "run", *CUT, *FEW]) == 0
     assert (tmp_path / "run" / "last" / "model.safetensors").exists()
 
 

@@ -25,6 +25,8 @@ from penna.exchange.json_files import read_object, write_object
 from penna.exchange.layouts import from_foreign, to_foreign
 from penna.exchange.tensors import SINGLE, read_tensors
 from penna.model.gpt import sinusoidal_table
+from penna.text.files import TOKENIZER_FILE
+from penna.text.forms import MERGES_FILE, MODEL_SUFFIX, VOCAB_FILE, WORDPIECE_FILE
 from penna.text.tokenizer import Tokenizer
 
 
@@ -114,11 +116,9 @@ def write_hf(config: ModelConfig, weights: Mapping[str, Tensor], output: Path, *
 
 def _read_tokenizer(folder: Path) -> Tokenizer | None:
     """The folder's tokenizer where it holds one in a form that stands by itself."""
-    if not (folder / "tokenizer.json").is_file() and not all(
-        (folder / name).is_file() for name in ("vocab.json", "merges.txt")
-    ):
-        return None
-    return Tokenizer.load(folder)
+    names = {file.name for file in folder.iterdir() if file.is_file()}
+    whole = not names.isdisjoint((TOKENIZER_FILE, WORDPIECE_FILE)) or {VOCAB_FILE, MERGES_FILE} <= names
+    return Tokenizer.load(folder) if whole or any(name.endswith(MODEL_SUFFIX) for name in names) else None
 
 
 def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig) -> None:

@@ -1,14 +1,16 @@
-"""The key/value cache: keys and values of the tokens a row has read, kept between calls.
+"""What a row keeps between calls: keys and values of the tokens it has read, and of the source it writes from.
 
-It is handed to the model and written by it; whoever knows how many of the ids were real (and not padding on the right)
-advances it. Rows may hold different numbers of tokens: each new token is written behind its own row's, and attends to
-its own row's alone.
+``KVCache`` is handed to the model and written by it; whoever knows how many of the ids were real (and not padding on
+the right) advances it. Rows may hold different numbers of tokens: each new token is written behind its own row's, and
+attends to its own row's alone. ``Memory`` holds what an encoder made of the sources, once per request; it stands beside
+the cache, row by row, and never changes.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -64,3 +66,28 @@ class KVCache:
         self.keys[:, on_device] = part.keys
         self.values[:, on_device] = part.values
         self.lengths[list(numbers)] = part.lengths
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Sources as cross-attention looks at them; what stands behind a source's length is never looked at."""
+
+    states: Tensor  # (B, S, C) the encoder's last hidden states
+    keys: tuple[Tensor, ...]  # of each block of the decoder, (B, n_kv_head, S, head_dim)
+    values: tuple[Tensor, ...]  # likewise
+    mask: Tensor  # (B, 1, 1, S) True where there is source
+
+    @property
+    def batch(self) -> int:
+        """How many sources there are."""
+        return self.states.shape[0]
+
+    def select(self, rows: Tensor) -> Memory:
+        """These rows, in this order, also more than once: (new batch,) of int64."""
+        rows = rows.to(self.states.device)
+        return Memory(
+            self.states[rows],
+            tuple(keys[rows] for keys in self.keys),
+            tuple(values[rows] for values in self.values),
+            self.mask[rows],
+        )

@@ -2,21 +2,23 @@
 
 One GPT with free fields (``ModelConfig``) holds GPT-1, GPT-2 and the Qwen3 layout. Modules carry GPT-2's names, so that
 foreign weights map by name. Nothing is hidden in modules: a key/value cache comes in and is written, attention weights
-are appended to a list the caller gives. Shapes: B batch, T tokens of this call, S tokens attended to, H heads, K
-key/value heads, D head_dim, C n_embd.
+are appended to a list the caller gives. ``penna.model.seq2seq`` builds on it: its encoder is made of these blocks, its
+decoder is this GPT with cross-attention in each. Shapes: B batch, T tokens of this call, S tokens attended to, H heads,
+K key/value heads, D head_dim, C n_embd.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from penna.config.sections import ModelConfig
-from penna.model.cache import KVCache
+from penna.model.cache import KVCache, Memory
 from penna.model.linear import Linear, Matmul, linear
 
 
@@ -28,8 +30,10 @@ class Context:
     cache: KVCache | None
     positions: Tensor | None  # (B, T) where the tokens are written in the cache
     span: int  # S: how many cached positions are attended to
-    mask: Tensor | None  # (B, 1, T, S) True where a token may look; None when plain causal or all
+    mask: Tensor | None  # (B, 1, T or 1, S) True where a token may look; None when plain causal or all
     attention: list[Tensor] | None  # each block appends its weights, (B, H, T, S)
+    memory: Memory | None = None  # what cross-attention looks at
+    cross_attention: list[Tensor] | None = None  # each block appends its cross-attention's weights
 
 
 def sinusoidal_table(block_size: int, n_embd: int, scale: float) -> Tensor:
@@ -85,8 +89,29 @@ def make_norm(config: ModelConfig, width: int) -> nn.Module:
     return nn.LayerNorm(width, eps=config.norm_eps)
 
 
-class CausalSelfAttention(nn.Module):
-    """Each token looks at itself and those before it: (B, T, C) -> (B, T, C)."""
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool, dropout: float, weights: list[Tensor] | None
+) -> Tensor:
+    """Softmax of scaled scores over the values: q (B, H, T, D), k and v (B, K, S, D) -> (B, H, T, D).
+
+    Explicit where there is a list for the weights, (B, H, T, S), to be appended to; else fused, the same numbers.
+    """
+    if k.shape[1] != q.shape[1]:
+        group = q.shape[1] // k.shape[1]
+        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+    if weights is None:
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal)
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, S)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    weights.append(scores.softmax(dim=-1))
+    return F.dropout(weights[-1], dropout) @ v
+
+
+class SelfAttention(nn.Module):
+    """Each token looks at itself and those before it, or wherever a mask lets it: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -99,7 +124,7 @@ class CausalSelfAttention(nn.Module):
         self.k_norm = RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else None
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        """Mix each token with those before it."""
+        """Mix each token with those it looks at."""
         B, T, _ = x.shape
         heads = self.c_attn(x).view(B, T, -1, self.head_dim)  # (B, T, H + 2K, D)
         q, k, v = heads.split((self.n_head, self.n_kv_head, self.n_kv_head), dim=2)
@@ -110,10 +135,8 @@ class CausalSelfAttention(nn.Module):
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or K, T, D)
         if context.cache is not None:
             k, v = self._remember(k, v, context)  # (B, K, S, D)
-        if self.n_kv_head != self.n_head:
-            group = self.n_head // self.n_kv_head
-            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-        y = self._attend(q, k, v, context)  # (B, H, T, D)
+        causal, dropout = context.mask is None and T > 1, self.dropout if self.training else 0.0
+        y = attend(q, k, v, context.mask, causal=causal, dropout=dropout, weights=context.attention)  # (B, H, T, D)
         y = self.c_proj(y.transpose(1, 2).reshape(B, T, -1))
         return F.dropout(y, self.dropout, self.training)
 
@@ -125,23 +148,6 @@ class CausalSelfAttention(nn.Module):
         keys[rows, :, context.positions] = k.transpose(1, 2).to(keys.dtype)
         values[rows, :, context.positions] = v.transpose(1, 2).to(values.dtype)
         return keys[:, :, : context.span].to(k.dtype), values[:, :, : context.span].to(v.dtype)
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
-        """Softmax of scaled scores over the values; explicitly where the weights are asked for, else fused."""
-        dropout = self.dropout if self.training else 0.0
-        T, S = q.shape[2], k.shape[2]
-        causal = context.mask is None and T > 1
-        if context.attention is None:
-            return F.scaled_dot_product_attention(q, k, v, context.mask, dropout, is_causal=causal)
-        scores = q @ k.transpose(-2, -1) / math.sqrt(self.head_dim)  # (B, H, T, S)
-        mask = context.mask
-        if causal:
-            mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril()
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -math.inf)
-        weights = scores.softmax(dim=-1)
-        context.attention.append(weights)
-        return F.dropout(weights, dropout) @ v
 
 
 class MLP(nn.Module):
@@ -175,7 +181,7 @@ class Block(nn.Module):
         super().__init__()
         self.pre = config.norm_position == "pre"
         self.ln_1 = make_norm(config, config.n_embd)
-        self.attn = CausalSelfAttention(config, layer)
+        self.attn = SelfAttention(config, layer)
         self.ln_2 = make_norm(config, config.n_embd)
         self.mlp = MLP(config)
 
@@ -189,13 +195,17 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """The whole decoder. ``config.vocab_size`` must be known."""
+    """The whole decoder. ``config.vocab_size`` must be known, and ``config.arch`` be the one this class builds."""
 
+    arch: ClassVar[str] = "gpt"
+    block: ClassVar[type[Block]] = Block
     sinusoids: Tensor  # (block_size, C) where positions are sinusoidal
     matmul: Matmul = "blas"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        if config.arch != self.arch:
+            raise ValueError(f"{type(self).__name__} builds arch = {self.arch}, not {config.arch}; take build_model")
         self.config = config
         self.wte = nn.Embedding(config.rows, config.n_embd)
         if config.positions == "learned":
@@ -203,7 +213,7 @@ class GPT(nn.Module):
         elif config.positions == "sinusoidal":
             table = sinusoidal_table(config.block_size, config.n_embd, config.position_scale)
             self.register_buffer("sinusoids", table, persistent=False)
-        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.h = nn.ModuleList(self.block(config, layer) for layer in range(config.n_layer))
         self.ln_f = make_norm(config, config.n_embd) if config.norm_position == "pre" else nn.Identity()
         self.lm_head = None if config.tie else Linear(config.n_embd, config.rows, bias=False)
 
@@ -215,23 +225,39 @@ class GPT(nn.Module):
         configured. The same seed gives the same weights on every device.
         """
         generator = torch.Generator().manual_seed(seed)
-        scaled = 0.02 / math.sqrt(2 * self.config.n_layer)
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
                 continue
             deviation = 0.02
             if name.endswith("c_proj.weight"):
-                deviation = scaled if self.config.residual_init == "scaled" else 0.0
+                scaled = self.config.residual_init == "scaled"
+                deviation = 0.02 / math.sqrt(2 * self.depth_around(name)) if scaled else 0.0
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
 
-    def hidden(self, ids: Tensor, cache: KVCache | None = None, attention: list[Tensor] | None = None) -> Tensor:
+    def depth_around(self, name: str) -> int:
+        """How many blocks the stack has that the parameter of this name belongs to."""
+        return self.config.n_layer
+
+    def hidden(
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        attention: list[Tensor] | None = None,
+        memory: Memory | None = None,
+        cross_attention: list[Tensor] | None = None,
+    ) -> Tensor:
         """Last hidden states of token ids, after the final norm: (B, T) -> (B, T, C).
 
         With a cache the ids go on behind what each row holds, their keys and values are written, and the caller
-        advances it. Attention weights, one (B, H, T, S) per block, are appended to ``attention`` where it is given.
+        advances it. ``memory`` is what a seq2seq's encoder made of the sources, row by row; a GPT takes none. Attention
+        weights, one (B, H, T, S) per block, are appended to ``attention`` and ``cross_attention`` where they are given.
         """
-        context = self._context(ids, cache, attention)
+        if (memory is None) == (self.arch == "seq2seq"):
+            raise ValueError(f"arch = {self.arch} {'needs the' if memory is None else 'takes no'} memory of a source")
+        if memory is not None and memory.batch != len(ids):
+            raise ValueError(f"{len(ids)} rows of ids cannot be written from {memory.batch} sources")
+        context = replace(self._context(ids, cache, attention), memory=memory, cross_attention=cross_attention)
         x = F.dropout(self._embed(ids, context), self.config.dropout, self.training)
         for block in self.h:
             x = block(x, context)
@@ -252,9 +278,9 @@ class GPT(nn.Module):
             if isinstance(module, Linear | GPT):
                 module.matmul = matmul
 
-    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, ids: Tensor, cache: KVCache | None = None, memory: Memory | None = None) -> Tensor:
         """Logits of every next token: (B, T) -> (B, T, vocab_size)."""
-        return self.logits(self.hidden(ids, cache))
+        return self.logits(self.hidden(ids, cache, memory=memory))
 
     def _embed(self, ids: Tensor, context: Context) -> Tensor:
         x = self.wte(ids)  # (B, T, C)

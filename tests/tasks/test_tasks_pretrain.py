@@ -96,3 +96,17 @@ def test_a_prompt_starts_a_document_where_that_is_asked_for(tmp_path: Path) -> N
     assert prompt_ids(tokenizer, "line") == tokenizer.encode("line")
     assert prompt_ids(tokenizer, "line", starts_document=True) == [tokenizer.separator_id, *tokenizer.encode("line")]
     assert prompt_ids(tokenizer, "") == prompt_ids(tokenizer, "", starts_document=True) == [tokenizer.separator_id]
+
+
+def test_bits_per_byte_count_the_bytes_of_the_text_where_a_tokenizer_loses_some(tmp_path: Path) -> None:
+    """WordPiece writes no spaces and knows not every word, so what its tokens spell is shorter than the text."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"line of a text and more it".split(), "##s"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    tokenizer = {"tokenizer.kind": "file", "tokenizer.path": str(tmp_path / "vocab.txt")}
+    recipe, prepared = prepared_recipe(tmp_path, tokenizer)
+    assert not prepared.tokenizer.lossless
+    model = GPT(recipe.model)
+    model.init_weights(0)
+    _, counts = pretrain_job(recipe, prepared, model.eval()).evaluate(model, Ranks(0, 1, 0))
+    part = prepared.manifest.parts["valid"]
+    assert counts["bytes"] == pytest.approx(part.bytes, rel=0.02)

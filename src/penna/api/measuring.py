@@ -48,7 +48,7 @@ def evaluate(
         name, folder, part = "validation-part", prepared.folder, prepared.manifest.parts["valid"]
     block = loaded.model.config.block_size
     rows = validation_rows(data, TokenStream(folder, "valid"), tokenizer, block)
-    sums, counts = score_rows(loaded.model, next_token_objective(tokenizer), rows)
+    sums, counts = score_rows(loaded.model, next_token_objective(tokenizer, part), rows)
     figures = language_model_figures(sums, counts, part.words, block)
     if loaded.run is not None:
         about = {"checkpoint": loaded.source.name, "text": list(data.path)}

@@ -100,7 +100,7 @@ def _learn_tokenizer(corpus: Corpus, config: TokenizerConfig, say: Say) -> Token
         with _alone(folder, say):
             if not folder.exists():
                 say(f"Learning a {config.kind} tokenizer")
-                _save_whole(train_tokenizer(config, (piece.text for piece in corpus.pieces("train"))), folder)
+                _save_whole(train_tokenizer(config, (piece.text for piece in corpus.pieces("train")), say=say), folder)
     return Tokenizer.load(folder)
 
 

@@ -12,7 +12,7 @@ from penna.config.schema import Recipe
 from penna.config.sections import DataConfig
 from penna.data.batches import TrainingDocuments, TrainingWindows, ValidationDocuments, ValidationWindows
 from penna.data.prepare import Prepared
-from penna.data.shards import TokenStream
+from penna.data.shards import PartManifest, TokenStream
 from penna.errors import DataError
 from penna.evaluate.language_model import score_rows
 from penna.generate.engine import NewToken, Request, generate
@@ -24,9 +24,14 @@ from penna.train.objective import NextToken
 from penna.train.ranks import Ranks
 
 
-def next_token_objective(tokenizer: Tokenizer) -> NextToken:
-    """Cross-entropy, with the bytes each token of this tokenizer stands for."""
-    return NextToken(torch.tensor([len(piece) for piece in tokenizer.token_bytes()]))
+def next_token_objective(tokenizer: Tokenizer, part: PartManifest) -> NextToken:
+    """Cross-entropy, with the bytes each token of this tokenizer stands for.
+
+    Where the tokenizer loses text, its tokens' own bytes are not the text's: each stands for the part's average.
+    """
+    if tokenizer.lossless:
+        return NextToken(torch.tensor([len(piece) for piece in tokenizer.token_bytes()]))
+    return NextToken(torch.full((tokenizer.vocab_size,), part.bytes / max(part.tokens, 1), dtype=torch.float64))
 
 
 def pretrain_job(recipe: Recipe, prepared: Prepared, model: GPT) -> Job:
@@ -34,10 +39,12 @@ def pretrain_job(recipe: Recipe, prepared: Prepared, model: GPT) -> Job:
     block = model.config.block_size
     training = training_rows(recipe, prepared, block)
     validation = validation_rows(recipe.data, TokenStream(prepared.folder, "valid"), prepared.tokenizer, block)
-    objective = next_token_objective(prepared.tokenizer)
+    parts = prepared.manifest.parts
+    objective = next_token_objective(prepared.tokenizer, parts["train"])
+    unseen = next_token_objective(prepared.tokenizer, parts["valid"])
 
     def evaluate(model: GPT, ranks: Ranks) -> Sums:
-        return score_rows(model, objective, validation, ranks.rank, ranks.world)
+        return score_rows(model, unseen, validation, ranks.rank, ranks.world)
 
     def sample(model: GPT, step: int) -> list[tuple[str, str]]:
         return _write_samples(recipe, prepared.tokenizer, model)

@@ -54,7 +54,7 @@ class NextToken:
         """Targets, and the bytes of text they stand for."""
         targets = batch["targets"]
         due = targets[targets != IGNORED].cpu()
-        return {"loss": due.numel(), "correct": due.numel(), "bytes": int(self._token_bytes[due].sum())}
+        return {"loss": due.numel(), "correct": due.numel(), "bytes": round(self._token_bytes[due].sum().item())}
 
     def sums(self, model: GPT, batch: Batch) -> dict[str, Tensor]:
         """Nats of all targets, and how many were the likeliest prediction."""

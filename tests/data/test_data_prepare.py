@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penna.config.sections import DataConfig, TokenizerConfig
-from penna.data import encode, records
+from penna.data import encode, records, shard_writer
 from penna.data import prepare as module
 from penna.data.corpus import TextChangedError
 from penna.data.prepare import Prepared, describe_counts, prepare, prepare_for_evaluation
@@ -243,6 +243,43 @@ def test_a_text_that_changes_while_the_tokenizer_learns_from_it_leaves_no_tokeni
     with pytest.raises(TextChangedError, match="changed while it was being prepared"):
         prepare(data, TokenizerConfig(kind=kind, vocab_size=400), say=change)
     assert not [entry for entry in (tmp_path / "cache" / "tokenizers").iterdir() if entry.suffix != ".lock"]
+
+
+@pytest.mark.parametrize("batches", [2, 9])
+def test_a_preparation_that_was_cut_off_goes_on_where_it_was_and_ends_the_same(
+    tmp_path: Path, learned, monkeypatch: pytest.MonkeyPatch, batches: int
+):
+    monkeypatch.setattr(records, "PIECE", 64)  # less than two sentences
+    monkeypatch.setattr(encode, "_BATCH", 200)
+    monkeypatch.setattr(shard_writer, "_SHARD_TOKENS", 120)
+    texts = ["".join(SENTENCES[number : number + 3]) for number in range(30)]
+    data = DataConfig(path=source(tmp_path, texts), split="document", valid_fraction=0.4)
+    encode_batch = Tokenizer.encode_batch
+    seen: list[str] = []
+
+    def prepared_in(cache: str, most: int) -> dict[str, bytes]:
+        """The files of a preparation that fails when ``most`` batches are encoded."""
+        seen.clear()
+        done = iter(range(most))
+
+        def limited(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+            if next(done, None) is None:
+                raise KeyboardInterrupt
+            seen.extend(texts)
+            return encode_batch(tokenizer, texts)
+
+        monkeypatch.setenv("PENNA_CACHE", str(tmp_path / cache))
+        monkeypatch.setattr(Tokenizer, "encode_batch", limited)
+        folder = prepare(data, learned["bpe"]).folder
+        return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    whole = prepared_in("one", 1000)
+    every = len(seen)
+    assert len(whole) > 6
+    with pytest.raises(KeyboardInterrupt):
+        prepared_in("two", batches)
+    assert prepared_in("two", 1000) == whole
+    assert 0 < len(seen) < every
 
 
 def test_what_another_process_prepares_is_waited_for_and_taken(

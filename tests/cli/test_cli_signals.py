@@ -28,7 +28,7 @@ def test_a_signal_saves_the_run_and_the_exit_code_names_it(number: signal.Signal
         env={**os.environ, "PENNA_CACHE": str(tmp_path / "cache")},
     )
     metrics = tmp_path / "runs" / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # on a crowded machine
     while not (metrics.exists() and metrics.read_text().count("\n") > 3):
         assert time.monotonic() < deadline, "training did not begin"
         assert process.poll() is None

@@ -123,7 +123,12 @@ def test_the_second_time_nothing_is_encoded_or_learned_again(tmp_path: Path, mon
     config = TokenizerConfig(kind="bpe", vocab_size=300)
     said: list[str] = []
     first = prepare(data, config, say=said.append)
-    assert said == ["Reading the text", "Learning a bpe tokenizer", "Turning the text into tokens"]
+    assert said == [
+        "Reading the text",
+        "Learning a bpe tokenizer",
+        "The text gave 289 tokens of the 300 asked for.",
+        "Turning the text into tokens",
+    ]
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("done again")

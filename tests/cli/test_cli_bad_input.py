@@ -136,6 +136,7 @@ CASES = [
     Case("out of range", "train tiny.toml --train.batch-size 0", "train.batch_size = '0'"),
     Case("no such kind", "train tiny.toml --schedule.kind cosin", "cosin"),
     Case("a field of another kind", "train tiny.toml --schedule.kind constant --schedule.factor 0.5", "schedule.factor"),
+    Case("a source for running text", "train tiny.toml --model.arch seq2seq", "running text has none"),
     Case("indivisible", "train tiny.toml --model.n-embd 15", "n_embd = 15 is not divisible by n_head = 2"),
     Case("two budgets", "train tiny.toml --train.steps 5 --train.minutes 1", "steps and minutes"),
     Case("flag without value", "train tiny.toml --train.steps", "--train.steps has no value"),

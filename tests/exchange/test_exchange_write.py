@@ -48,6 +48,7 @@ def test_each_model_goes_to_the_class_that_holds_it(fields, name):
             'positions = "rotary": GPT2LMHeadModel holds only "learned" or "sinusoidal"',
         ),
         ({"preset": "gpt1", "n_inner": 100}, "n_inner = 100: OpenAIGPTLMHeadModel holds only 4 n_embd = 3072"),
+        ({"preset": "gpt2", "arch": "seq2seq"}, 'arch = "seq2seq": GPT2LMHeadModel holds only "gpt"'),
         ({"preset": "gpt1", "bias": False}, "bias = false: OpenAIGPTLMHeadModel holds only true"),
     ],
 )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from penna.config.sections import DataConfig, ModelConfig, Section, TokenizerConfig
 from penna.config.training import (
@@ -30,6 +30,12 @@ class Recipe(Section):
     optim: OptimConfig = AdamWConfig()
     schedule: ScheduleConfig = LinearSchedule()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _pretraining_has_no_source(self) -> Self:
+        if self.task.kind == "pretrain" and self.model.arch == "seq2seq":
+            raise ValueError('model.arch = "seq2seq" reads a source, and running text has none: pretraining wants gpt')
+        return self
 
 
 SECTIONS = tuple(name for name in Recipe.model_fields if name != "description")

@@ -127,6 +127,7 @@ _GPT_ALIASES = {
     "n_positions": "max_position_embeddings",
 }
 _GPT_HOLDS: dict[str, tuple[Any, ...]] = {
+    "arch": ("gpt",),
     "positions": ("learned", "sinusoidal"),
     "norm": ("layernorm",),
     "mlp": ("gelu",),
@@ -194,6 +195,7 @@ QWEN3 = ForeignClass(
     prefix="model.",
     preset="modern",
     holds={
+        "arch": ("gpt",),
         "positions": ("rotary",),
         "norm_position": ("pre",),
         "norm": ("rmsnorm",),

@@ -6,7 +6,7 @@ Same text, same tokenizer (given, not learnt), same cores. The library encodes t
 characters at a time, and throws the result away; Penna reads the file twice (to count and to encode), and writes,
 checksums and flushes the shards. Each side runs in a process of its own; the sides take turns, and the median of the
 pairs' ratios is taken, so that a machine that drifts touches both alike. Memory is the peak of a process that prepares
-10 MB and of one that prepares 100 MB, of many documents and of one. Korean news are read where $PENNA_DATA is set, and
+10 MB and of one that prepares 100 MB, of many documents and of one. Korean Wikipedia are read where $PENNA_DATA is set, and
 Python's documentation, over and over, otherwise.
 """
 
@@ -149,7 +149,7 @@ def main() -> None:
         figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(figures))
         return
-    sources = {"Python's documentation": python(), "Korean news": korean()}
+    sources = {"Python's documentation": python(), "Korean Wikipedia": korean()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         print(f"Speed, {MEGABYTES} MB, {os.cpu_count()} cores (target: ratio at least {SPEED_TARGET})")
@@ -162,7 +162,7 @@ def main() -> None:
             for kind in ("bpe", "unigram"):
                 tokenizer = learn(kind, sample, folder / source / kind)
                 compare_speed(f"{source}, {kind}", folder / "text.jsonl", tokenizer)
-        texts = sources["Korean news"] or sources["Python's documentation"]
+        texts = sources["Korean Wikipedia"] or sources["Python's documentation"]
         assert texts is not None
         print(f"Peak memory, bpe (target: ratio at most {MEMORY_TARGET})")
         for shape, ending, write in (("many documents", "jsonl", write_documents), ("one document", "txt", write_one)):

@@ -6,8 +6,8 @@ Same text, same tokenizer (given, not learnt), same cores. The library encodes t
 characters at a time, and throws the result away; Penna reads the file twice (to count and to encode), and writes,
 checksums and flushes the shards. Each side runs in a process of its own; the sides take turns, and the median of the
 pairs' ratios is taken, so that a machine that drifts touches both alike. Memory is the peak of a process that prepares
-10 MB and of one that prepares 100 MB, of many documents and of one. Korean Wikipedia are read where $PENNA_DATA is set, and
-Python's documentation, over and over, otherwise.
+10 MB and of one that prepares 100 MB, of many documents and of one. Korean Wikipedia is read where $PENNA_DATA is
+set, and Python's documentation, over and over, otherwise.
 """
 
 import argparse
@@ -126,13 +126,13 @@ def compare_speed(name: str, path: Path, tokenizer: Path) -> None:
     speeds = [[side["bytes"] / side["seconds"] / 1e6 for side in pair] for pair in pairs]
     ratio = statistics.median(ours / library for ours, library in speeds)
     ours, library = (statistics.median(speed[side] for speed in speeds) for side in (0, 1))
-    print(f"{name:<24} penna {ours:>5.2f} MB/s   encode_batch {library:>5.2f} MB/s   ratio {ratio:.2f}")
+    print(f"{name:<32} penna {ours:>5.2f} MB/s   encode_batch {library:>5.2f} MB/s   ratio {ratio:.2f}")
 
 
 def compare_memory(name: str, small: Path, large: Path, tokenizer: Path) -> None:
     peaks = [measure("penna", path, tokenizer)["peak_mb"] for path in (small, large)]
     print(
-        f"{name:<24} {MEGABYTES} MB: {peaks[0]:,.0f} MB   {10 * MEGABYTES} MB: {peaks[1]:,.0f} MB   "
+        f"{name:<32} {MEGABYTES} MB: {peaks[0]:,.0f} MB   {10 * MEGABYTES} MB: {peaks[1]:,.0f} MB   "
         f"ratio {peaks[1] / peaks[0]:.2f}"
     )
 

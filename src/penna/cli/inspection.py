@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from penna.cli.screen import figure_table
 from penna.data.inspection.findings import percent, plural
 from penna.data.inspection.result import Cut, Dialogues, Inspection, Labels, Lengths, Overlap, Trouble
 
@@ -247,13 +248,7 @@ class _Screen:
 
     def _figures(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """Rows of a name, a figure set right, and a remark."""
-        table = Table.grid(padding=(0, 2))
-        table.add_column()
-        table.add_column(justify="right")
-        table.add_column(style="dim")
-        for row in rows:
-            table.add_row(*map(Text, row))
-        self._print(table)
+        self._print(figure_table(rows))
 
     def _wrapped(self, text: str) -> None:
         self._print(Text(text))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
 
 from penna.config.schema import SECTIONS, Recipe
 from penna.train.events import Evaluated, Event, Finished, Listener, Notice, Sampled, Started, Stepped
@@ -143,3 +145,14 @@ def loss_curve(rows: Sequence[dict[str, Any]], figure: str = "bits_per_byte") ->
 def say(text: str) -> None:
     """A line on standard error."""
     print(text, file=sys.stderr)
+
+
+def figure_table(rows: Iterable[tuple[str, str, str]]) -> Table:
+    """Rows of a name, a figure set right, and a remark."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from penna.cli.screen import figure_table
 from penna.text.inspection import Cut, Inspection, TokenCount
 
 Overrides = Sequence[tuple[str, str]]
@@ -200,13 +201,7 @@ class _Screen:
 
     def figures(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """Rows of a name, a figure set right, and a remark."""
-        table = Table.grid(padding=(0, 2))
-        table.add_column()
-        table.add_column(justify="right")
-        table.add_column(style="dim")
-        for row in rows:
-            table.add_row(*map(Text, row))
-        self._print(table)
+        self._print(figure_table(rows))
 
     def wrapped(self, text: str) -> None:
         """A paragraph."""

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from penna.cli.data import with_input_kept
 from penna.cli.screen import figure_table
 from penna.text.inspection import Cut, Inspection, TokenCount
 
@@ -39,7 +38,7 @@ def train(arguments: argparse.Namespace, overrides: Overrides) -> int:
 
     given = parse_overrides(overrides)
     learned = train_tokenizer_from(
-        _kept(arguments.path, given),
+        with_input_kept(arguments.path, given),
         given,
         output=Path(arguments.output),
         kind=arguments.kind,
@@ -69,23 +68,13 @@ def inspect(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna.config.recipe import parse_overrides
 
     given = parse_overrides(overrides)
-    paths = _kept(arguments.text, given)
+    paths = with_input_kept(arguments.text, given)
     seen = compare_tokenizers(arguments.tokenizer, paths, given, runs_dir=Path(arguments.runs_dir))
     if arguments.json:
         print(json.dumps(seen.as_json(), ensure_ascii=False, indent=2))
     else:
         _print_inspection(seen, ", ".join(arguments.text))
     return 0
-
-
-def _kept(paths: Iterable[str], given: Mapping[str, Any]) -> list[str]:
-    """Paths, with what is piped in kept as a file, since text is read more than once."""
-    from penna.data.standard_input import keep_standard_input
-
-    kept = [
-        str(keep_standard_input(sys.stdin.buffer, given.get("data.format", "auto"))) for path in paths if path == "-"
-    ]
-    return [kept.pop() if path == "-" else path for path in paths]
 
 
 def _asked(asked: int | None, got: int) -> str:

@@ -44,7 +44,7 @@ OVERRIDES = {
 
 def write_text(file: Path) -> None:
     """Some of the text every machine has."""
-    from penna.data.python_text import python_documents
+    from penna.data.reading.python_text import python_documents
 
     file.write_text("\n".join(python_documents())[:300_000], encoding="utf-8")
 

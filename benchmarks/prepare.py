@@ -41,7 +41,7 @@ def korean() -> list[str] | None:
 
 
 def python() -> list[str]:
-    from penna.data.python_text import python_documents
+    from penna.data.reading.python_text import python_documents
 
     return list(python_documents())
 

@@ -31,7 +31,7 @@ PAIRS = 3
 
 def text() -> str:
     """Some of the text every machine has."""
-    from penna.data.python_text import python_documents
+    from penna.data.reading.python_text import python_documents
 
     return "\n".join(python_documents())[:300_000]
 

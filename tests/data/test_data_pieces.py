@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penna.data import records
 from penna.data.pieces import usable_pieces
-from penna.data.records import Piece, cut
+from penna.data.reading import records
+from penna.data.reading.records import Piece, cut
 
 TEXTS = st.text(alphabet="ab \n\r\u3000가🙂", max_size=40)
 

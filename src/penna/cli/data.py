@@ -14,7 +14,7 @@ Overrides = Sequence[tuple[str, str]]
 
 def with_input_kept(words: Sequence[str], given: Mapping[str, Any]) -> list[str]:
     """Words of the command line with ``-`` replaced by the file that what is piped in was kept as."""
-    from penna.data.standard_input import keep_standard_input
+    from penna.data.reading.standard_input import keep_standard_input
 
     if "-" not in words:
         return list(words)

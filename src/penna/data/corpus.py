@@ -16,8 +16,8 @@ from typing import Literal
 
 from penna.config.sections import DataConfig
 from penna.data.pieces import usable_pieces
-from penna.data.records import BadRecord, Piece
-from penna.data.sources import read_texts
+from penna.data.reading.records import BadRecord, Piece
+from penna.data.reading.sources import read_texts
 from penna.data.words import WordCounter
 from penna.errors import DataError
 

@@ -16,7 +16,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.data.records import Piece
+from penna.data.reading.records import Piece
 from penna.data.words import WordCounter
 from penna.errors import DataError
 from penna.text.tokenizer import Tokenizer

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from penna.data.records import Piece, cut
+from penna.data.reading.records import Piece, cut
 
 
 def usable_pieces(pieces: Iterable[Piece]) -> Iterator[Piece]:

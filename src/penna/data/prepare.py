@@ -22,8 +22,8 @@ from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.cache import cache_folder
 from penna.data.corpus import Corpus, Counts, TextChangedError, count_text, pieces_of, read_corpus
 from penna.data.encode import EncodedPieces, encode_pieces
-from penna.data.files import describe_passed_over, passed_over
-from penna.data.records import Piece
+from penna.data.reading.files import describe_passed_over, passed_over
+from penna.data.reading.records import Piece
 from penna.data.shard_writer import find_shards, partial_folder, write_shards
 from penna.data.shards import Manifest, PartManifest
 from penna.storage import explained_disk_errors, flush

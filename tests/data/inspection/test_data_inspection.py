@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.inspection.inspect import inspect
 from penna.data.inspection.result import Inspection
-from penna.data.records import PIECE
+from penna.data.reading.records import PIECE
 from penna.text.training import train_tokenizer
 
 LETTERS = "ab é가나中文ひカ\u3000\n\t\u00a0😀дب"

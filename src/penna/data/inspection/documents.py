@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 from penna.config.sections import DataConfig
-from penna.data.files import format_of
-from penna.data.hub import PREFIX
 from penna.data.pieces import usable_pieces
-from penna.data.records import BadRecord, Piece, Record
-from penna.data.shapes import Shape, completion_of, labelled_of, messages_of, shape_of, text_of
-from penna.data.sources import Part, find_sources, read_records
-from penna.data.text_files import text_pieces
+from penna.data.reading.files import format_of
+from penna.data.reading.hub import PREFIX
+from penna.data.reading.records import BadRecord, Piece, Record
+from penna.data.reading.shapes import Shape, completion_of, labelled_of, messages_of, shape_of, text_of
+from penna.data.reading.sources import Part, find_sources, read_records
+from penna.data.reading.text_files import text_pieces
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from penna.config.sections import DataConfig
-from penna.data.files import format_of
 from penna.data.inspection.codepoints import Batch, batches, utf8_sizes
 from penna.data.inspection.cutting import CutCounter
 from penna.data.inspection.documents import Document, read_for_inspection
@@ -29,7 +28,8 @@ from penna.data.inspection.result import Amount, Completions, Dialogues, Inspect
 from penna.data.inspection.sample import DocumentSample
 from penna.data.inspection.scripts import CharacterCounter
 from penna.data.inspection.trouble import TroubleCounter
-from penna.data.sources import BadRecord
+from penna.data.reading.files import format_of
+from penna.data.reading.sources import BadRecord
 from penna.text.tokenizer import SEPARATOR, Tokenizer
 
 _BAD_SHOWN = 5

@@ -1,9 +1,9 @@
 """Sources to documents and records: what the paths of a recipe hold, in order, whatever form it comes in.
 
 ``read_texts`` gives text to learn from, long documents in pieces; ``read_records`` gives records with their fields, for
-what needs more than text (``data/shapes.py`` makes sense of them). Both stream. Nothing is dropped in silence: a record
-that cannot be used comes out as a ``BadRecord`` with its file, line and reason, and a file that is no text at all, or
-is cut off, stops everything with a DataError.
+what needs more than text (``shapes.py`` makes sense of them). Both stream. Nothing is dropped in silence: a record that
+cannot be used comes out as a ``BadRecord`` with its file, line and reason, and a file that is no text at all, or is cut
+off, stops everything with a DataError.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Literal
 
 from penna.config.sections import DataConfig
-from penna.data.files import find_files, format_of
-from penna.data.hub import PREFIX, HubDataset, hub_dataset, hub_records
-from penna.data.json_records import json_records, jsonl_records
-from penna.data.parquet import Choose, parquet_records
-from penna.data.python_text import python_documents
-from penna.data.records import PIECE as PIECE
-from penna.data.records import BadRecord as BadRecord
-from penna.data.records import Piece as Piece
-from penna.data.records import Record as Record
-from penna.data.records import cut
-from penna.data.shapes import TEXT_COLUMNS, text_column_in, text_of
-from penna.data.tables import table_records
-from penna.data.text_files import text_pieces, text_records
+from penna.data.reading.files import find_files, format_of
+from penna.data.reading.hub import PREFIX, HubDataset, hub_dataset, hub_records
+from penna.data.reading.json_records import json_records, jsonl_records
+from penna.data.reading.parquet import Choose, parquet_records
+from penna.data.reading.python_text import python_documents
+from penna.data.reading.records import PIECE as PIECE
+from penna.data.reading.records import BadRecord as BadRecord
+from penna.data.reading.records import Piece as Piece
+from penna.data.reading.records import Record as Record
+from penna.data.reading.records import cut
+from penna.data.reading.shapes import TEXT_COLUMNS, text_column_in, text_of
+from penna.data.reading.tables import table_records
+from penna.data.reading.text_files import text_pieces, text_records
 from penna.errors import DataError
 
 Part = Literal["train", "valid"]
@@ -44,7 +44,7 @@ def find_sources(config: DataConfig, part: Part = "train") -> list[Source]:
             raise DataError(
                 "The standard input (-) was not kept as a file, and can be read only once.",
                 "A file: text is read more than once.",
-                "Write it to a file first (penna.data.standard_input.keep_standard_input does).",
+                "Write it to a file first (penna.data.reading.standard_input.keep_standard_input does).",
             )
         else:
             sources.extend(find_files([path], config.format))

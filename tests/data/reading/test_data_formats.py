@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from reading import PACKINGS, documents, read, records, write
 
 from penna.config.sections import DataConfig
-from penna.data import streams, tables
-from penna.data.sources import PIECE, BadRecord, Record, read_records
+from penna.data.reading import streams, tables
+from penna.data.reading.sources import PIECE, BadRecord, Record, read_records
 from penna.errors import DataError
 
 ROWS = [

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from penna.data.files import endings_of
-from penna.data.records import BadRecord, Record
-from penna.data.streams import byte_chunks, readable
+from penna.data.reading.files import endings_of
+from penna.data.reading.records import BadRecord, Record
+from penna.data.reading.streams import byte_chunks, readable
 from penna.errors import DataError
 from penna.storage import explained_disk_errors
 

@@ -6,9 +6,18 @@ from typing import Any
 import pytest
 
 from penna.config.sections import DataConfig
-from penna.data.records import BadRecord, Record
-from penna.data.shapes import Completion, Labelled, Message, completion_of, labelled_of, messages_of, shape_of, text_of
-from penna.data.sources import read_records
+from penna.data.reading.records import BadRecord, Record
+from penna.data.reading.shapes import (
+    Completion,
+    Labelled,
+    Message,
+    completion_of,
+    labelled_of,
+    messages_of,
+    shape_of,
+    text_of,
+)
+from penna.data.reading.sources import read_records
 
 
 def record(fields: dict[str, Any], file: str = "a.jsonl") -> Record:

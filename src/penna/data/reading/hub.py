@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from penna.data.records import BadRecord, Record
+from penna.data.reading.records import BadRecord, Record
 from penna.errors import DataError
 
 PREFIX = "hf://"

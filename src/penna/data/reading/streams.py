@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from penna.data.files import endings_of
-from penna.data.records import RECORD_LIMIT
+from penna.data.reading.files import endings_of
+from penna.data.reading.records import RECORD_LIMIT
 from penna.errors import DataError
 
 CHUNK = 1 << 20  # bytes that are in memory at once, uncompressed

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from penna.config.sections import DataConfig
-from penna.data.files import format_of
-from penna.data.hub import PREFIX
-from penna.data.records import BadRecord, Record
+from penna.data.reading.files import format_of
+from penna.data.reading.hub import PREFIX
+from penna.data.reading.records import BadRecord, Record
 
 TEXT_COLUMNS = ("text", "document", "content", "story", "article", "review", "sentence")
 Shape = Literal["text", "labelled", "messages", "completion"]

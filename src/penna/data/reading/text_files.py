@@ -12,8 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from penna.data.records import PIECE, RECORD_LIMIT, BadRecord, Record, cut, too_large
-from penna.data.streams import text_chunks
+from penna.data.reading.records import PIECE, RECORD_LIMIT, BadRecord, Record, cut, too_large
+from penna.data.reading.streams import text_chunks
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 Located = tuple[int, str, bool]  # the line on which a document begins, (a part of) its text, whether the text begins it

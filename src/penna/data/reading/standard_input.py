@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from penna.data.cache import cache_folder
-from penna.data.files import Format
+from penna.data.reading.files import Format
 from penna.errors import DataError
 from penna.storage import explained_disk_errors, flush
 

@@ -12,8 +12,8 @@ import pytest
 from reading import documents, read, records
 
 from penna.config.sections import DataConfig
-from penna.data.hub import HubDataset, hub_dataset
-from penna.data.standard_input import keep_standard_input
+from penna.data.reading.hub import HubDataset, hub_dataset
+from penna.data.reading.standard_input import keep_standard_input
 from penna.errors import DataError, DeviceError
 
 # --- standard input

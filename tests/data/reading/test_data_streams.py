@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import PACKINGS, pack, write
 
-from penna.data import streams
-from penna.data.streams import CHUNK, TooLong, byte_chunks, line_batches, text_chunks
+from penna.data.reading import streams
+from penna.data.reading.streams import CHUNK, TooLong, byte_chunks, line_batches, text_chunks
 from penna.errors import DataError
 
 NOISE = random.Random(0).randbytes(300_000)
@@ -135,7 +135,7 @@ def test_a_line_that_is_too_long_is_measured_and_not_kept(chunks: list[bytes]):
 MEASURE = """
 import resource, sys
 from penna.config.sections import DataConfig
-from penna.data.sources import read_texts
+from penna.data.reading.sources import read_texts
 import pyarrow, pyarrow.parquet
 list(read_texts(DataConfig(path=sys.argv[1], document=sys.argv[3])))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

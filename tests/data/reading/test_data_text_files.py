@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from reading import documents, records, write
 
 from penna.config.sections import DataConfig
-from penna.data import records as records_module
-from penna.data import sources, streams, text_files
-from penna.data.records import PIECE, cut
-from penna.data.sources import BadRecord, Piece, read_records, read_texts
+from penna.data.reading import records as records_module
+from penna.data.reading import sources, streams, text_files
+from penna.data.reading.records import PIECE, cut
+from penna.data.reading.sources import BadRecord, Piece, read_records, read_texts
 
 KINDS = ("file", "block", "line")
 
@@ -149,7 +149,7 @@ def test_a_document_that_is_too_large_for_a_record_is_told_and_passed_over(
     ],
 )
 def test_the_blocks_of_real_dialogues_are_all_there(name: str, dialogues: int, turns: int):
-    from penna.data.shapes import messages_of
+    from penna.data.reading.shapes import messages_of
 
     config = DataConfig(path=f"$PENNA_DATA/zh-dialog/{name}", document="block")
     found = [messages_of(record, config) for record in read_records(config)]

@@ -8,7 +8,7 @@ from typing import Literal
 import pyarrow as pa
 
 from penna.config.sections import DataConfig
-from penna.data.sources import PIECE, BadRecord, Record, read_records, read_texts
+from penna.data.reading.sources import PIECE, BadRecord, Record, read_records, read_texts
 
 PACKINGS = ("", ".gz", ".xz", ".zst")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from penna.config.sections import DataConfig
-from penna.data.records import RECORD_LIMIT, BadRecord, Record, too_large
-from penna.data.streams import CHUNK, TooLong, checked_chunks, line_batches
+from penna.data.reading.records import RECORD_LIMIT, BadRecord, Record, too_large
+from penna.data.reading.streams import CHUNK, TooLong, checked_chunks, line_batches
 from penna.errors import DataError
 
 _limit_lock = threading.Lock()

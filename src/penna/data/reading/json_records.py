@@ -12,8 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from penna.data.records import BadRecord, Record, too_large
-from penna.data.streams import TooLong, checked_chunks, line_batches, text_chunks
+from penna.data.reading.records import BadRecord, Record, too_large
+from penna.data.reading.streams import TooLong, checked_chunks, line_batches, text_chunks
 from penna.errors import DataError
 
 _decode = json.JSONDecoder().decode

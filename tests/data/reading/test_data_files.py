@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from reading import documents, write
 
-from penna.data.files import describe_passed_over, endings_of, find_files, format_of, passed_over
+from penna.data.reading.files import describe_passed_over, endings_of, find_files, format_of, passed_over
 from penna.errors import DataError
 
 NAMES = (

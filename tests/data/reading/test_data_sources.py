@@ -13,8 +13,8 @@ from reading import documents, read, write
 
 from penna.config.sections import DataConfig
 from penna.data.corpus import read_corpus
-from penna.data.python_text import python_documents
-from penna.data.sources import BadRecord
+from penna.data.reading.python_text import python_documents
+from penna.data.reading.sources import BadRecord
 from penna.errors import DataError
 
 # --- plain text
@@ -273,7 +273,7 @@ def test_the_python_source_gives_the_reference_topics_and_the_docstrings_of_the_
 
 def test_reading_the_python_source_imports_nothing_of_what_it_reads():
     check = (
-        "import sys, penna.data.python_text as source; before = set(sys.modules); source.python_documents();"
+        "import sys, penna.data.reading.python_text as source; before = set(sys.modules); source.python_documents();"
         "print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

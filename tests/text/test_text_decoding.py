@@ -120,7 +120,7 @@ def test_a_byte_level_tokenizer_that_puts_a_space_in_front_is_not_lossless(
 ) -> None:
     tokenizers["bpe"].save(tmp_path)
     content = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
-    content["pre_tokenizer"]["add_prefix_space"] = True
+    content["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = True
     (tmp_path / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
     assert not Tokenizer.load(tmp_path).lossless
 

@@ -73,7 +73,7 @@ def _templated(content: dict[str, Any]) -> None:
     [
         _templated,
         lambda content: content.update(decoder=None),
-        lambda content: content["pre_tokenizer"].update(trim_offsets=False),
+        lambda content: content["pre_tokenizer"]["pretokenizers"][1].update(trim_offsets=False),
         lambda content: content["model"].update(continuing_subword_prefix="", end_of_word_suffix="", dropout=0.0),
         lambda content: content["added_tokens"][0].update(lstrip=True),
         lambda content: content["added_tokens"].clear(),
@@ -116,7 +116,7 @@ def _cut_word(content: dict[str, Any]) -> None:
     ("kind", "change", "said"),
     [
         ("bpe", lambda content: content.update(normalizer={"type": "Lowercase"}), 'normalizer: null there, {"type": "Lowercase"} here'),
-        ("bpe", lambda content: content["pre_tokenizer"].update(add_prefix_space=True), "pre_tokenizer: "),
+        ("bpe", lambda content: content["pre_tokenizer"]["pretokenizers"][1].update(add_prefix_space=True), "pre_tokenizer"),
         ("bpe", lambda content: content["model"].update(dropout=0.5), "model.dropout: null there, 0.5 here"),
         ("bpe", lambda content: content["model"].update(ignore_merges=True), "model.ignore_merges: false there, true here"),
         ("bpe", _swap_merges, "merge 1: ["),

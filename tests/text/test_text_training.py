@@ -57,6 +57,14 @@ def test_bpe_puts_the_separator_first_then_every_byte() -> None:
     assert sorted(tokenizer.token_bytes()[1:]) == [bytes([byte]) for byte in range(256)]
 
 
+@pytest.mark.parametrize(
+    "word", ["كِتَابٌ", "हिन्दी", "שָׁלוֹם", "e\u0301te\u0301"], ids=["Arabic", "Hindi", "Hebrew", "combining"]
+)
+def test_bpe_learns_a_word_with_vowel_signs_or_accents_as_one_token(word: str) -> None:
+    tokenizer = train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=400), [f"{word} {word} {word}"])
+    assert len(tokenizer.encode(word)) == 1
+
+
 def test_unigram_learns_up_to_the_vocabulary_size_and_less_from_a_small_text() -> None:
     assert 450 < train("unigram", TRAINING_TEXTS, 480).vocab_size <= 480
     assert train("unigram", ["hello world, hello words"], 4096).vocab_size < 300

@@ -36,10 +36,10 @@ def build_of(inner: tokenizers.Tokenizer, surface: Surface) -> Build:
 def _kind(content: dict[str, Any]) -> str:
     model = content["model"]
     match model["type"]:
-        case "BPE" if not model["merges"]:
-            return "characters"
+        case "BPE" if "ByteLevel" in _types(content["decoder"], "decoders"):
+            return "byte-level BPE"
         case "BPE":
-            return "byte-level BPE" if "ByteLevel" in _types(content["decoder"], "decoders") else "BPE"
+            return "BPE" if model["merges"] else "characters"
         case "Unigram":
             return "unigram"
         case "WordLevel":

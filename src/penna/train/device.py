@@ -21,6 +21,7 @@ from penna.model.linear import Matmul, fastest_matmul
 
 _COMPILE_SECONDS = 90.0  # what compiling a small GPT's forward and backward takes on a slow machine
 _COMPILE_GAIN = 0.15  # the share of time that compiling saves, where it saves any
+_LONG = 2.0  # seconds of one pass, above which repeating it to measure better costs more than it can win
 
 
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:
@@ -90,6 +91,8 @@ def choose_threads(config: TrainConfig, device: torch.device, run_once: Callable
     for count in candidates:
         torch.set_num_threads(count)
         times[count] = seconds_each(run_once, 3)
+        if times[count] > _LONG:  # products this large are fastest on all cores
+            return cores
     # Fewer threads must win clearly: a moment's noise on a busy machine must not halve a long run's speed.
     handicapped = {count: spent * (1.0 if count == cores else 1.15) for count, spent in times.items()}
     return min(handicapped, key=handicapped.__getitem__)
@@ -103,11 +106,12 @@ def choose_compile(config: TrainConfig, seconds_planned: float | None) -> bool:
 
 
 def seconds_each(run_once: Callable[[], None], times: int) -> float:
-    """The best of a few timed calls, after one that is not counted."""
-    run_once()
-    best = float("inf")
-    for _ in range(times):
+    """The best of a few timed calls, after a first one that counts only where it is long."""
+
+    def timed() -> float:
         begun = time.perf_counter()
         run_once()
-        best = min(best, time.perf_counter() - begun)
-    return best
+        return time.perf_counter() - begun
+
+    first = timed()
+    return first if first > _LONG else min(timed() for _ in range(times))

@@ -17,16 +17,21 @@ CUT = (
     "--train.steps 2 --train.threads 1 --train.sample-tokens 4 --train.batch-size 2 --train.accumulation 1 "
     "--model.n-layer 1"
 ).split()
+BASES = ("zh-base", "summaries-base")  # runs that further recipes start from, each called as its recipe
 FEW = "--data.limit 200 --data.valid-limit 20".split()  # documents
 
 
 @pytest.mark.parametrize("name", [name for name in shipped_recipes() if name != "default"])
-def test_a_shipped_recipe_trains(name: str, tmp_path: Path) -> None:
+def test_a_shipped_recipe_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = shipped_recipes()[name].read_text(encoding="utf-8")
     if "$PENNA_DATA" in text and "PENNA_DATA" not in os.environ:
         pytest.skip("PENNA_DATA is not set")
-    assert run(["train", name, "--runs-dir", str(tmp_path), "--name", "run", *CUT, *FEW]) == 0
-    assert (tmp_path / "run" / "last" / "model.safetensors").exists()
+    monkeypatch.chdir(tmp_path)
+    for base in BASES:
+        if re.search(rf'^(init_from|path) = "(runs/)?{base}"$', text, re.MULTILINE):
+            assert run(["train", base, *CUT, *FEW]) == 0
+    assert run(["train", name, "--name", "run", *CUT, *FEW]) == 0
+    assert (tmp_path / "runs" / "run" / "last" / "model.safetensors").exists()
 
 
 def test_shakespeare_lr_recipes_differ_in_their_schedule_alone() -> None:

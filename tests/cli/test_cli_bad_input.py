@@ -57,6 +57,12 @@ def trained(place: Path, name: str = "taken") -> None:
     assert run(["train", "tiny.toml", "--name", name]) == 0
 
 
+def other_tokenizer(place: Path) -> None:
+    trained(place)
+    (place / "other.txt").write_text("ÄÖÜ äöü ß\n" * 50, encoding="utf-8")
+    assert run(["tokenizer", "train", "other.txt", "--kind", "char", "--output", "other"]) == 0
+
+
 def edited(place: Path) -> None:
     trained(place)
     file = place / "runs" / "taken" / "recipe.toml"
@@ -154,8 +160,8 @@ CASES = [
     Case("resume with an edited recipe", "resume taken", "was changed after the run began", edited),
     Case("resume with changed text", "resume taken", "The text of runs/taken was changed", changed),
     Case("a damaged checkpoint", "resume taken", "was truncated or altered", damaged),
-    Case("a tokenizer not the run's", "train tiny.toml t2.txt --train.init-from taken", "not this run's tokenizer",
-         lambda p: (trained(p), (p / "t2.txt").write_text("ÄÖÜ äöü ß\n" * 50, encoding="utf-8"))[0]),
+    Case("a tokenizer not the run's", "train tiny.toml --train.init-from taken --tokenizer.kind file --tokenizer.path "
+         "other", "not this run's tokenizer", other_tokenizer),
     Case("another shape", "train tiny.toml --train.init-from taken --model.n-layer 2", "another shape", trained),
     Case("a tokenizer that is not there", "train tiny.toml --tokenizer.kind file --tokenizer.path nope", "nope"),
     Case("a vocabulary too small", "train tiny.toml --tokenizer.kind bpe --tokenizer.vocab-size 10", "10 tokens"),
@@ -209,6 +215,11 @@ def test_an_unreadable_file_is_named(place: Path) -> None:
         pytest.skip("no other user can run this Python here")
     assert result.returncode == 2, result.stderr
     assert "secret.txt cannot be read: Permission denied" in result.stderr
+    (place / "secret.txt").parent.chmod(0o700)
+    command.remove("tiny.toml")
+    result = subprocess.run(command, cwd="/", capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 2, result.stderr
+    assert "cannot be reached: Permission denied" in result.stderr
 
 
 def test_no_space_is_told_before_the_first_step(

@@ -249,7 +249,7 @@ def test_a_misspelt_section_is_named_with_the_sections_and_the_nearest(value: ob
         ("optim", "kind", "adam", "'adamw', 'muon'", "adamw"),
         ("schedule", "kind", "cosin", "'constant', 'linear', 'cosine', 'trapezoid', 'multi_step'", "cosine"),
         ("tokenizer", "kind", "bp", "'char', 'bpe', 'unigram', 'file'", "bpe"),
-        ("task", "kind", "pretrian", "'pretrain'", "pretrain"),
+        ("task", "kind", "pretrian", "'pretrain', 'classify', 'chat', 'complete'", "pretrain"),
         ("model", "preset", "modren", "'gpt2', 'gpt2-medium', 'gpt2-large', 'gpt2-xl', 'gpt1', 'modern'", "modern"),
         ("model", "norm", "rms_norm", "'layernorm', 'rmsnorm'", "rmsnorm"),
     ],

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penna.config.sections import DataConfig, TokenizerConfig
-from penna.data import encode, records, shard_writer
+from penna.data import encode, shard_writer
 from penna.data import prepare as module
 from penna.data.corpus import TextChangedError
 from penna.data.prepare import Prepared, describe_counts, prepare, prepare_for_evaluation
+from penna.data.reading import records
 from penna.data.shards import MANIFEST, TokenStream
 from penna.data.words import count_words
 from penna.errors import DataError, PennaError

@@ -68,7 +68,12 @@ def test_the_sums_are_those_of_predicting_each_token_by_itself(model: GPT, lengt
     nats, right = brute_force(model, ids)
     assert sums == pytest.approx({"loss": nats, "correct": right}, rel=1e-5)
     due = ids[1:]
-    assert counts == {"loss": len(due), "correct": len(due), "bytes": sum(token % 4 for token in due)}
+    assert counts == {
+        "loss": len(due),
+        "correct": len(due),
+        "tokens": len(due),
+        "bytes": sum(token % 4 for token in due),
+    }
 
 
 @settings(max_examples=40, deadline=None)

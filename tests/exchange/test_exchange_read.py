@@ -99,7 +99,7 @@ def test_all_complaints_come_at_once(written):
     ("changes", "said"),
     [
         ({"architectures": ["LlamaForCausalLM"]}, "architecture LlamaForCausalLM"),
-        ({"architectures": ["GPT2ForSequenceClassification"]}, "architecture GPT2ForSequenceClassification"),
+        ({"architectures": ["GPT2ForTokenClassification"]}, "architecture GPT2ForTokenClassification"),
         ({"architectures": ..., "model_type": "bert"}, "model_type bert"),
         ({"architectures": [], "model_type": ...}, "no architecture"),
     ],

@@ -242,6 +242,7 @@ FREE: dict[str, dict[str, Any]] = {
     "preset": {"preset": "gpt2-medium", **SHAPE},
     "dropout": {"dropout": 0.5},
     "residual_init": {"residual_init": "zero"},
+    "n_class": {"n_class": 3},
 }
 SEEN_TO = {"vocab_size", "block_size", "source_size", "positions", "position_scale", "rope_theta"}
 OF_AN_ENCODER = {"arch", "n_encoder_layer"}

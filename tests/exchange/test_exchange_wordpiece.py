@@ -9,12 +9,14 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, BertTokenizerFast, GPT2Config, GPT2LMHeadModel
 
+from penna.api.models import import_model
 from penna.config.sections import ModelConfig
 from penna.exchange.huggingface import read_hf, write_hf
 from penna.exchange.load import load_model
-from penna.exchange.start import start_from
+from penna.exchange.start import start_fields, start_from, start_tokenizer
 from penna.model.gpt import GPT
 from penna.text.special import with_special_tokens
+from penna.text.tokenizer import Tokenizer
 
 WORDS = [
     "[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"天地玄黄宇宙洪荒，。！0123456789abcdefghijklmnopqrstuvwxyz",
@@ -95,6 +97,33 @@ def test_a_pickle_in_the_form_before_zip_files_is_read_as_well(folder):
     after = read_hf(path, allow_pickle=True).weights
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("pickled", [True, False])
+def test_such_a_folder_imports_as_a_run_from_which_a_recipe_takes_model_tokenizer_and_weights(
+    pickled, folder, theirs, tmp_path
+):
+    import_model(str(folder(pickled, True)), name="base", runs_dir=tmp_path, allow_pickle=pickled)
+    source = load_model("base", runs_dir=tmp_path, device=torch.device("cpu"))
+    tokenizer = Tokenizer.load(start_tokenizer("base", tmp_path))
+    config = ModelConfig(**start_fields("base", tmp_path), vocab_size=tokenizer.vocab_size)
+    model = GPT(config).eval()
+    report = start_from(model, tokenizer, source, say=lambda _: None)
+    assert report.new == report.left_out == report.messages == ()
+    ids = torch.tensor([tokenizer.encode(TEXTS[0])])
+    torch.testing.assert_close(model(ids), theirs(ids).logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_settings_beside_the_vocabulary_are_followed_as_transformers_follows_them(lower, folder):
+    path = folder(False, True)
+    settings = {"do_lower_case": lower, "tokenizer_class": "BertTokenizerFast", "model_max_length": 16}
+    (path / "tokenizer_config.json").write_text(json.dumps(settings))
+    bert, found = BertTokenizerFast.from_pretrained(path), read_hf(path).tokenizer
+    assert found is not None
+    for text in TEXTS:
+        ids = bert(text, add_special_tokens=False, split_special_tokens=True).input_ids
+        assert found.encode(text) == ids
 
 
 def test_such_a_folder_is_a_start_and_is_written_so_that_transformers_reads_the_same_ids(folder, tmp_path):

@@ -9,11 +9,13 @@ from penna.config.recipe import build_recipe, merge
 from penna.config.schema import Recipe
 from penna.data.batches import TrainingDocuments, TrainingWindows, ValidationDocuments, ValidationWindows
 from penna.data.prepare import Prepared, prepare
+from penna.data.shards import TokenStream
 from penna.errors import DataError
+from penna.generate import writing
 from penna.generate.engine import Finish, NewToken
+from penna.generate.writing import prompt_ids
 from penna.model.gpt import GPT
-from penna.tasks import pretrain
-from penna.tasks.pretrain import pretrain_job, prompt_ids, training_rows, validation_rows
+from penna.tasks.pretrain import pretrain_job, training_rows, validation_rows
 from penna.train.ranks import Ranks
 
 LINES = [f"line {number} of a text" + " and more of it" * (number % 4) for number in range(60)]
@@ -42,7 +44,7 @@ def test_rows_are_documents_or_windows_as_the_recipe_asks(tmp_path: Path) -> Non
         "packed": (TrainingWindows, ValidationWindows),
     }.items():
         recipe, prepared = prepared_recipe(tmp_path, {"data.windows": windows})
-        stream = pretrain.TokenStream(prepared.folder, "valid")
+        stream = TokenStream(prepared.folder, "valid")
         assert isinstance(training_rows(recipe, prepared, 16), kinds[0])
         assert isinstance(validation_rows(recipe.data, stream, prepared.tokenizer, 16), kinds[1])
 
@@ -75,7 +77,7 @@ def test_samples_of_a_model_of_documents_start_from_the_separator_and_end_with_i
         letters = tokenizer.encode("ab")
         return [NewToken(1, letters[0], 0.0), Finish(0, "stop"), NewToken(1, letters[1], 0.0), Finish(1, "length")]
 
-    monkeypatch.setattr(pretrain, "generate", generate)
+    monkeypatch.setattr(writing, "generate", generate)
     for windows in ("documents", "packed"):
         recipe, prepared = prepared_recipe(tmp_path, {"data.windows": windows}, [*LINES, "abc"])
         tokenizer = prepared.tokenizer

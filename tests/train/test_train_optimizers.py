@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from penna.config.sections import ModelConfig
 from penna.config.training import AdamWConfig, MuonConfig
 from penna.model.gpt import GPT
+from penna.model.seq2seq import build_model
 from penna.train.muon import Muon, orthogonalise
 from penna.train.optimizers import Optimizers
 
@@ -164,16 +165,37 @@ def test_no_clipping_leaves_large_gradients_alone() -> None:
     torch.testing.assert_close(made.ln_f.weight.detach(), before - 0.5)
 
 
-def test_muon_takes_the_blocks_matrices_and_adamw_the_rest() -> None:
-    made = model()
+def kinds_of_state(made: nn.Module) -> dict[str, set[str]]:
+    """Per parameter, what is kept of it after one step under Muon."""
     optimizers = Optimizers(made, MuonConfig())
     gradients(made, 0)
     optimizers.step()
-    kinds = {name: {key.rpartition("/")[2] for key in optimizers.state() if key.startswith(f"{name}/")}
-             for name, _ in made.named_parameters()}  # fmt: skip
+    names = [name for name, _ in made.named_parameters()]
+    return {
+        name: {key.rpartition("/")[2] for key in optimizers.state() if key.startswith(f"{name}/")} for name in names
+    }
+
+
+def test_muon_takes_the_blocks_matrices_and_adamw_the_rest() -> None:
+    made = model()
+    kinds = kinds_of_state(made)
     for name, parameter in made.named_parameters():
         inside = name.startswith("h.") and parameter.dim() == 2
         assert kinds[name] == ({"momentum"} if inside else {"step", "exp_avg", "exp_avg_sq"}), name
+
+
+def test_muon_takes_encoder_and_cross_attention_matrices_and_no_head_and_no_embedding() -> None:
+    fields = {"arch": "seq2seq", "n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 6, "vocab_size": 11}
+    made = build_model(ModelConfig(**fields, tie=False, n_class=3))
+    made.init_weights(0)
+    by_muon = {name for name, kinds in kinds_of_state(made).items() if kinds == {"momentum"}}
+    inside = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
+    cross = ["crossattention.q_attn", "crossattention.c_attn", "crossattention.c_proj"]
+    assert by_muon == {f"{stack}.{name}.weight" for stack in ("h.0", "encoder.h.0") for name in inside} | {
+        f"h.0.{name}.weight" for name in cross
+    }
+    heads = {"score.weight", "lm_head.weight", "wte.weight", "wpe.weight", "encoder.wte.weight", "encoder.wpe.weight"}
+    assert heads < dict(made.named_parameters()).keys() - by_muon
 
 
 @pytest.mark.parametrize("config", [AdamWConfig(), MuonConfig()], ids=["adamw", "muon"])

@@ -78,7 +78,7 @@ def test_batch_with_all_targets_masked_adds_zero_to_loss_and_gradient() -> None:
     objective = NextToken(torch.ones(5, dtype=torch.long))
     empty = masked_batch()
     full = {"ids": torch.tensor([[1, 2, 3, 4]]), "targets": torch.tensor([[2, 3, 4, IGNORED]])}
-    assert objective.counts(empty) == {"loss": 0, "correct": 0, "bytes": 0}
+    assert objective.counts(empty) == {"loss": 0, "correct": 0, "tokens": 0, "bytes": 0}
     loss = weighted_loss(objective, objective.sums(model, empty), objective.counts(empty))
     loss.backward()
     assert loss.item() == 0.0
@@ -98,7 +98,7 @@ def test_batch_with_all_targets_masked_adds_zero_to_loss_and_gradient() -> None:
 def test_report_gives_nats_per_token_bits_per_byte_and_accuracy() -> None:
     objective = NextToken(torch.tensor([0, 1, 3]))
     counts = objective.counts({"targets": torch.tensor([[0, 1, 2], [2, IGNORED, IGNORED]])})
-    assert counts == {"loss": 4, "correct": 4, "bytes": 7}
+    assert counts == {"loss": 4, "correct": 4, "tokens": 4, "bytes": 7}
     figures = objective.report({"loss": 14 * math.log(2), "correct": 1.0}, counts)
     assert figures == pytest.approx({"loss": 3.5 * math.log(2), "accuracy": 0.25, "bits_per_byte": 2.0})
     assert "bits_per_byte" not in objective.report({"loss": 1.0, "correct": 0.0}, {"loss": 2, "correct": 2, "bytes": 0})

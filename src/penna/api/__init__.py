@@ -4,25 +4,46 @@ The command line, and later the server and the studio, are thin over these. Path
 out; nothing is printed. What happens on the way is told to ``listen``.
 """
 
+from penna.api.chat_figures import ChatFigures, measure_chat
+from penna.api.chatting import ChatSettings, Conversation
+from penna.api.classifying import Classifier, classifier, classify, evaluate_classification
+from penna.api.completing import Completer, complete, completer, rank_sentences
+from penna.api.completion_figures import CompletionFigures, evaluate_completions
 from penna.api.data import inspect_data, prepare_data
-from penna.api.measuring import evaluate, plot, recitation
+from penna.api.measuring import evaluate, evaluate_text, plot, recitation
 from penna.api.models import export_model, import_model, load
+from penna.api.recipes import resolve_recipe
 from penna.api.tokenizers import compare_tokenizers, train_tokenizer_from
-from penna.api.training import resolve_recipe, resume, train, train_recipe
+from penna.api.training import resume, train, train_recipe
 from penna.api.writing import Piece, generate_stream, prompts_too_long
 
 __all__ = [
+    "ChatFigures",
+    "ChatSettings",
+    "Classifier",
+    "Completer",
+    "CompletionFigures",
+    "Conversation",
     "Piece",
+    "classifier",
+    "classify",
     "compare_tokenizers",
+    "complete",
+    "completer",
     "evaluate",
+    "evaluate_classification",
+    "evaluate_completions",
+    "evaluate_text",
     "export_model",
     "generate_stream",
     "import_model",
     "inspect_data",
     "load",
+    "measure_chat",
     "plot",
     "prepare_data",
     "prompts_too_long",
+    "rank_sentences",
     "recitation",
     "resolve_recipe",
     "resume",

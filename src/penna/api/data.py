@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from penna.api.recipes import resolve_recipe
 from penna.api.tokenizers import load_tokenizer
-from penna.api.training import resolve_recipe
 from penna.compare.lengths import check_figure_name, draw_lengths
 from penna.config.recipe import build_recipe, merge
 from penna.data.inspection.inspect import inspect, silent

@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from penna.api.chat_figures import ChatFigures, measure_chat
+from penna.api.classifying import evaluate_classification
+from penna.api.completion_figures import CompletionFigures, evaluate_completions
 from penna.compare.figures import Axis, draw_curves
 from penna.config.recipe import build_recipe, merge
 from penna.data.prepare import prepare, prepare_for_evaluation
 from penna.data.shards import TokenStream
 from penna.errors import DataError, RunError
+from penna.evaluate.classification import ClassificationFigures
 from penna.evaluate.language_model import LanguageModelFigures, language_model_figures, score_rows
 from penna.evaluate.recitation import (
     Recitation,
@@ -20,14 +24,37 @@ from penna.evaluate.recitation import (
     unseen_stretches,
     written_ids,
 )
-from penna.exchange.load import load_model
+from penna.exchange.load import load_model, task_of
 from penna.runs.folder import RUNS, find_run
 from penna.tasks.pretrain import next_token_objective, validation_rows
 from penna.text.tokenizer import Tokenizer
 from penna.train.device import resolve_device
 
+Figures = LanguageModelFigures | ClassificationFigures | ChatFigures | CompletionFigures
+
 
 def evaluate(
+    target: str, overrides: Mapping[str, Any] | None = None, *, runs_dir: Path = RUNS, device: str = "auto"
+) -> Figures:
+    """Measure a model as its task asks, or as ``task.kind`` among the overrides does.
+
+    ``overrides`` are fields of the sections data and task. Without a path, the run's own validation part is taken. The
+    figures of a run are kept in its evaluations/.
+    """
+    given = dict(overrides or {})
+    kind = given.pop("task.kind", None) or task_of(target, runs_dir).kind
+    match kind:
+        case "classify":
+            return evaluate_classification(target, given, runs_dir=runs_dir, device=device)
+        case "chat":
+            return measure_chat(target, given, runs_dir=runs_dir, device=device)
+        case "complete":
+            return evaluate_completions(target, given, runs_dir=runs_dir, device=device)
+        case _:
+            return evaluate_text(target, given, runs_dir=runs_dir, device=device)
+
+
+def evaluate_text(
     target: str, overrides: Mapping[str, Any] | None = None, *, runs_dir: Path = RUNS, device: str = "auto"
 ) -> LanguageModelFigures:
     """Score running text in windows of the model's block side by side, in float32.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from penna.config.schema import Recipe
 from penna.exchange.huggingface import read_hf, write_hf
-from penna.exchange.load import LoadedModel, load_model
-from penna.model.gpt import GPT
+from penna.exchange.load import LoadedModel, foreign_folder, load_model
+from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import Checkpoint, write_checkpoint
 from penna.runs.folder import RUNS, RunFolder, check_free, new_run
 from penna.runs.provenance import provenance
@@ -24,10 +24,10 @@ def import_model(
 ) -> RunFolder:
     """Make a run of a Hugging Face folder, to be used or trained further like any other."""
     check_free(runs_dir, name, overwrite)
-    foreign = read_hf(Path(source), allow_pickle=allow_pickle)
-    model = GPT(foreign.config)
+    foreign = read_hf(foreign_folder(source) or Path(source), allow_pickle=allow_pickle)
+    model = build_model(foreign.config)
     model.load_state_dict(foreign.weights)
-    recipe = Recipe(description=f"imported from {source}", model=foreign.config)
+    recipe = Recipe(description=f"imported from {source}", model=foreign.config, task=foreign.task)
     with new_run(runs_dir, name, recipe, overwrite=overwrite) as run:
         if foreign.tokenizer is not None:
             foreign.tokenizer.save(run.tokenizer)
@@ -41,4 +41,6 @@ def import_model(
 
 def export_model(loaded: LoadedModel, output: Path) -> str:
     """Write a model as a Hugging Face folder; the name of the class that reads it."""
-    return write_hf(loaded.model.config, loaded.model.state_dict(), output, tokenizer=loaded.tokenizer)
+    return write_hf(
+        loaded.model.config, loaded.model.state_dict(), output, tokenizer=loaded.tokenizer, task=loaded.task
+    )

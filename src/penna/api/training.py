@@ -10,43 +10,35 @@ from typing import Any
 
 import torch
 
-from penna.config.recipe import build_recipe, find_recipe, load_recipe, merge, recipe_differences
+from penna.api.recipes import resolve_recipe
+from penna.config.recipe import build_recipe, merge, recipe_differences
 from penna.config.schema import Recipe
-from penna.data.corpus import Counts
-from penna.data.prepare import Prepared, describe_counts, prepare
+from penna.data.making import Say
 from penna.errors import DataError, DeviceError, RecipeError, RunError
 from penna.exchange.load import load_model, run_and_checkpoint
+from penna.exchange.start import StartReport, start_from
 from penna.model.gpt import GPT
+from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import verify_checkpoint
 from penna.runs.folder import RUNS, RunFolder, check_free, free_name, new_run
 from penna.runs.provenance import provenance, recipe_hash
-from penna.tasks.pretrain import pretrain_job
+from penna.tasks.chat import prepare_chat
+from penna.tasks.classify import prepare_classify
+from penna.tasks.complete import prepare_complete
+from penna.tasks.pretrain import prepare_pretrain
 from penna.text.tokenizer import Tokenizer
 from penna.train.device import keep_memory_mapped, multiplies_bfloat16, resolve_device
 from penna.train.events import Finished, Listener, Notice, silent
 from penna.train.loop import Loop, load_last
 from penna.train.ranks import Ranks, joined_ranks
+from penna.train.ready import Prepare, Ready
 
-
-def resolve_recipe(targets: Sequence[str], overrides: Mapping[str, Any] | None = None) -> tuple[Recipe, str]:
-    """The recipe that ``penna train`` means by its words, and a name for the run.
-
-    A first word that names a recipe (shipped, or a .toml file) is one; all other words are paths of text. Without a
-    recipe, ``default`` is taken.
-    """
-    overrides = dict(overrides or {})
-    words = list(targets)
-    name = "default"
-    if words and find_recipe(words[0]) is not None and not Path(words[0]).is_dir():
-        name = words.pop(0)
-    elif words and not Path(words[0]).exists() and "." not in words[0] and "/" not in words[0]:
-        load_recipe(words[0])  # raises, with the nearest shipped name
-    stem = Path(name).stem
-    if words:
-        overrides["data.path"] = words
-        if name == "default":
-            stem = Path(words[0]).resolve().stem or "text"
-    return load_recipe(name, overrides), stem
+PREPARE: dict[str, Prepare] = {
+    "pretrain": prepare_pretrain,
+    "classify": prepare_classify,
+    "chat": prepare_chat,
+    "complete": prepare_complete,
+}
 
 
 def train(
@@ -59,7 +51,7 @@ def train(
     listen: Listener = silent,
 ) -> tuple[RunFolder, Finished]:
     """Train a new run from a recipe or from text, and give it back with how it ended."""
-    recipe, stem = resolve_recipe(targets, overrides)
+    recipe, stem = resolve_recipe(targets, overrides, runs_dir=runs_dir)
     return train_recipe(recipe, name=name, stem=stem, runs_dir=runs_dir, overwrite=overwrite, listen=listen)
 
 
@@ -81,18 +73,16 @@ def train_recipe(
             check_free(runs_dir, name, overwrite)
         name = ranks.agree(name)
         assert name is not None
-        prepared = _prepare_on_all(recipe, ranks, listen)
-        recipe = _with_vocab_size(recipe, prepared.tokenizer)
-        model = GPT(recipe.model)
-        model.init_weights(recipe.train.seed)
-        if recipe.train.init_from is not None:
-            _start_from(model, prepared.tokenizer, recipe.train.init_from, runs_dir)
+        ready = _prepare_on_all(recipe, ranks, listen)
+        recipe = ready.completed(_with_vocab_size(recipe, ready.tokenizer))
+        model, start = _new_model(recipe, ready, runs_dir, listen if ranks.is_first else silent)
         _check_disk(model, runs_dir)
-        job = pretrain_job(recipe, prepared, model)  # before the folder is made: short text leaves nothing behind
+        job = ready.job(recipe, model)  # before the folder is made: short text leaves nothing behind
         if ranks.is_first:
             with new_run(runs_dir, name, recipe, overwrite=overwrite) as run:
-                prepared.tokenizer.save(run.tokenizer)
-                run.update_info(state="training", data=_data_info(prepared), **provenance(recipe))
+                ready.tokenizer.save(run.tokenizer)
+                started = {} if start is None else {"start": start.as_json()}
+                run.update_info(state="training", data=ready.info(), **started, **provenance(recipe))
         ranks.wait()
         run = RunFolder(runs_dir / name)
         _say_precision(recipe, device, listen)
@@ -120,8 +110,7 @@ def resume(
         raise RunError(
             f"{run.path} was imported: it has weights, and no training to go on with.",
             "Only a run that Penna trained can be resumed.",
-            f"Train from it: `penna train my.txt --train.init-from {run.path} --tokenizer.kind file "
-            f"--tokenizer.path {run.path}` with its [model] section.",
+            f"Train from it: `penna train my.txt --train.init-from {run.path}`.",
         )
     changed = build_recipe(merge(recipe.model_dump(), changes or {}))
     differences = recipe_differences(recipe, changed)
@@ -136,20 +125,20 @@ def resume(
     with joined_ranks() as ranks:
         device = resolve_device(recipe.train.device, ranks.local_rank)
         with run.locked() if ranks.is_first else nullcontext():
-            prepared = _prepare_on_all(recipe, ranks, listen, Tokenizer.load(run.tokenizer))
-            _check_same_data(run, info, prepared)
+            ready = _prepare_on_all(recipe, ranks, listen, Tokenizer.load(run.tokenizer))
+            _check_same_data(run, info, ready)
             if checkpoint is not None and ranks.is_first:
                 verify_checkpoint(checkpoint)
                 run.mark("last", checkpoint)  # first: a kill between the two leaves a whole checkpoint marked
                 run.rewind(int(checkpoint.name.removeprefix("step-")))
             ranks.wait()
             last = load_last(run, torch.device("cpu"))
-            model = GPT(recipe.model)
-            model.init_weights(recipe.train.seed)
-            if recipe.train.init_from is not None and last is None:
-                _start_from(model, prepared.tokenizer, recipe.train.init_from, runs_dir)
+            if last is None:
+                model, _ = _new_model(recipe, ready, runs_dir, listen if ranks.is_first else silent)
+            else:
+                model = build_model(recipe.model)
             _say_precision(recipe, device, listen)
-            loop = Loop(pretrain_job(recipe, prepared, model), recipe, run, ranks=ranks, device=device, listen=listen)
+            loop = Loop(ready.job(recipe, model), recipe, run, ranks=ranks, device=device, listen=listen)
             if last is not None:
                 loop.resume_from(last)
             if ranks.is_first:
@@ -165,25 +154,33 @@ def _to_end(loop: Loop, run: RunFolder, ranks: Ranks) -> Finished:
     return finished
 
 
-def _prepare_on_all(recipe: Recipe, ranks: Ranks, listen: Listener, tokenizer: Tokenizer | None = None) -> Prepared:
-    """Prepare the text on rank 0 first; the others then find it in the cache."""
+def _prepare_on_all(recipe: Recipe, ranks: Ranks, listen: Listener, tokenizer: Tokenizer | None = None) -> Ready:
+    """Prepare the data on rank 0 first; the others then find it in the cache."""
 
     def say(text: str) -> None:
         listen(Notice(text))
 
-    source = tokenizer or recipe.tokenizer
-    prepared = prepare(recipe.data, source, say=say) if ranks.is_first else None
+    ready = prepare_recipe(recipe, tokenizer, say) if ranks.is_first else None
     ranks.wait()
-    if prepared is None:
-        prepared = prepare(recipe.data, source)
-    if ranks.is_first:
-        train_part, valid_part = prepared.manifest.parts["train"], prepared.manifest.parts["valid"]
-        say(f"Text: {describe_counts(prepared.corpus.counts)}")
-        say(
-            f"Tokens: {train_part.tokens:,} to learn from, {valid_part.tokens:,} for validation, vocabulary "
-            f"{prepared.tokenizer.vocab_size:,}, {prepared.bytes_per_token:.2f} bytes per token"
-        )
-    return prepared
+    return ready or prepare_recipe(recipe, tokenizer, lambda _: None)
+
+
+def prepare_recipe(recipe: Recipe, tokenizer: Tokenizer | None, say: Say) -> Ready:
+    """What a recipe learns from, ready to be read; the tokenizer is learned or loaded where none is given."""
+    ready = PREPARE[recipe.task.kind](recipe, tokenizer or recipe.tokenizer, say)
+    for line in ready.lines():
+        say(line)
+    return ready
+
+
+def _new_model(recipe: Recipe, ready: Ready, runs_dir: Path, listen: Listener) -> tuple[GPT, StartReport | None]:
+    """A model with its first weights: drawn from the seed and, where the recipe names a start, taken from there."""
+    model = build_model(recipe.model)
+    model.init_weights(recipe.train.seed)
+    if recipe.train.init_from is None:
+        return model, None
+    source = load_model(recipe.train.init_from, runs_dir=runs_dir, device=torch.device("cpu"))
+    return model, start_from(model, ready.tokenizer, source, task=recipe.task, say=lambda line: listen(Notice(line)))
 
 
 def _with_vocab_size(recipe: Recipe, tokenizer: Tokenizer) -> Recipe:
@@ -198,49 +195,15 @@ def _with_vocab_size(recipe: Recipe, tokenizer: Tokenizer) -> Recipe:
     return recipe.model_copy(update={"model": model})
 
 
-def _data_info(prepared: Prepared) -> dict[str, Any]:
-    counts: Counts = prepared.corpus.counts
-    return {
-        "content_hash": prepared.corpus.content_hash,
-        "tokenizer_hash": prepared.tokenizer.fingerprint(),
-        "split": prepared.corpus.split,
-        "documents": counts.documents,
-        "bytes": counts.bytes,
-        "bad_records": counts.bad_records,
-        "train_tokens": prepared.manifest.parts["train"].tokens,
-        "valid_tokens": prepared.manifest.parts["valid"].tokens,
-    }
-
-
-def _check_same_data(run: RunFolder, info: Mapping[str, Any], prepared: Prepared) -> None:
+def _check_same_data(run: RunFolder, info: Mapping[str, Any], ready: Ready) -> None:
     began_with = info.get("data", {}).get("content_hash")
-    if began_with != prepared.corpus.content_hash:
+    if began_with != ready.content_hash:
         raise DataError(
             f"The text of {run.path} was changed after the run began (its hash was {str(began_with)[:12]}…, "
-            f"now {prepared.corpus.content_hash[:12]}…).",
+            f"now {ready.content_hash[:12]}…).",
             "A resumed run reads the text it began with.",
             f"Restore the text, or start anew from its weights: `penna train … --train.init-from {run.path}`.",
         )
-
-
-def _start_from(model: GPT, tokenizer: Tokenizer, source: str, runs_dir: Path) -> None:
-    """Load the weights of ``source`` into a new model of the same shape."""
-    loaded = load_model(source, runs_dir=runs_dir, device=torch.device("cpu"))
-    if loaded.tokenizer is not None and loaded.tokenizer.fingerprint() != tokenizer.fingerprint():
-        raise RecipeError(
-            f"The tokenizer of {source} is not this run's tokenizer.",
-            "Weights mean something only with the tokenizer they learned with.",
-            f"Take its tokenizer: --tokenizer.kind file --tokenizer.path {source}",
-        )
-    old, new = loaded.model.state_dict(), model.state_dict()
-    different = [name for name in new if name not in old or old[name].shape != new[name].shape]
-    if different or old.keys() - new.keys():
-        raise RecipeError(
-            f"The model of {source} has another shape (first difference: {(different or sorted(old))[0]}).",
-            "train.init_from needs the same model section.",
-            "Copy its [model] section into the recipe.",
-        )
-    model.load_state_dict(old)
 
 
 def _check_disk(model: GPT, runs_dir: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from penna.exchange.load import LoadedModel
 from penna.generate.engine import NewToken, Request, generate
 from penna.generate.sampling import Sampling
-from penna.tasks.pretrain import prompt_ids
+from penna.generate.writing import prompt_ids
 from penna.text.stream import StreamDecoder
 
 

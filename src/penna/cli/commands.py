@@ -22,84 +22,36 @@ def _train(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
     from penna.cli.data import with_input_kept
     from penna.cli.screen import print_recipe, training_screen
+    from penna.cli.summary import print_summary
     from penna.config.recipe import parse_overrides
 
     parsed = parse_overrides(overrides)
-    recipe, stem = api.resolve_recipe(with_input_kept(arguments.target, parsed), parsed)
+    runs_dir = Path(arguments.runs_dir)
+    recipe, stem = api.resolve_recipe(with_input_kept(arguments.target, parsed), parsed, runs_dir=runs_dir)
     print_recipe(recipe)
     with training_screen() as listen:
         run, finished = api.train_recipe(
             recipe,
             stem="stdin" if "-" in arguments.target else stem,
             name=arguments.name,
-            runs_dir=Path(arguments.runs_dir),
+            runs_dir=runs_dir,
             overwrite=arguments.overwrite,
             listen=listen,
         )
-    return _summary(run, finished)
+    return print_summary(run, finished)
 
 
 def _resume(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
     from penna.cli.screen import training_screen
+    from penna.cli.summary import print_summary
     from penna.config.recipe import parse_overrides
 
     with training_screen() as listen:
         run, finished = api.resume(
             arguments.run, runs_dir=Path(arguments.runs_dir), changes=parse_overrides(overrides), listen=listen
         )
-    return _summary(run, finished)
-
-
-def _summary(run: Any, finished: Any) -> int:
-    """Print what a run came to: figures, curve, samples, folder, what to try next."""
-    from penna.cli.screen import loss_curve, say, shorten
-
-    if finished.signal is not None:
-        say(f"Stopped by a signal and saved at step {finished.step}. Go on with: penna resume {run.path}")
-        return 128 + finished.signal
-    rows = [row for row in run.metrics() if row["split"] == "valid"]
-    first, last = rows[0], rows[-1]
-    best = min(rows, key=lambda row: row["loss"])
-    if "bits_per_byte" in last:
-        print(f"Bits per byte of unseen text: {first['bits_per_byte']:.3f} before, {last['bits_per_byte']:.3f} after")
-    print(
-        f"Validation loss {last['loss']:.4f}, token accuracy {last['accuracy']:.1%}, "
-        f"after {last['tokens']:,} tokens in {last['seconds']:.0f} s; best {best['loss']:.4f} at step {best['step']}"
-    )
-    print()
-    print(loss_curve(run.metrics()))
-    samples = [sample for sample in run.samples() if sample["step"] == finished.step]
-    if samples:
-        print("\nWhat it writes now:")
-        for sample in samples[:3]:
-            print(f"  {shorten(sample['prompt'] + sample['text'])}")
-        if run.recipe().task.kind == "pretrain":
-            print(_recitation(run))
-    prompt = _prompt_to_try(samples[0]) if samples else "The"
-    print(f"\nRun folder: {run.path}")
-    print("Try next:")
-    print(f'  penna generate {run.path} --prompt "{prompt}"')
-    print(f"  penna evaluate {run.path}")
-    print(f"  penna plot {run.path}")
-    return 0
-
-
-def _recitation(run: Any) -> str:
-    """Whether the samples are recited, in a sentence; or why that cannot be told, for the run itself is done."""
-    from penna import api
-
-    try:
-        return api.recitation(str(run.path)).verdict
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        return f"Whether it recites its training text could not be measured: {reason}"
-
-
-def _prompt_to_try(sample: dict[str, str]) -> str:
-    """The first line of a sample's prompt or, where that is empty, the first words the model wrote itself."""
-    written = (sample["prompt"].strip() or " ".join(sample["text"].split()[:2]) or "The").splitlines()[0]
-    return written.replace('"', "").replace("`", "").replace("$", "").replace("\\", "")
+    return print_summary(run, finished)
 
 
 def _recipes(arguments: argparse.Namespace, overrides: Overrides) -> int:
@@ -166,23 +118,35 @@ def _prompt_lines(file: Path) -> list[str]:
 
 def _evaluate(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
+    from penna.cli.evaluation import print_figures
     from penna.config.recipe import parse_overrides
 
     figures = api.evaluate(
         arguments.run, parse_overrides(overrides), runs_dir=Path(arguments.runs_dir), device=arguments.device
-    ).as_json()
+    )
     if arguments.json:
-        print(json.dumps(figures, indent=2))
+        print(json.dumps(figures.as_json(), ensure_ascii=False, indent=2))
     else:
-        for name, value in figures.items():
-            print(
-                f"{name.replace('_', ' '):>16}  {value:,.4f}"
-                if isinstance(value, float)
-                else f"{name.replace('_', ' '):>16}  {value:,}"
-                if value is not None
-                else f"{name:>16}  too large"
-            )
+        print_figures(figures)
     return 0
+
+
+def _classify(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import classify
+
+    return classify.run(arguments, overrides)
+
+
+def _chat(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import chat
+
+    return chat.run(arguments, overrides)
+
+
+def _complete(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import complete
+
+    return complete.run(arguments, overrides)
 
 
 def _plot(arguments: argparse.Namespace, overrides: Overrides) -> int:
@@ -238,6 +202,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
     "resume": _resume,
     "recipes": _recipes,
     "generate": _generate,
+    "classify": _classify,
+    "chat": _chat,
+    "complete": _complete,
     "evaluate": _evaluate,
     "plot": _plot,
     "data": _data,

@@ -43,6 +43,16 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()
         return 0
+    except PermissionError as error:
+        if debug:
+            raise
+        print(
+            f"penna: {error.filename} cannot be reached: {error.strerror}.\n"
+            "A file, and folders above it, that you may read.\n"
+            "Check their permissions.",
+            file=sys.stderr,
+        )
+        return 2
     except Exception as error:
         if debug:
             raise

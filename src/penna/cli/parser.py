@@ -8,6 +8,9 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
+from penna.cli.chat import add_chat_arguments
+from penna.cli.classify import add_classify_arguments
+from penna.cli.complete import add_complete_arguments
 from penna.errors import PennaError
 
 _FIELDS = (
@@ -97,12 +100,17 @@ def make_parser() -> argparse.ArgumentParser:
     generate.add_argument("--device", default="auto", help="auto, cpu or cuda")
     generate.add_argument("--json", action="store_true", help="print a JSON list")
 
-    evaluate = verb("evaluate", "measure how well a model predicts text")
+    add_classify_arguments(verb("classify", "tell the class of texts"))
+    add_chat_arguments(verb("chat", "talk with a model in the terminal"))
+    add_complete_arguments(verb("complete", "write behind a prompt, such as a summary behind its article"))
+
+    evaluate = verb("evaluate", "measure a model on text, as its task asks")
     evaluate.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.epilog = (
-        "--data.path FILE names the text (repeatable); without it, the run's own validation text is taken."
+        "--data.path FILE names the text (repeatable); without it, the run's own validation part is taken. What is "
+        "measured goes by the run's task, or by --task.kind."
     )
 
     plot = verb("plot", "draw loss, accuracy and learning rate as SVG and PNG")

@@ -66,14 +66,12 @@ class _Screen:
                 left=_time_left(event),
             )
         elif isinstance(event, Evaluated):
-            bits = event.row.get("bits_per_byte")
-            shown = "" if bits is None else f", {bits:.3f} bits per byte"
             self._line(
-                f"step {event.row['step']:>6}: validation loss {event.row['loss']:.4f}{shown}"
+                f"step {event.row['step']:>6}: validation {_validation(event.row)}"
                 + (" (best so far)" if event.is_best and event.row["step"] else "")
             )
         elif isinstance(event, Sampled):
-            text = shorten(event.prompt + event.text)
+            text = shorten(event.prompt + event.between + event.text)
             self._console.print(f"[dim]    {escape(text)}[/dim]", soft_wrap=True)
         elif isinstance(event, Finished):
             self._bar.stop()
@@ -81,6 +79,14 @@ class _Screen:
 
     def _line(self, text: str) -> None:
         self._console.print(escape(text), soft_wrap=True)
+
+
+def _validation(row: dict[str, Any]) -> str:
+    """The figures of an evaluation that are watched: of a classifier its accuracy, else bits per byte."""
+    loss = f"loss {row['loss']:.4f}"
+    if "macro_f1" in row:
+        return f"{loss}, accuracy {row['accuracy']:.2%}, macro F1 {row['macro_f1']:.4f}"
+    return f"{loss}, {row['bits_per_byte']:.3f} bits per byte" if "bits_per_byte" in row else loss
 
 
 def _time_left(event: Stepped) -> str:

@@ -60,12 +60,19 @@ def explain_fault(detail: Any) -> tuple[str, str]:
         said = f"{dotted} = {value!r}: input should be one of {', '.join(map(repr, allowed))}."
         return said + (f" Did you mean {near[0]!r}?" if near else ""), _meaning(dotted)
     message = str(detail["msg"]).removeprefix("Value error, ")
+    kind = str(detail["loc"][1]) if len(detail["loc"]) > 2 else ""
     if detail["type"] == "value_error":
-        return f"{dotted}: {message}.", f"The fields of [{section}] must fit together."
-    return f"{dotted} = {value!r}: {message[0].lower()}{message[1:]}.", _meaning(dotted)
+        fit = f"The fields of [{section}] must fit together." if section else "A recipe's sections must fit together."
+        said = f"{dotted}: {message}." if dotted else f"{message}."
+        return said, _meaning(dotted, kind) if fields_named(dotted) else fit
+    return f"{dotted} = {value!r}: {message[0].lower()}{message[1:]}.", _meaning(dotted, kind)
 
 
-def _meaning(dotted: str) -> str:
-    """What a field means, as its section describes it."""
-    descriptions = {field.description for field in fields_named(dotted) if field.description}
+def _meaning(dotted: str, kind: str = "") -> str:
+    """What a field means, as its section describes it, or as the section's kind does where that is known."""
+    section, _, name = dotted.partition(".")
+    models = section_models(section) if section in SECTIONS else []
+    of_kind = [model for model in models if "kind" in model.model_fields and model.model_fields["kind"].default == kind]
+    found = [model.model_fields[name] for model in of_kind or models if name in model.model_fields]
+    descriptions = {field.description for field in found if field.description}
     return f"{dotted}: {' '.join(sorted(descriptions))}" if descriptions else ""

@@ -97,6 +97,11 @@ def build_recipe(table: Mapping[str, Any], origin: str = "recipe") -> Recipe:
 
 def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """A shipped recipe by name or a TOML file by path, with overrides laid over it."""
+    return build_recipe(recipe_table(name, overrides), origin=f"recipe {name}")
+
+
+def recipe_table(name: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A recipe as the dictionary of what it and the overrides say, before any default is filled in."""
     path = find_recipe(name)
     if path is None:
         known = shipped_recipes()
@@ -106,7 +111,7 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
             f"Shipped recipes: {', '.join(known)}.",
             f"Did you mean {near[0]!r}?" if near else "A recipe of your own is a path ending in .toml.",
         )
-    return build_recipe(merge(read_toml(path), overrides or {}), origin=f"recipe {name}")
+    return merge(read_toml(path), overrides or {})
 
 
 def recipe_toml(recipe: BaseModel) -> str:

@@ -8,15 +8,8 @@ from typing import Any, Self, Union, get_args, get_origin
 from pydantic import BaseModel, Field, model_validator
 
 from penna.config.sections import DataConfig, ModelConfig, Section, TokenizerConfig
-from penna.config.training import (
-    AdamWConfig,
-    LinearSchedule,
-    OptimConfig,
-    PretrainTask,
-    ScheduleConfig,
-    TaskConfig,
-    TrainConfig,
-)
+from penna.config.tasks import CompleteTask, PretrainTask, TaskConfig
+from penna.config.training import AdamWConfig, LinearSchedule, OptimConfig, ScheduleConfig, TrainConfig
 
 
 class Recipe(Section):
@@ -32,9 +25,28 @@ class Recipe(Section):
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")
-    def _pretraining_has_no_source(self) -> Self:
-        if self.task.kind == "pretrain" and self.model.arch == "seq2seq":
+    def _an_encoder_needs_a_source(self) -> Self:
+        if self.model.arch != "seq2seq":
+            return self
+        if self.task.kind == "pretrain":
             raise ValueError('model.arch = "seq2seq" reads a source, and running text has none: pretraining wants gpt')
+        if self.task.kind == "classify":
+            raise ValueError('model.arch = "seq2seq" writes behind a source, and a label is not written: take gpt')
+        if self.task.kind == "complete" and self.task.separator not in ("", CompleteTask().separator):
+            raise ValueError(
+                f'task.separator = "{self.task.separator}" does not go with model.arch = "seq2seq": its encoder reads '
+                "the prompt apart from what its decoder writes"
+            )
+        if self.task.kind == "chat" and self.task.loss_on == "all":
+            raise ValueError(
+                'task.loss_on = "all" does not go with model.arch = "seq2seq": its decoder writes replies alone'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_only_pretraining_has(self) -> Self:
+        if self.task.kind != "pretrain" and self.data.windows != "packed":
+            raise ValueError(f'data.windows belongs to pretraining; task.kind = "{self.task.kind}" reads examples')
         return self
 
 

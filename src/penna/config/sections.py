@@ -7,7 +7,7 @@ and ranges are part of the type. No torch and no numpy here: a recipe can be rea
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from penna.config.presets import PRESETS
 
@@ -19,11 +19,21 @@ class Section(BaseModel):
 
 
 def _as_list(value: Any) -> Any:
-    """One path stands for a list of one."""
+    """One string stands for a list of one."""
     return [value] if isinstance(value, str) else value
 
 
 Paths = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+def _each_names_a_column(conditions: list[str]) -> list[str]:
+    for condition in conditions:
+        if not condition.partition("=")[0] or "=" not in condition:
+            raise ValueError(f"{condition!r} is no column=value, such as category=tech")
+    return conditions
+
+
+Conditions = Annotated[list[str], BeforeValidator(_as_list), AfterValidator(_each_names_a_column)]
 
 
 class DataConfig(Section):
@@ -50,12 +60,21 @@ class DataConfig(Section):
         "article, review or sentence, the first of these there is.",
     )
     label_column: str | None = Field(default=None, description="The column of a record's label; none: label.")
+    pair_column: str | None = Field(
+        default=None,
+        description="The column of a second text that goes with the first (classify); none: no such.",
+    )
     messages_column: str | None = Field(default=None, description="The column of a dialogue's turns; none: messages.")
     prompt_column: str | None = Field(
         default=None, description="The column a completion answers to; none: prompt, or article beside a summary."
     )
     completion_column: str | None = Field(
         default=None, description="The column of what is to be written; none: completion, or summary beside an article."
+    )
+    where: Conditions = Field(
+        default=[],
+        description="Read only the records whose column has a value, as column=value (category=tech); a column that is "
+        "named several times has one of its values.",
     )
     columns: list[str] = Field(default=[], description="The columns of a .tsv or .csv that has no header line.")
     quoting: Literal["auto", "on", "off"] = Field(
@@ -141,6 +160,18 @@ class ModelConfig(Section):
     vocab_size: int | None = Field(
         default=None, ge=2, description="Rows of the embedding; the tokenizer's, unless given."
     )
+    ngram_size: int | None = Field(
+        default=None, ge=2, le=8, description="Embed, beside each token, the n-grams up to this long that end with it."
+    )
+    ngram_rows: int | None = Field(
+        default=None, ge=2, description="Rows of the table that n-grams are hashed to; 131,072 unless given."
+    )
+    ngram_width: int | None = Field(
+        default=None, ge=1, description="Width of that table, projected to n_embd; 32 unless given."
+    )
+    n_class: int | None = Field(
+        default=None, ge=2, description="Rows of a head that tells classes; the labels of the task classify, else none."
+    )
     positions: Literal["learned", "sinusoidal", "rotary", "none"] = Field(
         default="learned", description="How the model knows where a token stands."
     )
@@ -212,6 +243,18 @@ class ModelConfig(Section):
             object.__setattr__(self, "n_encoder_layer", self.n_layer)
         if self.source_size is None:
             object.__setattr__(self, "source_size", self.block_size)
+        return self
+
+    @model_validator(mode="after")
+    def _a_table_goes_with_ngrams(self) -> Self:
+        for name, usual in (("ngram_rows", 1 << 17), ("ngram_width", 32)):
+            given = getattr(self, name)
+            if self.ngram_size is None and given is not None:
+                raise ValueError(f"{name} = {given} belongs to n-grams; give ngram_size too, or leave it out")
+            if self.ngram_size is not None and given is None:
+                object.__setattr__(self, name, usual)
+        if self.ngram_size is not None and self.arch == "seq2seq":
+            raise ValueError(f'ngram_size = {self.ngram_size} is for arch = "gpt"; leave it out with an encoder')
         return self
 
     # The five below are None only before validation; these say so to the type checker.

@@ -1,23 +1,13 @@
-"""The sections of a recipe that say how a model learns: task, optimizer, schedule, and the loop itself.
+"""The sections of a recipe that say how a model learns: optimizer, schedule, and the loop itself.
 
-``task``, ``optim`` and ``schedule`` are unions told apart by ``kind``, so an option that does not apply cannot be
-written down.
+``optim`` and ``schedule`` are unions told apart by ``kind``, so an option that does not apply cannot be written down.
 """
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from penna.config.sections import Paths, Section
-
-
-class PretrainTask(Section):
-    """Learn to predict every next token of running text."""
-
-    kind: Literal["pretrain"] = Field(default="pretrain", description="pretrain: predict every next token of the text.")
-
-
-TaskConfig = PretrainTask
 
 
 class _AdamWFields(Section):
@@ -118,6 +108,14 @@ ScheduleConfig = Annotated[
     Field(discriminator="kind"),
 ]
 
+
+def _often(value: Any) -> Any:
+    if value == "epoch" or (isinstance(value, int | str) and str(value).isdecimal() and int(value) >= 1):
+        return value
+    raise ValueError("input should be a number of steps, 1 or more, or 'epoch'")
+
+
+Often = Annotated[int | Literal["epoch"], BeforeValidator(_often)]
 BUDGETS = ("steps", "epochs", "tokens", "minutes")
 
 
@@ -142,15 +140,19 @@ class TrainConfig(Section):
     minutes: float | None = Field(
         default=None, gt=0, description="Budget: wall-clock minutes; 5 where no budget is given."
     )
-    evaluate_every: int = Field(default=250, ge=1, description="Steps between evaluations on the validation text.")
+    evaluate_every: Often = Field(
+        default=250, description="Steps between evaluations on the validation part, or epoch."
+    )
     patience: int | None = Field(
-        default=None, ge=1, description="Stop after so many evaluations in a row without a better validation loss."
+        default=None, ge=1, description="Stop after so many evaluations in a row without a better one."
     )
     log_every: int = Field(default=10, ge=1, description="Steps between rows of metrics.jsonl.")
-    checkpoint_every: int = Field(default=250, ge=1, description="Steps between checkpoints.")
+    checkpoint_every: Often = Field(default=250, description="Steps between checkpoints, or epoch.")
     keep_checkpoints: int = Field(default=2, ge=1, description="The newest checkpoints kept; the best is always kept.")
     init_from: str | None = Field(
-        default=None, description="Start from the weights of a run, a checkpoint or an HF folder."
+        default=None,
+        description="Start from the weights of a run, a checkpoint, an HF folder or hf://owner/name; its tokenizer is "
+        "taken, and each field of [model] that the recipe leaves out.",
     )
     compile: Literal["auto", "on", "off"] = Field(
         default="auto",
@@ -163,8 +165,8 @@ class TrainConfig(Section):
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads; none: the fastest of a few counts, measured."
     )
-    sample_every: int | None = Field(
-        default=None, ge=1, description="Steps between samples; none: at every evaluation."
+    sample_every: Often | None = Field(
+        default=None, description="Steps between samples, or epoch; none: at every evaluation."
     )
     prompts: Paths = Field(default=[""], description="Prompts the samples go on from, the same all through the run.")
     sample_tokens: int = Field(default=128, ge=0, description="Tokens per sample; 0 writes none.")

@@ -23,6 +23,7 @@ from penna.data.shards import TokenStream
 from penna.errors import DataError
 
 IGNORED = -100
+DUE = frozenset({"targets", "label"})  # the tensors of a batch that say what is asked for
 Batch = dict[str, Tensor]
 _READ = 1 << 22  # tokens looked through at a time for separators
 _WIDTHS = 8  # batches of documents are as wide as a multiple of this

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penna.config.sections import DataConfig
+from penna.data.bad_records import BadRecords, check_bad_records
+from penna.data.dealing import AUTO_DOCUMENTS, goes_to_validation
 from penna.data.pieces import usable_pieces
 from penna.data.reading.records import BadRecord, Piece
 from penna.data.reading.sources import read_texts
@@ -22,9 +24,6 @@ from penna.data.words import WordCounter
 from penna.errors import DataError
 
 Split = Literal["train", "valid"]
-_AUTO_DOCUMENTS = 20  # fewer documents than this are split by position
-_SHOWN = 5  # bad records named in a message
-_KEPT = 100  # bad records kept with their reasons; the others are only counted
 
 
 class TextChangedError(DataError):
@@ -78,7 +77,7 @@ class Corpus:
         held_out = False
         for piece in pieces_of(self.config, self.counts):
             if piece.starts:
-                held_out = _goes_to_validation(piece.text, self.config.valid_fraction)
+                held_out = goes_to_validation(piece.text, self.config.valid_fraction)
             if held_out == (part == "valid"):
                 yield piece
 
@@ -110,7 +109,7 @@ def read_corpus(config: DataConfig) -> Corpus:
         return Corpus(config, counts, count_text(config, "valid"), "files")
     split = config.split
     if split == "auto":
-        split = "document" if counts.documents >= _AUTO_DOCUMENTS else "position"
+        split = "document" if counts.documents >= AUTO_DOCUMENTS else "position"
     if split == "position" and _cut_position(counts.characters, config) == 0:
         raise DataError(
             f"The text in {_where(config)} is {counts.characters} characters long, and none is left to learn from.",
@@ -135,7 +134,8 @@ def count_text(config: DataConfig, part: Split = "train") -> Counts:
         content.update(marked := _marked(piece))
         size += len(marked) - piece.starts
         word_count += words.count(piece.text, piece.starts)
-    _check_bad(tally, config)
+    bad = tally.bad
+    check_bad_records(bad.count, bad.first, tally.documents + bad.count, config)
     if documents == 0:
         raise DataError(
             f"There is no text in {_where(config, part)}.",
@@ -143,9 +143,7 @@ def count_text(config: DataConfig, part: Split = "train") -> Counts:
             "Check that the file is the right one and not empty.",
         )
     empty = tally.documents - documents
-    return Counts(
-        documents, characters, size, word_count, empty, tally.bad_records, tuple(tally.bad), content.hexdigest()
-    )
+    return Counts(documents, characters, size, word_count, empty, bad.count, tuple(bad.first), content.hexdigest())
 
 
 def pieces_of(config: DataConfig, counts: Counts, part: Split = "train") -> Iterator[Piece]:
@@ -169,8 +167,8 @@ class _Tally:
     """Takes bad records out of a stream of pieces, and counts them and all documents."""
 
     def __init__(self) -> None:
-        self.documents = self.bad_records = 0
-        self.bad: list[BadRecord] = []
+        self.documents = 0
+        self.bad = BadRecords()
 
     def pieces(self, records: Iterable[Piece | BadRecord]) -> Iterator[Piece]:
         for record in records:
@@ -178,9 +176,7 @@ class _Tally:
                 self.documents += record.starts
                 yield record
             else:
-                self.bad_records += 1
-                if len(self.bad) < _KEPT:
-                    self.bad.append(record)
+                self.bad.add(record)
 
 
 def _marked(piece: Piece) -> bytes:
@@ -194,24 +190,6 @@ def _marked(piece: Piece) -> bytes:
 def _cut_position(characters: int, config: DataConfig) -> int:
     """How many characters stand before the validation text."""
     return int(characters * (1 - config.valid_fraction))
-
-
-def _goes_to_validation(text: str, fraction: float) -> bool:
-    digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < fraction * 2**64
-
-
-def _check_bad(tally: _Tally, config: DataConfig) -> None:
-    total = tally.documents + tally.bad_records
-    if tally.bad_records > config.allow_bad_records * total:
-        shown = "\n".join(f"  {record}" for record in tally.bad[:_SHOWN])
-        more = tally.bad_records - _SHOWN
-        raise DataError(
-            f"{tally.bad_records} of {total} records cannot be used:\n{shown}"
-            + (f"\n  and {more} more" if more > 0 else ""),
-            f"At most {config.allow_bad_records:.0%} may be bad (data.allow_bad_records).",
-            "Mend or remove these lines, or allow more with --data.allow-bad-records 0.1.",
-        )
 
 
 def _where(config: DataConfig, part: Split = "train") -> str:

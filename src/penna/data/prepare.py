@@ -7,32 +7,27 @@ processes that want the same thing one makes it, and the other waits and takes i
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from penna.config.recipe import expand_path
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.cache import cache_folder
 from penna.data.corpus import Corpus, Counts, TextChangedError, count_text, pieces_of, read_corpus
 from penna.data.encode import EncodedPieces, encode_pieces
+from penna.data.making import Say, alone, key_of, whole
 from penna.data.reading.files import describe_passed_over, passed_over
 from penna.data.reading.records import Piece
 from penna.data.shard_writer import find_shards, partial_folder, write_shards
 from penna.data.shards import Manifest, PartManifest
-from penna.storage import explained_disk_errors, flush
 from penna.text.tokenizer import Tokenizer
 from penna.text.training import train_tokenizer
 
 _LAYOUT = "2"  # part of every cache key; raise it when what is written changes
 
-Say = Callable[[str], None]
 PieceSource = Callable[[], Iterator[Piece]]
 
 
@@ -63,8 +58,9 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig | Tokenizer, *, say: Sa
         say(f"Files passed over: {describe_passed_over(passed)}")
     corpus = read_corpus(data)
     if isinstance(tokenizer, TokenizerConfig):
-        tokenizer = _learn_tokenizer(corpus, tokenizer, say)
-    key = _key("shards", corpus.content_hash, tokenizer.fingerprint())
+        texts = partial(_training_texts, corpus)
+        tokenizer = learn_tokenizer(tokenizer, texts, corpus.content_hash, say)
+    key = key_of(_LAYOUT, "shards", corpus.content_hash, tokenizer.fingerprint())
     parts = {"train": partial(corpus.pieces, "train"), "valid": partial(corpus.pieces, "valid")}
     folder = cache_folder() / "shards" / key
     return Prepared(folder, _make_shards(folder, parts, tokenizer, corpus.content_hash, say), tokenizer, corpus)
@@ -75,7 +71,7 @@ def prepare_for_evaluation(
 ) -> tuple[Path, PartManifest]:
     """Shards whose only part, ``valid``, is all of the text, and what they count."""
     counts = count_text(data)
-    key = _key("evaluation", counts.content_hash, tokenizer.fingerprint())
+    key = key_of(_LAYOUT, "evaluation", counts.content_hash, tokenizer.fingerprint())
     parts = {"valid": partial(pieces_of, data, counts)}
     folder = cache_folder() / "shards" / key
     return folder, _make_shards(folder, parts, tokenizer, counts.content_hash, say).parts["valid"]
@@ -91,30 +87,25 @@ def describe_counts(counts: Counts) -> str:
     return line
 
 
-def _learn_tokenizer(corpus: Corpus, config: TokenizerConfig, say: Say) -> Tokenizer:
+def learn_tokenizer(
+    config: TokenizerConfig, texts: Callable[[], Iterator[str]], texts_hash: str, say: Say
+) -> Tokenizer:
+    """The tokenizer a recipe asks for: read from its file, found in the cache, or learned from ``texts``.
+
+    ``texts_hash`` stands for what ``texts`` gives. Raises TokenizerError.
+    """
     if config.kind == "file":
         assert config.path is not None
         return Tokenizer.load(expand_path(config.path))
-    folder = cache_folder() / "tokenizers" / _key("tokenizer", corpus.content_hash, config.model_dump_json())
+    folder = cache_folder() / "tokenizers" / key_of(_LAYOUT, "tokenizer", texts_hash, config.model_dump_json())
     if not folder.exists():
-        with _alone(folder, say):
+        with alone(folder, say):
             if not folder.exists():
                 say(f"Learning a {config.kind} tokenizer")
-                _save_whole(train_tokenizer(config, (piece.text for piece in corpus.pieces("train")), say=say), folder)
+                learned = train_tokenizer(config, texts(), say=say)
+                with whole(folder) as growing:
+                    learned.save(growing)
     return Tokenizer.load(folder)
-
-
-def _save_whole(tokenizer: Tokenizer, folder: Path) -> None:
-    """Save a tokenizer under its final name in one step."""
-    growing = folder.with_name(f".{folder.name}.partial")
-    with explained_disk_errors(folder):
-        shutil.rmtree(growing, ignore_errors=True)
-        try:
-            tokenizer.save(growing)
-            growing.rename(folder)
-            flush(folder.parent)
-        finally:
-            shutil.rmtree(growing, ignore_errors=True)
 
 
 def _make_shards(
@@ -122,7 +113,7 @@ def _make_shards(
 ) -> Manifest:
     if (found := find_shards(folder)) is not None:
         return found
-    with _alone(folder, say):
+    with alone(folder, say):
         if (found := find_shards(folder)) is not None:
             return found
         say("Turning the text into tokens")
@@ -140,26 +131,9 @@ def _make_shards(
             raise
 
 
+def _training_texts(corpus: Corpus) -> Iterator[str]:
+    return (piece.text for piece in corpus.pieces("train"))
+
+
 def _encoded(pieces: PieceSource, tokenizer: Tokenizer, skip: int) -> Generator[EncodedPieces]:
     return encode_pieces(pieces(), tokenizer, skip)
-
-
-@contextmanager
-def _alone(folder: Path, say: Say) -> Generator[None]:
-    """Be the only process that makes ``folder``; where another is at it, wait until it is done or dead."""
-    with explained_disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say("Another process is preparing the same text: waiting for it")
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _key(*parts: str) -> str:
-    return hashlib.sha256("\n".join((_LAYOUT, *parts)).encode()).hexdigest()[:24]

@@ -18,15 +18,17 @@ from pydantic import ValidationError
 
 from penna.config.sections import ModelConfig
 from penna.errors import ExchangeError
+from penna.exchange.classifiers import labels_from_json
 
 _MISSING = object()
 
 
 @dataclass(frozen=True)
 class ForeignClass:
-    """One Hugging Face model class, as Penna knows it."""
+    """One Hugging Face model class, as Penna knows it, and the class with a head for classes beside it."""
 
     name: str
+    classifier: str
     model_type: str
     bare: str  # the class without a head, whose files leave out the prefix
     prefix: str  # what stands before every weight but the head's
@@ -41,6 +43,10 @@ class ForeignClass:
     objections: Callable[[Mapping[str, Any]], list[str]]  # further complaints about a config.json
     extras: Callable[[ModelConfig], dict[str, Any]]  # further config.json fields to write
     fixed: Mapping[str, Any] = field(default_factory=dict[str, Any])  # Penna fields a config.json of this class implies
+
+    def architecture(self, config: ModelConfig) -> str:
+        """The class that holds this very model: one with a head for classes where it has one."""
+        return self.name if config.n_class is None else self.classifier
 
 
 def _no_objections(given: Mapping[str, Any]) -> list[str]:
@@ -128,6 +134,7 @@ _GPT_ALIASES = {
 }
 _GPT_HOLDS: dict[str, tuple[Any, ...]] = {
     "arch": ("gpt",),
+    "ngram_size": (None,),
     "positions": ("learned", "sinusoidal"),
     "norm": ("layernorm",),
     "mlp": ("gelu",),
@@ -147,6 +154,7 @@ _DEMANDS: dict[str, tuple[Any, ...]] = {
 
 GPT2 = ForeignClass(
     name="GPT2LMHeadModel",
+    classifier="GPT2ForSequenceClassification",
     model_type="gpt2",
     bare="GPT2Model",
     prefix="transformer.",
@@ -174,6 +182,7 @@ GPT2 = ForeignClass(
 
 GPT1 = ForeignClass(
     name="OpenAIGPTLMHeadModel",
+    classifier="OpenAIGPTForSequenceClassification",
     model_type="openai-gpt",
     bare="OpenAIGPTModel",
     prefix="transformer.",
@@ -190,12 +199,14 @@ GPT1 = ForeignClass(
 
 QWEN3 = ForeignClass(
     name="Qwen3ForCausalLM",
+    classifier="Qwen3ForSequenceClassification",
     model_type="qwen3",
     bare="Qwen3Model",
     prefix="model.",
     preset="modern",
     holds={
         "arch": ("gpt",),
+        "ngram_size": (None,),
         "positions": ("rotary",),
         "norm_position": ("pre",),
         "norm": ("rmsnorm",),
@@ -274,10 +285,14 @@ def class_for(config: ModelConfig) -> ForeignClass:
     )
 
 
-def class_of(given: Mapping[str, Any], source: Path) -> ForeignClass:
-    """The class a config.json names, by ``architectures`` or, where that is missing, ``model_type``."""
-    known = {name: foreign for foreign in CLASSES for name in (foreign.name, foreign.bare)}
+def class_of(given: Mapping[str, Any], source: Path) -> tuple[ForeignClass, bool]:
+    """The class a config.json names, by ``architectures`` or, where that is missing, ``model_type``.
+
+    And whether it is the one with a head for classes.
+    """
+    known = {name: foreign for foreign in CLASSES for name in (foreign.name, foreign.bare, foreign.classifier)}
     architectures: Any = given.get("architectures")
+    first = ""
     if isinstance(architectures, list) and architectures:
         first = str(cast(list[Any], architectures)[0])
         said, foreign = f"architecture {first}", known.get(first)
@@ -288,44 +303,53 @@ def class_of(given: Mapping[str, Any], source: Path) -> ForeignClass:
     if foreign is None:
         raise ExchangeError(
             f"{source} names {said}.",
-            f"Penna understands {', '.join(each.name for each in CLASSES)}.",
+            f"Penna understands {', '.join(each.name for each in CLASSES)}; "
+            f"{', '.join(each.classifier for each in CLASSES)}.",
             "Choose a model of one of these classes, or convert it to one.",
         )
-    return foreign
+    return foreign, first == foreign.classifier
 
 
-def config_from_json(given: Mapping[str, Any], source: Path) -> tuple[ForeignClass, ModelConfig]:
-    """The class and Penna's configuration of a config.json's content; ``ExchangeError`` names what cannot be followed.
+def config_from_json(given: Mapping[str, Any], source: Path) -> tuple[ForeignClass, ModelConfig, tuple[str, ...]]:
+    """The class, Penna's configuration and the labels, if any, of a config.json's content.
 
-    A field the file leaves out has the class's own default, as transformers reads it.
+    A field the file leaves out has the class's own default, as transformers reads it. ``ExchangeError`` names what
+    cannot be followed.
     """
-    foreign = class_of(given, source)
+    foreign, classifies = class_of(given, source)
+    name, labels = foreign.classifier if classifies else foreign.name, ()
     complaints = [
         f"{key} = {shown(given[key])}: only {' or '.join(map(shown, allowed))} is understood"
         for key, allowed in foreign.demands.items()
         if key in given and given[key] not in allowed
     ]
     complaints += foreign.objections(given)
+    try:
+        labels = labels_from_json(given) if classifies else ()
+    except ValueError as error:
+        complaints.append(str(error))
     if complaints:
         raise ExchangeError(
-            f"{source} describes a {foreign.name} that Penna's model cannot follow:\n  " + "\n  ".join(complaints),
+            f"{source} describes a {name} that Penna's model cannot follow:\n  " + "\n  ".join(complaints),
             "Expected settings under which Penna computes the same numbers.",
             "Choose a model without these settings.",
         )
     values: dict[str, Any] = {"preset": foreign.preset, **foreign.fixed}
-    for name, (key, default) in foreign.numbers.items():
+    for field_name, (key, default) in foreign.numbers.items():
         value = given.get(key, _MISSING)
-        values[name] = given.get(foreign.aliases.get(key, key), default) if value is _MISSING else value
+        values[field_name] = given.get(foreign.aliases.get(key, key), default) if value is _MISSING else value
+    if classifies:  # no LM head is among its weights: the embedding, as where it is tied, stands in
+        values |= {"n_class": len(labels), "tie": True}
     if foreign.fixed["positions"] == "rotary":
         values["rope_theta"] = _rope(given).get("rope_theta") or given.get("rope_theta") or 10000.0
     try:
-        return foreign, ModelConfig(**values)
+        return foreign, ModelConfig(**values), labels
     except ValidationError as error:
         reasons = "; ".join(
             f"{'.'.join(map(str, each['loc'])) or 'the model'}: {each['msg']}" for each in error.errors()
         )
         raise ExchangeError(
-            f"{source} describes a {foreign.name} of no possible shape: {reasons}.",
+            f"{source} describes a {name} of no possible shape: {reasons}.",
             "Expected the numbers of a model, in the ranges of Penna's [model] section.",
             "Check that config.json is the one the weights were saved with.",
         ) from error
@@ -334,7 +358,7 @@ def config_from_json(given: Mapping[str, Any], source: Path) -> tuple[ForeignCla
 def config_to_json(config: ModelConfig, foreign: ForeignClass, separator_id: int | None) -> dict[str, Any]:
     """The content of the config.json under which transformers builds this model; ``separator_id`` is begin and end."""
     return {
-        "architectures": [foreign.name],
+        "architectures": [foreign.architecture(config)],
         "model_type": foreign.model_type,
         "dtype": "float32",
         "bos_token_id": separator_id,

@@ -46,6 +46,7 @@ _QWEN3_MODULES = {
     "ln_f": ("norm",),
 }
 _CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+_HEADS = ("lm_head.weight", "score.weight")  # which stand beside what the prefix names
 # Buffers that older versions of transformers saved beside the weights.
 _BUFFERS = re.compile(r"(.*\.)?(attn\.bias|attn\.masked_bias|position_ids|rotary_emb\.inv_freq)")
 
@@ -68,7 +69,7 @@ def slots(config: ModelConfig, foreign: ForeignClass) -> list[Slot]:
         inside = module[block.end() :] if block else module
         targets = modules.get(inside, (inside,))
         rows = parts[inside] if len(targets) > 1 else (shape[0],)
-        before = "" if module == "lm_head" else foreign.prefix
+        before = "" if name in _HEADS else foreign.prefix
         if block:
             before += f"{'layers' if foreign is QWEN3 else 'h'}.{block[1]}."
         transposed = foreign is not QWEN3 and name.endswith(_CONV1D)
@@ -92,7 +93,7 @@ def from_foreign(
     _check(
         {name: tuple(tensor.shape) for name, tensor in tensors.items()},
         {slot.foreign: slot.shape for slot in layout},
-        f"The weights in {source} are not those of the {foreign.name} that its config.json describes",
+        f"The weights in {source} are not those of the {foreign.architecture(config)} that its config.json describes",
         "Check that config.json and the weights were saved together, and that the download is whole.",
     )
     odd = [
@@ -140,7 +141,7 @@ def _give_whole_names(tensors: dict[str, Tensor], config: ModelConfig, foreign: 
     for name in [name for name in tensors if _BUFFERS.fullmatch(name)]:
         del tensors[name]
     if not any(name.startswith(foreign.prefix) for name in tensors):
-        for name in [name for name in tensors if name != head]:
+        for name in [name for name in tensors if name not in _HEADS]:
             tensors[foreign.prefix + name] = tensors.pop(name)
     if not config.tie or head not in tensors:
         return

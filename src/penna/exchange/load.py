@@ -1,4 +1,4 @@
-"""Any model at hand: a run, one of its checkpoints, or a Hugging Face folder in; a model ready to be used out."""
+"""Any model at hand: a run, a checkpoint, a Hugging Face folder or hub name in; a model ready to be used out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import torch
 
 from penna.config.recipe import expand_path
 from penna.config.sections import ModelConfig
+from penna.config.tasks import ClassifyTask, PretrainTask, TaskConfig
 from penna.errors import RunError
+from penna.exchange.hub import PREFIX, hub_folder
 from penna.exchange.huggingface import read_hf
 from penna.model.gpt import GPT
 from penna.model.linear import fastest_matmul
+from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import MODEL, read_tensors, verify_checkpoint
 from penna.runs.folder import RunFolder, find_run
 from penna.text.tokenizer import Tokenizer
@@ -27,6 +30,18 @@ class LoadedModel:
     tokenizer: Tokenizer | None
     source: Path
     run: RunFolder | None  # whose it is, where it is a run's
+    made_for: TaskConfig = PretrainTask()  # noqa: RUF009 - frozen; the task of a model that is not a run's
+
+    @property
+    def task(self) -> TaskConfig:
+        """What it learned to do."""
+        return self.made_for if self.run is None else self.run.recipe().task
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes it tells, in the order of its head's rows; none where it learned to do something else."""
+        task = self.task
+        return tuple(task.labels) if isinstance(task, ClassifyTask) else ()
 
     @property
     def starts_documents(self) -> bool:
@@ -55,11 +70,12 @@ class LoadedModel:
 
 
 def load_model(target: str, *, runs_dir: Path, device: torch.device) -> LoadedModel:
-    """The model of a run (its best checkpoint), of one checkpoint, or of a Hugging Face folder."""
-    path = expand_path(target)
-    if (path / "config.json").is_file() and not (path / "recipe.toml").is_file():
+    """The model of a run (its best checkpoint), of one checkpoint, or of a Hugging Face folder or hub name."""
+    path = foreign_folder(target)
+    if path is not None:
         foreign = read_hf(path)
-        return LoadedModel(_ready(foreign.config, foreign.weights, device), foreign.tokenizer, path, None)
+        model = _ready(foreign.config, foreign.weights, device)
+        return LoadedModel(model, foreign.tokenizer, path, None, foreign.task)
     run, checkpoint = run_and_checkpoint(target, runs_dir)
     checkpoint = checkpoint or run.marked("best") or run.marked("last")
     if checkpoint is None:
@@ -74,11 +90,25 @@ def load_model(target: str, *, runs_dir: Path, device: torch.device) -> LoadedMo
     return LoadedModel(model, tokenizer, checkpoint, run)
 
 
+def task_of(target: str, runs_dir: Path) -> TaskConfig:
+    """What the model of a run, a checkpoint or a Hugging Face folder learned to do."""
+    path = foreign_folder(target)
+    return run_and_checkpoint(target, runs_dir)[0].recipe().task if path is None else read_hf(path).task
+
+
 def _ready(config: ModelConfig, weights: Mapping[str, torch.Tensor], device: torch.device) -> GPT:
-    model = GPT(config)
+    model = build_model(config)
     model.load_state_dict(weights)
     model.use_matmul(fastest_matmul(device))
     return model.to(device).eval()
+
+
+def foreign_folder(target: str) -> Path | None:
+    """The folder, where a Hugging Face model's is meant: one at hand, or of the hub (``hf://owner/name``)."""
+    if target.startswith(PREFIX):
+        return hub_folder(target)
+    path = expand_path(target)
+    return path if (path / "config.json").is_file() and not (path / "recipe.toml").is_file() else None
 
 
 def run_and_checkpoint(target: str, runs_dir: Path) -> tuple[RunFolder, Path | None]:

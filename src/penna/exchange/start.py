@@ -5,8 +5,9 @@ what was loaded, what is new and what of the source was left out. Weights mean s
 tokenizer they learned with, so the shape must be the same, field by field, and the tokenizer must do the same to text.
 Three things may differ that leave that meaning whole: the numbers of the tokens, and further control tokens
 (rows are mapped by the tokens' spelling); the block size (``wpe`` is cut or extended); and parts that the new model has
-beside the source's (around a GPT as its decoder, a seq2seq's encoder and cross-attention), which stay as they were
-initialised. How a token's place is told may differ too, and is said: the rest of the weights is still worth having.
+beside the source's (around a GPT as its decoder, a seq2seq's encoder and cross-attention; a head for other classes),
+which stay as they were initialised. How a token's place is told may differ too, and is said: the rest of the weights is
+still worth having. What a recipe leaves out is the source's: its tokenizer and its [model] fields (``start_fields``).
 """
 
 from __future__ import annotations
@@ -15,26 +16,31 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from penna.config.sections import ModelConfig
+from penna.config.tasks import ClassifyTask, PretrainTask, TaskConfig
 from penna.errors import RecipeError
-from penna.exchange.classes import shown
-from penna.exchange.load import LoadedModel
+from penna.exchange.classes import config_from_json, shown
+from penna.exchange.huggingface import holds_tokenizer
+from penna.exchange.json_files import read_object
+from penna.exchange.load import LoadedModel, foreign_folder, run_and_checkpoint
 from penna.model.gpt import GPT, sinusoidal_table
 from penna.text.matching import TokenMatch, match_tokens
 from penna.text.tokenizer import Tokenizer
 
 # What may differ: how training goes, what a field was filled from, and what `start_from` sees to below. Any other field
 # of the [model] section says what the weights compute.
-_FREE = frozenset({"preset", "dropout", "residual_init"})
+_FREE = frozenset({"preset", "dropout", "residual_init", "n_class"})
 _SEEN_TO = frozenset({"vocab_size", "block_size", "source_size", "positions", "position_scale", "rope_theta"})
 _OF_AN_ENCODER = frozenset({"arch", "n_encoder_layer"})  # may be there where the source has none
 
 _OF_TOKENS = ("wte.weight", "encoder.wte.weight", "lm_head.weight")  # a row per token
+_OF_CLASSES = "score.weight"  # a row per label
 _OF_POSITIONS = ("wpe.weight", "encoder.wpe.weight")
 _SHOWN = 8  # how many tokens or weights a line names
 
@@ -86,14 +92,52 @@ class StartReport:
         }
 
 
-def start_from(model: GPT, tokenizer: Tokenizer, source: LoadedModel, *, say: Callable[[str], None]) -> StartReport:
+def start_fields(source: str, runs_dir: Path) -> dict[str, Any]:
+    """The [model] fields of a run or a Hugging Face folder, for a recipe that leaves them out; no weights are read.
+
+    ``vocab_size`` and ``n_class`` are not among them, which the data tell, nor ``preset``, which they were filled from.
+    """
+    folder = foreign_folder(source)
+    if folder is None:
+        config = run_and_checkpoint(source, runs_dir)[0].recipe().model
+    else:
+        _, config, _ = config_from_json(read_object(folder / "config.json"), folder / "config.json")
+    return config.model_dump(exclude={"vocab_size", "n_class", "preset"}, exclude_none=True)
+
+
+def start_tokenizer(source: str, runs_dir: Path) -> Path:
+    """Where the tokenizer of a run or a Hugging Face folder is. Raises RecipeError where it has none."""
+    folder = foreign_folder(source)
+    if folder is None:
+        run, _ = run_and_checkpoint(source, runs_dir)
+        path, there = run.path, run.tokenizer.exists()
+    else:
+        path, there = folder, holds_tokenizer(folder)
+    if not there:
+        raise RecipeError(
+            f"{path} has no tokenizer.",
+            "Weights mean something only with the tokenizer they learned with.",
+            "Put it into that folder, or name it: --tokenizer.kind file --tokenizer.path FOLDER.",
+        )
+    return path
+
+
+def start_from(
+    model: GPT,
+    tokenizer: Tokenizer,
+    source: LoadedModel,
+    *,
+    task: TaskConfig | None = None,
+    say: Callable[[str], None],
+) -> StartReport:
     """Put the weights of ``source`` into ``model``, an initialised one whose tokenizer is ``tokenizer``.
 
     Rows of new control tokens start at the mean of the source's rows (Hewitt 2021, "Initializing New Word Embeddings
     for Pretrained Language Models"): the logits of trained rows may all be far below the zero of a random row, which
     would then take their probability; exp being convex, a mean row takes an average token's share at most. Rows that
     no token has (``model.vocab_size`` above the tokenizer's) are the source's own where it has such rows too, else the
-    mean as well. Learned positions keep the source's first rows; for those behind them see `extended`.
+    mean as well. Learned positions keep the source's first rows; for those behind them see `extended`. A head for
+    classes is the source's where ``task`` has the source's labels, in any order, and pooling; else it is new.
 
     ``say`` is given the lines of the report. Raises RecipeError, before anything is copied, where the tokenizer does
     something else to text, or where the models differ in a field that says what the weights compute; all fields are
@@ -101,6 +145,7 @@ def start_from(model: GPT, tokenizer: Tokenizer, source: LoadedModel, *, say: Ca
     """
     name, old = str(source.source), source.model.config
     _check_fields(model.config, source)
+    order = _head_order(task or PretrainTask(), source.task)
     match = _match(tokenizer, source)
     given, target = source.model.state_dict(), model.state_dict()
     placed: dict[str, _Placed] = {}
@@ -115,6 +160,8 @@ def start_from(model: GPT, tokenizer: Tokenizer, source: LoadedModel, *, say: Ca
             placed[weight] = _Placed(table, loaded=Share(weight, tensor.numel(), "the source's sines"))
         elif weight not in given:
             placed[weight] = _Placed(tensor, new=Share(weight, tensor.numel()))
+        elif weight == _OF_CLASSES:
+            placed[weight] = _head(tensor, given[weight], order)
         elif weight in _OF_POSITIONS:
             placed[weight] = _positions(weight, len(tensor), given[weight])
         elif weight in _OF_TOKENS:
@@ -126,13 +173,16 @@ def start_from(model: GPT, tokenizer: Tokenizer, source: LoadedModel, *, say: Ca
         for weight, part in placed.items():
             target[weight].copy_(part.values)
     parts = placed.values()
+    head = placed.get(_OF_CLASSES)
+    other_head = head is not None and head.new is not None and _OF_CLASSES in given
     left_out = [Share(weight, tensor.numel()) for weight, tensor in given.items() if weight not in target]
+    messages = [f"The head tells {_told(task)} here, {_told(source.task)} in {name}: it is new."] if other_head else []
     report = StartReport(
         source=name,
         loaded=tuple(part.loaded for part in parts if part.loaded is not None),
         new=tuple(part.new for part in parts if part.new is not None),
         left_out=(*(part.left_out for part in parts if part.left_out is not None), *left_out),
-        messages=(*_token_messages(match, source), *_position_messages(model.config, old, name)),
+        messages=(*_token_messages(match, source), *_position_messages(model.config, old, name), *messages),
     )
     for line in report.lines():
         say(line)
@@ -222,6 +272,27 @@ def _vocabulary(weight: str, size: int, given: Tensor, match: TokenMatch) -> _Pl
         new=None if whole else Share(weight, (size - len(rows)) * width, f"{size - len(rows):,} rows, at the mean"),
         left_out=_rest(weight, given, len(given) - len(rows)),
     )
+
+
+def _head_order(new: TaskConfig, old: TaskConfig) -> list[int]:
+    """For each label of this run its row in the source's head; none where the two do not tell the same classes."""
+    if not (isinstance(new, ClassifyTask) and isinstance(old, ClassifyTask) and new.pooling == old.pooling):
+        return []
+    return [old.labels.index(label) for label in new.labels] if sorted(new.labels) == sorted(old.labels) else []
+
+
+def _head(tensor: Tensor, given: Tensor, order: list[int]) -> _Placed:
+    """The head (n_class, C) whose rows are labels: the source's in this run's order, or the new one as it is."""
+    if len(order) == len(tensor) == len(given):
+        return _Placed(given[order], loaded=Share(_OF_CLASSES, tensor.numel()))
+    return _Placed(tensor, new=Share(_OF_CLASSES, tensor.numel()), left_out=Share(_OF_CLASSES, given.numel()))
+
+
+def _told(task: TaskConfig | None) -> str:
+    """What a task's head tells, for a message."""
+    if not isinstance(task, ClassifyTask):
+        return "unnamed classes"
+    return f"{_few(list(map(repr, task.labels)))} (pooling {task.pooling})"
 
 
 def _had_sines(weight: str, old: ModelConfig) -> bool:

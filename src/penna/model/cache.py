@@ -32,6 +32,7 @@ class KVCache:
         shape = (config.n_layer, batch, config.kv_heads, capacity, config.head_width)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.ids = torch.full((batch, capacity), -1, device=device)  # written only for a model that looks back at them
         self.lengths = torch.zeros(batch, dtype=torch.int64)  # tokens held by each row; kept on the CPU
 
     @property
@@ -47,11 +48,22 @@ class KVCache:
         """Count the tokens just written as held: a number for all rows, or (batch,)."""
         self.lengths = self.lengths + counts
 
+    def remember_ids(self, ids: Tensor, positions: Tensor, before: int) -> Tensor:
+        """Keep ids (B, T) at their positions (B, T); these and the ``before`` ones in front: (B, before + T).
+
+        Where a text has not begun stands -1.
+        """
+        rows = torch.arange(len(ids), device=ids.device)[:, None]
+        self.ids[rows, positions] = ids
+        wanted = positions[:, :1] + torch.arange(-before, ids.shape[1], device=ids.device)
+        return torch.where(wanted < 0, -1, self.ids[rows, wanted.clamp(min=0)])
+
     def select(self, rows: Tensor) -> None:
         """Keep only these rows, in this order: (new batch,) of int64 on the CPU."""
         on_device = rows.to(self.keys.device)
         self.keys = self.keys[:, on_device]
         self.values = self.values[:, on_device]
+        self.ids = self.ids[on_device]
         self.lengths = self.lengths[rows]
 
     def rows(self, numbers: Sequence[int]) -> KVCache:
@@ -65,6 +77,7 @@ class KVCache:
         on_device = torch.tensor(list(numbers), device=self.keys.device)
         self.keys[:, on_device] = part.keys
         self.values[:, on_device] = part.values
+        self.ids[on_device] = part.ids
         self.lengths[list(numbers)] = part.lengths
 
 

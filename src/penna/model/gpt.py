@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from penna.config.sections import ModelConfig
 from penna.model.cache import KVCache, Memory
 from penna.model.linear import Linear, Matmul, linear
+from penna.model.ngrams import NgramEmbedding, with_those_before
 
 
 @dataclass(frozen=True)
@@ -213,9 +214,11 @@ class GPT(nn.Module):
         elif config.positions == "sinusoidal":
             table = sinusoidal_table(config.block_size, config.n_embd, config.position_scale)
             self.register_buffer("sinusoids", table, persistent=False)
+        self.ngrams = None if config.ngram_size is None else NgramEmbedding(config)
         self.h = nn.ModuleList(self.block(config, layer) for layer in range(config.n_layer))
         self.ln_f = make_norm(config, config.n_embd) if config.norm_position == "pre" else nn.Identity()
         self.lm_head = None if config.tie else Linear(config.n_embd, config.rows, bias=False)
+        self.score = None if config.n_class is None else Linear(config.n_embd, config.n_class, bias=False)
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:
@@ -284,12 +287,20 @@ class GPT(nn.Module):
 
     def _embed(self, ids: Tensor, context: Context) -> Tensor:
         x = self.wte(ids)  # (B, T, C)
+        if self.ngrams is not None:
+            x = x + self.ngrams(self._with_those_before(ids, context, self.ngrams.size))
         if self.config.positions in ("rotary", "none"):
             return x
         table = self.wpe.weight if self.config.positions == "learned" else self.sinusoids
         if context.positions is None:
             return x + table[: ids.shape[1]]
         return x + F.embedding(context.positions, table)
+
+    def _with_those_before(self, ids: Tensor, context: Context, size: int) -> Tensor:
+        """Ids (B, T) behind the size - 1 that each row read before them."""
+        if context.cache is None or context.positions is None:
+            return with_those_before(ids, size)
+        return context.cache.remember_ids(ids, context.positions, size - 1)
 
     def _context(self, ids: Tensor, cache: KVCache | None, attention: list[Tensor] | None) -> Context:
         T = ids.shape[1]

@@ -6,22 +6,80 @@ cross-entropy of every next token, and the same on the validation text, with sam
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 
 from penna.config.schema import Recipe
-from penna.config.sections import DataConfig
+from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.batches import TrainingDocuments, TrainingWindows, ValidationDocuments, ValidationWindows
-from penna.data.prepare import Prepared
+from penna.data.making import Say
+from penna.data.prepare import Prepared, describe_counts, prepare
 from penna.data.shards import PartManifest, TokenStream
 from penna.errors import DataError
 from penna.evaluate.language_model import score_rows
-from penna.generate.engine import NewToken, Request, generate
+from penna.generate.engine import Request
 from penna.generate.sampling import Sampling
+from penna.generate.writing import prompt_ids, write
 from penna.model.gpt import GPT
 from penna.text.tokenizer import Tokenizer
 from penna.train.job import Job, Sums
 from penna.train.objective import NextToken
 from penna.train.ranks import Ranks
+
+
+def prepare_pretrain(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, say: Say) -> PretrainData:
+    """A recipe's text as token shards."""
+    return PretrainData(prepare(recipe.data, tokenizer, say=say))
+
+
+@dataclass(frozen=True)
+class PretrainData:
+    """Running text, prepared."""
+
+    prepared: Prepared
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer the shards were made with."""
+        return self.prepared.tokenizer
+
+    @property
+    def content_hash(self) -> str:
+        """A hash of all the text and of how it is split."""
+        return self.prepared.corpus.content_hash
+
+    def completed(self, recipe: Recipe) -> Recipe:
+        """The recipe as it is."""
+        return recipe
+
+    def job(self, recipe: Recipe, model: GPT) -> Job:
+        """The loop's job. Raises DataError where the text is too short."""
+        return pretrain_job(recipe, self.prepared, model)
+
+    def lines(self) -> list[str]:
+        """How much text there is, and how many tokens it became."""
+        parts = self.prepared.manifest.parts
+        return [
+            f"Text: {describe_counts(self.prepared.corpus.counts)}",
+            f"Tokens: {parts['train'].tokens:,} to learn from, {parts['valid'].tokens:,} for validation, vocabulary "
+            f"{self.tokenizer.vocab_size:,}, {self.prepared.bytes_per_token:.2f} bytes per token",
+        ]
+
+    def info(self) -> dict[str, Any]:
+        """Hashes, split and counts."""
+        counts, parts = self.prepared.corpus.counts, self.prepared.manifest.parts
+        return {
+            "content_hash": self.content_hash,
+            "tokenizer_hash": self.tokenizer.fingerprint(),
+            "split": self.prepared.corpus.split,
+            "documents": counts.documents,
+            "bytes": counts.bytes,
+            "bad_records": counts.bad_records,
+            "train_tokens": parts["train"].tokens,
+            "valid_tokens": parts["valid"].tokens,
+        }
 
 
 def next_token_objective(tokenizer: Tokenizer, part: PartManifest) -> NextToken:
@@ -104,25 +162,5 @@ def _write_samples(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tup
         )
         for number, prompt in enumerate(config.prompts)
     ]
-    written: list[list[int]] = [[] for _ in requests]
-    for event in generate(model, requests):
-        if isinstance(event, NewToken):
-            written[event.request].append(event.id)
-    return [(prompt, tokenizer.decode(ids)) for prompt, ids in zip(config.prompts, written, strict=True)]
-
-
-def prompt_ids(tokenizer: Tokenizer, prompt: str, *, starts_document: bool = False) -> list[int]:
-    """A prompt's ids; an empty one is the document separator, as at the start of a document.
-
-    ``starts_document`` puts the separator before any prompt, for a model that has read nothing without it.
-    """
-    ids = tokenizer.encode(prompt)
-    if ids and not starts_document:
-        return ids
-    if tokenizer.separator_id is None:
-        raise DataError(
-            "The prompt is empty, and the tokenizer has no document separator to start from.",
-            "At least one token to go on from.",
-            "Give a prompt.",
-        )
-    return [tokenizer.separator_id, *ids]
+    written = write(model, tokenizer, requests, show_special=True)
+    return [(prompt, own.text) for prompt, own in zip(config.prompts, written, strict=True)]

@@ -69,6 +69,15 @@ def special_name(settings: Settings, key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def chat_template(settings: Settings) -> str | None:
+    """The chat template of ``tokenizer_config.json``: a string, or the one named default of a list of named ones."""
+    value: Any = settings.get("chat_template")
+    if isinstance(value, list):
+        named = [cast("dict[str, Any]", entry) for entry in cast("list[Any]", value) if isinstance(entry, dict)]
+        value = next((entry.get("template") for entry in named if entry.get("name") == "default"), None)
+    return value if isinstance(value, str) else None
+
+
 def read_text(file: Path) -> str:
     """A file's text, its line ends as they are. Raises TokenizerError where it cannot be read as UTF-8."""
     try:

@@ -73,6 +73,18 @@ class Tokenizer:
         ids = (self._inner.token_to_id(name) for name in (eos, sep, SEPARATOR, bos) if name is not None)
         return next((index for index in ids if index is not None), None)
 
+    @property
+    def chat_template(self) -> str | None:
+        """How turns become text: the source of a jinja template (`penna.text.chat`); None where there is none."""
+        return files.chat_template(self._settings)
+
+    @cached_property
+    def with_control(self) -> tokenizers.Tokenizer:
+        """The library's tokenizer that takes control tokens spelled in a text for themselves: for templates alone."""
+        inner = tokenizers.Tokenizer.from_str(self._inner.to_str())
+        inner.encode_special_tokens = False
+        return inner
+
     def encode(self, text: str) -> list[int]:
         """Ids of ``text``, with nothing added before, after or between.
 

@@ -50,6 +50,7 @@ class Sampled:
     step: int
     prompt: str
     text: str
+    between: str  # what stands between the two where both are shown
 
 
 @dataclass(frozen=True)

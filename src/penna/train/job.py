@@ -25,7 +25,7 @@ class TrainingBatches(Protocol):
 
     @property
     def tokens(self) -> int:
-        """Targets in an epoch."""
+        """Tokens counted in an epoch (``tokens_of``)."""
         ...
 
     def batch(self, epoch: int, rows: range) -> Batch:
@@ -45,6 +45,9 @@ class Job:
     batches: TrainingBatches
     evaluate: Callable[[GPT, Ranks], Sums]  # this rank's share of the validation sums and counts
     sample: Callable[[GPT, int], list[tuple[str, str]]]  # (model, step) -> prompts and what the model writes
+    best_by: str = "loss"  # the figure of ``objective.report`` that the best checkpoint has
+    more_is_better: bool = False
+    between: str = ""  # what stands between a sample's prompt and text where both are shown
 
 
 @dataclass
@@ -54,20 +57,20 @@ class Progress:
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    best_loss: float = math.inf
+    best: float = math.inf  # what ``Job.best_by`` names, where it was best; negated where more is better
     best_step: int | None = None
     evaluations_since_best: int = 0
 
     def as_state(self) -> dict[str, Any]:
         """As JSON, which has no infinity."""
         state: dict[str, Any] = asdict(self)
-        return {**state, "best_loss": None if math.isinf(self.best_loss) else self.best_loss}
+        return {**state, "best": None if math.isinf(self.best) else self.best}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Progress:
         """What ``as_state`` gave."""
-        best: Any = math.inf if state["best_loss"] is None else state["best_loss"]
-        return cls(**{**state, "best_loss": best})
+        best: Any = math.inf if state["best"] is None else state["best"]
+        return cls(**{**state, "best": best})
 
 
 @dataclass

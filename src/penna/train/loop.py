@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from penna.config.schema import Recipe
-from penna.data.batches import IGNORED
+from penna.config.training import Often
+from penna.data.batches import DUE, IGNORED
 from penna.errors import TrainingError
 from penna.model.gpt import count_parameters
 from penna.runs.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, step_name, write_checkpoint
@@ -129,9 +130,8 @@ class Loop:
         self.optimizers.step()
         for term, count in totals.items():
             self._window.counts[term] = self._window.counts.get(term, 0) + count
-        due = totals[next(iter(self.job.objective.weights))]
-        self._window.tokens += due
-        self.progress.tokens += due
+        self._window.tokens += totals["tokens"]
+        self.progress.tokens += totals["tokens"]
         self.progress.step += 1
         self.progress.seconds = self._clock()
 
@@ -150,26 +150,28 @@ class Loop:
             share = self.ranks.share(rows)
             batch = self.job.batches.batch(epoch, share or rows[:1])
             if not share:  # fewer rows than ranks: this one keeps step with a row that counts nothing
-                batch["targets"].fill_(IGNORED)
+                for due in DUE & batch.keys():
+                    batch[due].fill_(IGNORED)
             yield batch
 
     def _after_step(self, request: StopRequest) -> None:
         step = self.progress.step
         # Until the first evaluation on the way, the pace of steps does not show what looking costs.
-        looking = self._look_seconds / self.config.evaluate_every if step < self.config.evaluate_every else 0.0
+        until_look = self._steps(self.config.evaluate_every)
+        looking = self._look_seconds / until_look if step < until_look else 0.0
         self.budget.consult_clock(step, self.progress.seconds, looking)
         over = self.budget.is_over(step)
-        evaluate = over or step % self.config.evaluate_every == 0
+        evaluate = over or self._is_due(self.config.evaluate_every)
         is_best = False
         if evaluate or step % self.config.log_every == 0:
             self._log_window()
         if evaluate:
             is_best = self._look(at_end=over)
-        elif self.config.sample_every is not None and step % self.config.sample_every == 0:
+        elif self.config.sample_every is not None and self._is_due(self.config.sample_every):
             self._sample()
         # Heeded once a step, by all ranks alike: a signal that comes later waits for the next step.
         self._signal = self.ranks.agree(request.signal)
-        if is_best or step % self.config.checkpoint_every == 0 or self._reason_to_end():
+        if is_best or self._is_due(self.config.checkpoint_every) or self._reason_to_end():
             self._log_window()
             self._save()
         if not self._window.tokens:
@@ -179,8 +181,15 @@ class Loop:
         if self._signal is not None:
             return "stopped by a signal"
         if self.config.patience is not None and self.progress.evaluations_since_best >= self.config.patience:
-            return f"no better validation loss in {self.config.patience} evaluations"
+            what = self.job.best_by.replace("_", " ")
+            return f"no better validation {what} in {self.config.patience} evaluations"
         return "the budget is spent" if self.budget.is_over(self.progress.step) else ""
+
+    def _steps(self, often: Often) -> int:
+        return self.steps_per_epoch if often == "epoch" else often
+
+    def _is_due(self, often: Often) -> bool:
+        return self.progress.step % self._steps(often) == 0
 
     def _clock(self) -> float:
         assert self._session_begun is not None
@@ -189,7 +198,7 @@ class Loop:
     # --- What is looked at, logged and kept
 
     def _look(self, *, at_end: bool) -> bool:
-        """Evaluate and sample; whether the validation loss is the best so far."""
+        """Evaluate and sample; whether the validation part was never predicted better."""
         begun = time.perf_counter()
         self.model.eval()
         with torch.no_grad(), self._autocast() if self.device.type == "cuda" else nullcontext():
@@ -202,15 +211,16 @@ class Loop:
         figures = self.job.objective.report(sums, totals)
         if not math.isfinite(figures["loss"]):
             raise self._not_finite(f"The validation loss became {figures['loss']}")
-        is_best = figures["loss"] < self.progress.best_loss
+        reached = -figures[self.job.best_by] if self.job.more_is_better else figures[self.job.best_by]
+        is_best = reached < self.progress.best
         if is_best:
-            self.progress.best_loss, self.progress.best_step = figures["loss"], self.progress.step
+            self.progress.best, self.progress.best_step = reached, self.progress.step
         self.progress.evaluations_since_best = 0 if is_best else self.progress.evaluations_since_best + 1
         row = self._row("valid", figures)
         if self.ranks.is_first:
             self.run.log(row)
         self._say(Evaluated(row, is_best))
-        if at_end or self.config.sample_every is None or self.progress.step % self.config.sample_every == 0:
+        if at_end or self.config.sample_every is None or self._is_due(self.config.sample_every):
             self._sample()
         self._look_seconds = self.ranks.agree(time.perf_counter() - begun)
         return is_best
@@ -221,7 +231,7 @@ class Loop:
         self.model.eval()
         for prompt, text in self.job.sample(self.model, self.progress.step):
             self.run.log_sample({"step": self.progress.step, "prompt": prompt, "text": text})
-            self._say(Sampled(self.progress.step, prompt, text))
+            self._say(Sampled(self.progress.step, prompt, text, self.job.between))
         self.model.train()
 
     def _log_window(self) -> None:
@@ -302,6 +312,7 @@ class Loop:
 
     def _measure(self) -> dict[str, Any]:
         """Time this run's own forward and backward pass; no weight and no random state is changed by it."""
+        self._say(Notice("Measuring how this machine computes it fastest"))
         self.model.train()
         matmul = choose_matmul(self.config, self.device)
         self.model.use_matmul(matmul)

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from penna.data.batches import IGNORED
+from penna.model.cache import Memory
 from penna.model.gpt import GPT
+from penna.model.seq2seq import Seq2Seq
 from penna.train.cross_entropy import cross_entropy
 
 Batch = dict[str, Tensor]
@@ -26,7 +28,7 @@ class Objective(Protocol):
     weights: dict[str, float]  # the terms that make up the loss; other terms are only measured
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        """What each term's sum is divided by, and further counts that ``report`` needs."""
+        """What each term's sum is divided by, ``tokens`` for the log, and further counts that ``report`` needs."""
         ...
 
     def sums(self, model: GPT, batch: Batch) -> dict[str, Tensor]:
@@ -36,6 +38,11 @@ class Objective(Protocol):
     def report(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
         """The figures to log for sums and counts of any number of batches; ``loss`` among them."""
         ...
+
+
+def memory_of(model: GPT, batch: Batch) -> Memory | None:
+    """What an encoder makes of the batch's sources (B, S) and their lengths (B,); None for a model without one."""
+    return model.encode(batch["source"], batch["source_lengths"]) if isinstance(model, Seq2Seq) else None
 
 
 class NextToken:
@@ -54,11 +61,12 @@ class NextToken:
         """Targets, and the bytes of text they stand for."""
         targets = batch["targets"]
         due = targets[targets != IGNORED].cpu()
-        return {"loss": due.numel(), "correct": due.numel(), "bytes": round(self._token_bytes[due].sum().item())}
+        bytes = round(self._token_bytes[due].sum().item())
+        return {"loss": due.numel(), "correct": due.numel(), "tokens": due.numel(), "bytes": bytes}
 
     def sums(self, model: GPT, batch: Batch) -> dict[str, Tensor]:
         """Nats of all targets, and how many were the likeliest prediction."""
-        hidden = model.hidden(batch["ids"])  # (B, T, C)
+        hidden = model.hidden(batch["ids"], memory=memory_of(model, batch))  # (B, T, C)
         loss, correct = cross_entropy(hidden, model.head_weight, batch["targets"], model.matmul)
         return {"loss": loss, "correct": correct}
 

@@ -86,4 +86,4 @@ class Optimizers:
 
 
 def _is_block_matrix(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.dim() == 2 and name.startswith("h.")
+    return parameter.dim() == 2 and name.startswith(("h.", "encoder.h."))

@@ -15,10 +15,10 @@ from penna.config.sections import DataConfig
 from penna.data.reading.files import format_of
 from penna.data.reading.hub import PREFIX
 from penna.data.reading.records import BadRecord, Record
+from penna.text.messages import Message, Role
 
 TEXT_COLUMNS = ("text", "document", "content", "story", "article", "review", "sentence")
 Shape = Literal["text", "labelled", "messages", "completion"]
-Role = Literal["system", "user", "assistant"]
 _ROLES: dict[Any, Role] = {
     "system": "system",
     "user": "user",
@@ -30,18 +30,11 @@ _ROLES: dict[Any, Role] = {
 
 @dataclass(frozen=True)
 class Labelled:
-    """A text and the class it belongs to."""
+    """A text, or two that go together, and the class it belongs to."""
 
     text: str
     label: str
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn of a dialogue."""
-
-    role: Role
-    content: str
+    pair: str | None = None  # the second text
 
 
 @dataclass(frozen=True)
@@ -61,10 +54,20 @@ def text_of(record: Record, config: DataConfig) -> str | BadRecord:
 
 
 def labelled_of(record: Record, config: DataConfig) -> Labelled | BadRecord:
-    """A record's text and its label, which is a string, a whole number or true/false, and comes out as a string."""
+    """A record's text and its label, which is a string, a whole number or true/false, and comes out as a string.
+
+    Where ``pair_column`` is named, its text goes with the first.
+    """
     text = text_of(record, config)
     if isinstance(text, BadRecord):
         return text
+    pair = None
+    if config.pair_column is not None:
+        if config.pair_column not in record.fields:
+            return _without(record, config.pair_column, "--data.pair-column")
+        pair = _string(record, config.pair_column)
+        if isinstance(pair, BadRecord):
+            return pair
     column = config.label_column or "label"
     if column not in record.fields:
         return _without(record, column, "--data.label-column")
@@ -74,7 +77,7 @@ def labelled_of(record: Record, config: DataConfig) -> Labelled | BadRecord:
     if label == "":
         return _bad(record, f"the label in field {column!r} is empty")
     label = str(label)
-    return _half_character(record, column) if _is_broken(label) else Labelled(text, label)
+    return _half_character(record, column) if _is_broken(label) else Labelled(text, label, pair)
 
 
 def messages_of(record: Record, config: DataConfig) -> tuple[Message, ...] | BadRecord:
@@ -185,8 +188,9 @@ def text_column_in(holds_string: Mapping[str, bool], config: DataConfig) -> str 
     named = _named_text_column(holds_string, config)
     if named is not None or config.text_column is not None:
         return named
-    label = config.label_column or "label"  # is not the text, even where nothing else holds strings
-    candidates = [column for column, string in holds_string.items() if string and column != label]
+    # Neither is the text, even where nothing else holds strings.
+    others = (config.label_column or "label", config.pair_column)
+    candidates = [column for column, string in holds_string.items() if string and column not in others]
     return candidates[0] if len(candidates) == 1 else None
 
 

@@ -8,7 +8,7 @@ off, stops everything with a DataError.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -54,7 +54,7 @@ def find_sources(config: DataConfig, part: Part = "train") -> list[Source]:
 def read_texts(config: DataConfig, part: Part = "train") -> Iterator[Piece | BadRecord]:
     """Every document of ``path`` (or ``valid_path``), in pieces and in order, blank ones as they are.
 
-    At most ``limit`` (or ``valid_limit``) documents are read, bad records counted in.
+    At most ``limit`` (or ``valid_limit``) documents are read, bad records counted in; what ``where`` leaves out is not.
     """
     if config.source == "python" and part == "train":
         pieces: Iterator[Piece | BadRecord] = (piece for text in python_documents() for piece in _pieces(text))
@@ -68,7 +68,7 @@ def read_texts(config: DataConfig, part: Part = "train") -> Iterator[Piece | Bad
 def read_records(config: DataConfig, part: Part = "train") -> Iterator[Record | BadRecord]:
     """Every record of ``path`` (or ``valid_path``) in order; a document of plain text is a record with a text.
 
-    At most ``limit`` (or ``valid_limit``) are read, bad ones counted in.
+    At most ``limit`` (or ``valid_limit``) are read, bad ones counted in; those that ``where`` leaves out are not.
     """
     if config.source == "python" and part == "train":
         texts = enumerate(python_documents(), start=1)
@@ -92,7 +92,7 @@ def _first(pieces: Iterator[Piece | BadRecord], limit: int) -> Iterator[Piece | 
 
 
 def _texts(source: Source, config: DataConfig) -> Iterator[Piece | BadRecord]:
-    if isinstance(source, Path) and format_of(source, config.format) == "txt":
+    if isinstance(source, Path) and format_of(source, config.format) == "txt" and not config.where:
         for _, text, starts in text_pieces(source, config.document):
             yield Piece(text, starts)
         return
@@ -111,7 +111,36 @@ def _pieces(text: str) -> Iterator[Piece]:
 
 
 def _records(source: Source, config: DataConfig, choose: Choose = lambda _: None) -> Iterator[Record | BadRecord]:
-    """The records of a source. Where its columns are known beforehand, ``choose`` may refuse them or want only some."""
+    """The records of a source that ``where`` leaves in. Where its columns are known beforehand, ``choose`` may refuse
+    them or want only some."""
+    wanted: dict[str, set[str]] = {}
+    for condition in config.where:
+        column, _, value = condition.partition("=")
+        wanted.setdefault(column, set()).add(value)
+
+    def choose_also(columns: Mapping[str, bool]) -> list[str] | None:
+        chosen = choose(columns)
+        return None if chosen is None else list(dict.fromkeys([*chosen, *(wanted.keys() & columns.keys())]))
+
+    records = _all_records(source, config, choose_also)
+    return _chosen(records, wanted) if wanted else records
+
+
+def _chosen(
+    records: Iterator[Record | BadRecord], wanted: Mapping[str, Collection[str]]
+) -> Iterator[Record | BadRecord]:
+    """The records whose columns have one of the values wanted of them; one without such a column is a bad one."""
+    for record in records:
+        if isinstance(record, BadRecord):
+            yield record
+        elif missing := [column for column in wanted if column not in record.fields]:
+            reason = f"no field {missing[0]!r}, which data.where asks for"
+            yield BadRecord(record.file, record.line, reason)
+        elif all(str(record.fields[column]) in values for column, values in wanted.items()):
+            yield record
+
+
+def _all_records(source: Source, config: DataConfig, choose: Choose) -> Iterator[Record | BadRecord]:
     if isinstance(source, HubDataset):
         return hub_records(source)
     match format_of(source, config.format):

@@ -1,0 +1,193 @@
+"""How well a model predicts dialogues, and how varied its replies are: a model and dialogues in, figures out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from penna.config.recipe import build_recipe, merge
+from penna.config.sections import DataConfig
+from penna.config.tasks import ChatTask
+from penna.data.examples.batches import ValidationExamples
+from penna.data.examples.prepare import read_items
+from penna.data.examples.store import pack
+from penna.errors import DataError
+from penna.evaluate.diversity import distinct
+from penna.evaluate.language_model import score_rows
+from penna.exchange.load import LoadedModel, load_model
+from penna.generate.sampling import Sampling
+from penna.generate.writing import write
+from penna.runs.folder import RUNS
+from penna.tasks.chat import ChatForm, Dialogue, Learned, prompt_room, reply_request, without_oldest
+from penna.text.chat import encode_chat
+from penna.text.spacing import mended
+from penna.text.tokenizer import Tokenizer
+from penna.train.device import resolve_device
+from penna.train.objective import NextToken
+
+GREEDY = Sampling(temperature=0)
+_ROWS_AT_ONCE = 32  # replies written side by side
+_OF_OTHER_FILES = ("format", "document", "messages_column", "allow_bad_records")  # how files like the run's are read
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Distinct-1 and distinct-2 of replies, over their tokens and over their characters; None without so long a one."""
+
+    replies: int
+    tokens: int  # in all
+    distinct_1: float | None
+    distinct_2: float | None
+    distinct_1_characters: float | None
+    distinct_2_characters: float | None
+
+
+@dataclass(frozen=True)
+class ChatFigures:
+    """What `penna evaluate` tells about dialogues; "due" is what the task learns: replies, or every turn."""
+
+    loss: float  # nats per due token
+    accuracy: float  # share of due tokens whose likeliest prediction was right
+    token_perplexity: float
+    character_perplexity: float  # per character of the due text, from the same total: stop tokens count as cost alone
+    tokens: int  # due
+    characters: int  # of the due text
+    dialogues: int
+    refused: int  # dialogues that could not be read as the model reads
+    written: Diversity | None  # what the model replies to the first contexts
+    people: Diversity | None  # what the text replies to the same ones
+
+    def as_json(self) -> dict[str, Any]:
+        """A dictionary for JSON; an overflowing perplexity is null."""
+        return {name: None if value == math.inf else value for name, value in asdict(self).items()}
+
+
+def measure_chat(
+    target: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    replies: int = 200,
+    max_new_tokens: int = 64,
+    sampling: Sampling = GREEDY,
+    runs_dir: Path = RUNS,
+    device: str = "auto",
+    seed: int = 0,
+) -> ChatFigures:
+    """Score the dialogues of ``data.path`` in ``overrides``, or else the run's own validation part.
+
+    The model also replies to the last turn that has a reply, in each of the first ``replies`` dialogues (0 for none);
+    its replies are set beside the text's own. The figures of a run are kept in its evaluations/. Raises DataError where
+    no dialogue can be used.
+    """
+    loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
+    tokenizer = loaded.need_tokenizer()
+    task = loaded.task if isinstance(loaded.task, ChatTask) else ChatTask()
+    form = ChatForm(task, loaded.model.config)
+    data, own = _data(loaded, overrides or {})
+    items, _ = read_items(data, form, "valid" if own else "train")
+    found = form.learned(items, tokenizer)
+    learned = [example for item in found if not isinstance(item, str) for example in item]
+    if not learned:
+        raise DataError(
+            f"None of {len(items):,} dialogues can be used.",
+            f"At least one (the first: {next((item for item in found if isinstance(item, str)), 'there is none')}).",
+            "Check the data; a longer --model.block-size reads longer turns.",
+        )
+    nats, correct, tokens = _score(loaded, learned, tokenizer)
+    characters = sum(len(example.said) for example in learned)
+    written, people = _replies(loaded, items, replies, max_new_tokens=max_new_tokens, sampling=sampling, seed=seed)
+    figures = ChatFigures(
+        loss=nats / tokens,
+        accuracy=correct / tokens,
+        token_perplexity=_exp(nats / tokens),
+        character_perplexity=_exp(nats / max(characters, 1)),
+        tokens=tokens,
+        characters=characters,
+        dialogues=sum(not isinstance(item, str) for item in found),
+        refused=sum(isinstance(item, str) for item in found),
+        written=written,
+        people=people,
+    )
+    if loaded.run is not None:
+        name = "validation-part" if own else Path(data.path[0]).stem
+        about = {"checkpoint": loaded.source.name, "text": list(data.path), "sampling": asdict(sampling), "seed": seed}
+        loaded.run.save_evaluation(name, {**about, **figures.as_json()})
+    return figures
+
+
+def _data(loaded: LoadedModel, overrides: Mapping[str, Any]) -> tuple[DataConfig, bool]:
+    """What is read, and whether it is the run's own validation part."""
+    if "data.path" not in overrides:
+        return loaded.need_run().recipe().data, True
+    like: dict[str, Any] = {}
+    if loaded.run is not None and isinstance(loaded.task, ChatTask):
+        section = loaded.run.recipe().data.model_dump(exclude_none=True)
+        like = {name: section[name] for name in _OF_OTHER_FILES if name in section}
+    return build_recipe(merge({"data": like}, overrides)).data, False
+
+
+def _score(loaded: LoadedModel, learned: Sequence[Learned], tokenizer: Tokenizer) -> tuple[float, float, int]:
+    """Nats of all that is due, how much of it was the likeliest prediction, and how many tokens it is."""
+    rows = ValidationExamples(pack([example.example for example in learned]))
+    sums, counts = score_rows(loaded.model, NextToken(torch.zeros(tokenizer.vocab_size)), rows)
+    return sums["loss"], sums["correct"], max(counts["loss"], 1)
+
+
+def _replies(
+    loaded: LoadedModel, items: Sequence[Dialogue], count: int, *, max_new_tokens: int, sampling: Sampling, seed: int
+) -> tuple[Diversity | None, Diversity | None]:
+    """How varied the model's replies are, and the text's own to the same turns."""
+    tokenizer, model = loaded.need_tokenizer(), loaded.model.config
+    limit = prompt_room(model, max_new_tokens)
+
+    def fits(turns: Dialogue) -> bool:
+        return len(encode_chat(tokenizer, turns, add_generation_prompt=True)[0]) <= limit
+
+    asked: list[tuple[Dialogue, str]] = []
+    for item in items:
+        if len(asked) == count:
+            break
+        place = next((place for place in range(len(item) - 1, 0, -1) if item[place].role == "assistant"), None)
+        history = None if place is None else without_oldest(item[:place], fits)
+        if place is not None and history is not None:
+            asked.append((history, item[place].content))
+    requests = [
+        reply_request(tokenizer, model, history, new=max_new_tokens, sampling=sampling, seed=seed + number)
+        for number, (history, _) in enumerate(asked)
+    ]
+    written = [
+        result
+        for start in range(0, len(requests), _ROWS_AT_ONCE)
+        for result in write(loaded.model, tokenizer, requests[start : start + _ROWS_AT_ONCE])
+    ]
+    if not asked:
+        return None, None
+    special = frozenset(tokenizer.special_tokens.values())
+    ids = [[index for index in result.ids if index not in special] for result in written]
+    return (
+        _diversity(ids, [mended(tokenizer, result.text) for result in written]),
+        _diversity(tokenizer.encode_batch([said for _, said in asked]), [said for _, said in asked]),
+    )
+
+
+def _diversity(ids: Sequence[Sequence[int]], texts: Sequence[str]) -> Diversity:
+    return Diversity(
+        replies=len(texts),
+        tokens=sum(map(len, ids)),
+        distinct_1=distinct(ids, 1),
+        distinct_2=distinct(ids, 2),
+        distinct_1_characters=distinct(texts, 1),
+        distinct_2_characters=distinct(texts, 2),
+    )
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf

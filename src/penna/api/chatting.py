@@ -1,0 +1,195 @@
+"""A conversation: a model and the user's lines in, its replies out, piece by piece.
+
+What the model reads of the conversation is limited: by its block, and by the tokens and turns the settings allow. Whole
+exchanges fall out from the oldest; how many turns did is told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from penna.errors import DataError, RecipeError
+from penna.exchange.load import LoadedModel
+from penna.generate.engine import Finish, NewToken, Request, generate
+from penna.generate.sampling import Sampling
+from penna.storage import write_whole
+from penna.tasks.chat import Dialogue, prompt_room, reply_request, without_oldest
+from penna.text.chat import chat_template
+from penna.text.messages import Message
+from penna.text.spacing import SpacingMender
+from penna.text.stream import StreamDecoder
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """How replies are written, and how much of the conversation is read for one."""
+
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float | None = None
+    max_new_tokens: int = 128
+    history_tokens: int | None = None  # read at most, control tokens among them; none: what the block leaves
+    history_turns: int | None = None  # turns read before the user's line; none: all that fit
+    seed: int = 0
+    system: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_new_tokens", 1), ("history_tokens", 1), ("history_turns", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise RecipeError(
+                    f"{name} = {value} cannot be.", f"{name} is {least} or above.", "Change or leave out that setting."
+                )
+        _ = self.sampling  # checks itself
+
+    @property
+    def sampling(self) -> Sampling:
+        """The settings the sampler knows."""
+        return Sampling(self.temperature, self.top_k, self.top_p)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """How a reply came about."""
+
+    tokens: int
+    logprob: float  # natural logarithm of the probability of these tokens under the model
+    finish: str  # "stop"; "length" where max_new_tokens were written; "interrupted"
+    forgotten: int  # turns of the conversation that the model no longer read
+    seed: int
+
+
+class Conversation:
+    """Turns between a user and a model; made of a loaded model, whose tokenizer has a chat template."""
+
+    def __init__(self, loaded: LoadedModel, settings: ChatSettings | None = None) -> None:
+        """Begin with no turn said. Raises TokenizerError where the tokenizer has no chat template."""
+        self.loaded = loaded
+        self.settings = settings or ChatSettings()
+        self._tokenizer = loaded.need_tokenizer()
+        chat_template(self._tokenizer)
+        self._turns: list[Message] = []
+        self._replies: list[Reply] = []  # one per assistant's turn
+        self._ended: list[dict[str, Any]] = []  # conversations that were reset
+        self._drawn = 0
+
+    @property
+    def messages(self) -> Dialogue:
+        """All turns said, the system's first where there is one."""
+        system = () if self.settings.system is None else (Message("system", self.settings.system),)
+        return (*system, *self._turns)
+
+    @property
+    def last_reply(self) -> Reply | None:
+        """How the last reply came about."""
+        return self._replies[-1] if self._replies else None
+
+    def say(self, text: str) -> Generator[str]:
+        """Say a line and give the reply in pieces. Both are part of the conversation once the reply ends.
+
+        Where the pieces are not taken to the end, what was written so far is the reply. Raises DataError, and nothing
+        was said, where the line alone is longer than the model can read.
+        """
+        request, forgotten = self._request(text)
+        return self._reply(text, request, forgotten)
+
+    def retry(self) -> Generator[str]:
+        """Another reply to the last line, with another seed. Raises DataError where nothing was said."""
+        text = self.undo()
+        return self.say(text)
+
+    def undo(self) -> str:
+        """Take the last line and its reply back; the line. Raises DataError where nothing was said."""
+        if not self._replies:
+            raise DataError("Nothing was said yet.", "A line and its reply.", "Say something first.")
+        self._replies.pop()
+        self._turns.pop()
+        return self._turns.pop().content
+
+    def reset(self) -> None:
+        """Begin a new conversation; the transcript keeps the old one."""
+        if self._turns:
+            self._ended.append(self._row())
+        self._turns, self._replies, self._drawn = [], [], 0
+
+    def change(self, **changes: Any) -> None:
+        """Other settings from here on. Raises RecipeError for those that cannot be."""
+        self.settings = replace(self.settings, **changes)
+
+    def transcript(self) -> list[dict[str, Any]]:
+        """A row per conversation: its ``messages``, as chat data has them, and how each reply came about."""
+        return [*self._ended, self._row()] if self._turns else list(self._ended)
+
+    def save(self, file: Path) -> None:
+        """Write the transcript as JSONL, whole; it can be read as training data."""
+        rows = [json.dumps(row, ensure_ascii=False) for row in self.transcript()]
+        write_whole(file, "".join(row + "\n" for row in rows))
+
+    def _row(self) -> dict[str, Any]:
+        return {
+            "messages": [asdict(message) for message in self.messages],
+            "model": str(self.loaded.source),
+            "settings": asdict(self.settings),
+            "replies": [asdict(reply) for reply in self._replies],
+        }
+
+    def _request(self, text: str) -> tuple[Request, int]:
+        """What is asked for a reply to ``text``, and how many turns the model no longer reads."""
+        settings, model = self.settings, self.loaded.model.config
+        new = settings.max_new_tokens
+        turns = (*self.messages, Message("user", text))
+        limit = prompt_room(model, new)
+        limit = min(limit, settings.history_tokens or limit)
+
+        def request(kept: Dialogue) -> Request:
+            seed = settings.seed + self._drawn
+            return reply_request(self._tokenizer, model, kept, new=new, sampling=settings.sampling, seed=seed)
+
+        def length(kept: Dialogue) -> int:
+            asked = request(kept)
+            return len(asked.source) or len(asked.ids)
+
+        def fits(kept: Dialogue) -> bool:
+            earlier = len(kept) - 1 - (settings.system is not None)
+            return length(kept) <= limit and (settings.history_turns is None or earlier <= settings.history_turns)
+
+        kept = without_oldest(turns, fits)
+        if kept is None:
+            alone = turns[:1] if settings.system is not None else ()
+            raise DataError(
+                f"The line takes {length((*alone, turns[-1])):,} tokens"
+                + (", with the system turn." if alone else "."),
+                f"At most {limit:,} can be read here; the rest of the block is kept for the reply.",
+                "Say it in fewer words"
+                + (", or allow more: --history-tokens." if settings.history_tokens is not None else "."),
+            )
+        return request(kept), len(turns) - len(kept)
+
+    def _reply(self, text: str, request: Request, forgotten: int) -> Generator[str]:
+        special = frozenset(self._tokenizer.special_tokens.values())
+        decoder = StreamDecoder(self._tokenizer)
+        mender = SpacingMender(self._tokenizer)
+        pieces: list[str] = []
+        tokens, logprob, finish = 0, 0.0, "interrupted"
+        try:
+            for event in generate(self.loaded.model, [request]):
+                if isinstance(event, NewToken):
+                    tokens += 1
+                    logprob += event.logprob
+                    piece = "" if event.id in special else mender.push(decoder.push(event.id))
+                else:
+                    assert isinstance(event, Finish)
+                    piece = mender.push(decoder.finish()) + mender.finish()
+                if piece:
+                    pieces.append(piece)
+                    yield piece
+                if isinstance(event, Finish):
+                    finish = event.reason
+        finally:
+            self._drawn += 1
+            self._turns += [Message("user", text), Message("assistant", "".join(pieces))]
+            self._replies.append(Reply(tokens, logprob, finish, forgotten, request.seed))

@@ -1,0 +1,222 @@
+"""Completing: a model and texts in, what it writes behind each out, or which of a text's sentences it rates highest.
+
+A run of the task complete reads a text as it learned to. Any other model reads it in a template whose own words say
+what is wanted, "TL;DR:" unless another is given (Radford et al. 2019, section 3.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from penna.api.writing import Piece
+from penna.config.recipe import build_recipe
+from penna.config.tasks import CompleteTask, Cut
+from penna.data.examples.example import Example
+from penna.errors import DataError, RecipeError
+from penna.evaluate.completions import score_examples
+from penna.evaluate.sentences import sentences
+from penna.exchange.load import LoadedModel
+from penna.generate.engine import NewToken, Request, generate
+from penna.generate.sampling import Sampling
+from penna.generate.writing import write
+from penna.tasks.complete import CompletionForm
+from penna.text.stream import StreamDecoder
+from penna.text.tokenizer import Tokenizer
+
+ZERO_SHOT = "{prompt}\nTL;DR:"
+GREEDY = Sampling(temperature=0)
+_NEW_TOKENS = 128  # where the model never learned how long a completion is
+_OF_THE_MEAN = 3  # times the mean of those it learned from
+_ROWS_AT_ONCE = 32  # texts written side by side
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What was written behind one text."""
+
+    text: str
+    finish: str  # "stop", or "length" where all the tokens allowed were written
+    tokens: int
+    logprob: float  # natural logarithm of the probability of these tokens under the model
+
+
+@dataclass(frozen=True)
+class RankedSentence:
+    """A sentence of a text, and how likely the model would be to write it as its completion of that text."""
+
+    place: int  # among the sentences of the text
+    text: str
+    logprob: float  # natural logarithm of its probability behind the text, per token
+
+
+@dataclass(frozen=True)
+class Completer:
+    """A model at hand, and how it reads what is to be completed."""
+
+    loaded: LoadedModel
+    tokenizer: Tokenizer
+    form: CompletionForm
+
+    def new_tokens(self, wanted: int | None = None) -> int:
+        """How many tokens may be written; as many must be left free beside the text.
+
+        Unless said, three times the mean of the completions the run learned from, and half a block at most. Raises
+        RecipeError where no token of the text would fit beside them.
+        """
+        longest = self.form.longest(self.tokenizer)
+        if wanted is None:
+            data = {} if self.loaded.run is None else self.loaded.run.info().get("data", {})
+            learned, examples = data.get("train_due", 0), data.get("train_examples", 0)
+            usual = -(-_OF_THE_MEAN * learned // examples) if learned and examples else _NEW_TOKENS
+            wanted = min(usual, self.loaded.model.config.block_size // 2, max(longest, 1))
+        if not 1 <= wanted <= longest:
+            raise RecipeError(
+                f"{wanted:,} new tokens leave no room for the text in a block of "
+                f"{self.loaded.model.config.block_size:,}."
+                if wanted > longest
+                else f"{wanted:,} new tokens cannot be written.",
+                f"From 1 to {longest:,}: the text, its template and what is written behind it share the block.",
+                "Choose another --max-new-tokens.",
+            )
+        return wanted
+
+    def requests(
+        self, texts: Sequence[str], *, max_new_tokens: int | None = None, sampling: Sampling = GREEDY, seed: int = 0
+    ) -> tuple[list[Request], list[bool]]:
+        """What the engine is asked for each text, and whether a part of the text had to be left out.
+
+        Raises DataError for a text without a token.
+        """
+        new = self.new_tokens(max_new_tokens)
+        end = self.tokenizer.separator_id
+        stop = frozenset[int]() if end is None else frozenset({end})
+        requests: list[Request] = []
+        cut: list[bool] = []
+        for number, prompt in enumerate(self.form.prompts(texts, self.tokenizer, [new] * len(texts)), start=1):
+            if isinstance(prompt, str):
+                raise DataError(
+                    f"Text {number} of {len(texts)} cannot be completed: {prompt}.",
+                    "A text with at least one word.",
+                    "Check that the file is the right one and not empty.",
+                )
+            requests.append(Request(prompt.ids, new, sampling, seed, stop, source=prompt.source))
+            cut.append(prompt.cut)
+        return requests, cut
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Piece]:
+        """What is written for each, in pieces; control tokens and the white space in front are left out."""
+        special = frozenset(self.tokenizer.special_tokens.values())
+        decoders = [StreamDecoder(self.tokenizer) for _ in requests]
+        counts, logprobs, begun = [0] * len(requests), [0.0] * len(requests), [False] * len(requests)
+        for event in generate(self.loaded.model, requests):
+            number, finish = event.request, None
+            if isinstance(event, NewToken):
+                counts[number] += 1
+                logprobs[number] += event.logprob
+                text = "" if event.id in special else decoders[number].push(event.id)
+            else:
+                text, finish = decoders[number].finish(), event.reason
+            if not begun[number]:
+                text = text.lstrip()
+                begun[number] = bool(text)
+            yield Piece(number, text, finish, counts[number], logprobs[number])
+
+    def write(self, requests: Sequence[Request]) -> list[Completed]:
+        """What is written for each request, some side by side, those of like length together."""
+        done: dict[int, Completed] = {}
+        order = sorted(
+            range(len(requests)), key=lambda number: len(requests[number].ids) + len(requests[number].source)
+        )
+        for start in range(0, len(order), _ROWS_AT_ONCE):
+            rows = order[start : start + _ROWS_AT_ONCE]
+            written = write(self.loaded.model, self.tokenizer, [requests[row] for row in rows])
+            for row, result in zip(rows, written, strict=True):
+                done[row] = Completed(result.text.strip(), result.finish, len(result.ids), result.logprob)
+        return [done[number] for number in range(len(requests))]
+
+    def rank(self, text: str) -> list[RankedSentence]:
+        """The sentences of a text in their order, with how likely the model would be to write each of them.
+
+        The mean over a sentence's tokens of log P(token | text, tokens before it): a sum would put short sentences
+        first whatever they say. The sentence's end is left out, for a summary may go on behind it; of one longer than
+        half a block the beginning counts. Raises DataError where the text has no sentence.
+        """
+        found = sentences(text)
+        targets = self.form.targets(found, self.tokenizer)
+        longest = min(self.form.longest(self.tokenizer), self.loaded.model.config.block_size // 2)
+        new = max(1, min(longest, max(map(len, targets), default=1)))
+        (request,), _ = self.requests([text], max_new_tokens=new)
+        places = [place for place, ids in enumerate(targets) if ids]
+        examples = [
+            Example(
+                [*request.ids, *targets[place][:new]],
+                [False] * len(request.ids) + [True] * len(targets[place][:new]),
+                source=request.source,
+            )
+            for place in places
+        ]
+        means = score_examples(self.loaded.model, examples).means
+        return [RankedSentence(place, found[place], -float(mean)) for place, mean in zip(places, means, strict=True)]
+
+
+def completer(
+    loaded: LoadedModel, *, template: str | None = None, cut: Cut | None = None, task: CompleteTask | None = None
+) -> Completer:
+    """How a model reads what is to be completed: as it learned to, else behind "TL;DR:" as its only instruction.
+
+    ``template`` and ``cut`` take the place of its own, ``task`` of all of them. Raises RecipeError for a template
+    without {prompt}, and for a separator that the model does not know.
+    """
+    if task is None:
+        learned = loaded.task
+        task = learned if isinstance(learned, CompleteTask) else CompleteTask(template=ZERO_SHOT, separator="")
+    if template is not None and template.count("{prompt}") != 1:
+        raise RecipeError(
+            f"The template {template!r} has no place for the text."
+            if "{prompt}" not in template
+            else f"The template {template!r} has several places for the text.",
+            "{prompt} stands for it, once.",
+            r'Such as --template "{prompt}\nTL;DR:".',
+        )
+    changes = {name: value for name, value in (("template", template), ("cut", cut)) if value is not None}
+    checked = build_recipe({"task": {**task.model_dump(), **changes}}, origin="task").task
+    assert isinstance(checked, CompleteTask)
+    tokenizer = loaded.need_tokenizer()
+    if checked.separator and loaded.model.config.arch == "gpt" and checked.separator not in tokenizer.special_tokens:
+        raise RecipeError(
+            f"The model does not know the control token {checked.separator!r}.",
+            "A separator is one that the model learned; a model that learned none is told by words what to do.",
+            r'Leave it empty (task.separator = "") and end the template with such words: "{prompt}\nTL;DR:".',
+        )
+    return Completer(loaded, tokenizer, CompletionForm(checked, loaded.model.config))
+
+
+def complete(
+    loaded: LoadedModel,
+    texts: Sequence[str],
+    *,
+    template: str | None = None,
+    cut: Cut | None = None,
+    max_new_tokens: int | None = None,
+    sampling: Sampling = GREEDY,
+    seed: int = 0,
+) -> list[Completed]:
+    """What the model writes behind each text, such as a summary behind an article. For one in pieces see Completer."""
+    at_hand = completer(loaded, template=template, cut=cut)
+    return at_hand.write(at_hand.requests(texts, max_new_tokens=max_new_tokens, sampling=sampling, seed=seed)[0])
+
+
+def rank_sentences(
+    loaded: LoadedModel, text: str, *, template: str | None = None, cut: Cut | None = None
+) -> list[RankedSentence]:
+    """The sentences of a text in their order, with how likely the model would be to write each behind it."""
+    return completer(loaded, template=template, cut=cut).rank(text)
+
+
+def highest(ranked: Sequence[RankedSentence], count: int) -> list[RankedSentence]:
+    """The ``count`` sentences of the highest rank, in the order of the text."""
+    best = np.argsort([-sentence.logprob for sentence in ranked], kind="stable")[:count]
+    return [ranked[number] for number in sorted(best)]

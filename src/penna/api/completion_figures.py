@@ -1,0 +1,226 @@
+"""Measuring completions: a model and pairs in, how well it predicts, writes and picks, and whether it reads, out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from penna.api.completing import Completer, completer, highest
+from penna.config.recipe import build_recipe, merge
+from penna.config.schema import Recipe
+from penna.config.tasks import CompleteTask
+from penna.data.examples.batches import ValidationExamples
+from penna.data.examples.example import Example
+from penna.data.examples.prepare import read_items
+from penna.data.examples.store import pack
+from penna.data.reading.shapes import Completion
+from penna.errors import DataError
+from penna.evaluate.completions import ExampleScores, SourceUse, derangement, perplexity, score_examples, source_use
+from penna.evaluate.language_model import score_rows
+from penna.evaluate.rouge import Interval, Kind
+from penna.evaluate.summaries import SummaryFigures, SummaryScorer, SystemFigures, leads
+from penna.exchange.load import LoadedModel, load_model
+from penna.runs.folder import RUNS
+from penna.train.device import resolve_device
+from penna.train.objective import NextToken
+
+_EXTRACTED = 3  # sentences, as many as the baselines have
+_ITS_OWN = {"path": [], "valid_path": [], "limit": None, "valid_limit": None, "source": "files", "format": "auto"}
+
+
+@dataclass(frozen=True)
+class WrittenItem:
+    """What was made of one item."""
+
+    place: str  # file:line
+    output: str  # what the model wrote
+    extract: str  # the sentences it rates highest
+
+
+@dataclass(frozen=True)
+class CompletionFigures:
+    """What ``penna evaluate`` tells about completions.
+
+    Loss, accuracy and bits are over all pairs; texts are written for ``items`` of them, greedily.
+    """
+
+    pairs: int
+    refused: tuple[str, ...]  # pairs that cannot be scored: file:line and why
+    loss: float  # nats per token of the completions, their ends counted
+    perplexity: float
+    bits_per_byte: float
+    accuracy: float  # share of these tokens that were the likeliest
+    tokens: int
+    items: int
+    max_new_tokens: int
+    ended: int  # outputs that the model ended itself
+    cut: int  # items whose prompt was cut to leave room
+    summaries: SummaryFigures
+    extract: SystemFigures  # the sentences the model rates highest
+    extract_leads: Mapping[str, Mapping[Kind, Interval]]  # per baseline, the extract's mean F-measure minus that one's
+    source_use: SourceUse | None  # None of a single item
+    shuffled: SystemFigures | None  # what the model writes behind another item's prompt
+    shuffled_lead: Mapping[Kind, Interval] | None  # the system's mean F-measure minus that one's
+    written: tuple[WrittenItem, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """A dictionary for JSON; an overflowing perplexity is null."""
+        shuffled_lead = None if self.shuffled_lead is None else _leads_as_json(self.shuffled_lead)
+        return {
+            "pairs": self.pairs,
+            "refused": list(self.refused),
+            "loss": self.loss,
+            "perplexity": None if self.perplexity == math.inf else self.perplexity,
+            "bits_per_byte": self.bits_per_byte,
+            "accuracy": self.accuracy,
+            "tokens": self.tokens,
+            "items": self.items,
+            "max_new_tokens": self.max_new_tokens,
+            "ended": self.ended,
+            "cut": self.cut,
+            "source_use": None if self.source_use is None else self.source_use.as_json(),
+            "shuffled": None if self.shuffled is None else self.shuffled.as_json(),
+            "shuffled_lead": shuffled_lead,
+            "summaries": self.summaries.as_json(),
+            "extract": self.extract.as_json(),
+            "extract_leads": {name: _leads_as_json(lead) for name, lead in self.extract_leads.items()},
+            "written": [asdict(item) for item in self.written],
+        }
+
+
+def evaluate_completions(
+    target: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    items: int = 200,
+    max_new_tokens: int | None = None,
+    seed: int = 0,
+    runs_dir: Path = RUNS,
+    device: str = "auto",
+) -> CompletionFigures:
+    """Measure a model on pairs of prompt and completion, in float32.
+
+    ``overrides`` are fields of the sections data and task (``{"data.path": [...], "task.template": "..."}``). Without a
+    path, the run's own validation part is taken; a path is read by the run's columns. Texts are written for ``items``
+    pairs, drawn by ``seed``, which also draws random-3, the shuffled prompts and the intervals. The figures of a run
+    are kept in its evaluations/ under the text's name. Raises DataError where no pair can be used.
+    """
+    loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
+    recipe, part = _asked(loaded, overrides or {})
+    assert isinstance(recipe.task, CompleteTask)
+    at_hand = completer(loaded, task=recipe.task)
+    new = at_hand.new_tokens(max_new_tokens)
+    pairs, places = read_items(recipe.data, at_hand.form, part)
+    encoded = at_hand.form.encode(pairs, at_hand.tokenizer, ())
+    refused = tuple(
+        f"{place}: {reason}" for place, reason in zip(places, encoded, strict=True) if isinstance(reason, str)
+    )
+    kept = [number for number, example in enumerate(encoded) if not isinstance(example, str)]
+    if not kept:
+        raise DataError(
+            f"None of the {len(pairs):,} pairs can be scored"
+            + (f"; the first: {refused[0]}." if refused else ": there are none."),
+            "Pairs of a prompt and a completion (an article and its summary), each of which fits the model's block.",
+            "Check --data.prompt-column and --data.completion-column.",
+        )
+    loss, accuracy, bits, tokens = _predicted(loaded, [encoded[number] for number in kept], [pairs[n] for n in kept])
+    random = np.random.default_rng(seed)
+    drawn = [kept[at] for at in sorted(random.choice(len(kept), min(items, len(kept)), replace=False))]
+    figures = CompletionFigures(
+        pairs=len(kept),
+        refused=refused,
+        loss=loss,
+        perplexity=perplexity(loss),
+        bits_per_byte=bits,
+        accuracy=accuracy,
+        tokens=tokens,
+        **_written(at_hand, [pairs[number] for number in drawn], [places[number] for number in drawn], new, seed),
+    )
+    if loaded.run is not None:
+        name = Path(recipe.data.path[0]).stem if overrides and "data.path" in overrides else "validation-part"
+        about = {"checkpoint": loaded.source.name, "text": list(recipe.data.path), "seed": seed}
+        loaded.run.save_evaluation(name, {**about, **figures.as_json()})
+    return figures
+
+
+def _asked(loaded: LoadedModel, overrides: Mapping[str, Any]) -> tuple[Recipe, Any]:
+    """The data and the task that are meant, as a recipe, and which part of the data is measured."""
+    own = None if loaded.run is None else loaded.run.recipe()
+    base: dict[str, Any] = {"task": completer(loaded).form.task.model_dump()}
+    if own is not None:
+        base["data"] = {**own.data.model_dump(), "windows": "packed"}
+    part = "valid"
+    if "data.path" in overrides:
+        part = "train"  # all of the files named
+        base["data"] = {**base.get("data", {}), **_ITS_OWN}
+    else:
+        loaded.need_run()
+    return build_recipe(merge(base, overrides), origin="options"), part
+
+
+def _predicted(
+    loaded: LoadedModel, examples: Sequence[Example | str], pairs: Sequence[Completion]
+) -> tuple[float, float, float, int]:
+    """Loss per token, accuracy, bits per byte of the completions, and how many tokens they have."""
+    rows = ValidationExamples(pack([example for example in examples if not isinstance(example, str)]))
+    vocabulary = loaded.model.config.rows
+    sums, counts = score_rows(loaded.model, NextToken(torch.zeros(vocabulary)), rows)
+    size = sum(len(pair.completion.encode()) for pair in pairs)
+    tokens = counts["loss"]
+    return sums["loss"] / tokens, sums["correct"] / tokens, sums["loss"] / math.log(2) / size, tokens
+
+
+def _written(
+    at_hand: Completer, pairs: Sequence[Completion], places: Sequence[str], new: int, seed: int
+) -> dict[str, Any]:
+    """The figures of what is written and picked, behind each pair's prompt and behind another's."""
+    scorer = SummaryScorer([pair.prompt for pair in pairs], [pair.completion for pair in pairs], seed=seed)
+    requests, cut = at_hand.requests([pair.prompt for pair in pairs], max_new_tokens=new)
+    outputs = at_hand.write(requests)
+    extracts = [
+        "\n".join(sentence.text for sentence in highest(at_hand.rank(pair.prompt), _EXTRACTED)) for pair in pairs
+    ]
+    summaries = scorer.compare([output.text for output in outputs])
+    extract = scorer.score(f"extract-{_EXTRACTED}", extracts)
+    use = shuffled = None
+    if len(pairs) > 1:
+        order = derangement(len(pairs), seed)
+        own = _scored(at_hand, pairs)
+        others = [replace(pair, prompt=pairs[other].prompt) for pair, other in zip(pairs, order, strict=True)]
+        use = source_use(own, _scored(at_hand, others), seed)
+        shuffled = scorer.score("shuffled", [outputs[other].text for other in order])
+    return {
+        "items": len(pairs),
+        "max_new_tokens": new,
+        "ended": sum(output.finish == "stop" for output in outputs),
+        "cut": sum(cut),
+        "summaries": summaries,
+        "extract": extract,
+        "extract_leads": {
+            baseline.name: leads(extract, baseline, seed)
+            for baseline in summaries.baselines
+            if baseline.name != "source"
+        },
+        "source_use": use,
+        "shuffled": shuffled,
+        "shuffled_lead": None if shuffled is None else leads(summaries.system, shuffled, seed),
+        "written": tuple(
+            WrittenItem(place, output.text, picked)
+            for place, output, picked in zip(places, outputs, extracts, strict=True)
+        ),
+    }
+
+
+def _scored(at_hand: Completer, pairs: Sequence[Completion]) -> ExampleScores:
+    examples = at_hand.form.encode(pairs, at_hand.tokenizer, ())
+    return score_examples(at_hand.loaded.model, [example for example in examples if not isinstance(example, str)])
+
+
+def _leads_as_json(lead: Mapping[Kind, Interval]) -> dict[str, Any]:
+    return {kind: asdict(interval) for kind, interval in lead.items()}

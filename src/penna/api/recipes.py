@@ -1,0 +1,62 @@
+"""Recipes from words: what ``penna train`` is given, and what a pretrained start adds to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from penna.config.recipe import build_recipe, find_recipe, recipe_table
+from penna.config.schema import Recipe
+from penna.exchange.start import start_fields, start_tokenizer
+from penna.runs.folder import RUNS
+
+
+def resolve_recipe(
+    targets: Sequence[str], overrides: Mapping[str, Any] | None = None, *, runs_dir: Path = RUNS
+) -> tuple[Recipe, str]:
+    """The recipe that ``penna train`` means by its words, and a name for the run.
+
+    A first word that names a recipe (shipped, or a .toml file) is one; all other words are paths of text. Without a
+    recipe, ``default`` is taken.
+    """
+    overrides = dict(overrides or {})
+    words = list(targets)
+    named = bool(words) and find_recipe(words[0]) is not None and not Path(words[0]).is_dir()
+    name = words.pop(0) if named else "default"
+    if not named and words and not Path(words[0]).exists() and "." not in words[0] and "/" not in words[0]:
+        recipe_table(words[0])  # raises, with the nearest shipped name
+    stem = Path(name).stem
+    if words:
+        overrides["data.path"] = words
+        if name == "default":
+            stem = Path(words[0]).resolve().stem or "text"
+    table = recipe_table(name, overrides)
+    if not named and _start_of(table) is not None:  # nobody chose the model of the default recipe
+        chosen = {dotted: value for dotted, value in overrides.items() if dotted.startswith("model.")}
+        table["model"] = {dotted.removeprefix("model."): value for dotted, value in chosen.items()}
+    table = with_start(table, runs_dir)
+    return build_recipe(table, origin=f"recipe {name}"), stem
+
+
+def with_start(table: Mapping[str, Any], runs_dir: Path) -> dict[str, Any]:
+    """A recipe's dictionary with what ``train.init_from`` settles: its tokenizer, and the [model] fields not given.
+
+    A tokenizer that would be learned is not: weights mean something only with the one they learned with. A file that
+    the recipe names is left, and compared later.
+    """
+    filled = {name: dict(value) if isinstance(value, Mapping) else value for name, value in table.items()}
+    source = _start_of(filled)
+    tokenizer, model = filled.get("tokenizer", {}), filled.get("model", {})
+    if source is None or not isinstance(tokenizer, dict) or not isinstance(model, dict):
+        return filled  # what is wrong with a section is said where the recipe is built
+    if tokenizer.get("kind") != "file":
+        filled["tokenizer"] = {"kind": "file", "path": str(start_tokenizer(source, runs_dir))}
+    filled["model"] = {**start_fields(source, runs_dir), **model}
+    return filled
+
+
+def _start_of(table: Mapping[str, Any]) -> str | None:
+    train = table.get("train")
+    source = train.get("init_from") if isinstance(train, Mapping) else None
+    return source if isinstance(source, str) and source != "none" else None

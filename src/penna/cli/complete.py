@@ -1,0 +1,158 @@
+"""The verb ``penna complete``: what a model writes behind a text, or the text's sentences it rates highest."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penna.errors import DataError
+
+if TYPE_CHECKING:
+    from penna.api.completing import Completer
+
+Overrides = Sequence[tuple[str, str]]
+
+
+def add_complete_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words of ``penna complete``."""
+    parser.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="what to complete; standard input where none is given")
+    parser.add_argument("--file", action="append", default=[], metavar="FILE", help="a text to complete; repeatable")
+    parser.add_argument(
+        "--extract", type=int, metavar="N", help="instead, the N sentences of the text that the model rates highest"
+    )
+    parser.add_argument(
+        "--template",
+        metavar="WORDS",
+        help=r'how the text is put to the model, "{prompt}\nTL;DR:" for one that learned no way of its own',
+    )
+    parser.add_argument(
+        "--cut", choices=["tail", "head", "middle"], help="which part of a text that is too long is left out"
+    )
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="the most to write (by what it learned from)")
+    parser.add_argument("--greedy", action="store_true", help="always the likeliest token; so it is unless said")
+    parser.add_argument("--temperature", type=float, metavar="T", help="below 1 bolder, above 1 wilder")
+    parser.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
+    parser.add_argument("--top-p", type=float, metavar="P", help="only the likeliest tokens that make up P")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another text (0)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--json", action="store_true", help="print a JSON list")
+
+
+def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    """Print what the model writes behind each text, or which of its sentences it rates highest."""
+    from penna import api
+    from penna.api.completing import completer
+
+    texts = _texts(arguments)
+    loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
+    template = None if arguments.template is None else arguments.template.replace(r"\n", "\n")
+    at_hand = completer(loaded, template=template, cut=arguments.cut)
+    if arguments.extract is None:
+        _complete(at_hand, texts, arguments)
+    else:
+        _extract(at_hand, texts, arguments)
+    return 0
+
+
+def _complete(at_hand: Completer, texts: Sequence[str], arguments: argparse.Namespace) -> None:
+    from penna.cli.screen import say
+
+    requests, cut = at_hand.requests(
+        texts, max_new_tokens=arguments.max_new_tokens, sampling=_sampling(arguments), seed=arguments.seed
+    )
+    for number, was_cut in enumerate(cut, start=1):
+        if was_cut:
+            which = "The text" if len(texts) == 1 else f"Text {number}"
+            say(f"{which} is longer than the model can read, and its {at_hand.form.task.cut} is left out.")
+    if len(texts) == 1 and not arguments.json:
+        for piece in at_hand.stream(requests):
+            print(piece.text, end="", flush=True)
+        print()
+        return
+    written = at_hand.write(requests)
+    if arguments.json:
+        results = [
+            {**vars(result), "cut": was_cut, "seed": arguments.seed}
+            for result, was_cut in zip(written, cut, strict=True)
+        ]
+        print(json.dumps(results, ensure_ascii=False, indent=2))
+        return
+    for number, result in enumerate(written, start=1):
+        print(f"--- {number} ---\n{result.text}")
+
+
+def _extract(at_hand: Completer, texts: Sequence[str], arguments: argparse.Namespace) -> None:
+    from penna.api.completing import highest
+
+    if arguments.extract < 1:
+        raise DataError(
+            f"--extract {arguments.extract} picks no sentence.",
+            "How many sentences of the text to print, 1 or more.",
+            "Such as --extract 3.",
+        )
+    picked = [highest(at_hand.rank(text), arguments.extract) for text in texts]
+    if arguments.json:
+        print(json.dumps([[vars(sentence) for sentence in each] for each in picked], ensure_ascii=False, indent=2))
+        return
+    for number, each in enumerate(picked, start=1):
+        if len(picked) > 1:
+            print(f"--- {number} ---")
+        for sentence in each:
+            print(sentence.text)
+
+
+def _sampling(arguments: argparse.Namespace) -> Any:
+    """Greedy, unless anything about drawing is said."""
+    from penna.generate.sampling import Sampling
+
+    temperature = 0.0 if arguments.greedy else arguments.temperature
+    if temperature is None:
+        temperature = 0.0 if arguments.top_k is None and arguments.top_p is None else 0.8
+    return Sampling(temperature, arguments.top_k, arguments.top_p)
+
+
+def _texts(arguments: argparse.Namespace) -> list[str]:
+    """Texts of the command line and of files, else all of standard input. Raises DataError where one is none."""
+    texts = [_checked(text, f"Text {number}") for number, text in enumerate(arguments.text, start=1)]
+    texts += [_checked(_content(Path(file)), file) for file in arguments.file]
+    if not texts:
+        texts.append(_checked(_decoded(sys.stdin.buffer.read(), "the standard input"), "The standard input"))
+    return texts
+
+
+def _content(file: Path) -> str:
+    try:
+        return _decoded(file.read_bytes(), str(file))
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be read: {error.strerror or error}.", "A UTF-8 text file.", "Check the path."
+        ) from error
+
+
+def _decoded(content: bytes, name: str) -> str:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{name} is not text: byte {error.start} is no part of a UTF-8 character.",
+            "A UTF-8 text file.",
+            "Save it as UTF-8 text; a .pdf or .docx must be turned into text first.",
+        ) from error
+    if "\0" in text:
+        raise DataError(
+            f"{name} is not text: it holds a zero byte at {text.index(chr(0))}.",
+            "A UTF-8 text file.",
+            "Save it as UTF-8 text; a .pdf or .docx must be turned into text first.",
+        )
+    return text.replace("\r\n", "\n")
+
+
+def _checked(text: str, name: str) -> str:
+    if text.strip():
+        return text
+    raise DataError(f"{name} is empty.", "A text to read, such as an article.", "Check that the file is the right one.")

@@ -1,0 +1,204 @@
+"""Records to examples and tokenizer: everything a task needs to learn from, made once and kept in the cache.
+
+The cache key is a hash of the items, their split, the tokenizer, the classes and the task's form, so the same data are
+prepared once wherever they lie. The tokenizer learns from the texts of the training part alone. Records stream: memory
+holds some thousands at a time. No record is dropped in silence: what no example can be made of is counted with the
+records that cannot be read, and told with its place and the reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from penna.config.sections import DataConfig, TokenizerConfig
+from penna.data.bad_records import BadRecords, check_bad_records
+from penna.data.cache import cache_folder
+from penna.data.examples.encode import write_examples
+from penna.data.examples.example import Form, T
+from penna.data.examples.split import PARTS, Dealt, choose_labels, deal, survey_of, where
+from penna.data.examples.store import (
+    MANIFEST,
+    Examples,
+    Manifest,
+    PartManifest,
+    open_examples,
+    read_manifest,
+)
+from penna.data.examples.survey import items_of
+from penna.data.making import Say, alone, key_of, whole
+from penna.data.prepare import learn_tokenizer
+from penna.data.reading.files import describe_passed_over, passed_over
+from penna.data.reading.records import BadRecord
+from penna.data.reading.sources import Part
+from penna.errors import DataError
+from penna.text.tokenizer import Tokenizer
+
+_LAYOUT = "1"  # part of every cache key; raise it when what is written changes
+
+
+@dataclass(frozen=True)
+class PartCounts:
+    """One part (train or valid)."""
+
+    examples: int
+    tokens: int  # ids in all
+    due: int  # targets in all
+    bytes: int  # of the texts its examples were made of, in UTF-8
+
+
+@dataclass(frozen=True)
+class ExampleCounts:
+    """What was read, of both parts together."""
+
+    records: int  # that examples were made of
+    characters: int  # of their texts
+    bytes: int  # the same in UTF-8
+    bad_records: int  # that could not be used
+    bad: tuple[BadRecord, ...]  # the first of them
+
+
+@dataclass(frozen=True)
+class PreparedExamples:
+    """The examples of a recipe, the tokenizer that made them, and what they were made of."""
+
+    train: Examples
+    valid: Examples
+    tokenizer: Tokenizer
+    labels: tuple[str, ...]  # the classes in order; empty where the task has none
+    label_counts: tuple[int, ...]  # examples of each in the training part
+    content_hash: str
+    counts: ExampleCounts
+    split: str  # "document", "position" or "files"
+    train_counts: PartCounts
+    valid_counts: PartCounts
+
+
+def prepare_examples(
+    data: DataConfig,
+    tokenizer: TokenizerConfig | Tokenizer,
+    form: Form[T],
+    *,
+    labels: Sequence[str] = (),
+    say: Say = lambda _: None,
+) -> PreparedExamples:
+    """Make or find the examples of a recipe's records.
+
+    ``tokenizer`` is the recipe's section, or a tokenizer at hand; what ``form`` needs is added to it. ``labels`` are
+    the classes in order, those of the training part where none are given; a record of another class is a bad one.
+    Raises DataError, TokenizerError, and DeviceError where the disk is full.
+    """
+    say("Reading the records")
+    if passed := passed_over([*data.path, *data.valid_path]):
+        say(f"Files passed over: {describe_passed_over(passed)}")
+    dealt = deal(data, form)
+    classes = choose_labels(dealt.label_counts(), labels)
+    if isinstance(tokenizer, TokenizerConfig):
+        tokenizer = learn_tokenizer(tokenizer, partial(_training_texts, dealt), dealt.texts_hash, say)
+    tokenizer = form.adapt(tokenizer)
+    folder = cache_folder() / "examples" / _key(dealt, tokenizer, classes)
+    manifest = _make(folder, dealt, tokenizer, classes, say)
+    bad = _check(dealt, manifest)
+    train, valid = (open_examples(folder, part) for part in PARTS)
+    counted: Counter[int] = Counter([] if train.labels is None else train.labels.tolist())
+    return PreparedExamples(
+        train=train,
+        valid=valid,
+        tokenizer=tokenizer,
+        labels=classes,
+        label_counts=tuple(counted[number] for number in range(len(classes))),
+        content_hash=dealt.content_hash,
+        counts=_counts(manifest, bad),
+        split=dealt.split,
+        train_counts=_part_counts(manifest.parts["train"]),
+        valid_counts=_part_counts(manifest.parts["valid"]),
+    )
+
+
+def read_items(data: DataConfig, form: Form[T], part: Part = "train") -> tuple[list[T], list[str]]:
+    """Items to evaluate with, all in memory, and where each one's record stands ("file:line").
+
+    "train" gives every item of ``path``, "valid" the validation part as ``prepare_examples`` deals it: the items of
+    ``valid_path`` where it is given, else those that are split off. Raises DataError as ``prepare_examples`` does.
+    """
+    if part == "train" or data.valid_path:
+        survey = survey_of(data, form, part)
+        found = list(items_of(data, form, part, survey))
+    else:
+        dealt = deal(data, form)
+        survey = dealt.surveys["train"]
+        found = [(number, item) for _, number, item in dealt.items("valid")]
+    places = (survey.place(number) for number, _ in found)
+    return [item for _, item in found], [f"{file}:{line}" for file, line in places]
+
+
+def _training_texts(dealt: Dealt[T]) -> Iterator[str]:
+    for _, _, item in dealt.items("train"):
+        yield from dealt.form.texts(item)
+
+
+def _key(dealt: Dealt[T], tokenizer: Tokenizer, labels: Sequence[str]) -> str:
+    return key_of(
+        _LAYOUT,
+        dealt.content_hash,
+        tokenizer.fingerprint(),
+        repr(tokenizer.separator_id),  # what tokenizer_config.json names is no part of the fingerprint
+        repr(tokenizer.chat_template),
+        dealt.form.settings,
+        repr(tuple(labels)),
+    )
+
+
+def _make(folder: Path, dealt: Dealt[T], tokenizer: Tokenizer, labels: Sequence[str], say: Say) -> Manifest:
+    if (folder / MANIFEST).exists():
+        return read_manifest(folder)
+    with alone(folder, say):
+        if not (folder / MANIFEST).exists():
+            say("Turning the records into examples")
+            with whole(folder) as growing:
+                _check(dealt, write_examples(growing, dealt, tokenizer, labels))
+    return read_manifest(folder)
+
+
+def _check(dealt: Dealt[T], manifest: Manifest) -> BadRecords:
+    """All bad records, those that could not be read and those that no example could be made of, in order.
+
+    Raises DataError where a source has more of them than ``allow_bad_records``, or a part has no example.
+    """
+    found = BadRecords()
+    for source, survey in dealt.surveys.items():
+        refused = manifest.refused[source]
+        placed = [BadRecord(*survey.place(number), reason) for number, reason in sorted(refused.first)]
+        first = [*survey.bad.first, *placed]
+        count = survey.bad.count + refused.count
+        check_bad_records(count, first, survey.records, dealt.data)
+        found.extend(count, first)
+    for part in PARTS:
+        if not manifest.parts[part].examples:
+            source: Part = "valid" if dealt.split == "files" and part == "valid" else "train"
+            name = "training" if part == "train" else "validation"
+            raise DataError(
+                f"No example of the {name} part can be made of the records in {where(dealt.data, source)}"
+                + (f" (the first: {found.first[0]})." if found.first else "."),
+                "At least one.",
+                "Give more records, or mend those that cannot be used.",
+            )
+    return found
+
+
+def _counts(manifest: Manifest, bad: BadRecords) -> ExampleCounts:
+    parts = manifest.parts.values()
+    return ExampleCounts(
+        records=sum(part.examples for part in parts),
+        characters=sum(part.characters for part in parts),
+        bytes=sum(part.bytes for part in parts),
+        bad_records=bad.count,
+        bad=tuple(bad.first),
+    )
+
+
+def _part_counts(part: PartManifest) -> PartCounts:
+    return PartCounts(part.examples, part.tokens, part.due, part.bytes)

@@ -1,0 +1,160 @@
+"""A recipe's items, dealt out to training and validation, with the classes the training part has.
+
+Where ``valid_path`` is given its items are the validation part. Else items go there by a hash of their texts, so exact
+duplicates stand on one side; by position, the last share of them is cut off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penna.config.sections import DataConfig
+from penna.data.bad_records import check_bad_records
+from penna.data.dealing import AUTO_DOCUMENTS
+from penna.data.examples.example import Form, T
+from penna.data.examples.survey import Survey, items_of, survey_items
+from penna.data.reading.sources import Part
+from penna.errors import DataError
+
+PARTS: tuple[Part, ...] = ("train", "valid")
+_LISTED = 12  # labels named in a message
+
+
+@dataclass(frozen=True)
+class Dealt(Generic[T]):
+    """Surveyed items with a fixed split."""
+
+    data: DataConfig
+    form: Form[T]
+    surveys: Mapping[Part, Survey]  # of ``path``, and of ``valid_path`` where it is given
+    split: Literal["document", "position", "files"]
+
+    @property
+    def content_hash(self) -> str:
+        """A hash of all items and of how they are split; the same ones give the same hash wherever they lie."""
+        return self._hash([survey.content_hash for survey in self.surveys.values()])
+
+    @property
+    def texts_hash(self) -> str:
+        """A hash of what the tokenizer learns from."""
+        return self._hash([self.surveys["train"].texts_hash])
+
+    def _hash(self, hashes: list[str]) -> str:
+        return hashlib.sha256("\n".join([*hashes, self.split, str(self.data.valid_fraction)]).encode()).hexdigest()
+
+    def in_validation(self, source: Part) -> NDArray[np.bool_]:
+        """Which items of a source the validation part has: (items,)."""
+        survey = self.surveys[source]
+        if self.split == "files":
+            return np.full(survey.items, source == "valid")
+        if self.split == "document":
+            return np.frombuffer(survey.held_out, dtype=np.uint8) != 0
+        return np.arange(survey.items) >= int(survey.items * (1 - self.data.valid_fraction))
+
+    def items(self, part: Part) -> Iterator[tuple[Part, int, T]]:
+        """The items of one part, each with its source and its number there. Raises TextChangedError."""
+        for source, survey in self.surveys.items():
+            wanted = self.in_validation(source) == (part == "valid")
+            if wanted.any():
+                for number, item in items_of(self.data, self.form, source, survey):
+                    if wanted[number]:
+                        yield source, number, item
+
+    def label_counts(self) -> dict[str, int]:
+        """How many items of each class the training part has, by whole numbers or by name; none without a label."""
+        survey = self.surveys["train"]
+        codes = np.frombuffer(survey.codes, dtype=np.int32)[~self.in_validation("train")]
+        counts = np.bincount(codes[codes >= 0], minlength=len(survey.labels)).tolist()
+        found = {label: count for label, count in zip(survey.labels, counts, strict=True) if count}
+        whole_numbers = all(re.fullmatch("[+-]?[0-9]+", label) for label in found)
+        ordered = sorted(found, key=lambda label: (int(label) if whole_numbers else 0, label))
+        return {label: found[label] for label in ordered}
+
+
+def deal(data: DataConfig, form: Form[T]) -> Dealt[T]:
+    """Survey a recipe's items and fix their split.
+
+    Raises DataError where there are none, more bad records than ``allow_bad_records``, or a part without an item.
+    """
+    if data.source == "files" and not data.path:
+        raise DataError(
+            "The recipe names no data.",
+            "data.path is a file or a folder of records.",
+            "Give it: --data.path my.jsonl.",
+        )
+    surveys: dict[Part, Survey] = {"train": survey_of(data, form, "train")}
+    if data.valid_path:
+        return Dealt(data, form, {**surveys, "valid": survey_of(data, form, "valid")}, "files")
+    split = data.split
+    if split == "auto":
+        split = "document" if surveys["train"].items >= AUTO_DOCUMENTS else "position"
+    dealt = Dealt(data, form, surveys, split)
+    items, held_out = surveys["train"].items, int(dealt.in_validation("train").sum())
+    if held_out in (0, items):
+        which, other = ("validation", "training") if held_out == 0 else ("training", "validation")
+        raise DataError(
+            f"Of {items:,} usable records in {where(data, 'train')}, none goes to the {which} part.",
+            f"Both parts need some; validation takes {data.valid_fraction:.0%} (data.valid_fraction), "
+            + ("by a hash of their texts, and equal texts go together." if split == "document" else "the last ones."),
+            f"Give more records, another share (--data.valid-fraction {0.5 if held_out == 0 else 0.1}), or a file for "
+            f"validation alone (--data.valid-path); all of them are now in the {other} part.",
+        )
+    return dealt
+
+
+def survey_of(data: DataConfig, form: Form[T], source: Part) -> Survey:
+    """The survey of a source. Raises DataError where it has no item, or too many bad records."""
+    survey = survey_items(data, form, source)
+    check_bad_records(survey.bad.count, survey.bad.first, survey.records, data)
+    if survey.items == 0:
+        raise DataError(
+            f"There is no usable record in {where(data, source)} ({survey.bad.count} bad ones).",
+            "At least two: one to learn from and one to validate with." if source == "train" else "At least one.",
+            "Check that the file is the right one and not empty.",
+        )
+    return survey
+
+
+def where(data: DataConfig, source: Part) -> str:
+    """A source in words."""
+    if source == "valid":
+        return ", ".join(data.valid_path)
+    return "Python's own documentation" if data.source == "python" else ", ".join(data.path)
+
+
+def choose_labels(found: Mapping[str, int], given: Sequence[str]) -> tuple[str, ...]:
+    """The classes to learn: those that are given, else those of the training part; none where there are no labels.
+
+    Raises DataError where one is given twice, or the training part has fewer than two of them.
+    """
+    labels = tuple(given or found)
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise DataError(
+            f"The label {twice!r} is given twice.",
+            f"Each class once; given were {listed(labels)}.",
+            "Remove one of the two (task.labels).",
+        )
+    trained = [label for label in labels if label in found]
+    if labels and len(trained) < 2:
+        held = f"a single class, {trained[0]!r}" if trained else f"none of the given classes, but {listed(list(found))}"
+        raise DataError(
+            f"The training part has {held}.",
+            f"Examples of at least two classes{f' out of {listed(labels)}' if given else ''}.",
+            "Check the column (--data.label-column) and that the records are not of one class alone; where they come "
+            "sorted by class, do not split them by position.",
+        )
+    return labels
+
+
+def listed(labels: Sequence[str]) -> str:
+    """Labels for a message, the first of them where they are many."""
+    more = f" and {len(labels) - _LISTED:,} more" if len(labels) > _LISTED else ""
+    return ", ".join(map(repr, labels[:_LISTED])) + more or "none"

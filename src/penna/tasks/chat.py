@@ -1,0 +1,371 @@
+"""Chat: dialogues in, a job for the loop out.
+
+A dialogue goes through the tokenizer's chat template and is one example; what is learned are the assistant's turns with
+their stop tokens, or every token (``loss_on``). One that is longer than the block loses its oldest exchanges, whole
+ones, until the rest fits; a system turn stays. Behind an encoder every reply is an example of its own: the source is
+the dialogue up to it, and the decoder writes from the separator on.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from penna.config.schema import Recipe
+from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
+from penna.config.tasks import ChatTask
+from penna.data.examples.batches import TrainingExamples, ValidationExamples
+from penna.data.examples.example import Example
+from penna.data.examples.prepare import PartCounts, PreparedExamples, prepare_examples
+from penna.data.making import Say
+from penna.data.reading.records import BadRecord, Record
+from penna.data.reading.shapes import messages_of
+from penna.errors import DataError
+from penna.evaluate.language_model import score_rows
+from penna.generate.engine import Request
+from penna.generate.sampling import Sampling
+from penna.generate.writing import write
+from penna.model.gpt import GPT
+from penna.text.chat import (
+    SHIPPED,
+    Ids,
+    Rendered,
+    TemplateError,
+    encode_chat,
+    encode_rendered,
+    render_chat,
+    stop_ids,
+    with_chat_template,
+)
+from penna.text.messages import Message
+from penna.text.tokenizer import Tokenizer
+from penna.train.job import Job, Sums
+from penna.train.objective import NextToken
+from penna.train.ranks import Ranks
+
+Dialogue = tuple[Message, ...]
+NO_REPLY = "a dialogue with one turn has no reply to learn"
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What of a dialogue is learned: the turns that are read, and the example they make."""
+
+    turns: Dialogue
+    example: Example
+    said: str  # the text of what is due
+
+
+class ChatForm:
+    """Dialogues as a model of this shape reads them."""
+
+    def __init__(self, task: ChatTask, model: ModelConfig) -> None:
+        self.task = task
+        self._block = model.block_size
+        self._source_size = model.source_span if model.arch == "seq2seq" else None
+        self.cut = 0  # dialogues, or sources of replies, that lost their oldest turns
+
+    @property
+    def settings(self) -> str:
+        """All that examples depend on beside the text and the tokenizer, which holds the template."""
+        return json.dumps(["chat", self.task.loss_on, self._block, self._source_size])
+
+    def read(self, record: Record, data: DataConfig) -> Dialogue | BadRecord:
+        """A record's turns; where replies are learned, there must be one."""
+        messages = messages_of(record, data)
+        if isinstance(messages, BadRecord) or self.task.loss_on == "all":
+            return messages
+        if any(message.role == "assistant" for message in messages):
+            return messages
+        return BadRecord(record.file, record.line, NO_REPLY)
+
+    def texts(self, item: Dialogue) -> Sequence[str]:
+        """What is said in each turn."""
+        return [message.content for message in item]
+
+    def label(self, item: Dialogue) -> None:
+        """None: a dialogue has no class."""
+
+    def adapt(self, tokenizer: Tokenizer) -> Tokenizer:
+        """The tokenizer with the task's template and its control tokens."""
+        adapted = with_chat_template(tokenizer, self.task.template)
+        stop_ids(adapted)
+        if self._source_size is not None:
+            _start_of(adapted)
+        return adapted
+
+    def encode(
+        self, items: Sequence[Dialogue], tokenizer: Tokenizer, labels: Sequence[str]
+    ) -> list[Example | list[Example] | str]:
+        """Examples of dialogues, or why one makes none; behind an encoder an example per reply."""
+        found = self.learned(items, tokenizer)
+        return [
+            item if isinstance(item, str) else [learned.example for learned in item] if self._many else item[0].example
+            for item in found
+        ]
+
+    @property
+    def _many(self) -> bool:
+        return self._source_size is not None
+
+    def learned(self, items: Sequence[Dialogue], tokenizer: Tokenizer) -> list[list[Learned] | str]:
+        """What is learned of each dialogue: one example, or one per reply; or why it is none."""
+        if self._source_size is not None:
+            return [self._of_replies(item, tokenizer, self._source_size) for item in items]
+        read = [item if self.task.loss_on == "all" else _up_to_last_reply(item) for item in items]
+        encoded = self._encoded(read, tokenizer)
+        return [
+            ids if isinstance(ids, str) else self._of_dialogue(item, ids, tokenizer)
+            for item, ids in zip(read, encoded, strict=True)
+        ]
+
+    def _encoded(self, items: Sequence[Dialogue], tokenizer: Tokenizer) -> list[Ids | str]:
+        """Ids of dialogues side by side, or what the template has against one."""
+        encoded: list[Ids | str] = []
+        rendered = [_rendered(item, tokenizer) for item in items]
+        whole = iter(encode_rendered(tokenizer, [item for item in rendered if not isinstance(item, str)]))
+        for item in rendered:
+            encoded.append(item if isinstance(item, str) else next(whole))
+        return encoded
+
+    def _of_dialogue(self, item: Dialogue, encoded: Ids, tokenizer: Tokenizer) -> list[Learned] | str:
+        kept: Dialogue | None = item
+        if self._length(encoded) > self._room:
+            kept = without_oldest(item, lambda turns: self._length(encode_chat(tokenizer, turns)) <= self._room)
+            if kept is None:
+                return (
+                    f"its last turns alone take more than the {self._room:,} tokens that a block of {self._block:,} "
+                    "has room for"
+                )
+            self.cut += 1
+            encoded = encode_chat(tokenizer, kept)
+        ids, own = encoded
+        replies_alone = self.task.loss_on == "replies"
+        length = self._length(encoded)
+        due = [False, *own[1:length]] if replies_alone else None
+        said = "".join(message.content for message in kept if not replies_alone or message.role == "assistant")
+        if length < 2 or (due is not None and not any(due)):
+            return "nothing in it is due: its replies are empty"
+        return [Learned(kept, Example(ids[:length], due), said)]
+
+    @property
+    def _room(self) -> int:
+        """Ids of an example: the last one is predicted and not read."""
+        return self._block + 1
+
+    def _length(self, encoded: Ids) -> int:
+        """How many ids are needed: where replies are learned, up to the last that is one's."""
+        ids, own = encoded
+        if self.task.loss_on == "all" or True not in own:
+            return len(ids)
+        return len(own) - own[::-1].index(True)
+
+    def _of_replies(self, item: Dialogue, tokenizer: Tokenizer, source_size: int) -> list[Learned] | str:
+        """A dialogue's replies, each behind the turns before it."""
+        start = _start_of(tokenizer)
+        found: list[Learned] = []
+        trouble = NO_REPLY
+
+        def fits(turns: Dialogue) -> bool:
+            return len(encode_chat(tokenizer, turns)[0]) <= source_size
+
+        for place, message in enumerate(item):
+            if message.role != "assistant":
+                continue
+            try:
+                history = without_oldest(item[:place], fits)
+                ids, own = encode_chat(tokenizer, item[: place + 1][-2:])
+            except TemplateError as error:
+                return _sentence(error)
+            reply = [index for index, is_own in zip(ids, own, strict=True) if is_own]
+            if history is None:
+                trouble = f"the turn before its reply takes more than the {source_size:,} tokens of a source"
+            elif len(reply) + 1 > self._room:
+                trouble = f"a reply of {len(reply):,} tokens is longer than a block of {self._block:,}"
+            else:
+                self.cut += len(history) < place
+                due = [False, *([True] * len(reply))]
+                source = encode_chat(tokenizer, history)[0]
+                found.append(Learned(history, Example([start, *reply], due, source=source), message.content))
+        return found or trouble
+
+
+def without_oldest(messages: Sequence[Message], fits: Callable[[Dialogue], bool]) -> Dialogue | None:
+    """The longest end of a dialogue that ``fits``, or None: whole exchanges are left out from the oldest.
+
+    A system turn stays, and what is left begins with the user. ``fits`` holds for an end where it holds for a longer
+    one.
+    """
+    system = tuple(messages[:1]) if messages and messages[0].role == "system" else ()
+    turns = tuple(messages[len(system) :])
+    ends = [(*system, *turns[start:]) for start in range(0, len(turns), 2)]
+    first = bisect.bisect_left(ends, True, key=fits)
+    return ends[first] if first < len(ends) else None
+
+
+def prompt_room(model: ModelConfig, new: int) -> int:
+    """How many ids of a conversation are read for a reply of up to ``new``: a source, or what a block leaves beside it.
+
+    Half of a block at most is kept for the reply; a longer one goes on as any text does that is longer than its block.
+    """
+    return model.source_span if model.arch == "seq2seq" else model.block_size - min(new, model.block_size // 2)
+
+
+def reply_request(
+    tokenizer: Tokenizer, model: ModelConfig, messages: Sequence[Message], *, new: int, sampling: Sampling, seed: int
+) -> Request:
+    """What the engine is asked for a reply to these turns, the last of them the user's."""
+    stops = stop_ids(tokenizer)
+    if model.arch == "seq2seq":
+        source = encode_chat(tokenizer, messages)[0]
+        return Request([_start_of(tokenizer)], new, sampling, seed, stops, source=source)
+    ids, _ = encode_chat(tokenizer, messages, add_generation_prompt=True)
+    return Request(ids, new, sampling, seed, stops)
+
+
+@dataclass(frozen=True)
+class ReadyDialogues:
+    """Dialogues of one recipe, prepared."""
+
+    prepared: PreparedExamples
+    form: ChatForm
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer with its chat template."""
+        return self.prepared.tokenizer
+
+    @property
+    def content_hash(self) -> str:
+        """A hash of all that is learned from."""
+        return self.prepared.content_hash
+
+    def completed(self, recipe: Recipe) -> Recipe:
+        """The recipe; a template's file has gone into the tokenizer, and is not read again."""
+        assert isinstance(recipe.task, ChatTask)
+        if recipe.task.template in ("auto", *SHIPPED):
+            return recipe
+        return recipe.model_copy(update={"task": recipe.task.model_copy(update={"template": "auto"})})
+
+    def job(self, recipe: Recipe, model: GPT) -> Job:
+        """The loop's job: the cross-entropy of what is due, with answers to the recipe's prompts as samples."""
+        rows_per_step = recipe.train.batch_size * recipe.train.accumulation
+        training = TrainingExamples(self.prepared.train, rows_per_step, recipe.train.seed)
+        validation = ValidationExamples(self.prepared.valid)
+        unseen = chat_objective(self.tokenizer, self.prepared.valid_counts)
+
+        def evaluate(model: GPT, ranks: Ranks) -> Sums:
+            return score_rows(model, unseen, validation, ranks.rank, ranks.world)
+
+        def sample(model: GPT, step: int) -> list[tuple[str, str]]:
+            return _answers(recipe, self.tokenizer, model)
+
+        objective = chat_objective(self.tokenizer, self.prepared.train_counts)
+        return Job(model, objective, training, evaluate, sample, between=" → ")
+
+    def lines(self) -> list[str]:
+        """What was prepared, and how many dialogues were cut."""
+        task, counts = self.form.task, self.prepared.counts
+        refused = f", {counts.bad_records:,} records refused" if counts.bad_records else ""
+        lines = [
+            f"{'Replies' if self.form._many else 'Dialogues'}: {_part(self.prepared.train_counts)} to learn from, "
+            f"{_part(self.prepared.valid_counts)} for validation{refused}, vocabulary {self.tokenizer.vocab_size:,}"
+        ]
+        if task.loss_on == "replies":
+            lines.append("Learned are the assistant's turns with their stop tokens (task.loss_on).")
+        if self.form.cut:
+            lines.append(f"{self.form.cut:,} are longer than the model can read and lost their oldest turns.")
+        return lines
+
+    def info(self) -> dict[str, Any]:
+        """What was prepared, for run.json."""
+        counts = self.prepared.counts
+        train, valid = self.prepared.train_counts, self.prepared.valid_counts
+        return {
+            "content_hash": self.content_hash,
+            "tokenizer_hash": self.tokenizer.fingerprint(),
+            "split": self.prepared.split,
+            "records": counts.records,
+            "bytes": counts.bytes,
+            "bad_records": counts.bad_records,
+            "train_examples": train.examples,
+            "valid_examples": valid.examples,
+            "train_tokens": train.tokens,
+            "valid_tokens": valid.tokens,
+            "train_due": train.due,
+            "valid_due": valid.due,
+        }
+
+
+def prepare_chat(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, say: Say) -> ReadyDialogues:
+    """Prepare a recipe of the task chat. Raises DataError where its data cannot be used, TemplateError for a template
+    that cannot be learned from.
+    """
+    assert isinstance(recipe.task, ChatTask)
+    form = ChatForm(recipe.task, recipe.model)
+    return ReadyDialogues(prepare_examples(recipe.data, tokenizer, form, say=say), form)
+
+
+def chat_objective(tokenizer: Tokenizer, part: PartCounts) -> NextToken:
+    """Cross-entropy, with the bytes of text that each token stands for: the part's average where tokens lose text."""
+    if tokenizer.lossless:
+        return NextToken(torch.tensor([len(piece) for piece in tokenizer.token_bytes()]))
+    return NextToken(torch.full((tokenizer.vocab_size,), part.bytes / max(part.tokens, 1), dtype=torch.float64))
+
+
+def _answers(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tuple[str, str]]:
+    """The recipe's prompts as a user's lines, and the replies to them."""
+    config = recipe.train
+    prompts = [prompt for prompt in config.prompts if prompt.strip()]
+    if config.sample_tokens < 1:
+        return []
+    sampling = Sampling(temperature=config.sample_temperature)
+    requests = [
+        reply_request(
+            tokenizer,
+            model.config,
+            [Message("user", prompt)],
+            new=config.sample_tokens,
+            sampling=sampling,
+            seed=config.seed + number,
+        )
+        for number, prompt in enumerate(prompts)
+    ]
+    return [(prompt, written.text) for prompt, written in zip(prompts, write(model, tokenizer, requests), strict=True)]
+
+
+def _part(counts: PartCounts) -> str:
+    return f"{counts.examples:,} ({counts.due:,} of {counts.tokens:,} tokens due)"
+
+
+def _up_to_last_reply(item: Dialogue) -> Dialogue:
+    """Without a user's turn that nobody answers: nothing behind the last reply is learned."""
+    return item[:-1] if item[-1].role == "user" and len(item) > 1 else item
+
+
+def _rendered(item: Dialogue, tokenizer: Tokenizer) -> Rendered | str:
+    try:
+        return render_chat(tokenizer, item)
+    except TemplateError as error:
+        return _sentence(error)
+
+
+def _sentence(error: TemplateError) -> str:
+    """What happened, as part of a sentence."""
+    return error.happened.rstrip(".")[:1].lower() + error.happened.rstrip(".")[1:]
+
+
+def _start_of(tokenizer: Tokenizer) -> int:
+    """The id a decoder begins with."""
+    if tokenizer.separator_id is None:
+        raise DataError(
+            "The tokenizer has no document separator.",
+            'The decoder of model.arch = "seq2seq" writes each reply from one on.',
+            "Name its eos_token in tokenizer_config.json.",
+        )
+    return tokenizer.separator_id

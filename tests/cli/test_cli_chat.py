@@ -1,0 +1,288 @@
+"""A conversation in the terminal: commands, windows, transcripts, and a reply that is stopped."""
+
+import argparse
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penna.api.chatting import ChatSettings, Conversation
+from penna.cli.chat import add_chat_arguments, run
+from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
+from penna.data.reading.records import BadRecord, Record
+from penna.data.reading.shapes import messages_of
+from penna.errors import DataError, PennaError, RecipeError, TokenizerError
+from penna.exchange.load import LoadedModel
+from penna.generate import engine
+from penna.generate.engine import Finish, NewToken, Request
+from penna.model.seq2seq import build_model
+from penna.text.chat import encode_chat, with_chat_template
+from penna.text.messages import Message
+from penna.text.tokenizer import Tokenizer
+from penna.text.training import train_tokenizer
+
+PLAIN = train_tokenizer(TokenizerConfig(kind="char"), ["abcdefghijklmnopqrstuvwxyz 0123456789"])
+CHATTING = with_chat_template(PLAIN, "penna")
+
+
+def loaded(tokenizer: Tokenizer = CHATTING, **model: Any) -> LoadedModel:
+    config = ModelConfig(n_layer=1, n_head=2, n_embd=16, vocab_size=tokenizer.vocab_size, **{"block_size": 64, **model})
+    gpt = build_model(config)
+    gpt.init_weights(1)
+    return LoadedModel(gpt.eval(), tokenizer, Path("tiny"), None)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """The engine answers every request with its number, and keeps what it was asked."""
+    requests: list[Request] = []
+
+    def answer(model: Any, batch: list[Request]) -> Iterator[NewToken | Finish]:
+        requests.extend(batch)
+        for index in PLAIN.encode(f"r{len(requests)}"):
+            yield NewToken(0, index, -0.5)
+        yield NewToken(0, CHATTING.special_tokens["<|user|>"], -0.5)
+        yield Finish(0, "stop")
+
+    monkeypatch.setattr("penna.api.chatting.generate", answer)
+    return requests
+
+
+def say(talk: Conversation, text: str) -> str:
+    return "".join(talk.say(text))
+
+
+def read(request: Request) -> str:
+    return CHATTING.decode(request.ids)
+
+
+def test_a_reply_is_what_the_engine_writes_behind_the_whole_conversation() -> None:
+    """Against the engine alone, with the prompt put together by hand."""
+    model = loaded()
+    talk = Conversation(model, ChatSettings(max_new_tokens=6, temperature=1.0, seed=5))
+    for number, line in enumerate(("hello", "more")):
+        ids, _ = encode_chat(CHATTING, [*talk.messages, Message("user", line)], add_generation_prompt=True)
+        stops = frozenset({CHATTING.special_tokens["<|end|>"], CHATTING.special_tokens["<|endoftext|>"]})
+        alone = Request(ids, 6, ChatSettings(temperature=1.0).sampling, 5 + number, stops)
+        expected = [event.id for event in engine.generate(model.model, [alone]) if isinstance(event, NewToken)]
+        special = CHATTING.special_tokens.values()
+        assert say(talk, line) == CHATTING.decode([index for index in expected if index not in special])
+
+
+def test_turns_are_kept_undone_retried_and_reset(asked: list[Request]) -> None:
+    talk = Conversation(loaded(), ChatSettings(system="be"))
+    assert say(talk, "a") == "r1"  # the control token that was drawn is not shown
+    assert say(talk, "b") == "r2"
+    assert read(asked[1]) == "<|endoftext|><|system|>be<|user|>a<|assistant|>r1<|end|><|user|>b<|assistant|>"
+    assert "".join(talk.retry()) == "r3"
+    assert asked[2].ids == asked[1].ids
+    assert asked[2].seed != asked[1].seed
+    assert talk.undo() == "b"
+    assert [message.content for message in talk.messages] == ["be", "a", "r1"]
+    talk.reset()
+    assert [message.content for message in talk.messages] == ["be"]
+    say(talk, "c")
+    assert read(asked[3]) == "<|endoftext|><|system|>be<|user|>c<|assistant|>"
+    assert [len(row["messages"]) for row in talk.transcript()] == [3, 3]
+    with pytest.raises(DataError, match="Nothing was said yet"):
+        Conversation(loaded()).undo()
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({}, "abcd"),
+        ({"history_turns": 2}, "cd"),
+        ({"history_turns": 3}, "cd"),
+        ({"history_turns": 0}, "d"),
+        ({"history_tokens": 10}, "cd"),
+        ({"history_tokens": 9}, "d"),
+    ],
+)
+def test_what_falls_out_of_the_window_is_whole_exchanges_from_the_oldest(
+    settings: dict[str, int], kept: str, asked: list[Request]
+) -> None:
+    talk = Conversation(loaded(), ChatSettings(**settings))
+    for line in "abcd":
+        say(talk, line)
+    said = [letter for letter in "abcd" if f"<|user|>{letter}" in read(asked[-1])]
+    assert "".join(said) == kept
+    assert read(asked[-1]).startswith("<|endoftext|><|user|>")
+    reply = talk.last_reply
+    assert reply is not None
+    assert reply.forgotten == 2 * (4 - len(kept))
+    assert len(talk.messages) == 8  # the conversation itself forgets nothing
+
+
+def test_room_is_kept_for_the_reply(asked: list[Request]) -> None:
+    talk = Conversation(loaded(), ChatSettings(max_new_tokens=30))
+    for number in range(9):
+        say(talk, f"line {number}")
+        assert len(asked[-1].ids) <= 64 - 30
+    with pytest.raises(DataError, match="The line takes 43 tokens") as raised:
+        talk.say("x" * 40)
+    assert "At most 34" in raised.value.expected
+    assert len(talk.messages) == 18
+
+
+def test_a_reply_that_is_not_taken_to_the_end_is_kept_as_far_as_it_came(asked: list[Request]) -> None:
+    talk = Conversation(loaded())
+    pieces = talk.say("a")
+    assert next(pieces) == "r"
+    pieces.close()
+    assert [message.content for message in talk.messages] == ["a", "r"]
+    assert talk.last_reply is not None
+    assert talk.last_reply.finish == "interrupted"
+
+
+def test_an_encoder_reads_the_history_as_its_source(asked: list[Request]) -> None:
+    talk = Conversation(loaded(arch="seq2seq", source_size=12), ChatSettings(max_new_tokens=60))
+    say(talk, "a")
+    say(talk, "b")
+    assert CHATTING.decode(asked[1].source) == "<|endoftext|><|user|>a<|assistant|>r1<|end|><|user|>b"
+    assert asked[1].ids == [CHATTING.separator_id]
+    say(talk, "c")
+    assert "<|user|>a" not in CHATTING.decode(asked[2].source)
+
+
+def test_settings_that_cannot_be_and_a_tokenizer_without_template_are_explained() -> None:
+    for wrong in ({"max_new_tokens": 0}, {"history_tokens": 0}, {"history_turns": -1}, {"temperature": -1.0}):
+        with pytest.raises(RecipeError, match="cannot be"):
+            ChatSettings(**wrong)
+    with pytest.raises(TokenizerError, match="has no chat template"):
+        Conversation(loaded(PLAIN))
+
+
+# --- The terminal
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs-dir", default="runs")
+    add_chat_arguments(parser)
+    return parser.parse_args(["tiny", *words])
+
+
+@pytest.fixture
+def at_hand(monkeypatch: pytest.MonkeyPatch, asked: list[Request]) -> list[Request]:
+    monkeypatch.setattr("penna.api.load", lambda *_, **__: loaded())
+    return asked
+
+
+def talk_of(monkeypatch: pytest.MonkeyPatch, lines: str, *words: str) -> int:
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    return run(arguments(*words), [])
+
+
+def test_piped_lines_and_commands(
+    at_hand: list[Request], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    saved, kept = tmp_path / "saved.jsonl", tmp_path / "kept.jsonl"
+    lines = (
+        f"hello\n\n/retry\n//slash\n/undo\n/set temperature=0.5 top_k=none\n/save {saved}\n/reset\nbye\n/quit\nnever\n"
+    )
+    assert talk_of(monkeypatch, lines, "--transcript", str(kept), "--top-k", "3") == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("\nr") == 4
+    assert "never" not in shown.out
+    assert "temperature=0.5 top_k=None" in shown.err
+    assert at_hand[0].sampling.top_k == 3
+    assert at_hand[3].sampling.top_k is None
+    assert "<|user|>/slash<" in read(at_hand[2])
+    (first,) = [json.loads(line) for line in saved.read_text().splitlines()]
+    assert first["messages"] == [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "r2"}]
+    rows = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert [row["messages"][0]["content"] for row in rows] == ["hello", "bye"]
+    found = messages_of(Record(rows[0], "kept.jsonl", 1), DataConfig())
+    assert not isinstance(found, BadRecord)  # what was said can be learned from
+    assert found == (Message("user", "hello"), Message("assistant", "r2"))
+
+
+def test_a_script_gives_the_same_replies_every_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("penna.api.load", lambda *_, **__: loaded())
+    script = tmp_path / "script.txt"
+    script.write_text("hello\nhow are you\n")
+    outputs = []
+    for _ in range(2):
+        assert run(arguments("--script", str(script), "--json", "--max-new-tokens", "5", "--seed", "3"), []) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    rows = [json.loads(line) for line in outputs[0].splitlines()]
+    assert [row["user"] for row in rows] == ["hello", "how are you"]
+    assert all(row["tokens"] <= 5 for row in rows)
+
+
+@pytest.mark.parametrize("name", ["zh-small-talk", "zh-decision"])
+def test_the_shipped_scripts_are_found_by_name(
+    name: str, at_hand: list[Request], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penna.api.load", lambda *_, **__: loaded(block_size=512))
+    assert run(arguments("--script", name), []) == 0
+    assert len(at_hand) == 4
+
+
+def test_ctrl_c_stops_the_reply_and_not_the_conversation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    calls: list[Request] = []
+
+    def interrupted(model: Any, batch: list[Request]) -> Iterator[NewToken | Finish]:
+        calls.extend(batch)
+        yield NewToken(0, PLAIN.encode("x")[0], -0.5)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        yield Finish(0, "stop")
+
+    monkeypatch.setattr("penna.api.chatting.generate", interrupted)
+    monkeypatch.setattr("penna.api.load", lambda *_, **__: loaded())
+    kept = tmp_path / "kept.jsonl"
+    assert talk_of(monkeypatch, "a\nb\n", "--transcript", str(kept)) == 0
+    assert read(calls[1]) == "<|endoftext|><|user|>a<|assistant|>x<|end|><|user|>b<|assistant|>"
+    (row,) = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert [reply["finish"] for reply in row["replies"]] == ["interrupted", "stop"]
+
+
+def test_at_the_keyboard_mistakes_are_told_and_control_d_ends(
+    at_hand: list[Request], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = iter(["/nonsense", "/set heat=3", "/set top_k=few", "hello"])
+
+    def keyboard(prompt: str) -> str:
+        try:
+            return next(typed)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", keyboard)
+    monkeypatch.setattr("sys.stdin", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
+    assert run(arguments(), []) == 0
+    shown = capsys.readouterr()
+    assert "/nonsense is no command" in shown.err
+    assert "heat=3 sets nothing" in shown.err
+    assert "top_k = 'few' cannot be" in shown.err
+    assert shown.out.startswith("r1\n")
+
+
+def test_escape_sequences_that_a_model_writes_do_not_reach_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def escape(model: Any, batch: list[Request]) -> Iterator[NewToken | Finish]:
+        yield from (NewToken(0, index, -0.5) for index in PLAIN.encode("\x1b[2J"))
+        yield Finish(0, "stop")
+
+    monkeypatch.setattr("penna.api.chatting.generate", escape)
+    monkeypatch.setattr("penna.api.load", lambda *_, **__: loaded())
+    assert talk_of(monkeypatch, "a\n") == 0
+    assert "·[2J" in capsys.readouterr().out
+
+
+def test_a_script_that_is_not_there_and_recipe_fields_are_refused() -> None:
+    with pytest.raises(PennaError, match="script nowhere cannot be read"):
+        run(arguments("--script", "nowhere"), [])
+    with pytest.raises(PennaError, match=r"--train.steps changes nothing here"):
+        run(arguments(), [("train.steps", "3")])

@@ -1,0 +1,220 @@
+"""The verb classify as a person types it, and what evaluation prints and keeps, on a run of a few steps."""
+
+import argparse
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from penna.api import load
+from penna.api.classifying import classify, evaluate_classification
+from penna.api.training import train_recipe
+from penna.cli import classify as command
+from penna.cli.classification_figures import print_classification
+from penna.config.recipe import build_recipe
+from penna.errors import DataError, RunError
+
+TEXTS = ["warm and bright", "cold", "", "a much longer text, which is cold and grey and slow all through"]
+
+
+def write_rows(file: Path, numbers: range, extra: list[dict[str, Any]] | None = None) -> None:
+    words = {"good": ["warm", "bright", "fine"], "bad": ["cold", "grey", "slow"]}
+    rows = [
+        {"text": f"{words[label][number % 3]} {'and so on ' * (number % 4)}{number}", "label": label}
+        for number in numbers
+        for label in words
+    ]
+    file.write_text("\n".join(map(json.dumps, [*rows, *(extra or [])])), encoding="utf-8")
+
+
+def train(place: Path, name: str, task: dict[str, Any], data: dict[str, Any] | None = None) -> None:
+    write_rows(place / "train.jsonl", range(60))
+    table = {
+        "data": {"path": [str(place / "train.jsonl")], "valid_fraction": 0.2, **(data or {})},
+        "tokenizer": {"kind": "char"},
+        "model": {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 64},
+        "task": task,
+        "optim": {"learning_rate": 5e-3},
+        "train": {
+            "device": "cpu", "threads": 1, "matmul": "blas", "compile": "off", "steps": 30, "batch_size": 16,
+            "evaluate_every": 15, "checkpoint_every": 15, "sample_tokens": 0,
+        },
+    }  # fmt: skip
+    train_recipe(build_recipe(table), name=name, runs_dir=place / "runs")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.jsonl, runs/moods and runs/pairs, trained for a few steps."""
+    place = tmp_path_factory.mktemp("classify")
+    train(place, "moods", {"kind": "classify", "lm_weight": 0.0})
+    train(place, "pairs", {"kind": "classify"}, {"text_column": "text", "pair_column": "text"})
+    return place
+
+
+def penna_classify(place: Path, *words: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_classify_arguments(parser)
+    arguments = parser.parse_args(list(words))
+    arguments.runs_dir = str(place / "runs")
+    return command.run(arguments, [])
+
+
+def expected(place: Path, texts: list[str]) -> list[dict[str, float]]:
+    """Probabilities of each text read alone."""
+    loaded = load("moods", runs_dir=place / "runs", device="cpu")
+    separator = loaded.tokenizer.separator_id
+    rows: list[dict[str, float]] = []
+    for text in texts:
+        ids = torch.tensor([[separator, *loaded.tokenizer.encode(text)[:62], separator]])
+        with torch.no_grad():
+            probabilities = loaded.model.score(loaded.model.hidden(ids)[0, -1]).softmax(0).tolist()
+        rows.append(dict(zip(("bad", "good"), probabilities, strict=True)))
+    return rows
+
+
+def test_json_holds_every_probability_in_the_order_of_the_texts(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert penna_classify(place, "moods", *TEXTS, "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["text"] for row in found] == TEXTS
+    for row, probabilities in zip(found, expected(place, TEXTS), strict=True):
+        assert row["probabilities"] == pytest.approx(probabilities, abs=1e-5)
+        assert row["label"] == max(probabilities, key=probabilities.__getitem__)
+        assert row["probability"] == pytest.approx(max(probabilities.values()), abs=1e-5)
+
+
+def test_tsv_of_a_file_has_a_line_for_each_of_its_lines(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "lines.txt").write_bytes("\ufeff".encode() + "\r\n".join([*TEXTS, 'has "quotes" and\ta tab']).encode())
+    monkeypatch.setattr(command, "_AT_ONCE", 2)  # the same in parts
+    assert penna_classify(place, "moods", "--file", str(place / "lines.txt"), "--format", "tsv") == 0
+    table = list(csv.reader(io.StringIO(capsys.readouterr().out), delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert table[0] == ["label", "p(bad)", "p(good)", "text"]
+    assert [row[3] for row in table[1:]] == [*TEXTS, 'has "quotes" and a tab']
+    for row, probabilities in zip(table[1:], expected(place, TEXTS), strict=False):
+        assert [float(row[1]), float(row[2])] == pytest.approx(list(probabilities.values()), abs=1e-5)
+
+
+def test_text_has_a_line_per_text_and_of_one_text_a_line_per_class(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert penna_classify(place, "moods", "cold") == 0
+    (probabilities,) = expected(place, ["cold"])
+    ranked = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [[label, f"{probabilities[label]:.4f}"] for label in ranked]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"cold\n\nwarm\n")))
+    assert penna_classify(place, "moods") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].split() == [ranked[0], f"{probabilities[ranked[0]]:.4f}", "cold"]
+
+
+def test_pairs_come_by_option_or_on_a_line_with_a_tab(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert penna_classify(place, "pairs", "cold", "--pair", "cold air", "--format", "json") == 0
+    (one,) = json.loads(capsys.readouterr().out)
+    assert (one["text"], one["pair"]) == ("cold", "cold air")
+    (place / "pairs.txt").write_text("cold\tcold air\n", encoding="utf-8")
+    assert penna_classify(place, "pairs", "--file", str(place / "pairs.txt"), "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out) == [one]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("moods", "a", "--pair", "b"), "learned from single texts, and pairs were given"),
+        (("pairs", "a"), "learned from pairs of texts, and single ones were given"),
+        (("pairs", "a", "b", "--pair", "c"), "There are 2 texts and 1 second texts"),
+        (("moods", "--pair", "c"), "--pair goes with a text of the command line"),
+        (("moods", "a", "--file", "b"), "There are both texts and the file b"),
+        (("moods", "--file", "{place}/none.txt"), "none.txt cannot be read"),
+        (("moods", "--file", "{place}/empty.txt"), "There is nothing to classify in"),
+        (("moods", "--file", "{place}/latin.txt"), "Line 2 of"),
+        (("pairs", "--file", "{place}/latin.txt"), "Line 1 of {place}/latin.txt holds one text"),
+    ],
+)
+def test_what_cannot_be_classified_is_told_in_three_parts(place: Path, words: tuple[str, ...], why: str) -> None:
+    (place / "empty.txt").write_bytes(b"")
+    (place / "latin.txt").write_bytes(b"fine\ncaf\xe9\n")
+    with pytest.raises(DataError) as caught:
+        penna_classify(place, *(word.format(place=place) for word in words))
+    assert why.format(place=place) in caught.value.happened
+    assert caught.value.expected
+    assert caught.value.todo
+
+
+def test_a_model_that_learned_no_classes_says_so(place: Path) -> None:
+    train(place, "words", {"kind": "pretrain"})
+    with pytest.raises(RunError, match=r"tells no classes: its task is pretrain"):
+        penna_classify(place, "words", "cold")
+
+
+def test_evaluation_of_the_own_validation_part_is_that_of_the_training_log(place: Path) -> None:
+    figures = evaluate_classification("moods", runs_dir=place / "runs", device="cpu")
+    run = load("moods", runs_dir=place / "runs", device="cpu").need_run()
+    step = int(run.marked("best").name.removeprefix("step-"))
+    logged = next(row for row in run.metrics() if row["split"] == "valid" and row["step"] == step)
+    assert figures.accuracy == pytest.approx(logged["accuracy"])
+    assert figures.macro_f1 == pytest.approx(logged["macro_f1"])
+    assert figures.log_loss == pytest.approx(logged["loss"], rel=1e-4)
+    assert figures.parts == ()
+
+
+def test_evaluation_of_other_texts_parts_those_that_were_trained_on(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = [{"text": "cold again", "label": "good"}, {"text": "warm again", "label": "bad"}]
+    write_rows(place / "test.jsonl", range(50, 70), odd)
+    figures = evaluate_classification(
+        "moods", {"data.path": [str(place / "test.jsonl")]}, runs_dir=place / "runs", device="cpu"
+    )
+    assert figures.count == 42
+    assert [(part.name, part.count) for part in figures.parts] == [
+        ("not in the training data", 22),
+        ("also in the training data", 20),
+    ]
+    loaded = load("moods", runs_dir=place / "runs", device="cpu")
+    kept = json.loads((place / "runs/moods/evaluations/test.json").read_text())
+    assert kept["accuracy"] == figures.accuracy
+    assert {path.name for path in (place / "runs/moods/figures/test").iterdir()} >= {"confusion.svg", "reliability.png"}
+    rows = [json.loads(line) for line in (place / "test.jsonl").read_text().splitlines()]
+    found = classify(loaded, [row["text"] for row in rows])
+    right = np.array([label == row["label"] for (label, _), row in zip(found.likeliest, rows, strict=True)])
+    assert figures.accuracy == pytest.approx(right.mean())
+    wrong = {f"{place}/test.jsonl:{number}" for number in np.flatnonzero(~right) + 1}
+    assert {mistake.place for mistake in figures.worst} <= wrong
+    assert figures.worst
+    print_classification(figures)
+    printed = capsys.readouterr().out
+    for part in (
+        f"{figures.accuracy:.4f}",
+        "macro F1",
+        "(ECE)",
+        "precision",
+        "true \\ predicted",
+        figures.worst[0].place,
+    ):
+        assert part in printed
+
+
+def test_labels_that_were_never_learned_are_refused_or_left_out_as_allowed(place: Path) -> None:
+    write_rows(place / "odd.jsonl", range(70, 90), [{"text": "odd", "label": "ugly"}] * 2)
+    given = {"data.path": [str(place / "odd.jsonl")]}
+    with pytest.raises(
+        DataError, match=r"odd.jsonl:41: the label 'ugly' is none of those that are learned: 'bad', 'good'"
+    ):
+        evaluate_classification("moods", given, runs_dir=place / "runs", device="cpu")
+    said: list[str] = []
+    figures = evaluate_classification(
+        "moods", {**given, "data.allow_bad_records": 0.5}, runs_dir=place / "runs", device="cpu", say=said.append
+    )
+    assert figures.count == 40
+    assert said == ["2 texts have a label that the model never learned and are left out."]

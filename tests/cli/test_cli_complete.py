@@ -1,0 +1,305 @@
+"""penna complete on a model of a few steps: what it prints, what it refuses, and what evaluating it gives."""
+
+import argparse
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from penna.api.completing import complete, completer, highest, rank_sentences
+from penna.api.completion_figures import evaluate_completions
+from penna.api.models import load
+from penna.api.training import train_recipe
+from penna.cli.complete import add_complete_arguments, run
+from penna.cli.completion_figures import print_completion_figures
+from penna.config.recipe import build_recipe
+from penna.errors import DataError, RecipeError
+from penna.evaluate.sentences import sentences
+from penna.evaluate.summaries import SummaryScorer
+from penna.exchange.huggingface import write_hf
+from penna.exchange.load import LoadedModel
+from penna.generate.sampling import Sampling
+from penna.runs.folder import RunFolder
+
+NAMES = "Ann Ben Cleo Dan Eve Finn Gus Hal".split()
+PLACES = "Rome Oslo Bern Kyiv Lima".split()
+
+
+def article(number: int) -> str:
+    name, place = NAMES[number % 8], PLACES[number % 5]
+    return f"{name} lives in {place}. It rained in {2000 + number % 7}. Nobody knows why. The sun came out."
+
+
+def summary(number: int) -> str:
+    return f"{NAMES[number % 8]} is in {PLACES[number % 5]}."
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pairs.jsonl, runs/little (which has learned them a little) and an HF folder hf of the same model."""
+    folder = tmp_path_factory.mktemp("complete")
+    rows = [{"article": article(number), "summary": summary(number)} for number in range(60)]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    recipe = build_recipe(
+        {
+            "data": {"path": str(folder / "pairs.jsonl")},
+            "tokenizer": {"kind": "bpe", "vocab_size": 400},
+            "model": {"preset": "modern", "n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 64},
+            "task": {"kind": "complete"},
+            "optim": {"kind": "adamw", "learning_rate": 5e-3},
+            "train": {
+                "steps": 100,
+                "batch_size": 16,
+                "threads": 1,
+                "matmul": "blas",
+                "compile": "off",
+                "evaluate_every": 50,
+                "device": "cpu",
+                "sample_tokens": 8,
+            },
+        }
+    )
+    run_folder, _ = train_recipe(recipe, name="little", runs_dir=folder / "runs")
+    loaded = load(str(run_folder.path), device="cpu")
+    write_hf(loaded.model.config, loaded.model.state_dict(), folder / "hf", tokenizer=loaded.tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def little(place: Path) -> LoadedModel:
+    return load(str(place / "runs/little"), device="cpu")
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs-dir", default="runs")
+    add_complete_arguments(parser)
+    capsys.readouterr()
+    assert run(parser.parse_args([*words, "--device", "cpu"]), []) == 0
+    return capsys.readouterr().out
+
+
+def test_one_text_is_streamed_from_words_a_file_or_standard_input_alike(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = str(place / "runs/little")
+    (place / "article.txt").write_text("\ufeff" + article(3).replace(" It", "\r\nIt"), encoding="utf-8")
+    (place / "same.txt").write_text(article(3).replace(" It", "\nIt"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((place / "same.txt").read_bytes())))
+    texts = [
+        printed(capsys, name, article(3).replace(" It", "\nIt")),
+        printed(capsys, name, "--file", str(place / "article.txt")),
+        printed(capsys, name),
+    ]
+    assert texts[0] == texts[1] == texts[2]
+    assert "<|" not in texts[0]
+    assert texts[0].strip()
+
+
+def test_json_gives_every_text_and_greedy_writing_is_the_likeliest_continuation(
+    place: Path, little: LoadedModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [article(1), article(2), "Eve lives in Rome."]
+    found = json.loads(printed(capsys, str(place / "runs/little"), *texts, "--json", "--max-new-tokens", "12"))
+    tokenizer = little.need_tokenizer()
+    end, answer = tokenizer.separator_id, tokenizer.special_tokens["<|answer|>"]
+    assert end is not None
+    for text, result in zip(texts, found, strict=True):
+        ids = [end, *tokenizer.encode(text)[: 65 - 12 - 2], answer]
+        written: list[int] = []
+        while len(written) < 12:
+            with torch.no_grad():
+                likeliest = int(little.model.logits(little.model.hidden(torch.tensor([ids])))[0, -1].argmax())
+            if likeliest == end:
+                break
+            ids.append(likeliest)
+            written.append(likeliest)
+        assert result["text"] == tokenizer.decode(written).strip()
+        assert result["tokens"] == len(written)
+        assert result["finish"] == ("length" if len(written) == 12 else "stop")
+
+
+def test_sampling_depends_on_its_seed(little: LoadedModel) -> None:
+    sampling = Sampling(temperature=3.0)
+    drawn = [complete(little, [article(4)], sampling=sampling, seed=seed)[0].text for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_the_sentences_picked_are_those_of_the_highest_mean_log_probability(
+    place: Path, little: LoadedModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = article(5)
+    tokenizer = little.need_tokenizer()
+    found = sentences(text)
+    longest = max(len(tokenizer.encode(sentence)) for sentence in found)
+    expected: list[float] = []
+    for sentence in found:
+        ids = tokenizer.encode(sentence)
+        prompt = [tokenizer.separator_id, *tokenizer.encode(text)[: 65 - 2 - longest], tokenizer.vocab_size - 1]
+        with torch.no_grad():
+            likelihood = little.model.logits(little.model.hidden(torch.tensor([[*prompt, *ids]])))[0].log_softmax(-1)
+        behind = likelihood[len(prompt) - 1 : -1]
+        expected.append(float(behind[torch.arange(len(ids)), torch.tensor(ids)].mean()))
+    ranked = rank_sentences(little, text)
+    assert [sentence.text for sentence in ranked] == found
+    assert [sentence.logprob for sentence in ranked] == pytest.approx(expected, abs=1e-4)
+    best = sorted(sorted(range(len(found)), key=lambda at: -expected[at])[:2])
+    assert [sentence.place for sentence in highest(ranked, 2)] == best
+    assert printed(capsys, str(place / "runs/little"), text, "--extract", "2").splitlines() == [
+        found[at] for at in best
+    ]
+    assert printed(capsys, str(place / "runs/little"), text, "--extract", "9").splitlines() == found
+
+
+def test_a_model_that_learned_no_completions_is_told_by_words_what_to_do(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = load(str(place / "hf"), device="cpu")
+    tokenizer = loaded.need_tokenizer()
+    ids = completer(loaded).requests(["Ann lives in Rome."])[0][0].ids
+    assert list(ids) == [tokenizer.separator_id, *tokenizer.encode("Ann lives in Rome.\nTL;DR:")]
+    own = printed(capsys, str(place / "hf"), "Ann lives.", "--template", r"{prompt}\nTL;DR:", "--max-new-tokens", "8")
+    assert own == printed(capsys, str(place / "hf"), "Ann lives.", "--max-new-tokens", "8")
+
+
+def test_a_text_beyond_the_block_is_cut_where_asked_and_that_is_said(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = " ".join(article(number) for number in range(9))
+    words = [str(place / "runs/little"), long, "--max-new-tokens", "9", "--json"]
+    capsys.readouterr()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs-dir", default="runs")
+    add_complete_arguments(parser)
+    assert run(parser.parse_args([*words, "--cut", "head"]), []) == 0
+    both = capsys.readouterr()
+    assert "its head is left out" in both.err
+    assert json.loads(both.out)[0]["cut"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--file", "empty.txt"], "empty.txt is empty"),
+        (["--file", "blob.txt"], "blob.txt is not text: byte 0"),
+        (["--file", "zero.txt"], "zero.txt is not text: it holds a zero byte at 1"),
+        (["--file", "none.txt"], "none.txt cannot be read: No such file"),
+        (["--file", "."], "cannot be read: Is a directory"),
+        (["  "], "Text 1 is empty"),
+        (["a", "--extract", "0"], "--extract 0 picks no sentence"),
+        (["a", "--template", "TL;DR:"], "'TL;DR:' has no place for the text"),
+        (["a", "--template", "{prompt} {prompt}"], "has several places for the text"),
+        (["a", "--max-new-tokens", "64"], "64 new tokens leave no room for the text in a block of 64"),
+        (["a", "--max-new-tokens", "0"], "0 new tokens cannot be written"),
+    ],
+)
+def test_what_cannot_be_completed_is_refused_with_what_to_do(
+    place: Path, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "empty.txt").write_text(" \n")
+    (place / "blob.txt").write_bytes(b"\xff\xd8\xff\xe0")
+    (place / "zero.txt").write_bytes(b"a\0b")
+    monkeypatch.chdir(place)
+    with pytest.raises((DataError, RecipeError)) as refused:
+        printed(capsys, "runs/little", *words)
+    assert said in refused.value.happened
+    assert refused.value.expected
+    assert refused.value.todo
+
+
+def test_a_separator_the_model_does_not_know_is_refused(little: LoadedModel) -> None:
+    task = completer(little).form.task.model_copy(update={"separator": "<|sum|>"})
+    with pytest.raises(RecipeError, match="does not know the control token"):
+        completer(little, task=task)
+
+
+def test_evaluation_measures_what_is_written_picked_and_read(
+    place: Path, little: LoadedModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "test.jsonl").write_text(
+        "\n".join(json.dumps({"article": article(number), "summary": summary(number)}) for number in range(60, 80))
+    )
+    name = str(place / "runs/little")
+    figures = evaluate_completions(name, {"data.path": [str(place / "test.jsonl")]}, items=12, device="cpu")
+    assert (figures.pairs, figures.items, len(figures.written)) == (20, 12, 12)
+    assert figures.refused == ()
+    at_hand = completer(little)
+    pairs = [(article(number), summary(number)) for number in range(60, 80)]
+    nats, tokens = by_hand(at_hand, pairs)
+    assert figures.tokens == tokens
+    assert figures.loss == pytest.approx(nats / tokens, rel=1e-4)
+    assert figures.bits_per_byte == pytest.approx(nats / math.log(2) / sum(len(pair[1]) for pair in pairs), rel=1e-4)
+    chosen = [int(item.place.rsplit(":", 1)[1]) - 1 for item in figures.written]
+    assert chosen == sorted(set(chosen))
+    asked = [pairs[at] for at in chosen]
+    outputs = complete(little, [source for source, _ in asked], max_new_tokens=figures.max_new_tokens)
+    assert [item.output for item in figures.written] == [output.text for output in outputs]
+    scorer = SummaryScorer([source for source, _ in asked], [target for _, target in asked])
+    assert figures.summaries.system == scorer.score("system", [output.text for output in outputs])
+    extracts = ["\n".join(found.text for found in highest(at_hand.rank(source), 3)) for source, _ in asked]
+    assert figures.extract == scorer.score("extract-3", extracts)
+    use = figures.source_use
+    assert use is not None
+    assert use.loss == pytest.approx(math.log(use.perplexity))
+    assert use.rise.mean == pytest.approx(use.shuffled_loss - use.loss)
+    kept = json.loads((place / "runs/little/evaluations/test.json").read_text())
+    assert kept["text"] == [str(place / "test.jsonl")]
+    as_json: dict[str, Any] = json.loads(json.dumps(figures.as_json()))
+    assert {name: kept[name] for name in as_json} == as_json
+    capsys.readouterr()
+    print_completion_figures(figures)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    for word in ("perplexity", "extract-3", "random-3", "shuffled", "ROUGE-Lsum", "absent names"):
+        assert word in shown
+
+
+def by_hand(at_hand: Any, pairs: list[tuple[str, str]]) -> tuple[float, int]:
+    tokenizer, model = at_hand.tokenizer, at_hand.loaded.model
+    nats, tokens = 0.0, 0
+    for source, target in pairs:
+        written = [*tokenizer.encode(target), tokenizer.separator_id]
+        prompt = [
+            tokenizer.separator_id,
+            *tokenizer.encode(source)[: 65 - 2 - len(written)],
+            tokenizer.special_tokens["<|answer|>"],
+        ]
+        ids = torch.tensor([[*prompt, *written]])
+        with torch.no_grad():
+            likelihood = model.logits(model.hidden(ids[:, :-1]))[0].log_softmax(-1)
+        nats -= sum(float(likelihood[len(prompt) - 1 + at, index]) for at, index in enumerate(written))
+        tokens += len(written)
+    return nats, tokens
+
+
+def test_the_runs_own_validation_part_is_measured_where_no_text_is_named(place: Path) -> None:
+    figures = evaluate_completions(str(place / "runs/little"), items=3, device="cpu")
+    run_folder = RunFolder(place / "runs/little")
+    assert figures.pairs == run_folder.info()["data"]["valid_examples"]
+    assert figures.tokens == run_folder.info()["data"]["valid_due"]
+    assert (run_folder.path / "evaluations/validation-part.json").exists()
+
+
+def test_a_foreign_model_is_measured_behind_words(place: Path) -> None:
+    overrides = {"data.path": [str(place / "pairs.jsonl")], "data.limit": 8, "task.template": "{prompt}\nIn short:"}
+    figures = evaluate_completions(str(place / "hf"), overrides, items=1, device="cpu")
+    assert (figures.pairs, figures.items) == (8, 1)
+    assert figures.source_use is None
+    with pytest.raises(DataError, match="None of the 0 pairs|no "):
+        (place / "none.jsonl").write_text("")
+        evaluate_completions(str(place / "hf"), {"data.path": [str(place / "none.jsonl")]}, device="cpu")
+
+
+def test_the_run_has_learned_completions_and_says_what_it_learned_from(place: Path) -> None:
+    run_folder = RunFolder(place / "runs/little")
+    rows = [row for row in run_folder.metrics() if row["split"] == "valid"]
+    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
+    data = run_folder.info()["data"]
+    assert data["train_examples"] + data["valid_examples"] == 60
+    assert {"content_hash", "tokenizer_hash", "bad_records"} <= data.keys()
+    (first, *_) = run_folder.samples()
+    assert first["prompt"].startswith(tuple(NAMES))

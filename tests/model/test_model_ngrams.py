@@ -1,5 +1,7 @@
 """Hashed n-grams: rows against Python's own integers, sums by hand, and the same logits with a cache and in parts."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -75,7 +77,7 @@ def test_reading_in_parts_with_a_cache_gives_the_logits_of_reading_at_once(cuts:
     cache = KVCache(CONFIG, 3, 32)
     parts: list[Tensor] = []
     with torch.no_grad():
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cuts):
             parts.append(model(ids[:, start:end], cache))
             cache.advance(end - start)
         torch.testing.assert_close(torch.cat(parts, dim=1), model(ids))

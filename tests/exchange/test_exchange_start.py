@@ -237,6 +237,9 @@ CHANGED: dict[str, dict[str, Any]] = {
     "qk_norm": {"qk_norm": True},
     "bias": {"bias": False},
     "tie": {"tie": False},
+    "ngram_size": {"ngram_size": 2, "ngram_rows": 8},
+    "ngram_rows": {"ngram_size": 2, "ngram_rows": 8},
+    "ngram_width": {"ngram_size": 2, "ngram_rows": 8, "ngram_width": 4},
 }
 FREE: dict[str, dict[str, Any]] = {
     "preset": {"preset": "gpt2-medium", **SHAPE},

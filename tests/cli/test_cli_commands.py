@@ -271,7 +271,7 @@ def test_data_prepare_prints_what_it_made_and_training_finds_it(
     flags = "--tokenizer.vocab-size 280 --data.document line"
     printed = output(capsys, f"data prepare {tmp_path} {flags}").splitlines()
     manifest = json.loads((Path(printed[-1]) / "manifest.json").read_text(encoding="utf-8"))
-    assert f"{manifest['parts']['train']['tokens']:,} tokens" in printed[0]
+    assert f"Tokens: {manifest['parts']['train']['tokens']:,} to learn from" in printed[1]
     assert run(f"data prepare {tmp_path} {flags}".split()) == 0
     again = capsys.readouterr()
     assert again.out.splitlines() == printed

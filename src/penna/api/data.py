@@ -8,22 +8,25 @@ from typing import Any
 
 from penna.api.recipes import resolve_recipe
 from penna.api.tokenizers import load_tokenizer
+from penna.api.training import prepare_recipe
 from penna.compare.lengths import check_figure_name, draw_lengths
 from penna.config.recipe import build_recipe, merge
 from penna.data.inspection.inspect import inspect, silent
 from penna.data.inspection.result import Inspection
-from penna.data.prepare import Prepared, describe_counts, prepare
 from penna.runs.folder import RUNS
+from penna.train.ready import Ready
 
 
 def prepare_data(
-    targets: Sequence[str], overrides: Mapping[str, Any] | None = None, *, say: Callable[[str], None] = silent
-) -> Prepared:
-    """Turn the text of a recipe, or of files and folders, into token shards in the cache, as training does first."""
-    recipe, _ = resolve_recipe(targets, overrides)
-    prepared = prepare(recipe.data, recipe.tokenizer, say=say)
-    say(f"Read: {describe_counts(prepared.corpus.counts)}")
-    return prepared
+    targets: Sequence[str],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    runs_dir: Path = RUNS,
+    say: Callable[[str], None] = silent,
+) -> Ready:
+    """Turn what a recipe, or files and folders, hold into token shards or examples, as training does first."""
+    recipe, _ = resolve_recipe(targets, overrides, runs_dir=runs_dir)
+    return prepare_recipe(recipe, None, say)
 
 
 def inspect_data(

@@ -162,15 +162,16 @@ def _prepare_on_all(recipe: Recipe, ranks: Ranks, listen: Listener, tokenizer: T
 
     ready = prepare_recipe(recipe, tokenizer, say) if ranks.is_first else None
     ranks.wait()
-    return ready or prepare_recipe(recipe, tokenizer, lambda _: None)
+    if ready is None:
+        return prepare_recipe(recipe, tokenizer, lambda _: None)
+    for line in ready.lines():
+        say(line)
+    return ready
 
 
 def prepare_recipe(recipe: Recipe, tokenizer: Tokenizer | None, say: Say) -> Ready:
     """What a recipe learns from, ready to be read; the tokenizer is learned or loaded where none is given."""
-    ready = PREPARE[recipe.task.kind](recipe, tokenizer or recipe.tokenizer, say)
-    for line in ready.lines():
-        say(line)
-    return ready
+    return PREPARE[recipe.task.kind](recipe, tokenizer or recipe.tokenizer, say)
 
 
 def _new_model(recipe: Recipe, ready: Ready, runs_dir: Path, listen: Listener) -> tuple[GPT, StartReport | None]:

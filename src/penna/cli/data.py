@@ -23,17 +23,17 @@ def with_input_kept(words: Sequence[str], given: Mapping[str, Any]) -> list[str]
 
 
 def prepare(arguments: argparse.Namespace, overrides: Overrides) -> int:
-    """Turn text into token shards in the cache, and print what they hold."""
+    """Turn text into token shards, or records into examples, in the cache, and print what they hold."""
     from penna import api
     from penna.cli.screen import say
     from penna.config.recipe import parse_overrides
 
     given = parse_overrides(overrides)
-    prepared = api.prepare_data(with_input_kept(arguments.target, given), given, say=say)
-    for name, part in prepared.manifest.parts.items():
-        print(f"{name:>5}  {part.documents:,} documents, {part.bytes:,} bytes, {part.tokens:,} tokens")
-    print(f"{prepared.tokenizer.vocab_size:,} tokens in the vocabulary, {prepared.bytes_per_token:.2f} bytes per token")
-    print(prepared.folder)
+    targets = with_input_kept(arguments.target, given)
+    ready = api.prepare_data(targets, given, runs_dir=Path(arguments.runs_dir), say=say)
+    for line in ready.lines():
+        print(line)
+    print(ready.folder)
     return 0
 
 

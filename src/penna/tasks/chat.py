@@ -12,6 +12,7 @@ import bisect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -239,6 +240,11 @@ class ReadyDialogues:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer with its chat template."""
         return self.prepared.tokenizer
+
+    @property
+    def folder(self) -> Path:
+        """Where in the cache they are kept."""
+        return self.prepared.folder
 
     @property
     def content_hash(self) -> str:

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,11 @@ class ReadyToClassify:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer the texts were encoded with."""
         return self.prepared.tokenizer
+
+    @property
+    def folder(self) -> Path:
+        """Where in the cache they are kept."""
+        return self.prepared.folder
 
     @property
     def content_hash(self) -> str:

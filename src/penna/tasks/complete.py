@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -199,6 +200,11 @@ class ReadyCompletions:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, with the control token."""
         return self.prepared.tokenizer
+
+    @property
+    def folder(self) -> Path:
+        """Where in the cache they are kept."""
+        return self.prepared.folder
 
     @property
     def content_hash(self) -> str:

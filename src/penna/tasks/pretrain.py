@@ -7,6 +7,7 @@ cross-entropy of every next token, and the same on the validation text, with sam
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,6 +45,11 @@ class PretrainData:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer the shards were made with."""
         return self.prepared.tokenizer
+
+    @property
+    def folder(self) -> Path:
+        """Where in the cache they are kept."""
+        return self.prepared.folder
 
     @property
     def content_hash(self) -> str:

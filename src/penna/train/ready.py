@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from penna.config.schema import Recipe
@@ -19,6 +20,11 @@ class Ready(Protocol):
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer the data was prepared with."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where in the cache it is kept."""
         ...
 
     @property

@@ -65,6 +65,7 @@ class ExampleCounts:
 class PreparedExamples:
     """The examples of a recipe, the tokenizer that made them, and what they were made of."""
 
+    folder: Path
     train: Examples
     valid: Examples
     tokenizer: Tokenizer
@@ -105,6 +106,7 @@ def prepare_examples(
     train, valid = (open_examples(folder, part) for part in PARTS)
     counted: Counter[int] = Counter([] if train.labels is None else train.labels.tolist())
     return PreparedExamples(
+        folder=folder,
         train=train,
         valid=valid,
         tokenizer=tokenizer,

@@ -281,8 +281,6 @@ def test_escape_sequences_that_a_model_writes_do_not_reach_the_terminal(
     assert "·[2J" in capsys.readouterr().out
 
 
-def test_a_script_that_is_not_there_and_recipe_fields_are_refused() -> None:
+def test_a_script_that_is_not_there_is_refused() -> None:
     with pytest.raises(PennaError, match="script nowhere cannot be read"):
         run(arguments("--script", "nowhere"), [])
-    with pytest.raises(PennaError, match=r"--train.steps changes nothing here"):
-        run(arguments(), [("train.steps", "3")])

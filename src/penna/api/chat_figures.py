@@ -23,8 +23,7 @@ from penna.exchange.load import LoadedModel, load_model
 from penna.generate.sampling import Sampling
 from penna.generate.writing import write
 from penna.runs.folder import RUNS
-from penna.tasks.chat import ChatForm, Dialogue, Learned, prompt_room, reply_request, without_oldest
-from penna.text.chat import encode_chat
+from penna.tasks.chat import ChatForm, Dialogue, Learned, prompt_room, read_length, reply_request, without_oldest
 from penna.text.spacing import mended
 from penna.text.tokenizer import Tokenizer
 from penna.train.device import resolve_device
@@ -32,7 +31,7 @@ from penna.train.objective import NextToken
 
 GREEDY = Sampling(temperature=0)
 _ROWS_AT_ONCE = 32  # replies written side by side
-_OF_OTHER_FILES = ("format", "document", "messages_column", "allow_bad_records")  # how files like the run's are read
+_OF_OTHER_FILES = ("document", "messages_column", "where", "allow_bad_records")  # how files like the run's are read
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def _replies(
     limit = prompt_room(model, max_new_tokens)
 
     def fits(turns: Dialogue) -> bool:
-        return len(encode_chat(tokenizer, turns, add_generation_prompt=True)[0]) <= limit
+        return read_length(tokenizer, model, turns) <= limit
 
     asked: list[tuple[Dialogue, str]] = []
     for item in items:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from penna.errors import DataError, RecipeError
+from penna.errors import DataError, PennaError, RecipeError
 from penna.exchange.load import LoadedModel
 from penna.generate.engine import Finish, NewToken, Request, generate
 from penna.generate.sampling import Sampling
@@ -99,8 +99,14 @@ class Conversation:
 
     def retry(self) -> Generator[str]:
         """Another reply to the last line, with another seed. Raises DataError where nothing was said."""
+        kept = self._turns[-2:], self._replies[-1:]
         text = self.undo()
-        return self.say(text)
+        try:
+            return self.say(text)
+        except PennaError:  # nothing was said anew: what was said stays
+            self._turns += kept[0]
+            self._replies += kept[1]
+            raise
 
     def undo(self) -> str:
         """Take the last line and its reply back; the line. Raises DataError where nothing was said."""

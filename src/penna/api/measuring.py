@@ -11,9 +11,10 @@ from penna.api.classifying import evaluate_classification
 from penna.api.completion_figures import CompletionFigures, evaluate_completions
 from penna.compare.figures import Axis, draw_curves
 from penna.config.recipe import build_recipe, merge
+from penna.data.making import Say
 from penna.data.prepare import prepare, prepare_for_evaluation
 from penna.data.shards import TokenStream
-from penna.errors import DataError, RunError
+from penna.errors import DataError, RecipeError, RunError
 from penna.evaluate.classification import ClassificationFigures
 from penna.evaluate.language_model import LanguageModelFigures, language_model_figures, score_rows
 from penna.evaluate.recitation import (
@@ -34,7 +35,12 @@ Figures = LanguageModelFigures | ClassificationFigures | ChatFigures | Completio
 
 
 def evaluate(
-    target: str, overrides: Mapping[str, Any] | None = None, *, runs_dir: Path = RUNS, device: str = "auto"
+    target: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    runs_dir: Path = RUNS,
+    device: str = "auto",
+    say: Say = lambda _: None,
 ) -> Figures:
     """Measure a model as its task asks, or as ``task.kind`` among the overrides does.
 
@@ -43,9 +49,16 @@ def evaluate(
     """
     given = dict(overrides or {})
     kind = given.pop("task.kind", None) or task_of(target, runs_dir).kind
+    sections = ("data", "task") if kind == "complete" else ("data",)
+    if without_effect := [name for name in given if name.partition(".")[0] not in sections]:
+        raise RecipeError(
+            f"{without_effect[0]} = {given[without_effect[0]]} changes nothing that is measured.",
+            f"Fields of {' and '.join(sections)}, and task.kind to measure a model by another task.",
+            "Leave it out.",
+        )
     match kind:
         case "classify":
-            return evaluate_classification(target, given, runs_dir=runs_dir, device=device)
+            return evaluate_classification(target, given, runs_dir=runs_dir, device=device, say=say)
         case "chat":
             return measure_chat(target, given, runs_dir=runs_dir, device=device)
         case "complete":

@@ -58,12 +58,6 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
     from penna.api.chatting import ChatSettings, Conversation
 
-    if overrides:
-        raise RecipeError(
-            f"--{overrides[0][0]} changes nothing here.",
-            "A conversation has no recipe.",
-            "Its own options are in `penna chat --help`.",
-        )
     lines = None if arguments.script is None else _script(arguments.script)
     settings = ChatSettings(
         temperature=_temperature(arguments),

@@ -119,10 +119,11 @@ def _prompt_lines(file: Path) -> list[str]:
 def _evaluate(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
     from penna.cli.evaluation import print_figures
+    from penna.cli.screen import say
     from penna.config.recipe import parse_overrides
 
     figures = api.evaluate(
-        arguments.run, parse_overrides(overrides), runs_dir=Path(arguments.runs_dir), device=arguments.device
+        arguments.run, parse_overrides(overrides), runs_dir=Path(arguments.runs_dir), device=arguments.device, say=say
     )
     if arguments.json:
         print(json.dumps(figures.as_json(), ensure_ascii=False, indent=2))
@@ -212,3 +213,4 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
     "import": _import,
     "export": _export,
 }
+WITH_FIELDS = ("demo", "train", "resume", "evaluate", "data", "tokenizer")  # what fields of a recipe can be set for

@@ -27,6 +27,6 @@ def _print_plain(figures: dict[str, object], indent: str = "") -> None:
             print(f"{label}:")
             _print_plain({str(key): held for key, held in value.items()}, indent + "  ")
         elif value is None:
-            print(f"{label}  too large")
+            print(f"{label}  {'too large' if name.endswith('perplexity') else 'none'}")
         else:
             print(f"{label}  {value:,.4f}" if isinstance(value, float) else f"{label}  {value:,}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from penna.cli.parser import make_parser, split_overrides
+from penna.cli.parser import UsageError, make_parser, split_overrides
 from penna.errors import PennaError
 
 
@@ -31,6 +31,12 @@ def run(argv: list[str]) -> int:
             return 0
         from penna.cli import commands
 
+        if overrides and arguments.command not in commands.WITH_FIELDS:
+            raise UsageError(
+                f"--{overrides[0][0]} changes nothing here.",
+                f"`penna {arguments.command}` follows no recipe.",
+                f"Its own options are in `penna {arguments.command} --help`.",
+            )
         return commands.COMMANDS[arguments.command](arguments, overrides)
     except PennaError as error:
         if debug:

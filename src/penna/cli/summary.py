@@ -45,7 +45,7 @@ def _figures(kind: str, first: dict[str, Any], last: dict[str, Any], best: dict[
     if kind == "classify":
         return (
             f"Validation accuracy {last['accuracy']:.2%}, macro F1 {last['macro_f1']:.4f}, {after}; "
-            f"best {best['accuracy']:.2%} at step {best['step']}"
+            f"best at step {best['step']}: {best['accuracy']:.2%}, {best['macro_f1']:.4f}"
         )
     loss = (
         f"Validation loss {last['loss']:.4f}, token accuracy {last['accuracy']:.1%}, {after}; "

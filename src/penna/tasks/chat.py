@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import ChatTask
@@ -46,7 +44,7 @@ from penna.text.chat import (
 from penna.text.messages import Message
 from penna.text.tokenizer import Tokenizer
 from penna.train.job import Job, Sums
-from penna.train.objective import NextToken
+from penna.train.objective import NextToken, bytes_of_tokens
 from penna.train.ranks import Ranks
 
 Dialogue = tuple[Message, ...]
@@ -217,6 +215,11 @@ def prompt_room(model: ModelConfig, new: int) -> int:
     return model.source_span if model.arch == "seq2seq" else model.block_size - min(new, model.block_size // 2)
 
 
+def read_length(tokenizer: Tokenizer, model: ModelConfig, messages: Sequence[Message]) -> int:
+    """How many ids of these turns are read for a reply."""
+    return len(encode_chat(tokenizer, messages, add_generation_prompt=model.arch != "seq2seq")[0])
+
+
 def reply_request(
     tokenizer: Tokenizer, model: ModelConfig, messages: Sequence[Message], *, new: int, sampling: Sampling, seed: int
 ) -> Request:
@@ -263,15 +266,14 @@ class ReadyDialogues:
         rows_per_step = recipe.train.batch_size * recipe.train.accumulation
         training = TrainingExamples(self.prepared.train, rows_per_step, recipe.train.seed)
         validation = ValidationExamples(self.prepared.valid)
-        unseen = chat_objective(self.tokenizer, self.prepared.valid_counts)
+        objective = NextToken(bytes_of_tokens(self.tokenizer))
 
         def evaluate(model: GPT, ranks: Ranks) -> Sums:
-            return score_rows(model, unseen, validation, ranks.rank, ranks.world)
+            return score_rows(model, objective, validation, ranks.rank, ranks.world)
 
         def sample(model: GPT, step: int) -> list[tuple[str, str]]:
             return _answers(recipe, self.tokenizer, model)
 
-        objective = chat_objective(self.tokenizer, self.prepared.train_counts)
         return Job(model, objective, training, evaluate, sample, between=" → ")
 
     def lines(self) -> list[str]:
@@ -317,19 +319,14 @@ def prepare_chat(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, say: Sa
     return ReadyDialogues(prepare_examples(recipe.data, tokenizer, form, say=say), form)
 
 
-def chat_objective(tokenizer: Tokenizer, part: PartCounts) -> NextToken:
-    """Cross-entropy, with the bytes of text that each token stands for: the part's average where tokens lose text."""
-    if tokenizer.lossless:
-        return NextToken(torch.tensor([len(piece) for piece in tokenizer.token_bytes()]))
-    return NextToken(torch.full((tokenizer.vocab_size,), part.bytes / max(part.tokens, 1), dtype=torch.float64))
-
-
 def _answers(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tuple[str, str]]:
     """The recipe's prompts as a user's lines, and the replies to them."""
     config = recipe.train
     prompts = [prompt for prompt in config.prompts if prompt.strip()]
     if config.sample_tokens < 1:
         return []
+    room = prompt_room(model.config, config.sample_tokens)
+    prompts = [prompt for prompt in prompts if read_length(tokenizer, model.config, [Message("user", prompt)]) <= room]
     sampling = Sampling(temperature=config.sample_temperature)
     requests = [
         reply_request(

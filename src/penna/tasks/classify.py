@@ -38,7 +38,7 @@ from penna.text.special import with_special_tokens
 from penna.text.tokenizer import Tokenizer
 from penna.train.classification import Classification, Pooling, class_terms, label_scores, scaled_class_weights
 from penna.train.job import Job, Sums
-from penna.train.objective import Batch
+from penna.train.objective import Batch, bytes_of_tokens
 from penna.train.ranks import Ranks
 
 _TOKENS_AT_ONCE = 8192  # of a batch that is only read, padding included
@@ -154,7 +154,7 @@ class ReadyToClassify:
             # Nothing is learned about the next token: a matrix without a gradient would keep other ranks waiting.
             model.lm_head.weight.requires_grad_(False)
         weights = class_weights(task, prepared.labels, prepared.label_counts)
-        objective = Classification(task.pooling, task.lm_weight, weights, _token_bytes(prepared))
+        objective = Classification(task.pooling, task.lm_weight, weights, bytes_of_tokens(prepared.tokenizer))
         # Buckets of a whole step: its rows are the same however it is parted, and its parts are of like length.
         rows_per_step = recipe.train.batch_size * recipe.train.accumulation
         batches = TrainingExamples(prepared.train, rows_per_step, recipe.train.seed)
@@ -341,11 +341,3 @@ def _score(
 
 def _on(batch: Batch, device: torch.device) -> Batch:
     return {name: tensor.to(device) for name, tensor in batch.items()}
-
-
-def _token_bytes(prepared: PreparedExamples) -> torch.Tensor:
-    """How many bytes each token stands for; where the tokenizer loses text, the average of the training part."""
-    if prepared.tokenizer.lossless:
-        return torch.tensor([len(piece) for piece in prepared.tokenizer.token_bytes()])
-    train = prepared.train_counts
-    return torch.full((prepared.tokenizer.vocab_size,), train.bytes / max(train.due, 1), dtype=torch.float64)

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import CompleteTask
@@ -23,7 +21,7 @@ from penna.data.batches import IGNORED
 from penna.data.examples.batches import TrainingExamples, ValidationExamples, batch_of
 from penna.data.examples.cutting import cut_to
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import PartCounts, PreparedExamples, prepare_examples
+from penna.data.examples.prepare import PreparedExamples, prepare_examples
 from penna.data.examples.store import Examples
 from penna.data.making import Say
 from penna.data.reading.records import BadRecord, Record
@@ -37,7 +35,7 @@ from penna.model.gpt import GPT
 from penna.text.special import with_special_tokens
 from penna.text.tokenizer import Tokenizer
 from penna.train.job import Job, Sums
-from penna.train.objective import NextToken
+from penna.train.objective import NextToken, bytes_of_tokens
 from penna.train.ranks import Ranks
 
 _SAMPLES = 2  # validation examples that are written for where the recipe names no prompts
@@ -221,15 +219,14 @@ class ReadyCompletions:
         rows_per_step = recipe.train.batch_size * recipe.train.accumulation
         training = TrainingExamples(self.prepared.train, rows_per_step, recipe.train.seed)
         validation = ValidationExamples(self.prepared.valid)
-        unseen = _objective(self.tokenizer, self.prepared.valid_counts)
+        objective = NextToken(bytes_of_tokens(self.tokenizer))
 
         def evaluate(model: GPT, ranks: Ranks) -> Sums:
-            return score_rows(model, unseen, validation, ranks.rank, ranks.world)
+            return score_rows(model, objective, validation, ranks.rank, ranks.world)
 
         def sample(model: GPT, step: int) -> list[tuple[str, str]]:
             return self._samples(recipe, model)
 
-        objective = _objective(self.tokenizer, self.prepared.train_counts)
         return Job(model, objective, training, evaluate, sample, between=" → ")
 
     def lines(self) -> list[str]:
@@ -301,13 +298,6 @@ def prepare_complete(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, say
     assert isinstance(recipe.task, CompleteTask)
     form = CompletionForm(recipe.task, recipe.model)
     return ReadyCompletions(prepare_examples(recipe.data, tokenizer, form, say=say), form)
-
-
-def _objective(tokenizer: Tokenizer, part: PartCounts) -> NextToken:
-    """Cross-entropy, with the bytes of text that each token stands for: the part's average where tokens lose text."""
-    if tokenizer.lossless:
-        return NextToken(torch.tensor([len(piece) for piece in tokenizer.token_bytes()]))
-    return NextToken(torch.full((tokenizer.vocab_size,), part.bytes / max(part.tokens, 1), dtype=torch.float64))
 
 
 def _first_prompts(examples: Examples, tokenizer: Tokenizer) -> list[tuple[str, Prompt]]:

@@ -17,6 +17,7 @@ from penna.data.batches import IGNORED
 from penna.model.cache import Memory
 from penna.model.gpt import GPT
 from penna.model.seq2seq import Seq2Seq
+from penna.text.tokenizer import Tokenizer
 from penna.train.cross_entropy import cross_entropy
 
 Batch = dict[str, Tensor]
@@ -43,6 +44,17 @@ class Objective(Protocol):
 def memory_of(model: GPT, batch: Batch) -> Memory | None:
     """What an encoder makes of the batch's sources (B, S) and their lengths (B,); None for a model without one."""
     return model.encode(batch["source"], batch["source_lengths"]) if isinstance(model, Seq2Seq) else None
+
+
+def bytes_of_tokens(tokenizer: Tokenizer) -> Tensor:
+    """How many bytes of text each token stands for: (vocab_size,).
+
+    Zeros where tokens lose text: how much text is behind some of a record's tokens is then not known, and bits per
+    byte are not told.
+    """
+    if tokenizer.lossless:
+        return torch.tensor([len(piece) for piece in tokenizer.token_bytes()])
+    return torch.zeros(tokenizer.vocab_size, dtype=torch.int64)
 
 
 class NextToken:

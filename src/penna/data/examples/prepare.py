@@ -35,6 +35,7 @@ from penna.data.reading.files import describe_passed_over, passed_over
 from penna.data.reading.records import BadRecord
 from penna.data.reading.sources import Part
 from penna.errors import DataError
+from penna.text.chat import named_tokens
 from penna.text.tokenizer import Tokenizer
 
 _LAYOUT = "1"  # part of every cache key; raise it when what is written changes
@@ -147,7 +148,8 @@ def _key(dealt: Dealt[T], tokenizer: Tokenizer, labels: Sequence[str]) -> str:
         _LAYOUT,
         dealt.content_hash,
         tokenizer.fingerprint(),
-        repr(tokenizer.separator_id),  # what tokenizer_config.json names is no part of the fingerprint
+        repr(tokenizer.separator_id),  # what tokenizer_config.json names is no part of the fingerprint,
+        repr(sorted(named_tokens(tokenizer).items())),  # and a template may write any of it
         repr(tokenizer.chat_template),
         dealt.form.settings,
         repr(tuple(labels)),

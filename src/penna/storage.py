@@ -51,7 +51,18 @@ def explained_disk_errors(path: Path) -> Generator[None]:
                 "The folder must be writable.",
                 "Choose another folder, or change its permissions.",
             ) from error
+        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError) and _concerns(error, path):
+            raise DeviceError(
+                f"{path} cannot be written: {error.strerror}.",
+                "A file, or a folder, in a folder that exists.",
+                "Make that folder, or choose another place.",
+            ) from error
         raise
+
+
+def _concerns(error: OSError, path: Path) -> bool:
+    """Whether an error is about what was to be written at a path or beside it, not about something that is read."""
+    return error.filename is not None and Path(str(error.filename)).is_relative_to(path.parent)
 
 
 def _existing(path: Path) -> Path:
@@ -71,6 +82,10 @@ def flush(path: Path) -> None:
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that it is there whole or as it was before."""
+    if not path.name or path.is_dir():
+        raise DeviceError(
+            f"{path} cannot be written: it is a folder.", "The name of a file.", f"Name one in it: {path / 'name'}."
+        )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained_disk_errors(path):
         try:

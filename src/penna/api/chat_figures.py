@@ -14,7 +14,7 @@ from penna.config.recipe import build_recipe, merge
 from penna.config.sections import DataConfig
 from penna.config.tasks import ChatTask
 from penna.data.examples.batches import ValidationExamples
-from penna.data.examples.prepare import read_items
+from penna.data.examples.prepare import read_items, read_validation
 from penna.data.examples.store import pack
 from penna.errors import DataError
 from penna.evaluate.diversity import distinct
@@ -88,7 +88,11 @@ def measure_chat(
     task = loaded.task if isinstance(loaded.task, ChatTask) else ChatTask()
     form = ChatForm(task, loaded.model.config)
     data, own = _data(loaded, overrides or {})
-    items, _ = read_items(data, form, "valid" if own else "train")
+    if own:
+        own_hash = None if overrides else loaded.need_run().info().get("data", {}).get("content_hash")
+        items, _ = read_validation(data, form, own_hash)
+    else:
+        items, _ = read_items(data, form)
     found = form.learned(items, tokenizer)
     learned = [example for item in found if not isinstance(item, str) for example in item]
     if not learned:

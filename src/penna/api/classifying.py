@@ -17,11 +17,11 @@ from penna.config.schema import Recipe
 from penna.config.sections import DataConfig
 from penna.config.tasks import ClassifyTask
 from penna.data.bad_records import check_bad_records
-from penna.data.examples.prepare import read_items
+from penna.data.examples.prepare import read_items, read_validation
 from penna.data.reading.records import BadRecord
 from penna.data.reading.shapes import Labelled
 from penna.data.reading.sources import read_records
-from penna.errors import DataError, RunError
+from penna.errors import DataError, RecipeError, RunError
 from penna.evaluate.classification import ClassificationFigures, measure_classification
 from penna.exchange.load import LoadedModel, load_model
 from penna.runs.folder import RUNS
@@ -130,7 +130,11 @@ def evaluate_classification(
     own = None if model.loaded.run is None else model.loaded.run.recipe()
     data, has_own_files, name = _asked(model.loaded, own, overrides or {})
     part = "train" if overrides and "data.path" in overrides else "valid"
-    items, places = read_items(data, model.form, part)
+    if part == "valid":
+        own_hash = None if overrides else model.loaded.need_run().info().get("data", {}).get("content_hash")
+        items, places = read_validation(data, model.form, own_hash)
+    else:
+        items, places = read_items(data, model.form)
     items, places, left_out = _known(items, places, model.labels, data)
     if left_out:
         say(f"{left_out:,} texts have a label that the model never learned and are left out.")
@@ -144,7 +148,7 @@ def evaluate_classification(
         model.labels,
         texts=[" | ".join(own_texts) for own_texts in texts],
         places=places,
-        parts=_parts(own.data, model.form, texts) if own is not None and has_own_files else None,
+        parts=_parts(own.data, model.form, texts, say) if own is not None and has_own_files else None,
     )
     if model.loaded.run is not None:
         about = {"checkpoint": model.loaded.source.name, "text": list(data.path), "left_out": left_out}
@@ -185,13 +189,22 @@ def _known(
     return [items[number] for number in known], [places[number] for number in known], len(bad)
 
 
-def _parts(data: DataConfig, form: ClassifyForm, texts: Sequence[tuple[str, ...]]) -> dict[str, NDArray[np.bool_]]:
-    """Which texts occur, letter for letter, in the data that the run learned from, and which do not."""
+def _parts(
+    data: DataConfig, form: ClassifyForm, texts: Sequence[tuple[str, ...]], say: Say
+) -> dict[str, NDArray[np.bool_]] | None:
+    """Which texts occur, letter for letter, in the data that the run learned from, and which do not; None where that
+    data is not at hand."""
     seen: set[bytes] = set()
-    for record in read_records(data):
-        item = record if isinstance(record, BadRecord) else form.read(record, data)
-        if isinstance(item, Labelled):
-            seen.add(_digest(form.texts(item)))
+    try:
+        for record in read_records(data):
+            item = record if isinstance(record, BadRecord) else form.read(record, data)
+            if isinstance(item, Labelled):
+                seen.add(_digest(form.texts(item)))
+    except (DataError, RecipeError):
+        seen.clear()
+    if not seen:
+        say("The data the run learned from is not at hand: texts that also occur there are not told apart.")
+        return None
     also = np.array([_digest(own_texts) in seen for own_texts in texts], dtype=np.bool_)
     return {"not in the training data": ~also, "also in the training data": also}
 

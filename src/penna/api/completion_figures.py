@@ -17,7 +17,7 @@ from penna.config.schema import Recipe
 from penna.config.tasks import CompleteTask
 from penna.data.examples.batches import ValidationExamples
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import read_items
+from penna.data.examples.prepare import read_items, read_validation
 from penna.data.examples.store import pack
 from penna.data.reading.shapes import Completion
 from penna.errors import DataError
@@ -116,7 +116,11 @@ def evaluate_completions(
     assert isinstance(recipe.task, CompleteTask)
     at_hand = completer(loaded, task=recipe.task)
     new = at_hand.new_tokens(max_new_tokens)
-    pairs, places = read_items(recipe.data, at_hand.form, part)
+    if part == "valid":
+        own_hash = None if overrides else loaded.need_run().info().get("data", {}).get("content_hash")
+        pairs, places = read_validation(recipe.data, at_hand.form, own_hash)
+    else:
+        pairs, places = read_items(recipe.data, at_hand.form)
     encoded = at_hand.form.encode(pairs, at_hand.tokenizer, ())
     refused = tuple(
         f"{place}: {reason}" for place, reason in zip(places, encoded, strict=True) if isinstance(reason, str)

@@ -39,5 +39,7 @@ def check_bad_records(count: int, first: Sequence[BadRecord], total: int, config
         raise DataError(
             f"{count} of {total} records cannot be used:\n{shown}" + (f"\n  and {more} more" if more > 0 else ""),
             f"At most {config.allow_bad_records:.0%} may be bad (data.allow_bad_records).",
-            "Mend or remove these lines, or allow more with --data.allow-bad-records 0.1.",
+            "Mend or remove these lines, or allow more with --data.allow-bad-records 0.1."
+            if count < total
+            else "None can be used, so the cause lies in the file as a whole, or in how it is read.",
         )

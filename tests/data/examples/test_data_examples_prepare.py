@@ -18,7 +18,7 @@ from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.corpus import TextChangedError
 from penna.data.examples import encode
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import PreparedExamples, prepare_examples, read_items
+from penna.data.examples.prepare import PreparedExamples, prepare_examples, read_items, read_validation
 from penna.data.examples.store import Examples, file_name, open_examples
 from penna.data.examples.writer import PartWriter
 from penna.data.reading.records import BadRecord, Record
@@ -338,12 +338,21 @@ def test_items_to_evaluate_with_come_with_their_places(tmp_path: Path):
     items, places = read_items(data, Form())
     assert [(item.text, item.label) for item in items] == ROWS
     assert places == [f"{tmp_path}/a.jsonl:{line}" for line in range(1, 201)]
-    items, places = read_items(data, Form(), "valid")
+    items, places = read_validation(data, Form(), None)
     expected = [number for number, (text, _) in enumerate(ROWS) if held_out(text, 0.3)]
     assert [(item.text, item.label) for item in items] == [ROWS[number] for number in expected]
     assert places == [f"{tmp_path}/a.jsonl:{number + 1}" for number in expected]
     apart = data.model_copy(update={"valid_path": [written(tmp_path / "b.jsonl", ROWS[:3])]})
-    assert read_items(apart, Form(), "valid")[1] == [f"{tmp_path}/b.jsonl:{line}" for line in (1, 2, 3)]
+    assert read_validation(apart, Form(), None)[1] == [f"{tmp_path}/b.jsonl:{line}" for line in (1, 2, 3)]
+
+
+def test_a_validation_part_of_other_data_than_was_learned_from_is_refused(tmp_path: Path) -> None:
+    data = DataConfig(path=written(tmp_path / "a.jsonl"), valid_fraction=0.3)
+    learned = prepare_examples(data, CHAR, Form()).content_hash
+    assert read_validation(data, Form(), learned) == read_validation(data, Form(), None)
+    written(tmp_path / "a.jsonl", ROWS[1:])
+    with pytest.raises(DataError, match=r"a\.jsonl is not what the run learned from"):
+        read_validation(data, Form(), learned)
 
 
 def test_sources_and_masks_come_back_from_the_disk(tmp_path: Path):

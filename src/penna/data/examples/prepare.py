@@ -9,7 +9,7 @@ records that cannot be read, and told with its place and the reason.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from penna.data.examples.store import (
     open_examples,
     read_manifest,
 )
-from penna.data.examples.survey import items_of
+from penna.data.examples.survey import Survey, items_of
 from penna.data.making import Say, alone, key_of, whole
 from penna.data.prepare import learn_tokenizer
 from penna.data.reading.files import describe_passed_over, passed_over
@@ -121,21 +121,36 @@ def prepare_examples(
     )
 
 
-def read_items(data: DataConfig, form: Form[T], part: Part = "train") -> tuple[list[T], list[str]]:
-    """Items to evaluate with, all in memory, and where each one's record stands ("file:line").
+def read_items(data: DataConfig, form: Form[T]) -> tuple[list[T], list[str]]:
+    """Every item of ``path``, all in memory to evaluate with, and where its record stands ("file:line").
 
-    "train" gives every item of ``path``, "valid" the validation part as ``prepare_examples`` deals it: the items of
-    ``valid_path`` where it is given, else those that are split off. Raises DataError as ``prepare_examples`` does.
+    Raises DataError as ``prepare_examples`` does.
     """
-    if part == "train" or data.valid_path:
-        survey = survey_of(data, form, part)
-        found = list(items_of(data, form, part, survey))
-    else:
-        dealt = deal(data, form)
-        survey = dealt.surveys["train"]
-        found = [(number, item) for _, number, item in dealt.items("valid")]
-    places = (survey.place(number) for number, _ in found)
-    return [item for _, item in found], [f"{file}:{line}" for file, line in places]
+    survey = survey_of(data, form, "train")
+    found = list(items_of(data, form, "train", survey))
+    return _with_places([("train", number, item) for number, item in found], {"train": survey})
+
+
+def read_validation(data: DataConfig, form: Form[T], content_hash: str | None) -> tuple[list[T], list[str]]:
+    """The items of the validation part as ``prepare_examples`` deals them, and where each one's record stands.
+
+    Raises DataError where ``content_hash``, of the data that was learned from, is another: what is held out of other
+    data may have been learned from.
+    """
+    dealt = deal(data, form)
+    if content_hash not in (None, dealt.content_hash):
+        raise DataError(
+            f"{', '.join(data.path)} is not what the run learned from (its hash was {str(content_hash)[:12]}…, now "
+            f"{dealt.content_hash[:12]}…).",
+            "The validation part is told by the data the run began with, seen from the folder it was trained in.",
+            "Restore the data and stand in that folder, or name other data: --data.path FILE.",
+        )
+    return _with_places(list(dealt.items("valid")), dealt.surveys)
+
+
+def _with_places(found: Sequence[tuple[Part, int, T]], surveys: Mapping[Part, Survey]) -> tuple[list[T], list[str]]:
+    places = (surveys[source].place(number) for source, number, _ in found)
+    return [item for _, _, item in found], [f"{file}:{line}" for file, line in places]
 
 
 def _training_texts(dealt: Dealt[T]) -> Iterator[str]:

@@ -168,6 +168,7 @@ CASES = [
     Case("generating from nothing", "generate nothing --prompt x", "'nothing' is not a run"),
     Case("a field where no recipe is followed", "generate taken --train.steps 3", "--train.steps changes nothing here"),
     Case("a field that is not measured", "evaluate taken --model.n-layer 3", "model.n_layer = 3 changes nothing", trained),
+    Case("greedy at a temperature", "generate taken --greedy --temperature 1", "not allowed with argument --greedy"),
     Case("negative temperature", "generate taken --temperature -1", "temperature = -1", trained),
     Case("greedy with top-k", "generate taken --greedy --top-k 3", "temperature = 0", trained),
     Case("top-p above one", "generate taken --top-p 1.5", "top_p = 1.5", trained),

@@ -136,6 +136,8 @@ def test_pairs_come_by_option_or_on_a_line_with_a_tab(place: Path, capsys: pytes
         (("moods", "--pair", "c"), "--pair goes with a text of the command line"),
         (("moods", "a", "--file", "b"), "There are both texts and the file b"),
         (("moods", "--file", "{place}/none.txt"), "none.txt cannot be read"),
+        (("moods", "--file", "{place}/reviews.tsv"), "reviews.tsv holds records"),
+        (("pairs", "--file", "{place}/reviews.jsonl"), "reviews.jsonl holds records"),
         (("moods", "--file", "{place}/empty.txt"), "There is nothing to classify in"),
         (("moods", "--file", "{place}/latin.txt"), "Line 2 of"),
         (("pairs", "--file", "{place}/latin.txt"), "Line 1 of {place}/latin.txt holds one text"),

@@ -24,6 +24,7 @@ Overrides = Sequence[tuple[str, str]]
 Texts = Iterator[tuple[str, ...]]
 
 _AT_ONCE = 16384  # texts sorted by length together
+_TABLES = (".csv", ".json", ".jsonl", ".parquet", ".gz")  # endings of files whose lines are no texts
 
 
 def add_classify_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +84,13 @@ def _opened(arguments: argparse.Namespace, in_pairs: bool) -> Generator[Texts]:
         columns = [arguments.text, arguments.pair] if arguments.pair else [arguments.text]
         yield iter(list(zip(*columns, strict=True)))
     elif arguments.file:
+        if Path(arguments.file).suffix in (_TABLES if in_pairs else (*_TABLES, ".tsv")):
+            raise DataError(
+                f"{arguments.file} holds records, and its lines would be read as they stand, labels and all.",
+                "A text on each line; of pairs, two texts with a tab between.",
+                f"Take out the text; or measure it, labels included: penna evaluate {arguments.run} "
+                f"--data.path {arguments.file}",
+            )
         try:
             with open(arguments.file, "rb") as lines:
                 yield _some(_lines(lines, arguments.file, in_pairs), arguments.file)

@@ -34,8 +34,9 @@ def add_complete_arguments(parser: argparse.ArgumentParser) -> None:
         "--cut", choices=["tail", "head", "middle"], help="which part of a text that is too long is left out"
     )
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="the most to write (by what it learned from)")
-    parser.add_argument("--greedy", action="store_true", help="always the likeliest token; so it is unless said")
-    parser.add_argument("--temperature", type=float, metavar="T", help="below 1 bolder, above 1 wilder")
+    drawing = parser.add_mutually_exclusive_group()
+    drawing.add_argument("--greedy", action="store_true", help="always the likeliest token; so it is unless said")
+    drawing.add_argument("--temperature", type=float, metavar="T", help="below 1 bolder, above 1 wilder")
     parser.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
     parser.add_argument("--top-p", type=float, metavar="P", help="only the likeliest tokens that make up P")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another text (0)")

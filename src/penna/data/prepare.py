@@ -26,7 +26,7 @@ from penna.data.shards import Manifest, PartManifest
 from penna.text.tokenizer import Tokenizer
 from penna.text.training import train_tokenizer
 
-_LAYOUT = "2"  # part of every cache key; raise it when what is written changes
+_LAYOUT = "3"  # part of every cache key; raise it when what is written changes
 
 PieceSource = Callable[[], Iterator[Piece]]
 

@@ -188,7 +188,7 @@ def test_piped_lines_and_commands(
     shown = capsys.readouterr()
     assert shown.out.count("\nr") == 4
     assert "never" not in shown.out
-    assert "temperature=0.5 top_k=None" in shown.err
+    assert "temperature=0.5 top_k=none" in shown.err
     assert at_hand[0].sampling.top_k == 3
     assert at_hand[3].sampling.top_k is None
     assert "<|user|>/slash<" in read(at_hand[2])

@@ -120,13 +120,20 @@ class _Talk:
                 before = self._conversation.messages
                 pieces = self._conversation.retry()
                 self._show(before[-2].content, pieces)
-            case "save" if rest:
+            case "save":
+                if not rest:
+                    raise RecipeError("/save names no file.", "/save FILE", "Such as /save talk.jsonl.")
                 self._conversation.save(Path(rest).expanduser())
                 say(f"Saved: {rest}")
             case "set":
                 if rest:
                     self._conversation.change(**_changes(rest))
-                say(" ".join(f"{name}={value}" for name, value in vars(self._conversation.settings).items()))
+                say(
+                    " ".join(
+                        f"{name}={'none' if value is None else value}"
+                        for name, value in vars(self._conversation.settings).items()
+                    )
+                )
             case "help":
                 say(_HELP)
             case _:

@@ -116,7 +116,7 @@ def survey_of(data: DataConfig, form: Form[T], source: Part) -> Survey:
     if survey.items == 0:
         raise DataError(
             f"There is no usable record in {where(data, source)} ({survey.bad.count} bad ones).",
-            "At least two: one to learn from and one to validate with." if source == "train" else "At least one.",
+            "At least one; to train, two: one to learn from and one to validate with.",
             "Check that the file is the right one and not empty.",
         )
     return survey

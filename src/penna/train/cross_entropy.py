@@ -61,4 +61,9 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, matmul: Matmu
     ``hidden`` (..., C), ``weight`` (V, C), ``targets`` (...) with -100 where nothing is due. Float32 sums whatever the
     precision of the products.
     """
-    return _CrossEntropy.apply(hidden.flatten(0, -2), weight, targets.flatten(), matmul)  # type: ignore[no-any-return]
+    hidden, targets = hidden.flatten(0, -2), targets.flatten()
+    if hidden.device.type == "cpu":  # elsewhere, asking how many are due would wait for the device
+        due = (targets != IGNORED).nonzero()[:, 0]
+        if 0 < len(due) < len(targets):  # padding and prompts need no logits
+            hidden, targets = hidden.index_select(0, due), targets[due]
+    return _CrossEntropy.apply(hidden, weight, targets, matmul)  # type: ignore[no-any-return]

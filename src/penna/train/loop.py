@@ -329,12 +329,13 @@ class Loop:
         begun = time.perf_counter()
         try:
             module = cast(nn.Module, torch.compile(self._module))
+            self._trial(module, batch)  # compiles
             fast = seconds_each(lambda: self._trial(module, batch), 3)
         except RuntimeError as error:  # no C++ compiler, or a graph it cannot compile
             self._say(Notice(f"Not compiled: {str(error).splitlines()[0]}"))
             return False
         cost = time.perf_counter() - begun
-        saved = (1 - fast / eager) * (self._seconds_planned(eager) or 0.0)
+        saved = max((1 - fast / eager) * (self._seconds_planned(eager) or 0.0), 0.0)
         self._say(
             Notice(f"Compiling takes {cost:.0f} s and saves about {saved:.0f} s: {'on' if saved > cost else 'off'}.")
         )

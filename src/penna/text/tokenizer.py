@@ -162,6 +162,11 @@ class Tokenizer:
         text = rendered.decode("utf-8", errors="backslashreplace")
         return "".join("␣" if letter == " " else _visible(letter) for letter in text)
 
+    def unigram_pieces(self) -> list[tuple[str, float]] | None:
+        """Per id, the piece of a unigram tokenizer and its log-probability; None for one of another kind."""
+        model: dict[str, Any] = json.loads(self._inner.to_str())["model"]
+        return [(piece, score) for piece, score in model["vocab"]] if model["type"] == "Unigram" else None
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) of what the tokenizer does: its ``tokenizer.json``, whatever the spacing and key order."""
         return self._fingerprint

@@ -143,15 +143,20 @@ def test_the_short_batch_at_the_end_is_not_of_the_longest_examples_alone():
     assert len(set(last)) == 6
 
 
-def test_epochs_read_the_examples_and_their_variants_by_turns():
-    encoded = [numbered(20, shift=1), numbered(20, seed=5, shift=2), numbered(20, seed=6, shift=3)]
-    training = TrainingExamples(encoded[0], 4, seed=0, variants=encoded[1:])
-    assert training.tokens == sum(each.due for each in encoded) // 3
-    for epoch in range(5):
+def test_each_epoch_reads_what_is_drawn_for_it():
+    first = numbered(20, shift=1)
+    drawn: list[int] = []
+
+    def redrawn(epoch: int) -> Examples:
+        drawn.append(epoch)
+        return numbered(20, seed=epoch, shift=2 + epoch)
+
+    training = TrainingExamples(first, 4, seed=0, redrawn=redrawn)
+    assert (training.rows, training.tokens) == (20, first.due)
+    for epoch in (0, 1, 5):
         found = {int(training.batch(epoch, range(row, row + 1))["targets"][0, 0]) for row in range(20)}
-        assert found == {1 + epoch % 3}
-    with pytest.raises(ValueError, match="variants of 20 examples"):
-        TrainingExamples(encoded[0], 4, seed=0, variants=[numbered(19)])
+        assert found == {2 + epoch}
+    assert drawn == [0, 1, 5]
 
 
 def test_tokens_of_an_epoch_are_those_that_are_counted():

@@ -8,7 +8,7 @@ r-th row of a batch, which keeps the lengths of all ranks alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,51 +27,49 @@ _WIDE = 64  # narrower ones are as wide as their longest row: there a multiple o
 class TrainingExamples:
     """The rows of an epoch, in another order each time, batches of ``batch_size`` rows being of like length.
 
-    With ``variants``, further examples of the same records encoded otherwise (subword sampling), epoch e reads the
-    (e mod n)-th of ``examples`` and its variants. A range of rows that begins at a multiple of ``batch_size`` and is at
-    most that long lies within one batch. Raises DataError where there is nothing to learn from.
+    ``redrawn`` gives the same records encoded otherwise for an epoch (subword sampling); without it, each epoch reads
+    ``examples``. A range of rows that begins at a multiple of ``batch_size`` and is at most that long lies within one
+    batch. Raises DataError where there is nothing to learn from.
     """
 
-    def __init__(self, examples: Examples, batch_size: int, seed: int, variants: Sequence[Examples] = ()) -> None:
+    def __init__(
+        self, examples: Examples, batch_size: int, seed: int, redrawn: Callable[[int], Examples] | None = None
+    ) -> None:
         if not examples.due and examples.labels is None:
             raise DataError(
                 f"The training part has nothing to learn from ({len(examples)} examples, and no token of them is due).",
                 "At least one example with a token to predict.",
                 "Give more text, or a longer block (--model.block-size).",
             )
-        if different := [len(variant) for variant in variants if len(variant) != len(examples)]:
-            raise ValueError(f"variants of {len(examples)} examples are as many, not {different[0]}")
-        self._variants = (examples, *variants)
+        self._examples, self._redrawn = examples, redrawn
         self._batch_size, self._seed = batch_size, seed
-        self._order: tuple[int, NDArray[np.int64]] | None = None  # epoch, numbers of examples in its order
+        self._epoch: tuple[int, Examples, NDArray[np.int64]] | None = None  # its number, examples and their order
 
     @property
     def rows(self) -> int:
         """Examples in an epoch."""
-        return len(self._variants[0])
+        return len(self._examples)
 
     @property
     def tokens(self) -> int:
-        """Tokens counted in an epoch, of variants on average: all that are read with labels, else the targets."""
-        counted = [each.due if each.labels is None else each.tokens for each in self._variants]
-        return sum(counted) // len(counted)
+        """Tokens counted in an epoch, before any are drawn anew: all that are read with labels, else the targets."""
+        return self._examples.due if self._examples.labels is None else self._examples.tokens
 
     def batch(self, epoch: int, rows: range) -> Batch:
         """These rows (positions in the epoch's order) as ``batch_of`` gives them."""
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, self._order_of(epoch))
-        return batch_of(self._read_in(epoch), self._order[1][rows.start : rows.stop : rows.step])
+        if self._epoch is None or self._epoch[0] != epoch:
+            examples = self._examples if self._redrawn is None else self._redrawn(epoch)
+            self._epoch = (epoch, examples, self._order_of(epoch, examples.lengths))
+        _, examples, order = self._epoch
+        return batch_of(examples, order[rows.start : rows.stop : rows.step])
 
-    def _read_in(self, epoch: int) -> Examples:
-        return self._variants[epoch % len(self._variants)]
-
-    def _order_of(self, epoch: int) -> NDArray[np.int64]:
+    def _order_of(self, epoch: int, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         random = np.random.default_rng((self._seed, epoch))
         order = random.permutation(self.rows)
         full = self.rows // self._batch_size  # what does not fill a batch is a short one at the end, of any lengths
         filled, rest = np.split(order, [full * self._batch_size])
         pools = np.arange(len(filled)) // (_POOL * self._batch_size)
-        filled = filled[np.lexsort((self._read_in(epoch).lengths[filled], pools))]
+        filled = filled[np.lexsort((lengths[filled], pools))]
         batches = filled.reshape(full, self._batch_size)[random.permutation(full)]
         return np.concatenate([batches.reshape(-1), rest])
 

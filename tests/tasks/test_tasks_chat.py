@@ -24,7 +24,7 @@ from penna.evaluate.diversity import distinct
 from penna.exchange.load import load_model
 from penna.runs.checkpoint import MODEL, read_tensors
 from penna.runs.folder import RunFolder
-from penna.tasks.chat import ChatForm, without_oldest
+from penna.tasks.chat import ChatForm, prepare_chat, without_oldest
 from penna.text.chat import encode_chat
 from penna.text.messages import Message, Role
 from penna.text.tokenizer import Tokenizer
@@ -91,6 +91,23 @@ def test_a_dialogue_with_one_turn_has_no_reply() -> None:
     assert "turn 1 is the assistant's" in refused.reason
 
 
+@pytest.mark.parametrize("loss_on", ["replies", "all"])
+@pytest.mark.parametrize("empty", ["", " \u3000\n"])
+def test_an_empty_reply_is_not_learned(loss_on: str, empty: str) -> None:
+    form, _ = form_and_tokenizer(loss_on)
+    data = build_recipe({}).data
+
+    def read(*contents: str) -> object:
+        turns = [{"role": turn.role, "content": turn.content} for turn in dialogue(*contents, system="be")]
+        return form.read(Record({"messages": turns}, "d.jsonl", 7), data)
+
+    assert read("hi", "yes", "so?", empty) == BadRecord("d.jsonl", 7, "turn 5 is an empty reply")
+    assert read("hi", empty, "so?", "yes") == BadRecord("d.jsonl", 7, "turn 3 is an empty reply")
+    assert read(empty, "yes", "so?") == dialogue(
+        empty, "yes", "so?", system="be"
+    )  # nothing is learned of what is asked
+
+
 @pytest.mark.parametrize("block", range(8, 40))
 @pytest.mark.parametrize("system", [None, "be"])
 def test_a_long_dialogue_loses_as_few_of_its_oldest_exchanges_as_it_must(block: int, system: str | None) -> None:
@@ -103,11 +120,10 @@ def test_a_long_dialogue_loses_as_few_of_its_oldest_exchanges_as_it_must(block: 
     if fitting:
         assert isinstance(found, Example)
         assert list(found.ids) == encode_chat(tokenizer, fitting[0])[0]
-        assert form.cut == (fitting[0] != ends[0])
+        assert found.cut == (fitting[0] != ends[0])
     else:
         assert isinstance(found, str)
         assert f"a block of {block}" in found
-        assert form.cut == 0
 
 
 def test_without_oldest_keeps_the_system_turn_and_begins_with_the_user() -> None:
@@ -138,7 +154,7 @@ def test_behind_an_encoder_every_reply_is_an_example() -> None:
     (found,) = short.encode([dialogue("ab", "cd", "efg", "h")], tokenizer, ())
     assert isinstance(found, list)
     assert tokenizer.decode(found[1].source) == "<|endoftext|><|user|>efg"
-    assert short.cut == 1
+    assert [example.cut for example in found] == [False, True]
     (refused,) = short.encode([dialogue("ab", "a reply that is far too long")], tokenizer, ())
     assert isinstance(refused, str)
     assert "longer than a block of 8" in refused
@@ -176,6 +192,14 @@ def recipe_of(tmp_path: Path, overrides: dict[str, Any] | None = None) -> Recipe
     return build_recipe(merge(table, overrides or {}))
 
 
+@pytest.mark.parametrize("arch", ["gpt", "seq2seq"])
+def test_how_many_were_cut_is_told_as_well_when_the_examples_are_found_in_the_cache(arch: str, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, {"model.arch": arch, "model.block_size": 30})
+    first, again = (prepare_chat(recipe, recipe.tokenizer, lambda _: None).lines() for _ in range(2))
+    assert "59 examples are longer than the model can read and lost their oldest turns." in first
+    assert again == first
+
+
 def checkpoint_at(run: RunFolder, step: int) -> Path:
     (found,) = [folder for folder in run.checkpoints.iterdir() if folder.name.removeprefix("step-") == f"{step:08}"]
     return found
@@ -192,7 +216,9 @@ def test_a_chat_run_trains_samples_and_resumes_bit_exactly(arch: str, tmp_path: 
 
     run, _ = train_recipe(recipe, name="whole", runs_dir=tmp_path, listen=listen)
     assert run.info()["data"]["bad_records"] == 1
-    assert any("1 records refused" in line for line in said)
+    assert run.info()["data"]["records"] == 59  # dialogues, however many examples each one makes
+    assert any("characters, 1 bad records left out (the first: " in line for line in said)
+    assert {"train_due", "valid_due", "content_hash", "tokenizer_hash"} <= run.info()["data"].keys()
     rows = [row for row in run.metrics() if row["split"] == "valid"]
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert 0 <= rows[-1]["accuracy"] <= 1
@@ -250,7 +276,7 @@ def test_no_usable_dialogue_is_explained(tmp_path: Path) -> None:
     train_recipe(recipe_of(tmp_path), name="run", runs_dir=tmp_path)
     text = tmp_path / "long.txt"
     text.write_text(f"{'x' * 100}\nyes\n", encoding="utf-8")
-    with pytest.raises(DataError, match="None of 1 dialogues can be used"):
+    with pytest.raises(DataError, match="Of 1 dialogue none can be used"):
         measure_chat("run", {"data.path": [str(text)], "data.document": "block"}, runs_dir=tmp_path)
 
 

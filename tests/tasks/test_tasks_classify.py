@@ -36,6 +36,9 @@ from penna.train.job import Job
 from penna.train.objective import weighted_loss
 from penna.train.ranks import Ranks
 
+COUNTED = (
+    "content_hash tokenizer_hash split records bytes bad_records train_examples valid_examples train_tokens valid_tokens"
+).split()  # what run.json says of the examples of any task
 GOOD, BAD = ["fine", "lovely", "warm", "bright"], ["dull", "grey", "cold", "slow"]
 
 
@@ -153,7 +156,7 @@ def test_pairs_are_read_from_the_column_that_is_named(tmp_path: Path) -> None:
     assert ready.form.read(Record(rows[3], "f", 1), recipe.data) == Labelled("a 3", "n", "bbb")
     for wrong, why in (
         ({"premise": "a", "label": "y"}, "no field 'says'"),
-        ({**rows[3], "says": 5}, "is int, not text"),
+        ({**rows[3], "says": 5}, "is a number, not text"),
     ):
         found = ready.form.read(Record(wrong, "f", 1), recipe.data)
         assert isinstance(found, BadRecord)
@@ -184,6 +187,39 @@ def test_batches_hold_what_the_form_gives(tmp_path: Path) -> None:
             assert (targets[length - 1 :] == IGNORED).all()
     assert len(seen) == len(set(seen)) == ready.prepared.train_counts.examples
     assert set(seen) <= expected
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_sampled_subwords_spell_the_same_texts_with_their_labels(tmp_path: Path, pairs: bool) -> None:
+    rows = [row | {"second": f"{number} {row['text'][:9]}"} for number, row in enumerate(reviews())]
+    fields = {
+        "tokenizer.kind": "unigram",
+        "tokenizer.vocab_size": 330,
+        "task.subword_sampling": 0.1,
+        "model.block_size": 200,
+        "data.text_column": "text",
+        **({"data.pair_column": "second"} if pairs else {}),
+    }
+    _, ready, job = job_for(recipe_for(tmp_path, fields, rows))
+    separator = ready.tokenizer.separator_id
+    first = ready.prepared.train
+    likeliest = [tuple(first.ids[s : s + n].tolist()) for s, n in zip(first.starts, first.lengths, strict=True)]
+
+    def read(epoch: int) -> list[tuple[tuple[int, ...], int]]:
+        batches = [job.batches.batch(epoch, range(row, row + 1)) for row in range(job.batches.rows)]
+        return [(tuple(batch["ids"][0, : batch["lengths"][0]].tolist()), int(batch["label"][0])) for batch in batches]
+
+    def spelled(ids: tuple[int, ...]) -> str:
+        return ready.tokenizer.decode(list(ids))
+
+    assert first.labels is not None
+    expected = sorted((spelled(ids), label) for ids, label in zip(likeliest, first.labels.tolist(), strict=True))
+    epochs = [read(0), read(1)]
+    for examples in epochs:
+        assert sorted((spelled(ids), label) for ids, label in examples) == expected
+        assert all(ids.count(separator) == 2 + pairs for ids, _ in examples)
+    assert {ids for ids, _ in epochs[0]} != {ids for ids, _ in epochs[1]}
+    assert sorted(read(1)) == sorted(epochs[1])
 
 
 @pytest.mark.parametrize("world", [1, 3])
@@ -277,6 +313,7 @@ def test_class_weights_balance_classes_or_follow_a_table() -> None:
         ({"task.class_weights": {"bad": 0.0}}, "gives 'bad' the weight 0"),
         ({"task.labels": ["bad", "good", "bad"]}, "names 'bad' twice"),
         ({"task.labels": ["bad"]}, "names one class: 'bad'"),
+        ({"task.labels": ["bad", "fair", "good"]}, "names 'fair', of which the training part has no example"),
         ({"model.block_size": 2}, "model.block_size = 2 holds no text"),
         ({"model.block_size": 4, "data.pair_column": "text"}, "model.block_size = 4 holds no text"),
     ],
@@ -316,8 +353,10 @@ def test_lines_and_info_say_what_was_prepared(tmp_path: Path) -> None:
     text = "\n".join(ready.lines())
     assert "121 records" in text
     assert "Classes: 2 ('bad' " in text
-    assert "fill the block of 20" in text
+    longer = sum(len(row["text"]) > 18 for row in reviews())
+    assert f"{longer} texts are longer than the block of 20 and lost their tail" in text
     info = json.loads(json.dumps(ready.info()))
+    assert list(info) == [*COUNTED, "labels"]
     assert info["content_hash"] == ready.content_hash
     assert info["train_examples"] + info["valid_examples"] == 121
     assert sum(info["labels"].values()) == info["train_examples"]

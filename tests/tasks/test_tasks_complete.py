@@ -246,10 +246,26 @@ def _memory(model: Any, batch: dict[str, torch.Tensor]) -> Any:
     return model.encode(batch["source"], batch["source_lengths"]) if "source" in batch else None
 
 
+def test_lines_say_what_was_read_what_is_due_and_what_cannot_be_used(tmp_path: Path) -> None:
+    recipe, ready = prepared(tmp_path)
+    train, valid = ready.prepared.train_counts, ready.prepared.valid_counts
+    read, due, *_ = ready.lines()
+    assert read == f"Completions: 60 records, {ready.prepared.counts.characters:,} characters"
+    assert due.startswith(f"Examples: {train.examples} ({train.due:,} of {train.tokens:,} tokens due) to learn from, ")
+    assert f", {valid.examples} ({valid.due:,} of {valid.tokens:,} tokens due) for validation" in due
+    rows = (tmp_path / "pairs.jsonl").read_text(encoding="utf-8")
+    (tmp_path / "more.jsonl").write_text(f'{rows}\n{{"prompt": "the cat", "completion": " "}}', encoding="utf-8")
+    data = recipe.data.model_copy(update={"path": [str(tmp_path / "more.jsonl")], "allow_bad_records": 0.1})
+    more = prepare_complete(recipe.model_copy(update={"data": data}), ready.tokenizer, lambda _: None)
+    assert more.lines()[0].endswith(
+        f", 1 bad records left out (the first: {tmp_path / 'more.jsonl'}:61: the completion is empty)"
+    )
+
+
 def test_what_was_cut_is_told(tmp_path: Path) -> None:
     _, ready = prepared(tmp_path)
-    assert any(line.startswith("20 of 60 prompts fill the room") and "tail" in line for line in ready.lines())
-    assert ready.info()["train_full"] <= 20
+    assert any(line.startswith("20 prompts are longer") and "tail" in line for line in ready.lines())
+    assert 0 < ready.info()["train_cut"] <= 20
 
 
 def test_samples_answer_the_recipes_prompts(tmp_path: Path) -> None:

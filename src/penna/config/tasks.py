@@ -47,6 +47,12 @@ class ClassifyTask(Section):
         default="accuracy", description="What the best checkpoint, and patience, go by on the validation part."
     )
     cut: Cut = Field(default="tail", description="Which part of a text longer than the block is left out.")
+    subword_sampling: float | None = Field(
+        default=None,
+        ge=0,
+        description="Cut the training texts into other pieces each epoch, drawn by their probabilities to this power "
+        "(unigram tokenizers; Kudo 2018 has 0.1 to 0.5); none: always into the likeliest.",
+    )
 
 
 class ChatTask(Section):

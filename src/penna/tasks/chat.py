@@ -12,7 +12,6 @@ import bisect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from penna.config.schema import Recipe
@@ -20,7 +19,8 @@ from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import ChatTask
 from penna.data.examples.batches import TrainingExamples, ValidationExamples
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import PartCounts, PreparedExamples, prepare_examples
+from penna.data.examples.prepare import prepare_examples
+from penna.data.examples.ready import ReadyExamples
 from penna.data.making import Say
 from penna.data.reading.records import BadRecord, Record
 from penna.data.reading.shapes import messages_of
@@ -67,7 +67,6 @@ class ChatForm:
         self.task = task
         self._block = model.block_size
         self._source_size = model.source_span if model.arch == "seq2seq" else None
-        self.cut = 0  # dialogues, or sources of replies, that lost their oldest turns
 
     @property
     def settings(self) -> str:
@@ -75,13 +74,16 @@ class ChatForm:
         return json.dumps(["chat", self.task.loss_on, self._block, self._source_size])
 
     def read(self, record: Record, data: DataConfig) -> Dialogue | BadRecord:
-        """A record's turns; where replies are learned, there must be one."""
+        """A record's turns; no reply of theirs is empty, and where replies are learned, there must be one."""
         messages = messages_of(record, data)
-        if isinstance(messages, BadRecord) or self.task.loss_on == "all":
+        if isinstance(messages, BadRecord):
             return messages
-        if any(message.role == "assistant" for message in messages):
-            return messages
-        return BadRecord(record.file, record.line, NO_REPLY)
+        for number, message in enumerate(messages, start=1):
+            if message.role == "assistant" and not message.content.strip():  # a model would learn to say nothing
+                return BadRecord(record.file, record.line, f"turn {number} is an empty reply")
+        if self.task.loss_on == "replies" and all(message.role != "assistant" for message in messages):
+            return BadRecord(record.file, record.line, NO_REPLY)
+        return messages
 
     def texts(self, item: Dialogue) -> Sequence[str]:
         """What is said in each turn."""
@@ -141,7 +143,6 @@ class ChatForm:
                     f"its last turns alone take more than the {self._room:,} tokens that a block of {self._block:,} "
                     "has room for"
                 )
-            self.cut += 1
             encoded = encode_chat(tokenizer, kept)
         ids, own = encoded
         replies_alone = self.task.loss_on == "replies"
@@ -149,8 +150,8 @@ class ChatForm:
         due = [False, *own[1:length]] if replies_alone else None
         said = "".join(message.content for message in kept if not replies_alone or message.role == "assistant")
         if length < 2 or (due is not None and not any(due)):
-            return "nothing in it is due: its replies are empty"
-        return [Learned(kept, Example(ids[:length], due), said)]
+            return "nothing in it is due: its replies have no token"
+        return [Learned(kept, Example(ids[:length], due, cut=kept is not item), said)]
 
     @property
     def _room(self) -> int:
@@ -187,10 +188,10 @@ class ChatForm:
             elif len(reply) + 1 > self._room:
                 trouble = f"a reply of {len(reply):,} tokens is longer than a block of {self._block:,}"
             else:
-                self.cut += len(history) < place
                 due = [False, *([True] * len(reply))]
                 source = encode_chat(tokenizer, history)[0]
-                found.append(Learned(history, Example([start, *reply], due, source=source), message.content))
+                example = Example([start, *reply], due, source=source, cut=len(history) < place)
+                found.append(Learned(history, example, message.content))
         return found or trouble
 
 
@@ -233,26 +234,10 @@ def reply_request(
 
 
 @dataclass(frozen=True)
-class ReadyDialogues:
+class ReadyDialogues(ReadyExamples):
     """Dialogues of one recipe, prepared."""
 
-    prepared: PreparedExamples
     form: ChatForm
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer with its chat template."""
-        return self.prepared.tokenizer
-
-    @property
-    def folder(self) -> Path:
-        """Where in the cache they are kept."""
-        return self.prepared.folder
-
-    @property
-    def content_hash(self) -> str:
-        """A hash of all that is learned from."""
-        return self.prepared.content_hash
 
     def completed(self, recipe: Recipe) -> Recipe:
         """The recipe; a template's file has gone into the tokenizer, and is not read again."""
@@ -278,36 +263,16 @@ class ReadyDialogues:
 
     def lines(self) -> list[str]:
         """What was prepared, and how many dialogues were cut."""
-        task, counts = self.form.task, self.prepared.counts
-        refused = f", {counts.bad_records:,} records refused" if counts.bad_records else ""
-        lines = [
-            f"{'Replies' if self.form._many else 'Dialogues'}: {_part(self.prepared.train_counts)} to learn from, "
-            f"{_part(self.prepared.valid_counts)} for validation{refused}, vocabulary {self.tokenizer.vocab_size:,}"
-        ]
-        if task.loss_on == "replies":
+        lines = [self.read_line("Dialogues"), self.due_line()]
+        if self.form.task.loss_on == "replies":
             lines.append("Learned are the assistant's turns with their stop tokens (task.loss_on).")
-        if self.form.cut:
-            lines.append(f"{self.form.cut:,} are longer than the model can read and lost their oldest turns.")
+        if self.cut:
+            lines.append(f"{self.cut:,} examples are longer than the model can read and lost their oldest turns.")
         return lines
 
     def info(self) -> dict[str, Any]:
         """What was prepared, for run.json."""
-        counts = self.prepared.counts
-        train, valid = self.prepared.train_counts, self.prepared.valid_counts
-        return {
-            "content_hash": self.content_hash,
-            "tokenizer_hash": self.tokenizer.fingerprint(),
-            "split": self.prepared.split,
-            "records": counts.records,
-            "bytes": counts.bytes,
-            "bad_records": counts.bad_records,
-            "train_examples": train.examples,
-            "valid_examples": valid.examples,
-            "train_tokens": train.tokens,
-            "valid_tokens": valid.tokens,
-            "train_due": train.due,
-            "valid_due": valid.due,
-        }
+        return {**super().info(), **self.due_info()}
 
 
 def prepare_chat(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, say: Say) -> ReadyDialogues:
@@ -340,10 +305,6 @@ def _answers(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tuple[str
         for number, prompt in enumerate(prompts)
     ]
     return [(prompt, written.text) for prompt, written in zip(prompts, write(model, tokenizer, requests), strict=True)]
-
-
-def _part(counts: PartCounts) -> str:
-    return f"{counts.examples:,} ({counts.due:,} of {counts.tokens:,} tokens due)"
 
 
 def _up_to_last_reply(item: Dialogue) -> Dialogue:

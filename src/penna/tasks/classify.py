@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,15 +25,17 @@ from penna.data.batches import DUE, IGNORED
 from penna.data.examples.batches import TrainingExamples, ValidationExamples
 from penna.data.examples.cutting import cut_to
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import PreparedExamples, prepare_examples
-from penna.data.examples.split import listed
-from penna.data.examples.store import pack
+from penna.data.examples.prepare import prepare_examples
+from penna.data.examples.ready import ReadyExamples
+from penna.data.examples.split import unknown_label
+from penna.data.examples.store import Examples, pack
 from penna.data.making import Say
 from penna.data.reading.records import BadRecord, Record
 from penna.data.reading.shapes import Labelled, labelled_of
 from penna.errors import RecipeError
 from penna.model.gpt import GPT
 from penna.text.files import SEPARATOR
+from penna.text.sampling import SubwordSampler
 from penna.text.special import with_special_tokens
 from penna.text.tokenizer import Tokenizer
 from penna.train.classification import Classification, Pooling, class_terms, label_scores, scaled_class_weights
@@ -41,6 +43,7 @@ from penna.train.job import Job, Sums
 from penna.train.objective import Batch, bytes_of_tokens
 from penna.train.ranks import Ranks
 
+Encode = Callable[[Sequence[str]], list[list[int]]]
 _TOKENS_AT_ONCE = 8192  # of a batch that is only read, padding included
 
 
@@ -75,21 +78,33 @@ class ClassifyForm:
     def encode(self, items: Sequence[Labelled], tokenizer: Tokenizer, labels: Sequence[str]) -> list[Example]:
         """An example per item, each with one of ``labels``."""
         numbers = {label: number for number, label in enumerate(labels)}
-        texts = self.ids([self.texts(item) for item in items], tokenizer)
-        return [Example(ids, label=numbers[item.label]) for item, ids in zip(items, texts, strict=True)]
+        read = self._read([self.texts(item) for item in items], tokenizer)
+        return [Example(ids, label=numbers[item.label], cut=cut) for item, (ids, cut) in zip(items, read, strict=True)]
 
-    def ids(self, texts: Sequence[tuple[str, ...]], tokenizer: Tokenizer) -> list[list[int]]:
-        """What the model reads of texts, or of pairs of them: every text between separators, cut to the block."""
+    def ids(
+        self, texts: Sequence[tuple[str, ...]], tokenizer: Tokenizer, encode: Encode | None = None
+    ) -> list[list[int]]:
+        """What the model reads of texts, or of pairs of them: every text between separators, cut to the block.
+
+        ``encode`` makes ids of texts in the tokenizer's place.
+        """
+        return [ids for ids, _ in self._read(texts, tokenizer, encode)]
+
+    def _read(
+        self, texts: Sequence[tuple[str, ...]], tokenizer: Tokenizer, encode: Encode | None = None
+    ) -> list[tuple[list[int], bool]]:
+        """What is read, and whether something had to be cut off."""
         separator = self.adapt(tokenizer).separator_id
         assert separator is not None
-        encoded = iter(tokenizer.encode_batch([part for parts in texts for part in parts]))
-        found: list[list[int]] = []
+        encoded = iter((encode or tokenizer.encode_batch)([part for parts in texts for part in parts]))
+        found: list[tuple[list[int], bool]] = []
         for parts in texts:
             ids, own = [separator], [next(encoded) for _ in parts]
-            sizes = fitting_lengths([len(part) for part in own], self.block_size - 1 - len(own))
+            lengths = [len(part) for part in own]
+            sizes = fitting_lengths(lengths, self.block_size - 1 - len(own))
             for part, size in zip(own, sizes, strict=True):
                 ids += [*cut_to(part, size, self.cut), separator]
-            found.append(ids)
+            found.append((ids, sizes != lengths))
         return found
 
 
@@ -106,33 +121,12 @@ def fitting_lengths(lengths: Sequence[int], room: int) -> list[int]:
     return [room - second, second] if second <= half else [room - half, half]
 
 
-def unknown_label(label: str, labels: Sequence[str]) -> str:
-    """Why a text with this label cannot be used."""
-    return f"the label {label!r} is none of those that are learned: {listed(labels)}"
-
-
 @dataclass(frozen=True)
-class ReadyToClassify:
+class ReadyToClassify(ReadyExamples):
     """The examples of one recipe."""
 
-    prepared: PreparedExamples
     form: ClassifyForm
     task: ClassifyTask
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer the texts were encoded with."""
-        return self.prepared.tokenizer
-
-    @property
-    def folder(self) -> Path:
-        """Where in the cache they are kept."""
-        return self.prepared.folder
-
-    @property
-    def content_hash(self) -> str:
-        """A hash of the records and of how they are split."""
-        return self.prepared.content_hash
 
     def completed(self, recipe: Recipe) -> Recipe:
         """The recipe with its labels and a head of as many classes."""
@@ -157,7 +151,7 @@ class ReadyToClassify:
         objective = Classification(task.pooling, task.lm_weight, weights, bytes_of_tokens(prepared.tokenizer))
         # Buckets of a whole step: its rows are the same however it is parted, and its parts are of like length.
         rows_per_step = recipe.train.batch_size * recipe.train.accumulation
-        batches = TrainingExamples(prepared.train, rows_per_step, recipe.train.seed)
+        batches = TrainingExamples(prepared.train, rows_per_step, recipe.train.seed, self._redrawn(recipe.train.seed))
         validation = ValidationExamples(prepared.valid)
         shares = batches_by_tokens(prepared.valid.lengths[validation.order])
 
@@ -178,52 +172,61 @@ class ReadyToClassify:
 
         return Job(model, objective, batches, evaluate, sample, best_by=task.best, more_is_better=True, between=" → ")
 
+    def _redrawn(self, seed: int) -> Callable[[int], Examples] | None:
+        """The training examples of an epoch with subwords drawn anew; None where they are not to be.
+
+        Of a text that was cut, what is left is cut again where the drawn pieces are more.
+        """
+        if self.task.subword_sampling is None:
+            return None
+        train, sampler = self.prepared.train, SubwordSampler(self.tokenizer, self.task.subword_sampling)
+        assert train.labels is not None
+        labels = train.labels.tolist()
+        ids = (train.ids[start : start + length] for start, length in zip(train.starts, train.lengths, strict=True))
+        texts = [self._texts_of(each.tolist()) for each in ids]
+
+        def draw(epoch: int) -> Examples:
+            read = self.form.ids(texts, self.tokenizer, lambda parts: sampler.encode_batch(parts, (seed, epoch)))
+            return pack([Example(ids, label=label) for ids, label in zip(read, labels, strict=True)])
+
+        return draw
+
+    def _texts_of(self, ids: list[int]) -> tuple[str, ...]:
+        """The texts between the separators of an example."""
+        ends = [place for place, index in enumerate(ids) if index == self.tokenizer.separator_id]
+        return tuple(self.tokenizer.decode(ids[start + 1 : end]) for start, end in pairwise(ends))
+
     def lines(self) -> list[str]:
         """Texts, classes and lengths, in words."""
         prepared = self.prepared
-        train, valid, counts = prepared.train_counts, prepared.valid_counts, prepared.counts
+        train, valid = prepared.train_counts, prepared.valid_counts
         classes = ", ".join(
             f"{name!r} {count:,}" for name, count in zip(prepared.labels[:8], prepared.label_counts[:8], strict=True)
         )
-        read = f"Texts: {counts.records:,} records, {counts.characters:,} characters"
-        if counts.bad_records:
-            read += f", {counts.bad_records:,} bad records left out (the first: {counts.bad[0]})"
         lines = [
-            read,
+            self.read_line("Texts"),
             f"Classes: {len(prepared.labels)} ({classes}{', …' if len(prepared.labels) > 8 else ''})",
             f"Examples: {train.examples:,} to learn from, {valid.examples:,} for validation; {train.tokens:,} tokens, "
             f"vocabulary {prepared.tokenizer.vocab_size:,}, {train.bytes / max(train.tokens, 1):.2f} bytes per token",
         ]
-        full = sum(int((part.lengths >= self.form.block_size).sum()) for part in (prepared.train, prepared.valid))
-        if full:
+        if self.cut:
             lines.append(
-                f"{full:,} texts fill the block of {self.form.block_size}; what was longer lost its {self.form.cut}"
+                f"{self.cut:,} texts are longer than the block of {self.form.block_size} and lost their "
+                f"{self.form.cut} (task.cut)."
             )
         return lines
 
     def info(self) -> dict[str, Any]:
         """Hashes and counts, for run.json."""
-        prepared = self.prepared
-        return {
-            "content_hash": prepared.content_hash,
-            "tokenizer_hash": prepared.tokenizer.fingerprint(),
-            "split": prepared.split,
-            "records": prepared.counts.records,
-            "bytes": prepared.counts.bytes,
-            "bad_records": prepared.counts.bad_records,
-            "train_examples": prepared.train_counts.examples,
-            "valid_examples": prepared.valid_counts.examples,
-            "train_tokens": prepared.train_counts.tokens,
-            "valid_tokens": prepared.valid_counts.tokens,
-            "labels": dict(zip(prepared.labels, prepared.label_counts, strict=True)),
-        }
+        labels = dict(zip(self.prepared.labels, self.prepared.label_counts, strict=True))
+        return {**super().info(), "labels": labels}
 
 
 def prepare_classify(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, say: Say) -> ReadyToClassify:
     """Examples of a recipe's records.
 
     Raises DataError for records that cannot be used, RecipeError for labels, class weights or a block that do not go
-    with them.
+    with them, a label without an example to learn from among them.
     """
     task = recipe.task
     assert isinstance(task, ClassifyTask)
@@ -256,7 +259,7 @@ def class_weights(task: ClassifyTask, labels: Sequence[str], counts: Sequence[in
     if given == "none":
         return None
     if given == "balanced":
-        return scaled_class_weights([1 / max(count, 1) for count in counts], counts)
+        return scaled_class_weights([1 / count for count in counts], counts)
     assert not isinstance(given, str)
     for name, weight in given.items():
         if name not in labels:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from penna.config.schema import Recipe
@@ -21,7 +20,8 @@ from penna.data.batches import IGNORED
 from penna.data.examples.batches import TrainingExamples, ValidationExamples, batch_of
 from penna.data.examples.cutting import cut_to
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import PreparedExamples, prepare_examples
+from penna.data.examples.prepare import prepare_examples
+from penna.data.examples.ready import ReadyExamples
 from penna.data.examples.store import Examples
 from penna.data.making import Say
 from penna.data.reading.records import BadRecord, Record
@@ -113,7 +113,7 @@ class CompletionForm:
                 examples.append(prompt)
             else:
                 due = [False] * len(prompt.ids) + [True] * len(target)
-                examples.append(Example([*prompt.ids, *target], due, source=prompt.source))
+                examples.append(Example([*prompt.ids, *target], due, source=prompt.source, cut=prompt.cut))
         return examples
 
     def targets(self, texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
@@ -154,13 +154,6 @@ class CompletionForm:
             return room - own - 1
         return room if own < self._source_size else 0
 
-    def full(self, examples: Examples) -> int:
-        """How many examples are as long as there is room for; all whose prompts were cut are among them."""
-        if self._source_size is None:
-            return int((examples.lengths > self._block).sum())
-        assert examples.source_lengths is not None
-        return int((examples.source_lengths >= self._source_size).sum())
-
     def _around(self, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
         """The ids in front of the template, and those behind it."""
         frame = [] if tokenizer.separator_id is None else [tokenizer.separator_id]
@@ -188,26 +181,10 @@ class CompletionForm:
 
 
 @dataclass(frozen=True)
-class ReadyCompletions:
+class ReadyCompletions(ReadyExamples):
     """Pairs of one recipe, prepared."""
 
-    prepared: PreparedExamples
     form: CompletionForm
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer, with the control token."""
-        return self.prepared.tokenizer
-
-    @property
-    def folder(self) -> Path:
-        """Where in the cache they are kept."""
-        return self.prepared.folder
-
-    @property
-    def content_hash(self) -> str:
-        """A hash of all that is learned from."""
-        return self.prepared.content_hash
 
     def completed(self, recipe: Recipe) -> Recipe:
         """The recipe as it is: a completion needs nothing that only the data knows."""
@@ -230,42 +207,18 @@ class ReadyCompletions:
         return Job(model, objective, training, evaluate, sample, between=" → ")
 
     def lines(self) -> list[str]:
-        """What was prepared, and how many prompts fill all the room there was."""
-        lines = [
-            f"Completions: {self._part('train')} to learn from, {self._part('valid')} for validation, vocabulary "
-            f"{self.tokenizer.vocab_size:,}"
-        ]
-        parts = (self.prepared.train, self.prepared.valid)
-        if full := sum(map(self.form.full, parts)):
+        """What was prepared, and how many prompts were cut."""
+        lines = [self.read_line("Completions"), self.due_line()]
+        if self.cut:
             lines.append(
-                f"{full:,} of {sum(map(len, parts)):,} prompts fill the room beside their completions; what was beyond "
-                f"it is cut off (task.cut = {self.form.task.cut!r})"
+                f"{self.cut:,} prompts are longer than the room beside their completions and lost their "
+                f"{self.form.task.cut} (task.cut)."
             )
         return lines
 
     def info(self) -> dict[str, Any]:
         """What was prepared, for run.json."""
-        counts = self.prepared.counts
-        train, valid = self.prepared.train_counts, self.prepared.valid_counts
-        return {
-            "content_hash": self.content_hash,
-            "tokenizer_hash": self.tokenizer.fingerprint(),
-            "split": self.prepared.split,
-            "records": counts.records,
-            "bytes": counts.bytes,
-            "bad_records": counts.bad_records,
-            "train_examples": train.examples,
-            "valid_examples": valid.examples,
-            "train_tokens": train.tokens,
-            "valid_tokens": valid.tokens,
-            "train_due": train.due,
-            "valid_due": valid.due,
-            "train_full": self.form.full(self.prepared.train),
-        }
-
-    def _part(self, part: str) -> str:
-        counts = self.prepared.train_counts if part == "train" else self.prepared.valid_counts
-        return f"{counts.examples:,} ({counts.due:,} of {counts.tokens:,} tokens due)"
+        return {**super().info(), **self.due_info(), "train_cut": self.prepared.train_counts.cut}
 
     def _samples(self, recipe: Recipe, model: GPT) -> list[tuple[str, str]]:
         """What the model writes for the recipe's prompts, else for the first validation examples."""

@@ -18,7 +18,6 @@ from penna.errors import TokenizerError
 from penna.text.tokenizer import Tokenizer, check_text
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-_LITERAL = re.compile(r"<(?:0x[+0-9A-Fa-f][0-9A-Fa-f]>|\|endoftext\|>)")  # what the tokenizer cuts after its "<"
 _CHARACTERS_AT_ONCE = 1 << 16
 _CODE_POINT = 21  # bits
 _RARER = 10.0  # nats: how much less likely than the rarest piece a character without one is, as in SentencePiece
@@ -29,13 +28,12 @@ class SubwordSampler:
     """Draws segmentations. Raises TokenizerError for a tokenizer that is no unigram model, or loses something."""
 
     def __init__(self, tokenizer: Tokenizer, alpha: float) -> None:
-        self._tokenizer = tokenizer
         pieces = tokenizer.unigram_pieces() if tokenizer.lossless else None
         if pieces is None:
             raise TokenizerError(
                 f"Subwords cannot be sampled: the tokenizer's kind is {tokenizer.kind}.",
                 "A unigram tokenizer that loses nothing; it alone knows how likely each of its pieces is.",
-                'Take [tokenizer] kind = "unigram", or leave subword_sampling out.',
+                'Take [tokenizer] kind = "unigram", or leave task.subword_sampling out.',
             )
         self._bytes = {int(found[1], 16): i for i, (name, _) in enumerate(pieces) if (found := _BYTE.fullmatch(name))}
         kept = set(tokenizer.special_tokens.values()) | set(self._bytes.values())  # no text is cut into these
@@ -55,9 +53,7 @@ class SubwordSampler:
         for place, text in enumerate(texts):
             check_text(text, f"text {place + 1} of {len(texts)}")
         random = np.random.default_rng(seed)
-        found: dict[int, list[int]] = {}
-        literal = [place for place, text in enumerate(texts) if not text or _LITERAL.search(text)]
-        found.update(zip(literal, self._tokenizer.encode_batch([texts[place] for place in literal]), strict=True))
+        found: dict[int, list[int]] = {place: [] for place, text in enumerate(texts) if not text}
         others = sorted(set(range(len(texts))) - found.keys(), key=lambda place: len(texts[place]))
         for batch in _batches(others, texts):
             found.update(zip(batch, self._draw([texts[place] for place in batch], random), strict=True))

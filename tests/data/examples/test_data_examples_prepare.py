@@ -23,7 +23,7 @@ from penna.data.examples.store import Examples, file_name, open_examples
 from penna.data.examples.writer import PartWriter
 from penna.data.reading.records import BadRecord, Record
 from penna.data.reading.shapes import Labelled, labelled_of
-from penna.errors import DataError
+from penna.errors import DataError, RecipeError
 from penna.text.special import with_special_tokens
 from penna.text.tokenizer import Tokenizer
 from penna.text.training import train_tokenizer
@@ -166,9 +166,9 @@ def test_labels_are_sorted_by_number_where_all_are_whole_numbers(
 
 def test_labels_that_are_given_keep_their_order(tmp_path: Path):
     file = written(tmp_path / "a.jsonl")
-    prepared = prepare_examples(DataConfig(path=file), CHAR, Form(), labels=["pos", "other", "neg"])
-    assert prepared.labels == ("pos", "other", "neg")
-    assert prepared.label_counts[1] == 0
+    prepared = prepare_examples(DataConfig(path=file), CHAR, Form(), labels=["pos", "neg"])
+    assert prepared.labels == ("pos", "neg")
+    assert prepared.label_counts[0] > prepared.label_counts[1]
     assert sorted(decoded(prepared, "train") + decoded(prepared, "valid")) == sorted(ROWS)
 
 
@@ -179,17 +179,23 @@ def test_records_without_labels_make_examples_without_them(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "labels", "message"),
-    [
-        ([(f"{n}", "a") for n in range(40)], [], "a single class, 'a'"),
-        ([(f"{n}", "ab"[n % 2]) for n in range(40)], ["a", "c"], "a single class, 'a'"),
-        ([(f"{n}", "ab"[n % 2]) for n in range(40)], ["c", "d"], "none of the given classes, but 'a', 'b'"),
-        ([(f"{n}", "ab"[n % 2]) for n in range(40)], ["a", "b", "a"], "'a' is given twice"),
-    ],
+    ("labels", "missing"),
+    [(["a", "c"], "task.labels names 'c', of which"), (["c", "b", "d"], "task.labels names 'c', 'd', of which")],
 )
-def test_classes_that_cannot_be_learned_are_refused(tmp_path: Path, rows: Any, labels: list[str], message: str):
-    with pytest.raises(DataError, match=message):
-        prepare_examples(DataConfig(path=written(tmp_path / "a.jsonl", rows)), CHAR, Form(), labels=labels)
+def test_a_label_that_is_given_has_an_example_to_learn_from(tmp_path: Path, labels: list[str], missing: str):
+    file = written(tmp_path / "a.jsonl", [(f"{n}", "ab"[n % 2]) for n in range(40)])
+    unseen = written(tmp_path / "b.jsonl", [(f"{n}", "abcd"[n % 4]) for n in range(40)])
+    with pytest.raises(RecipeError) as caught:
+        prepare_examples(DataConfig(path=file, valid_path=unseen), CHAR, Form(), labels=labels)
+    assert caught.value.happened.startswith(missing)
+    assert caught.value.expected == "Classes it has: 'a', 'b'."
+    assert caught.value.todo
+
+
+def test_a_single_class_cannot_be_told_from_another(tmp_path: Path):
+    rows = [(f"{n}", "a") for n in range(40)]
+    with pytest.raises(DataError, match="a single class, 'a'"):
+        prepare_examples(DataConfig(path=written(tmp_path / "a.jsonl", rows)), CHAR, Form())
 
 
 def test_what_cannot_be_used_is_counted_with_its_place_and_the_reason_each_time(tmp_path: Path):

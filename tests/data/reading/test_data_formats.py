@@ -355,7 +355,7 @@ def test_nested_records_come_out_of_parquet(tmp_path: Path):
 def test_a_null_where_a_text_is_due_is_told(tmp_path: Path):
     pq.write_table(pa.table({"text": ["a", None]}), tmp_path / "a.parquet")
     a, bad = documents(tmp_path / "a.parquet")
-    assert (a, str(bad)) == ("a", f"{tmp_path / 'a.parquet'}:2: field 'text' is NoneType, not text")
+    assert (a, str(bad)) == ("a", f"{tmp_path / 'a.parquet'}:2: field 'text' is nothing, not text")
 
 
 @pytest.mark.parametrize("packing", ["", ".gz"])

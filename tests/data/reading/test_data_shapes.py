@@ -1,6 +1,7 @@
 """Shapes: columns go by their usual names or by the recipe's, and a record that does not fit says why."""
 
 import os
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -65,7 +66,14 @@ def test_the_text_column_that_is_named_counts():
         ({"title": "t", "body": "b"}, "no field for the text (found: 'title', 'body'; --data.text-column chooses)"),
         ({"title": None, "body": "b"}, "no field for the text (found: 'title', 'body'"),
         ({}, "no field for the text (found: none"),
-        ({"text": ["a"]}, "field 'text' is list, not text"),
+        ({"text": ["a"]}, "field 'text' is a list, not text"),
+        ({"text": {"a": 1}}, "field 'text' is an object, not text"),
+        ({"text": True}, "field 'text' is true or false, not text"),
+        ({"text": 2.5}, "field 'text' is a number, not text"),
+        ({"text": None}, "field 'text' is nothing, not text"),
+        ({"text": b"x"}, "field 'text' is bytes, not text"),
+        ({"text": datetime(2020, 1, 2)}, "field 'text' is a date, not text"),
+        ({"text": ()}, "field 'text' is a value of another kind, not text"),
         ({"text": "half \ud83d"}, "field 'text' holds half a character (a lone surrogate)"),
     ],
 )
@@ -85,11 +93,11 @@ def test_labels_come_out_as_strings(label: object, as_text: str):
     ("fields", "why"),
     [
         ({"text": "t"}, "no field 'label' (found: 'text'; --data.label-column chooses)"),
-        ({"text": "t", "label": 1.5}, "field 'label' is float, not a label"),
-        ({"text": "t", "label": None}, "field 'label' is NoneType, not a label"),
+        ({"text": "t", "label": 1.5}, "field 'label' is a number, not a label (text or a whole number)"),
+        ({"text": "t", "label": None}, "field 'label' is nothing, not a label"),
         ({"text": "t", "label": ""}, "the label in field 'label' is empty"),
         ({"text": "t", "label": "\udc00"}, "field 'label' holds half a character"),
-        ({"text": 1, "label": "x"}, "field 'text' is int, not text"),
+        ({"text": 1, "label": "x"}, "field 'text' is a number, not text"),
     ],
 )
 def test_a_record_without_text_and_label_says_why(fields: dict[str, Any], why: str):
@@ -112,11 +120,11 @@ USER, ASSISTANT, SYSTEM = ({"role": role, "content": "x"} for role in ("user", "
     ("turns", "why"),
     [
         ([], "field 'messages' is empty"),
-        ("hi", "field 'messages' is str, not a list of turns"),
-        (["hi"], "turn 1 of 'messages' is str, not an object"),
+        ("hi", "field 'messages' is text, not a list of turns"),
+        (["hi"], "turn 1 of 'messages' is text, not an object"),
         ([USER, {"role": "user"}], "turn 2 of 'messages' has no role and content (found: 'role')"),
         ([USER, {"role": "tool", "content": "x"}], "turn 2 of 'messages' has the role 'tool', not system, user"),
-        ([USER, {"role": "assistant", "content": None}], "turn 2 of 'messages' has NoneType as its content, not text"),
+        ([USER, {"role": "assistant", "content": None}], "turn 2 of 'messages' has nothing as its content, not text"),
         ([{"role": "user", "content": "\ud800"}], "turn 1 of 'messages' holds half a character"),
         ([ASSISTANT, USER], "turn 1 is the assistant's, where the user's is due"),
         ([USER, USER], "turn 2 is the user's, where the assistant's is due"),
@@ -168,7 +176,7 @@ def test_prompt_and_completion_or_article_and_summary(
     [
         ({"prompt": "p"}, "no field 'completion' (found: 'prompt'; --data.completion-column chooses)"),
         ({"article": "a"}, "no field 'prompt' (found: 'article'; --data.prompt-column chooses)"),
-        ({"prompt": "p", "completion": 3}, "field 'completion' is int, not text"),
+        ({"prompt": "p", "completion": 3}, "field 'completion' is a number, not text"),
         ({"prompt": "\udfff", "completion": ""}, "field 'prompt' holds half a character"),
     ],
 )

@@ -83,8 +83,8 @@ def test_jsonl_gives_another_column_where_it_is_named(tmp_path: Path):
     [
         (b"{broken", "not JSON"),
         (b"\xff\xfe{}", "not UTF-8"),
-        (b'{"text": 3}', "field 'text' is int, not text"),
-        (b'{"text": null}', "field 'text' is NoneType, not text"),
+        (b'{"text": 3}', "field 'text' is a number, not text"),
+        (b'{"text": null}', "field 'text' is nothing, not text"),
         (b'{"body": "x", "title": "y"}', "no field for the text (found: 'body', 'title'; --data.text-column chooses)"),
         (b'{"body": "x", "title": null}', "no field for the text (found: 'body', 'title'; --data.text-column chooses)"),
         (b'{"id": 1, "label": "good"}', "no field for the text (found: 'id', 'label'; --data.text-column chooses)"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from penna.data.bad_records import KEPT
 from penna.data.examples.example import Example, Form, T
-from penna.data.examples.split import PARTS, Dealt, listed
+from penna.data.examples.split import PARTS, Dealt, unknown_label
 from penna.data.examples.store import Manifest, PartManifest, Refused
 from penna.data.examples.writer import PartWriter, dtype_for, write_manifest
 from penna.data.reading.sources import Part
@@ -78,7 +78,7 @@ def _of_known_class(
         if label is None or label in known:
             yield source, number, item
         else:
-            refused[source].add(number, f"the label {label!r} is none of those that are learned: {listed(labels)}")
+            refused[source].add(number, unknown_label(label, labels))
 
 
 def _batches(items: Iterable[tuple[Part, int, T]], form: Form[T]) -> Iterator[list[tuple[Part, int, T]]]:

@@ -25,6 +25,7 @@ class Example:
     due: Sequence[bool] | None = None  # per id, whether predicting it is learned; the first never is. None: all others
     label: int | None = None  # the class
     source: Sequence[int] = ()  # what an encoder reads
+    cut: bool = False  # whether a part of the record was left out to make it fit
 
 
 class Form(Protocol[T]):

@@ -38,7 +38,7 @@ from penna.errors import DataError
 from penna.text.chat import named_tokens
 from penna.text.tokenizer import Tokenizer
 
-_LAYOUT = "1"  # part of every cache key; raise it when what is written changes
+_LAYOUT = "2"  # part of every cache key; raise it when what is written changes
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class PartCounts:
     examples: int
     tokens: int  # ids in all
     due: int  # targets in all
+    cut: int  # examples that lack a part of their record, which was too long
     bytes: int  # of the texts its examples were made of, in UTF-8
 
 
@@ -91,7 +92,8 @@ def prepare_examples(
 
     ``tokenizer`` is the recipe's section, or a tokenizer at hand; what ``form`` needs is added to it. ``labels`` are
     the classes in order, those of the training part where none are given; a record of another class is a bad one.
-    Raises DataError, TokenizerError, and DeviceError where the disk is full.
+    Raises DataError, RecipeError where the training part has no example of one that is given, TokenizerError, and
+    DeviceError where the disk is full.
     """
     say("Reading the records")
     if passed := passed_over([*data.path, *data.valid_path]):
@@ -114,7 +116,7 @@ def prepare_examples(
         labels=classes,
         label_counts=tuple(counted[number] for number in range(len(classes))),
         content_hash=dealt.content_hash,
-        counts=_counts(manifest, bad),
+        counts=_counts(dealt, manifest, bad),
         split=dealt.split,
         train_counts=_part_counts(manifest.parts["train"]),
         valid_counts=_part_counts(manifest.parts["valid"]),
@@ -208,10 +210,10 @@ def _check(dealt: Dealt[T], manifest: Manifest) -> BadRecords:
     return found
 
 
-def _counts(manifest: Manifest, bad: BadRecords) -> ExampleCounts:
+def _counts(dealt: Dealt[T], manifest: Manifest, bad: BadRecords) -> ExampleCounts:
     parts = manifest.parts.values()
     return ExampleCounts(
-        records=sum(part.examples for part in parts),
+        records=sum(survey.records for survey in dealt.surveys.values()) - bad.count,
         characters=sum(part.characters for part in parts),
         bytes=sum(part.bytes for part in parts),
         bad_records=bad.count,
@@ -220,4 +222,4 @@ def _counts(manifest: Manifest, bad: BadRecords) -> ExampleCounts:
 
 
 def _part_counts(part: PartManifest) -> PartCounts:
-    return PartCounts(part.examples, part.tokens, part.due, part.bytes)
+    return PartCounts(part.examples, part.tokens, part.due, part.cut, part.bytes)

@@ -21,7 +21,7 @@ from penna.data.dealing import AUTO_DOCUMENTS
 from penna.data.examples.example import Form, T
 from penna.data.examples.survey import Survey, items_of, survey_items
 from penna.data.reading.sources import Part
-from penna.errors import DataError
+from penna.errors import DataError, RecipeError
 
 PARTS: tuple[Part, ...] = ("train", "valid")
 _LISTED = 12  # labels named in a message
@@ -132,26 +132,29 @@ def where(data: DataConfig, source: Part) -> str:
 def choose_labels(found: Mapping[str, int], given: Sequence[str]) -> tuple[str, ...]:
     """The classes to learn: those that are given, else those of the training part; none where there are no labels.
 
-    Raises DataError where one is given twice, or the training part has fewer than two of them.
+    ``found`` are the classes of the training part. Raises RecipeError where it has no example of one that is given,
+    DataError where it has a single class.
     """
-    labels = tuple(given or found)
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise DataError(
-            f"The label {twice!r} is given twice.",
-            f"Each class once; given were {listed(labels)}.",
-            "Remove one of the two (task.labels).",
+    if missing := [label for label in given if label not in found]:
+        raise RecipeError(
+            f"task.labels names {listed(missing)}, of which the training part has no example.",
+            f"Classes it has: {listed(list(found))}.",
+            "Correct task.labels, or give records of each class to learn from; where they come sorted by class, do not "
+            "split them by position.",
         )
-    trained = [label for label in labels if label in found]
-    if labels and len(trained) < 2:
-        held = f"a single class, {trained[0]!r}" if trained else f"none of the given classes, but {listed(list(found))}"
+    if len(found) == 1:
         raise DataError(
-            f"The training part has {held}.",
-            f"Examples of at least two classes{f' out of {listed(labels)}' if given else ''}.",
+            f"The training part has a single class, {listed(list(found))}.",
+            "Examples of at least two classes.",
             "Check the column (--data.label-column) and that the records are not of one class alone; where they come "
             "sorted by class, do not split them by position.",
         )
-    return labels
+    return tuple(given or found)
+
+
+def unknown_label(label: str, labels: Sequence[str]) -> str:
+    """Why a record with this label cannot be used."""
+    return f"the label {label!r} is none of those that are learned: {listed(labels)}"
 
 
 def listed(labels: Sequence[str]) -> str:

@@ -34,6 +34,7 @@ class PartManifest:
     tokens: int  # ids in all
     due: int  # targets in all
     source_tokens: int  # ids of all sources
+    cut: int  # examples that lack a part of their record
     characters: int  # of the texts the examples were made of
     bytes: int  # the same in UTF-8
     files: dict[str, str]  # file name -> SHA-256

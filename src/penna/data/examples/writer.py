@@ -36,7 +36,7 @@ class PartWriter:
                 name: self._open.enter_context(open(folder / file_name(part, name), "wb"))  # noqa: SIM115
                 for name in ARRAYS
             }
-        self._examples = self._tokens = self._due = self._source_tokens = self._characters = self._bytes = 0
+        self._examples = self._tokens = self._due = self._source_tokens = self._cut = self._characters = self._bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +65,7 @@ class PartWriter:
         self._tokens += len(arrays.ids)
         self._due += int(arrays.due.sum())
         self._source_tokens += len(arrays.sources)
+        self._cut += sum(example.cut for example in examples)
         self._characters += characters
         self._bytes += size
 
@@ -79,6 +80,7 @@ class PartWriter:
             tokens=self._tokens,
             due=self._due,
             source_tokens=self._source_tokens,
+            cut=self._cut,
             characters=self._characters,
             bytes=self._bytes,
             files={file_name(self._part, name): checksum.hexdigest() for name, checksum in self._checksums.items()},

@@ -15,16 +15,17 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from penna.config.sections import DataConfig
-from penna.data.examples.prepare import read_items
+from penna.data.examples.prepare import read_items, read_validation
 from penna.tasks.classify import ClassifyForm
 
 VALID_FRACTION = 0.05  # as in the recipes nsmc-*
 
 
-def read(name: str, part: str = "train") -> tuple[list[str], np.ndarray]:
+def read(name: str, *, valid: bool = False) -> tuple[list[str], np.ndarray]:
     """Texts and labels of one of the files, or of the validation part that recipes split off it."""
     data = DataConfig(path=[f"$PENNA_DATA/nsmc/{name}.tsv.gz"], text_column="document", valid_fraction=VALID_FRACTION)
-    items, _ = read_items(data, ClassifyForm(256, "tail"), part)
+    form = ClassifyForm(256, "tail")
+    items, _ = read_validation(data, form, None) if valid else read_items(data, form)
     return [item.text for item in items], np.array([item.label for item in items])
 
 
@@ -35,7 +36,7 @@ def main() -> None:
     begun = time.perf_counter()
     texts, labels = read("train")
     if arguments.valid:
-        tested, true = read("train", "valid")
+        tested, true = read("train", valid=True)
         held_out = set(tested)  # equal reviews are all on one side
         kept = np.array([text not in held_out for text in texts])
         texts, labels = [text for text, keep in zip(texts, kept, strict=True) if keep], labels[kept]

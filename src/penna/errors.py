@@ -5,6 +5,8 @@ the message alone (``--debug`` adds the traceback) and exits with the class's ``
 it, 1 when the fault is ours.
 """
 
+import re
+
 
 class PennaError(Exception):
     """Base of all errors Penna raises on purpose."""
@@ -12,10 +14,13 @@ class PennaError(Exception):
     exit_code = 2
 
     def __init__(self, happened: str, expected: str = "", todo: str = "") -> None:
-        self.happened = happened
-        self.expected = expected
-        self.todo = todo
-        super().__init__("\n".join(part for part in (happened, expected, todo) if part))
+        self.happened, self.expected, self.todo = map(_ended_once, (happened, expected, todo))
+        super().__init__("\n".join(part for part in (self.happened, self.expected, self.todo) if part))
+
+
+def _ended_once(part: str) -> str:
+    """A part of a message whose lines end in one full stop, where what they quote brought one along."""
+    return re.sub(r"(?<![./])\.\.$", ".", part, flags=re.MULTILINE)
 
 
 class RecipeError(PennaError):

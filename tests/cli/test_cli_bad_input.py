@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from penna.cli.main import run
+from penna.errors import PennaError
 
 TINY = """
 [data]
@@ -156,7 +157,8 @@ CASES = [
         lambda p: (p / "runs" / "folder").mkdir(parents=True),
     ),
     Case("resuming no run", "resume nothing", "'nothing' is not a run"),
-    Case("resume with a changed recipe", "resume taken --train.steps 9", "train.steps from 2 to 9", trained),
+    Case("resume with another recipe", "resume taken --train.steps 9",
+         "Going on with runs/taken cannot change its recipe (train.steps from 2 to 9).", trained),
     Case("resume with an edited recipe", "resume taken", "was changed after the run began", edited),
     Case("resume with changed text", "resume taken", "The text of runs/taken was changed", changed),
     Case("a damaged checkpoint", "resume taken", "was truncated or altered", damaged),
@@ -165,6 +167,12 @@ CASES = [
     Case("another shape", "train tiny.toml --train.init-from taken --model.n-layer 2", "another shape", trained),
     Case("a tokenizer that is not there", "train tiny.toml --tokenizer.kind file --tokenizer.path nope", "nope"),
     Case("a vocabulary too small", "train tiny.toml --tokenizer.kind bpe --tokenizer.vocab-size 10", "10 tokens"),
+    Case("a field beside an extract", "complete taken a --extract 2 --top-k 3", "--top-k would change nothing", trained),
+    Case("a transcript in no folder", "chat nothing --transcript no/talk.jsonl", "no/talk.jsonl cannot be written"),
+    Case("a transcript that is a folder", "chat nothing --transcript .", "The transcript . cannot be written"),
+    Case("chatting without dialogues", "chat taken", "its task is pretrain, and its tokenizer has no chat", trained),
+    Case("measuring replies without dialogues", "evaluate taken --task.kind chat --data.path text.txt",
+         "its task is pretrain, and its tokenizer has no chat", trained),
     Case("generating from nothing", "generate nothing --prompt x", "'nothing' is not a run"),
     Case("a field where no recipe is followed", "generate taken --train.steps 3", "--train.steps changes nothing here"),
     Case("a field that is not measured", "evaluate taken --model.n-layer 3", "model.n_layer = 3 changes nothing", trained),
@@ -261,3 +269,41 @@ def test_a_loss_that_is_not_finite_exits_with_1_and_names_the_last_checkpoint(
     assert "became" in err
     assert "step-00000000" in err
     assert json.loads((place / "runs" / "boom" / "last" / "state.json").read_text())["step"] == 0
+
+
+@pytest.mark.skipif("not os.path.exists('/dev/full')")
+@pytest.mark.parametrize(
+    ("command", "unbuffered"),
+    [("recipes", ""), ("recipes", "1"), ("generate taken --max-new-tokens 4", ""), ("evaluate taken", "1")],
+)
+def test_output_to_a_full_device_is_told_as_that(place: Path, command: str, unbuffered: str) -> None:
+    trained(place)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "penna", *command.split()],
+            cwd=place, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+    assert done.returncode == 2
+    message = done.stderr[done.stderr.index("penna: ") :].splitlines()
+    assert message[0] == "penna: The output cannot be written: No space left on device."
+    assert len(message) == 3  # and nothing more as the interpreter ends
+
+
+@pytest.mark.skipif("not os.path.isdir('/proc/self')")
+@pytest.mark.parametrize("cache", ["/proc/nothing", "/proc/nothing/deeper"])
+def test_a_cache_that_cannot_be_made_is_named(
+    place: Path, cache: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENNA_CACHE", cache)
+    assert run(["data", "prepare", "text.txt"]) == 2
+    err = capsys.readouterr().err
+    assert f"penna: The cache folder {cache} cannot be made: No such file or directory.\n" in err
+    assert "Set the environment variable PENNA_CACHE" in err
+
+
+def test_what_a_message_quotes_adds_no_second_full_stop() -> None:
+    error = PennaError("It failed: no such thing..", "Lines:\n  - one..\n  - two.", "Go on…  or wait...")
+    assert str(error) == "It failed: no such thing.\nLines:\n  - one.\n  - two.\nGo on…  or wait..."
+    assert error.happened == "It failed: no such thing."
+    assert str(PennaError("Nothing stands in the folder ../..")) == "Nothing stands in the folder ../.."

@@ -4,17 +4,24 @@ import argparse
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penna.api.chat_figures import measure_chat
 from penna.api.chatting import ChatSettings, Conversation
+from penna.api.completing import completer
+from penna.api.writing import generate_stream
 from penna.cli.chat import add_chat_arguments, run
+from penna.cli.evaluation import print_figures
+from penna.cli.screen import printable
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
+from penna.config.tasks import ClassifyTask
 from penna.data.reading.records import BadRecord, Record
 from penna.data.reading.shapes import messages_of
-from penna.errors import DataError, PennaError, RecipeError, TokenizerError
+from penna.errors import DataError, DeviceError, PennaError, RecipeError, RunError, TokenizerError
 from penna.exchange.load import LoadedModel
 from penna.generate import engine
 from penna.generate.engine import Finish, NewToken, Request
@@ -152,8 +159,26 @@ def test_settings_that_cannot_be_and_a_tokenizer_without_template_are_explained(
     for wrong in ({"max_new_tokens": 0}, {"history_tokens": 0}, {"history_turns": -1}, {"temperature": -1.0}):
         with pytest.raises(RecipeError, match="cannot be"):
             ChatSettings(**wrong)
-    with pytest.raises(TokenizerError, match="has no chat template"):
+    with pytest.raises(TokenizerError, match=r"its task is pretrain, and its tokenizer has no chat template"):
         Conversation(loaded(PLAIN))
+
+
+def test_dialogues_that_cannot_be_read_are_counted_apart_from_those_too_long(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def row(*said: str) -> str:
+        turns = [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(said)]
+        return json.dumps({"messages": turns})
+
+    lines = [row("hi", "ho"), row("hi", "x" * 99), row("hi"), '{"messages": 3}', "{", row("so", "so")]
+    (tmp_path / "talk.jsonl").write_text("\n".join(lines))
+    monkeypatch.setattr("penna.api.chat_figures.load_model", lambda *_, **__: loaded())
+    given = {"data.path": [str(tmp_path / "talk.jsonl")], "data.allow_bad_records": 0.9}
+    figures = measure_chat("tiny", given, replies=0)
+    assert (figures.dialogues, figures.refused, figures.bad_records) == (2, 1, 3)
+    assert figures.as_json()["bad_records"] == 3
+    print_figures(figures)
+    assert "bad records  3\n" in capsys.readouterr().out
 
 
 # --- The terminal
@@ -278,7 +303,48 @@ def test_escape_sequences_that_a_model_writes_do_not_reach_the_terminal(
     monkeypatch.setattr("penna.api.chatting.generate", escape)
     monkeypatch.setattr("penna.api.load", lambda *_, **__: loaded())
     assert talk_of(monkeypatch, "a\n") == 0
-    assert "·[2J" in capsys.readouterr().out
+    assert "\x1b[2J" in capsys.readouterr().out  # a file gets what was written
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert talk_of(monkeypatch, "a\n") == 0
+    assert capsys.readouterr().out.endswith("·[2J\n")
+
+
+def test_only_what_a_terminal_would_obey_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert printable("\x00\x07\x08\r\x1b\x7f\x80\x9b\x9f") == "·" * 9
+    for kept in ("a\tb\nc", "한국어 中文\u3000。", "👩\u200d👧", "می\u200cروم", "\xa0é"):
+        assert printable(kept) == kept
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_model_that_never_learned_to_write_is_refused_by_its_task(learned: bool) -> None:
+    task = ClassifyTask(labels=["a", "b"], lm_weight=0.5 if learned else 0)
+    model = replace(loaded(), made_for=task)
+    if learned:
+        assert Conversation(model).messages == ()
+        return
+    with pytest.raises(RunError, match=r"never learned to write: its task is classify, with lm_weight = 0\.") as raised:
+        Conversation(model)
+    assert "penna classify" in raised.value.todo
+    with pytest.raises(RunError, match="never learned to write"):
+        generate_stream(model, ["a"])
+    with pytest.raises(RunError, match="never learned to write"):
+        completer(model)
+
+
+def test_a_transcript_that_cannot_be_kept_is_refused_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("penna.api.load", lambda *_, **__: pytest.fail("the model was loaded"))
+    for wrong, why in ((tmp_path / "no" / "talk.jsonl", "No such file"), (tmp_path, "is a folder")):
+        with pytest.raises(DeviceError, match=why):
+            talk_of(monkeypatch, "a\n", "--transcript", str(wrong))
+    kept = tmp_path / "kept.jsonl"
+    kept.write_text("from before")
+    with pytest.raises(pytest.fail.Exception):
+        talk_of(monkeypatch, "a\n", "--transcript", str(kept))
+    assert kept.read_text() == "from before"
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.jsonl"]
 
 
 def test_a_script_that_is_not_there_is_refused() -> None:

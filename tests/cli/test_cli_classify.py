@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from penna.api import load
+from penna.api.asked import asked_of
 from penna.api.classifying import classify, evaluate_classification
 from penna.api.training import train_recipe
 from penna.cli import classify as command
 from penna.cli.classification_figures import print_classification
 from penna.config.recipe import build_recipe
+from penna.config.tasks import ChatTask
 from penna.errors import DataError, RunError
 
 TEXTS = ["warm and bright", "cold", "", "a much longer text, which is cold and grey and slow all through"]
@@ -125,6 +127,27 @@ def test_pairs_come_by_option_or_on_a_line_with_a_tab(place: Path, capsys: pytes
     (place / "pairs.txt").write_text("cold\tcold air\n", encoding="utf-8")
     assert penna_classify(place, "pairs", "--file", str(place / "pairs.txt"), "--format", "json") == 0
     assert json.loads(capsys.readouterr().out) == [one]
+    assert penna_classify(place, "pairs", "--file", str(place / "pairs.txt"), "--format", "tsv") == 0
+    header, row = csv.reader(io.StringIO(capsys.readouterr().out), delimiter="\t")
+    assert dict(zip(header, row, strict=True)) == {
+        "label": one["label"],
+        **{f"p({label})": f"{probability:.6f}" for label, probability in one["probabilities"].items()},
+        "text": "cold",
+        "pair": "cold air",
+    }
+
+
+def test_output_that_breaks_is_not_taken_for_the_file_that_is_read(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    (place / "lines.txt").write_text("cold\nwarm\n", encoding="utf-8")
+    monkeypatch.setattr("sys.stdout", Broken())
+    with pytest.raises(BrokenPipeError):
+        penna_classify(place, "moods", "--file", str(place / "lines.txt"))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +155,7 @@ def test_pairs_come_by_option_or_on_a_line_with_a_tab(place: Path, capsys: pytes
     [
         (("moods", "a", "--pair", "b"), "learned from single texts, and pairs were given"),
         (("pairs", "a"), "learned from pairs of texts, and single ones were given"),
-        (("pairs", "a", "b", "--pair", "c"), "There are 2 texts and 1 second texts"),
+        (("pairs", "a", "b", "--pair", "c"), "2 texts and 1 second text were given."),
         (("moods", "--pair", "c"), "--pair goes with a text of the command line"),
         (("moods", "a", "--file", "b"), "There are both texts and the file b"),
         (("moods", "--file", "{place}/none.txt"), "none.txt cannot be read"),
@@ -220,3 +243,35 @@ def test_labels_that_were_never_learned_are_refused_or_left_out_as_allowed(place
     )
     assert figures.count == 40
     assert said == ["2 texts have a label that the model never learned and are left out."]
+    assert figures.bad_records == 0
+
+
+def test_records_that_cannot_be_read_are_counted_in_figures_and_page(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows(place / "torn.jsonl", range(70, 90))
+    with open(place / "torn.jsonl", "a", encoding="utf-8") as file:
+        file.write('\n{"text": "cut off\n{"text": 3, "label": "good"}\n')
+    given = {"data.path": [str(place / "torn.jsonl")], "data.allow_bad_records": 0.5}
+    figures = evaluate_classification("moods", given, runs_dir=place / "runs", device="cpu")
+    assert (figures.count, figures.bad_records) == (40, 2)
+    assert json.loads((place / "runs/moods/evaluations/torn.json").read_text())["bad_records"] == 2
+    print_classification(figures)
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("bad records")]
+    assert row.split() == ["bad", "records", "2", "left", "out"]
+
+
+def test_a_file_is_read_as_the_runs_own_only_where_the_run_learned_the_same_task(place: Path) -> None:
+    pairs = load("pairs", runs_dir=place / "runs", device="cpu")
+    named = {"data.path": ["other.jsonl"], "data.limit": 3}
+    same, another = asked_of(pairs, pairs.task, named), asked_of(pairs, ChatTask(), named)
+    assert (same.data.pair_column, same.data.valid_fraction) == ("text", 0.2)
+    assert (another.data.pair_column, another.data.valid_fraction) == (None, 0.1)
+    for asked in (same, another):
+        assert (asked.data.path, asked.data.limit) == (["other.jsonl"], 3)
+        assert (asked.is_own, asked.name, asked.content_hash) == (False, "other", None)
+    own, less = asked_of(pairs, pairs.task, {}), asked_of(pairs, pairs.task, {"data.limit": 90})
+    assert own.data == pairs.need_run().recipe().data
+    assert own.content_hash == pairs.need_run().info()["data"]["content_hash"]
+    assert (less.data.limit, less.content_hash) == (90, None)  # other data than the run's: no hash they could have
+    assert own.is_own and own.name == less.name == "validation-part"

@@ -12,6 +12,8 @@ import torch
 
 from penna.cli.main import run
 from penna.cli.parser import split_overrides
+from penna.cli.screen import training_screen
+from penna.train.events import Started
 
 TEXT = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n" * 60
 
@@ -277,3 +279,12 @@ def test_data_prepare_prints_what_it_made_and_training_finds_it(
     assert again.out.splitlines() == printed
     assert "Turning the text into tokens" not in again.err
     assert "1 .md" in again.err
+
+
+@pytest.mark.parametrize(("threads", "words"), [(1, "1 thread"), (2, "2 threads")])
+def test_the_headline_of_a_training_counts_its_threads(
+    threads: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with training_screen() as listen:
+        listen(Started(step=0, parameters=7, device="cpu", threads=threads, compiled=False, steps=None))
+    assert f"Training: 7 parameters on cpu, {words}\n" in capsys.readouterr().err

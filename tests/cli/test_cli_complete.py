@@ -12,17 +12,23 @@ import torch
 
 from penna.api.completing import complete, completer, highest, rank_sentences
 from penna.api.completion_figures import evaluate_completions
+from penna.api.measuring import evaluate_text
 from penna.api.models import load
 from penna.api.training import train_recipe
+from penna.api.writing import Piece
 from penna.cli.complete import add_complete_arguments, run
 from penna.cli.completion_figures import print_completion_figures
+from penna.cli.main import run as main
 from penna.config.recipe import build_recipe
-from penna.errors import DataError, RecipeError
+from penna.config.sections import ModelConfig
+from penna.config.tasks import CompleteTask
+from penna.errors import DataError, RecipeError, RunError
 from penna.evaluate.sentences import sentences
 from penna.evaluate.summaries import SummaryScorer
 from penna.exchange.huggingface import write_hf
 from penna.exchange.load import LoadedModel
 from penna.generate.sampling import Sampling
+from penna.model.seq2seq import build_model
 from penna.runs.folder import RunFolder
 
 NAMES = "Ann Ben Cleo Dan Eve Finn Gus Hal".split()
@@ -191,6 +197,11 @@ def test_a_text_beyond_the_block_is_cut_where_asked_and_that_is_said(
         (["--file", "."], "cannot be read: Is a directory"),
         (["  "], "Text 1 is empty"),
         (["a", "--extract", "0"], "--extract 0 picks no sentence"),
+        (["a", "--extract", "2", "--seed", "0"], "--seed would change nothing beside --extract 2"),
+        (
+            ["a", "--extract", "1", "--greedy", "--top-p", "0.5", "--max-new-tokens", "3"],
+            "--max-new-tokens, --greedy, --top-p would change nothing",
+        ),
         (["a", "--template", "TL;DR:"], "'TL;DR:' has no place for the text"),
         (["a", "--template", "{prompt} {prompt}"], "has several places for the text"),
         (["a", "--max-new-tokens", "64"], "64 new tokens leave no room for the text in a block of 64"),
@@ -227,6 +238,7 @@ def test_evaluation_measures_what_is_written_picked_and_read(
     figures = evaluate_completions(name, {"data.path": [str(place / "test.jsonl")]}, items=12, device="cpu")
     assert (figures.pairs, figures.items, len(figures.written)) == (20, 12, 12)
     assert figures.refused == ()
+    assert figures.bad_records == 0
     at_hand = completer(little)
     pairs = [(article(number), summary(number)) for number in range(60, 80)]
     nats, tokens = by_hand(at_hand, pairs)
@@ -289,6 +301,7 @@ def test_a_foreign_model_is_measured_behind_words(place: Path) -> None:
     figures = evaluate_completions(str(place / "hf"), overrides, items=1, device="cpu")
     assert (figures.pairs, figures.items) == (8, 1)
     assert figures.source_use is None
+    assert figures.bad_records == 0
     with pytest.raises(DataError, match="None of the 0 pairs|no "):
         (place / "none.jsonl").write_text("")
         evaluate_completions(str(place / "hf"), {"data.path": [str(place / "none.jsonl")]}, device="cpu")
@@ -303,3 +316,52 @@ def test_the_run_has_learned_completions_and_says_what_it_learned_from(place: Pa
     assert {"content_hash", "tokenizer_hash", "bad_records"} <= data.keys()
     (first, *_) = run_folder.samples()
     assert first["prompt"].startswith(tuple(NAMES))
+
+
+def test_records_that_cannot_be_read_are_counted_in_figures_and_page(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.dumps({"article": article(number), "summary": summary(number)}) for number in range(60, 70)]
+    torn = [*rows, "{", json.dumps({"article": article(1)}), json.dumps({"article": 7, "summary": "x"})]
+    (place / "torn.jsonl").write_text("\n".join(torn), encoding="utf-8")
+    given = {"data.path": [str(place / "torn.jsonl")], "data.allow_bad_records": 0.5}
+    figures = evaluate_completions(str(place / "runs/little"), given, items=1, device="cpu")
+    assert (figures.pairs, figures.bad_records) == (10, 3)
+    assert json.loads((place / "runs/little/evaluations/torn.json").read_text())["bad_records"] == 3
+    print_completion_figures(figures)
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["bad", "records", "3", "left", "out"] in shown
+    assert ["pairs", "10"] in shown
+
+
+def test_a_terminal_gets_no_control_characters_of_what_is_written(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = [Piece(0, text, None, 1, 0.0) for text in ("red \x1b[31m", "\r\n\tbell \x07", " \x9b2J")]
+    monkeypatch.setattr("penna.api.completing.Completer.stream", lambda self, requests: iter(pieces))
+    words = (str(place / "runs/little"), "Ann lives in Rome.")
+    assert printed(capsys, *words) == "red \x1b[31m\r\n\tbell \x07 \x9b2J\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert printed(capsys, *words) == "red ·[31m·\n\tbell · ·2J\n"
+    monkeypatch.setattr("penna.api.generate_stream", lambda *_, **__: iter(pieces))
+    assert main(["generate", str(place / "hf"), "--prompt", "\x1bc", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == "·cred ·[31m·\n\tbell · ·2J\n"
+
+
+def test_a_model_behind_an_encoder_is_refused_before_its_prompt_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], little: LoadedModel
+) -> None:
+    tokenizer = little.need_tokenizer()
+    model = build_model(
+        ModelConfig(arch="seq2seq", n_layer=1, n_head=1, n_embd=8, block_size=16, vocab_size=tokenizer.vocab_size)
+    )
+    behind = LoadedModel(model.eval(), tokenizer, Path("behind"), None, CompleteTask())
+    monkeypatch.setattr("penna.api.load", lambda *_, **__: behind)
+    assert main(["generate", "behind", "--prompt", "Ann"]) == 2
+    both = capsys.readouterr()
+    assert both.out == ""
+    assert "penna: behind cannot go on with a text: its encoder reads a source, and its task is complete.\n" in both.err
+    assert "penna complete behind" in both.err
+    monkeypatch.setattr("penna.api.measuring.load_model", lambda *_, **__: behind)
+    with pytest.raises(RunError, match="cannot go on with a text"):
+        evaluate_text("behind", {"data.path": ["a.txt"]})

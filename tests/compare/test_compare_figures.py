@@ -71,6 +71,16 @@ def test_the_last_values_stand_beside_their_lines() -> None:
     assert height == pytest.approx((last["train"]["loss"] - low) / (high - low))
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.0, 0.02), (0.98, 1.0), (1.0, 1.0), (0.4, 0.6)])
+def test_the_axis_of_the_accuracy_goes_no_further_than_a_share_can(low: float, high: float) -> None:
+    rows = [{**row, "accuracy": high if row["step"] > 20 else low} for row in log() if row["split"] == "train"]
+    _, accuracy, _ = curves({"one": rows}, "step").axes
+    bottom, top = accuracy.get_ylim()
+    assert 0 <= bottom <= low <= high <= top <= 1
+    (_, height) = accuracy.texts[0].xyann
+    assert height == pytest.approx((high - bottom) / (top - bottom))
+
+
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("scale", [1.0, 1.001])
 def test_nothing_written_covers_anything_written(count: int, scale: float) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from penna.config.recipe import build_recipe, merge
-from penna.config.sections import DataConfig
+from penna.api.abilities import need_chat_tokenizer
+from penna.api.asked import asked_of, read_asked
 from penna.config.tasks import ChatTask
 from penna.data.examples.batches import ValidationExamples
-from penna.data.examples.prepare import read_items, read_validation
 from penna.data.examples.store import pack
+from penna.data.inspection.findings import plural
 from penna.errors import DataError
+from penna.evaluate.completions import perplexity
 from penna.evaluate.diversity import distinct
 from penna.evaluate.language_model import score_rows
 from penna.exchange.load import LoadedModel, load_model
@@ -31,7 +32,6 @@ from penna.train.objective import NextToken
 
 GREEDY = Sampling(temperature=0)
 _ROWS_AT_ONCE = 32  # replies written side by side
-_OF_OTHER_FILES = ("document", "messages_column", "where", "allow_bad_records")  # how files like the run's are read
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class ChatFigures:
     characters: int  # of the due text
     dialogues: int
     refused: int  # dialogues that could not be read as the model reads
+    bad_records: int  # left out where the dialogues were read
     written: Diversity | None  # what the model replies to the first contexts
     people: Diversity | None  # what the text replies to the same ones
 
@@ -84,20 +85,16 @@ def measure_chat(
     no dialogue can be used.
     """
     loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = need_chat_tokenizer(loaded)
     task = loaded.task if isinstance(loaded.task, ChatTask) else ChatTask()
     form = ChatForm(task, loaded.model.config)
-    data, own = _data(loaded, overrides or {})
-    if own:
-        own_hash = None if overrides else loaded.need_run().info().get("data", {}).get("content_hash")
-        items, _ = read_validation(data, form, own_hash)
-    else:
-        items, _ = read_items(data, form)
+    asked = asked_of(loaded, task, overrides or {})
+    items, _, bad_records = read_asked(asked, form)
     found = form.learned(items, tokenizer)
     learned = [example for item in found if not isinstance(item, str) for example in item]
     if not learned:
         raise DataError(
-            f"None of {len(items):,} dialogues can be used.",
+            f"Of {plural(len(items), 'dialogue', 'dialogues')} none can be used.",
             f"At least one (the first: {next((item for item in found if isinstance(item, str)), 'there is none')}).",
             "Check the data; a longer --model.block-size reads longer turns.",
         )
@@ -107,31 +104,25 @@ def measure_chat(
     figures = ChatFigures(
         loss=nats / tokens,
         accuracy=correct / tokens,
-        token_perplexity=_exp(nats / tokens),
-        character_perplexity=_exp(nats / max(characters, 1)),
+        token_perplexity=perplexity(nats / tokens),
+        character_perplexity=perplexity(nats / max(characters, 1)),
         tokens=tokens,
         characters=characters,
         dialogues=sum(not isinstance(item, str) for item in found),
         refused=sum(isinstance(item, str) for item in found),
+        bad_records=bad_records,
         written=written,
         people=people,
     )
     if loaded.run is not None:
-        name = "validation-part" if own else Path(data.path[0]).stem
-        about = {"checkpoint": loaded.source.name, "text": list(data.path), "sampling": asdict(sampling), "seed": seed}
-        loaded.run.save_evaluation(name, {**about, **figures.as_json()})
+        about = {
+            "checkpoint": loaded.source.name,
+            "text": list(asked.data.path),
+            "sampling": asdict(sampling),
+            "seed": seed,
+        }
+        loaded.run.save_evaluation(asked.name, {**about, **figures.as_json()})
     return figures
-
-
-def _data(loaded: LoadedModel, overrides: Mapping[str, Any]) -> tuple[DataConfig, bool]:
-    """What is read, and whether it is the run's own validation part."""
-    if "data.path" not in overrides:
-        return loaded.need_run().recipe().data, True
-    like: dict[str, Any] = {}
-    if loaded.run is not None and isinstance(loaded.task, ChatTask):
-        section = loaded.run.recipe().data.model_dump(exclude_none=True)
-        like = {name: section[name] for name in _OF_OTHER_FILES if name in section}
-    return build_recipe(merge({"data": like}, overrides)).data, False
 
 
 def _score(loaded: LoadedModel, learned: Sequence[Learned], tokenizer: Tokenizer) -> tuple[float, float, int]:
@@ -187,10 +178,3 @@ def _diversity(ids: Sequence[Sequence[int]], texts: Sequence[str]) -> Diversity:
         distinct_1_characters=distinct(texts, 1),
         distinct_2_characters=distinct(texts, 2),
     )
-
-
-def _exp(value: float) -> float:
-    try:
-        return math.exp(value)
-    except OverflowError:
-        return math.inf

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from penna.api.abilities import check_writes, need_chat_tokenizer
 from penna.errors import DataError, PennaError, RecipeError
 from penna.exchange.load import LoadedModel
 from penna.generate.engine import Finish, NewToken, Request, generate
 from penna.generate.sampling import Sampling
 from penna.storage import write_whole
 from penna.tasks.chat import Dialogue, prompt_room, reply_request, without_oldest
-from penna.text.chat import chat_template
 from penna.text.messages import Message
 from penna.text.spacing import SpacingMender
 from penna.text.stream import StreamDecoder
@@ -67,11 +67,12 @@ class Conversation:
     """Turns between a user and a model; made of a loaded model, whose tokenizer has a chat template."""
 
     def __init__(self, loaded: LoadedModel, settings: ChatSettings | None = None) -> None:
-        """Begin with no turn said. Raises TokenizerError where the tokenizer has no chat template."""
+        """Begin with no turn said. Raises TokenizerError or RunError where the model learned no dialogues, or not to
+        write."""
+        check_writes(loaded)
         self.loaded = loaded
         self.settings = settings or ChatSettings()
-        self._tokenizer = loaded.need_tokenizer()
-        chat_template(self._tokenizer)
+        self._tokenizer = need_chat_tokenizer(loaded)
         self._turns: list[Message] = []
         self._replies: list[Reply] = []  # one per assistant's turn
         self._ended: list[dict[str, Any]] = []  # conversations that were reset

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penna.api.asked import asked_of, read_asked
 from penna.compare.confusion import draw_classification
-from penna.config.recipe import build_recipe, merge
-from penna.config.schema import Recipe
 from penna.config.sections import DataConfig
 from penna.config.tasks import ClassifyTask
 from penna.data.bad_records import check_bad_records
-from penna.data.examples.prepare import read_items, read_validation
+from penna.data.inspection.findings import plural
 from penna.data.reading.records import BadRecord
 from penna.data.reading.shapes import Labelled
 from penna.data.reading.sources import read_records
@@ -30,8 +29,6 @@ from penna.text.tokenizer import Tokenizer
 from penna.train.device import resolve_device
 
 Say = Callable[[str], None]
-# What belongs to the run's own files, and not to a text that is named beside them.
-_ITS_OWN = {"path": [], "valid_path": [], "limit": None, "valid_limit": None, "source": "files", "format": "auto"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class Classifier:
     def _check_pairs(self, texts: int, pairs: Sequence[str] | None) -> None:
         if pairs is not None and len(pairs) != texts:
             raise DataError(
-                f"There are {texts} texts and {len(pairs)} second texts.",
+                f"{plural(texts, 'text', 'texts')} and {plural(len(pairs), 'second text', 'second texts')} were given.",
                 "A second text for each.",
                 "Give them in the same order.",
             )
@@ -128,16 +125,13 @@ def evaluate_classification(
     """
     model = classifier(load_model(target, runs_dir=runs_dir, device=resolve_device(device)))
     own = None if model.loaded.run is None else model.loaded.run.recipe()
-    data, has_own_files, name = _asked(model.loaded, own, overrides or {})
-    part = "train" if overrides and "data.path" in overrides else "valid"
-    if part == "valid":
-        own_hash = None if overrides else model.loaded.need_run().info().get("data", {}).get("content_hash")
-        items, places = read_validation(data, model.form, own_hash)
-    else:
-        items, places = read_items(data, model.form)
+    asked = asked_of(model.loaded, model.task, overrides or {})
+    data, has_own_files = asked.data, not asked.is_own or bool(asked.data.valid_path)
+    items, places, bad_records = read_asked(asked, model.form)
     items, places, left_out = _known(items, places, model.labels, data)
     if left_out:
-        say(f"{left_out:,} texts have a label that the model never learned and are left out.")
+        texts_have = plural(left_out, "text has", "texts have")
+        say(f"{texts_have} a label that the model never learned and {'is' if left_out == 1 else 'are'} left out.")
     texts = [model.form.texts(item) for item in items]
     pairs = None if data.pair_column is None else [own_texts[1] for own_texts in texts]
     found = model.classify([own_texts[0] for own_texts in texts], pairs)
@@ -150,22 +144,12 @@ def evaluate_classification(
         places=places,
         parts=_parts(own.data, model.form, texts, say) if own is not None and has_own_files else None,
     )
+    figures = replace(figures, bad_records=bad_records)
     if model.loaded.run is not None:
         about = {"checkpoint": model.loaded.source.name, "text": list(data.path), "left_out": left_out}
-        model.loaded.run.save_evaluation(name, {**about, **figures.as_json()})
-        draw_classification(figures, model.loaded.run.figures / name)
+        model.loaded.run.save_evaluation(asked.name, {**about, **figures.as_json()})
+        draw_classification(figures, model.loaded.run.figures / asked.name)
     return figures
-
-
-def _asked(loaded: LoadedModel, own: Recipe | None, overrides: Mapping[str, Any]) -> tuple[DataConfig, bool, str]:
-    """The data to measure on, whether it has files beside those trained on, and a name for the result."""
-    if "data.path" in overrides:
-        data = {} if own is None else {**own.data.model_dump(), **_ITS_OWN}
-        asked = build_recipe(merge({"data": data}, overrides), origin="options").data
-        return asked, True, Path(asked.path[0]).name.partition(".")[0]
-    own = loaded.need_run().recipe()
-    asked = build_recipe(merge(own.model_dump(), overrides), origin="options").data
-    return asked, bool(asked.valid_path), "validation-part"
 
 
 def _known(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from penna.api.abilities import check_writes
 from penna.api.writing import Piece
 from penna.config.recipe import build_recipe
 from penna.config.tasks import CompleteTask, Cut
@@ -168,8 +169,9 @@ def completer(
     """How a model reads what is to be completed: as it learned to, else behind "TL;DR:" as its only instruction.
 
     ``template`` and ``cut`` take the place of its own, ``task`` of all of them. Raises RecipeError for a template
-    without {prompt}, and for a separator that the model does not know.
+    without {prompt}, and for a separator that the model does not know; RunError where the model never learned to write.
     """
+    check_writes(loaded)
     if task is None:
         learned = loaded.task
         task = learned if isinstance(learned, CompleteTask) else CompleteTask(template=ZERO_SHOT, separator="")

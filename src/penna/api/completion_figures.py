@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from penna.api.asked import asked_of, read_asked
 from penna.api.completing import Completer, completer, highest
-from penna.config.recipe import build_recipe, merge
-from penna.config.schema import Recipe
 from penna.config.tasks import CompleteTask
 from penna.data.examples.batches import ValidationExamples
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import read_items, read_validation
 from penna.data.examples.store import pack
+from penna.data.inspection.findings import plural
 from penna.data.reading.shapes import Completion
 from penna.errors import DataError
 from penna.evaluate.completions import ExampleScores, SourceUse, derangement, perplexity, score_examples, source_use
@@ -31,7 +30,6 @@ from penna.train.device import resolve_device
 from penna.train.objective import NextToken
 
 _EXTRACTED = 3  # sentences, as many as the baselines have
-_ITS_OWN = {"path": [], "valid_path": [], "limit": None, "valid_limit": None, "source": "files", "format": "auto"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,7 @@ class CompletionFigures:
 
     pairs: int
     refused: tuple[str, ...]  # pairs that cannot be scored: file:line and why
+    bad_records: int  # left out where the pairs were read
     loss: float  # nats per token of the completions, their ends counted
     perplexity: float
     bits_per_byte: float
@@ -75,6 +74,7 @@ class CompletionFigures:
         return {
             "pairs": self.pairs,
             "refused": list(self.refused),
+            "bad_records": self.bad_records,
             "loss": self.loss,
             "perplexity": None if self.perplexity == math.inf else self.perplexity,
             "bits_per_byte": self.bits_per_byte,
@@ -112,15 +112,11 @@ def evaluate_completions(
     are kept in its evaluations/ under the text's name. Raises DataError where no pair can be used.
     """
     loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
-    recipe, part = _asked(loaded, overrides or {})
-    assert isinstance(recipe.task, CompleteTask)
-    at_hand = completer(loaded, task=recipe.task)
+    asked = asked_of(loaded, completer(loaded).form.task, overrides or {})
+    assert isinstance(asked.task, CompleteTask)
+    at_hand = completer(loaded, task=asked.task)
     new = at_hand.new_tokens(max_new_tokens)
-    if part == "valid":
-        own_hash = None if overrides else loaded.need_run().info().get("data", {}).get("content_hash")
-        pairs, places = read_validation(recipe.data, at_hand.form, own_hash)
-    else:
-        pairs, places = read_items(recipe.data, at_hand.form)
+    pairs, places, bad_records = read_asked(asked, at_hand.form)
     encoded = at_hand.form.encode(pairs, at_hand.tokenizer, ())
     refused = tuple(
         f"{place}: {reason}" for place, reason in zip(places, encoded, strict=True) if isinstance(reason, str)
@@ -128,8 +124,8 @@ def evaluate_completions(
     kept = [number for number, example in enumerate(encoded) if not isinstance(example, str)]
     if not kept:
         raise DataError(
-            f"None of the {len(pairs):,} pairs can be scored"
-            + (f"; the first: {refused[0]}." if refused else ": there are none."),
+            f"Of {plural(len(pairs), 'pair', 'pairs')} none can be scored"
+            + (f"; the first: {refused[0]}." if refused else "."),
             "Pairs of a prompt and a completion (an article and its summary), each of which fits the model's block.",
             "Check --data.prompt-column and --data.completion-column.",
         )
@@ -139,6 +135,7 @@ def evaluate_completions(
     figures = CompletionFigures(
         pairs=len(kept),
         refused=refused,
+        bad_records=bad_records,
         loss=loss,
         perplexity=perplexity(loss),
         bits_per_byte=bits,
@@ -147,25 +144,9 @@ def evaluate_completions(
         **_written(at_hand, [pairs[number] for number in drawn], [places[number] for number in drawn], new, seed),
     )
     if loaded.run is not None:
-        name = Path(recipe.data.path[0]).stem if overrides and "data.path" in overrides else "validation-part"
-        about = {"checkpoint": loaded.source.name, "text": list(recipe.data.path), "seed": seed}
-        loaded.run.save_evaluation(name, {**about, **figures.as_json()})
+        about = {"checkpoint": loaded.source.name, "text": list(asked.data.path), "seed": seed}
+        loaded.run.save_evaluation(asked.name, {**about, **figures.as_json()})
     return figures
-
-
-def _asked(loaded: LoadedModel, overrides: Mapping[str, Any]) -> tuple[Recipe, Any]:
-    """The data and the task that are meant, as a recipe, and which part of the data is measured."""
-    own = None if loaded.run is None else loaded.run.recipe()
-    base: dict[str, Any] = {"task": completer(loaded).form.task.model_dump()}
-    if own is not None:
-        base["data"] = {**own.data.model_dump(), "windows": "packed"}
-    part = "valid"
-    if "data.path" in overrides:
-        part = "train"  # all of the files named
-        base["data"] = {**base.get("data", {}), **_ITS_OWN}
-    else:
-        loaded.need_run()
-    return build_recipe(merge(base, overrides), origin="options"), part
 
 
 def _predicted(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from penna.api.abilities import check_goes_on
 from penna.api.chat_figures import ChatFigures, measure_chat
 from penna.api.classifying import evaluate_classification
 from penna.api.completion_figures import CompletionFigures, evaluate_completions
@@ -76,6 +77,7 @@ def evaluate_text(
     text is scored. The figures of a run are kept in its evaluations/ under the text's name.
     """
     loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
+    check_goes_on(loaded)
     tokenizer = loaded.need_tokenizer()
     if overrides and "data.path" in overrides:
         windows = "documents" if loaded.starts_documents else "packed"

@@ -112,15 +112,20 @@ def resume(
             "Only a run that Penna trained can be resumed.",
             f"Train from it: `penna train my.txt --train.init-from {run.path}`.",
         )
-    changed = build_recipe(merge(recipe.model_dump(), changes or {}))
-    differences = recipe_differences(recipe, changed)
-    if differences or recipe_hash(recipe) != info.get("recipe_hash"):
+    anew = f"start anew from its weights: `penna train {run.path}/recipe.toml --train.init-from {run.path}`"
+    if recipe_hash(recipe) != info.get("recipe_hash"):
+        raise RunError(
+            f"The recipe of {run.path} was changed after the run began.",
+            "A resumed run follows the recipe it began with, to the bit.",
+            f"Put recipe.toml back as it was, or {anew}.",
+        )
+    differences = recipe_differences(recipe, build_recipe(merge(recipe.model_dump(), changes or {})))
+    if differences:
         named = "; ".join(f"{field} from {old} to {new}" for field, (old, new) in differences.items())
         raise RunError(
-            f"The recipe of {run.path} was changed after the run began" + (f" ({named})." if named else "."),
-            "A resumed run follows the recipe it began with, to the bit.",
-            f"Put recipe.toml back as it was, or start anew: "
-            f"`penna train {run.path}/recipe.toml --train.init-from {run.path}`.",
+            f"Going on with {run.path} cannot change its recipe ({named}).",
+            "A resumed run follows the recipe it began with, to the bit; `penna resume` changes no field of it.",
+            f"Leave them out, or {anew}, with these fields behind it.",
         )
     with joined_ranks() as ranks:
         device = resolve_device(recipe.train.device, ranks.local_rank)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from penna.api.abilities import check_goes_on, check_writes
 from penna.exchange.load import LoadedModel
 from penna.generate.engine import NewToken, Request, generate
 from penna.generate.sampling import Sampling
 from penna.generate.writing import prompt_ids
 from penna.text.stream import StreamDecoder
+from penna.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,22 @@ def generate_stream(
     sampling: Sampling | None = None,
     seed: int = 0,
 ) -> Iterator[Piece]:
-    """Continue every prompt at once, in pieces as they are written; a document's end ends a text."""
+    """Continue every prompt at once, in pieces as they are written; a document's end ends a text.
+
+    Raises RunError, before the first piece is asked for, where the model learned no such thing.
+    """
+    check_writes(loaded)
+    check_goes_on(loaded)
     tokenizer = loaded.need_tokenizer()
     stop = frozenset() if tokenizer.separator_id is None else frozenset({tokenizer.separator_id})
     chosen = sampling or Sampling(temperature=0.8)
     starts = [prompt_ids(tokenizer, prompt, starts_document=loaded.starts_documents) for prompt in prompts]
-    requests = [Request(ids, max_new_tokens, chosen, seed, stop) for ids in starts]
-    decoders = [StreamDecoder(tokenizer) for _ in prompts]
-    counts, logprobs = [0] * len(prompts), [0.0] * len(prompts)
+    return _pieces(loaded, tokenizer, [Request(ids, max_new_tokens, chosen, seed, stop) for ids in starts])
+
+
+def _pieces(loaded: LoadedModel, tokenizer: Tokenizer, requests: Sequence[Request]) -> Iterator[Piece]:
+    decoders = [StreamDecoder(tokenizer) for _ in requests]
+    counts, logprobs = [0] * len(requests), [0.0] * len(requests)
     for event in generate(loaded.model, requests):
         number = event.request
         if isinstance(event, NewToken):

@@ -6,13 +6,14 @@ import argparse
 import contextlib
 import importlib
 import json
+import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penna.errors import DataError, PennaError, RecipeError
+from penna.errors import DataError, DeviceError, PennaError, RecipeError
 
 if TYPE_CHECKING:
     from penna.api.chatting import Conversation
@@ -70,8 +71,10 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
         seed=arguments.seed,
         system=arguments.system,
     )
-    loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
     transcript = None if arguments.transcript is None else Path(arguments.transcript)
+    if transcript is not None:
+        _check_can_be_written(transcript)
+    loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
     talk = _Talk(Conversation(loaded, settings), transcript, as_json=arguments.json)
     at_keyboard = lines is None and sys.stdin.isatty()
     if at_keyboard:
@@ -146,13 +149,13 @@ class _Talk:
 
     def _show(self, line: str, pieces: Generator[str]) -> None:
         """Print a reply as it is written; Ctrl-C ends it where it is."""
-        from penna.cli.screen import say
+        from penna.cli.screen import printable, say
 
         # What was written when Ctrl-C came is the reply; closing the pieces ends it, wherever it came.
         with contextlib.suppress(KeyboardInterrupt), contextlib.closing(pieces):
             for piece in pieces:
                 if not self._as_json:
-                    print(_printable(piece), end="", flush=True)
+                    print(printable(piece), end="", flush=True)
         reply = self._conversation.last_reply
         if reply is None:  # stopped before the first word
             return
@@ -161,7 +164,7 @@ class _Talk:
             print(json.dumps({"user": line, "assistant": said, **vars(reply)}, ensure_ascii=False), flush=True)
         else:
             print(flush=True)
-            if reply.forgotten:
+            if reply.forgotten:  # whole exchanges: two turns or more
                 say(f"({reply.forgotten} earlier turns are no longer read: they do not fit.)")
             if reply.finish == "length":
                 say("(The reply reached --max-new-tokens.)")
@@ -208,6 +211,22 @@ def _script(name: str) -> list[str]:
         ) from error
 
 
+def _check_can_be_written(file: Path) -> None:
+    """Raise DeviceError where a file cannot be written, before anything is said; nothing is left behind."""
+    from penna.storage import explained_disk_errors
+
+    if file.is_dir():
+        raise DeviceError(
+            f"The transcript {file} cannot be written: it is a folder.",
+            "The name of a file.",
+            f"Name one in it: --transcript {file / 'talk.jsonl'}.",
+        )
+    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")  # as it will be written
+    with explained_disk_errors(file):
+        beside.touch()
+        beside.unlink()
+
+
 def _temperature(arguments: argparse.Namespace) -> float:
     if arguments.greedy:
         return 0.0
@@ -241,8 +260,3 @@ def _number(name: str, value: str) -> float | int | None:
     except ValueError as error:
         kind = "a whole number" if name in _WHOLE else "a number"
         raise RecipeError(f"{name} = {value!r} cannot be.", f"{name} is {kind}.", "Change that setting.") from error
-
-
-def _printable(text: str) -> str:
-    """Without control characters, which a terminal would obey."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "·" for letter in text)

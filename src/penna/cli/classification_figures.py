@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from penna.cli.screen import figure_table, shorten
+from penna.data.inspection.findings import plural
 from penna.evaluate.classification import ClassificationFigures
 
 _CLASSES = 20  # shown in the table of classes, those with the most texts
@@ -29,10 +30,12 @@ def print_classification(figures: ClassificationFigures) -> None:
     ]
     for part in figures.parts:
         accuracy = "-" if part.accuracy is None else f"{part.accuracy:.4f}"
-        remark = f"accuracy on {part.count:,} texts" + (
+        remark = f"accuracy on {plural(part.count, 'text', 'texts')}" + (
             "" if part.macro_f1 is None else f", macro F1 {part.macro_f1:.4f}"
         )
         rows.append((part.name, accuracy, remark))
+    if figures.bad_records:
+        rows.append(("bad records", f"{figures.bad_records:,}", "left out"))
     console.print(figure_table(rows))
     _print_classes(console, figures)
     if len(figures.classes) <= _MATRIX:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Overrides = Sequence[tuple[str, str]]
 Texts = Iterator[tuple[str, ...]]
 
+_PARTS = ("text", "pair")  # as the two texts of a pair are named
 _AT_ONCE = 16384  # texts sorted by length together
 _TABLES = (".csv", ".json", ".jsonl", ".parquet", ".gz")  # endings of files whose lines are no texts
 
@@ -76,8 +77,11 @@ def _opened(arguments: argparse.Namespace, in_pairs: bool) -> Generator[Texts]:
     """The texts of the command line, of a file, or of the standard input."""
     if arguments.text:
         if arguments.pair and len(arguments.pair) != len(arguments.text):
+            from penna.data.inspection.findings import plural
+
             raise DataError(
-                f"There are {len(arguments.text)} texts and {len(arguments.pair)} second texts.",
+                f"{plural(len(arguments.text), 'text', 'texts')} and "
+                f"{plural(len(arguments.pair), 'second text', 'second texts')} were given.",
                 "A --pair for each text, in the same order.",
                 "Give as many.",
             )
@@ -92,14 +96,15 @@ def _opened(arguments: argparse.Namespace, in_pairs: bool) -> Generator[Texts]:
                 f"--data.path {arguments.file}",
             )
         try:
-            with open(arguments.file, "rb") as lines:
-                yield _some(_lines(lines, arguments.file, in_pairs), arguments.file)
+            file = open(arguments.file, "rb")  # noqa: SIM115 - closed below, where an error is not one of opening it
         except OSError as error:
             raise DataError(
                 f"{arguments.file} cannot be read: {error.strerror or error}.",
                 "A UTF-8 file with a text on each line.",
                 "Check the path.",
             ) from error
+        with file as lines:
+            yield _some(_lines(lines, arguments.file, in_pairs), arguments.file)
     else:
         yield _some(_lines(sys.stdin.buffer, "the standard input", in_pairs), "the standard input")
 
@@ -171,7 +176,7 @@ class _JsonPrinter:
     def show(self, texts: Iterable[tuple[str, ...]], found: Classified) -> None:
         for parts, row, (label, probability) in zip(texts, found.probabilities, found.likeliest, strict=True):
             result = {
-                **dict(zip(("text", "pair"), parts, strict=False)),
+                **dict(zip(_PARTS, parts, strict=False)),
                 "label": label,
                 "probability": round(probability, 6),
                 "probabilities": {name: round(float(p), 6) for name, p in zip(found.labels, row, strict=True)},
@@ -187,9 +192,13 @@ class _TsvPrinter:
     """A header, then a line per text: its class, and the probability of every class in their order."""
 
     def __init__(self, labels: Sequence[str], single: bool) -> None:
-        print("\t".join(["label", *(f"p({_cell(label)})" for label in labels), "text"]))
+        self._probabilities = [f"p({_cell(label)})" for label in labels]
+        self._begun = False
 
-    def show(self, texts: Iterable[tuple[str, ...]], found: Classified) -> None:
+    def show(self, texts: Sequence[tuple[str, ...]], found: Classified) -> None:
+        if not self._begun:
+            print("\t".join(["label", *self._probabilities, *_PARTS[: len(texts[0])]]))
+            self._begun = True
         for parts, row, (label, _) in zip(texts, found.probabilities, found.likeliest, strict=True):
             print("\t".join([_cell(label), *(f"{p:.6f}" for p in row), *map(_cell, parts)]))
 

@@ -66,7 +66,7 @@ def _recipes(arguments: argparse.Namespace, overrides: Overrides) -> int:
 
 def _generate(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
-    from penna.cli.screen import say
+    from penna.cli.screen import printable, say
     from penna.generate.sampling import Sampling
 
     temperature = 0.0 if arguments.greedy else arguments.temperature
@@ -76,19 +76,20 @@ def _generate(arguments: argparse.Namespace, overrides: Overrides) -> int:
         prompts += _prompt_lines(Path(arguments.prompt_file))
     prompts = prompts or [""]
     loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
+    pieces = api.generate_stream(
+        loaded, prompts, max_new_tokens=arguments.max_new_tokens, sampling=sampling, seed=arguments.seed
+    )
     for number in api.prompts_too_long(loaded, prompts):
         say(f"Prompt {number + 1} is longer than the block and was cut from the left.")
     texts: list[str] = [""] * len(prompts)
     ends: list[dict[str, Any]] = [{} for _ in prompts]
     streaming = len(prompts) == 1 and not arguments.json
     if streaming:
-        print(prompts[0], end="", flush=True)
-    for piece in api.generate_stream(
-        loaded, prompts, max_new_tokens=arguments.max_new_tokens, sampling=sampling, seed=arguments.seed
-    ):
+        print(printable(prompts[0]), end="", flush=True)
+    for piece in pieces:
         texts[piece.prompt] += piece.text
         if streaming:
-            print(piece.text, end="", flush=True)
+            print(printable(piece.text), end="", flush=True)
         if piece.finish is not None:
             ends[piece.prompt] = {"finish": piece.finish, "tokens": piece.tokens, "logprob": piece.logprob}
     if arguments.json:
@@ -101,7 +102,7 @@ def _generate(arguments: argparse.Namespace, overrides: Overrides) -> int:
         print()
     else:
         for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True), start=1):
-            print(f"--- {number} ---\n{prompt}{text}")
+            print(f"--- {number} ---\n{printable(prompt + text)}")
     return 0
 
 

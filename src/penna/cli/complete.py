@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penna.errors import DataError
+from penna.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from penna.api.completing import Completer
 
 Overrides = Sequence[tuple[str, str]]
+_ABOUT_WRITING = ("max_new_tokens", "greedy", "temperature", "top_k", "top_p", "seed")
 
 
 def add_complete_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def add_complete_arguments(parser: argparse.ArgumentParser) -> None:
     drawing.add_argument("--temperature", type=float, metavar="T", help="below 1 bolder, above 1 wilder")
     parser.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
     parser.add_argument("--top-p", type=float, metavar="P", help="only the likeliest tokens that make up P")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another text (0)")
+    parser.add_argument("--seed", type=int, help="another seed, another text (0)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
 
@@ -49,6 +50,8 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
     from penna.api.completing import completer
 
+    if arguments.extract is not None:
+        _check_extract(arguments)
     texts = _texts(arguments)
     loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
     template = None if arguments.template is None else arguments.template.replace(r"\n", "\n")
@@ -60,11 +63,29 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     return 0
 
 
-def _complete(at_hand: Completer, texts: Sequence[str], arguments: argparse.Namespace) -> None:
-    from penna.cli.screen import say
+def _check_extract(arguments: argparse.Namespace) -> None:
+    if arguments.extract < 1:
+        raise DataError(
+            f"--extract {arguments.extract} picks no sentence.",
+            "How many sentences of the text to print, 1 or more.",
+            "Such as --extract 3.",
+        )
+    said = {f"--{name.replace('_', '-')}": getattr(arguments, name) for name in _ABOUT_WRITING}
+    options = ", ".join(option for option, value in said.items() if value is not None and value is not False)
+    if options:
+        raise RecipeError(
+            f"{options} would change nothing beside --extract {arguments.extract}.",
+            "--extract picks sentences of the text and writes none, so nothing is drawn.",
+            f"Leave out {options}, or --extract.",
+        )
 
+
+def _complete(at_hand: Completer, texts: Sequence[str], arguments: argparse.Namespace) -> None:
+    from penna.cli.screen import printable, say
+
+    seed = arguments.seed or 0
     requests, cut = at_hand.requests(
-        texts, max_new_tokens=arguments.max_new_tokens, sampling=_sampling(arguments), seed=arguments.seed
+        texts, max_new_tokens=arguments.max_new_tokens, sampling=_sampling(arguments), seed=seed
     )
     for number, was_cut in enumerate(cut, start=1):
         if was_cut:
@@ -72,30 +93,22 @@ def _complete(at_hand: Completer, texts: Sequence[str], arguments: argparse.Name
             say(f"{which} is longer than the model can read, and its {at_hand.form.task.cut} is left out.")
     if len(texts) == 1 and not arguments.json:
         for piece in at_hand.stream(requests):
-            print(piece.text, end="", flush=True)
+            print(printable(piece.text), end="", flush=True)
         print()
         return
     written = at_hand.write(requests)
     if arguments.json:
-        results = [
-            {**vars(result), "cut": was_cut, "seed": arguments.seed}
-            for result, was_cut in zip(written, cut, strict=True)
-        ]
+        results = [{**vars(result), "cut": was_cut, "seed": seed} for result, was_cut in zip(written, cut, strict=True)]
         print(json.dumps(results, ensure_ascii=False, indent=2))
         return
     for number, result in enumerate(written, start=1):
-        print(f"--- {number} ---\n{result.text}")
+        print(f"--- {number} ---\n{printable(result.text)}")
 
 
 def _extract(at_hand: Completer, texts: Sequence[str], arguments: argparse.Namespace) -> None:
     from penna.api.completing import highest
+    from penna.cli.screen import printable
 
-    if arguments.extract < 1:
-        raise DataError(
-            f"--extract {arguments.extract} picks no sentence.",
-            "How many sentences of the text to print, 1 or more.",
-            "Such as --extract 3.",
-        )
     picked = [highest(at_hand.rank(text), arguments.extract) for text in texts]
     if arguments.json:
         print(json.dumps([[vars(sentence) for sentence in each] for each in picked], ensure_ascii=False, indent=2))
@@ -104,7 +117,7 @@ def _extract(at_hand: Completer, texts: Sequence[str], arguments: argparse.Names
         if len(picked) > 1:
             print(f"--- {number} ---")
         for sentence in each:
-            print(sentence.text)
+            print(printable(sentence.text))
 
 
 def _sampling(arguments: argparse.Namespace) -> Any:

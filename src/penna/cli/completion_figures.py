@@ -10,6 +10,7 @@ from rich.text import Text
 
 from penna.api.completion_figures import CompletionFigures
 from penna.cli.screen import figure_table
+from penna.data.inspection.findings import plural
 from penna.evaluate.copying import CopyFigures
 from penna.evaluate.rouge import KINDS, Interval, Kind
 from penna.evaluate.summaries import SystemFigures
@@ -34,6 +35,7 @@ def print_completion_figures(figures: CompletionFigures) -> None:
 def _prediction_rows(figures: CompletionFigures) -> list[tuple[str, str, str]]:
     rows = [
         ("pairs", f"{figures.pairs:,}", f"{len(figures.refused):,} more cannot be scored" if figures.refused else ""),
+        *([("bad records", f"{figures.bad_records:,}", "left out")] if figures.bad_records else []),
         ("loss", f"{figures.loss:.4f}", f"nats per token of {figures.tokens:,} due"),
         ("perplexity", f"{figures.perplexity:,.2f}", ""),
         ("bits per byte", f"{figures.bits_per_byte:.4f}", ""),
@@ -42,7 +44,7 @@ def _prediction_rows(figures: CompletionFigures) -> list[tuple[str, str, str]]:
     use = figures.source_use
     if use is not None:
         rows += [
-            ("perplexity, own prompt", f"{use.perplexity:,.2f}", f"of {use.items:,} items"),
+            ("perplexity, own prompt", f"{use.perplexity:,.2f}", f"of {plural(use.items, 'item', 'items')}"),
             ("perplexity, another's", f"{use.shuffled_perplexity:,.2f}", ""),
             (
                 "worth of the prompt",
@@ -55,8 +57,8 @@ def _prediction_rows(figures: CompletionFigures) -> list[tuple[str, str, str]]:
         (
             "written",
             f"{figures.items:,}",
-            f"{figures.max_new_tokens:,} tokens at most; {figures.ended:,} ended of themselves"
-            + (f"; {figures.cut:,} prompts cut" if figures.cut else ""),
+            f"{plural(figures.max_new_tokens, 'token', 'tokens')} at most; {figures.ended:,} ended of themselves"
+            + (f"; {plural(figures.cut, 'prompt', 'prompts')} cut" if figures.cut else ""),
         )
     ]
     return rows

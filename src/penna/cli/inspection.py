@@ -1,20 +1,14 @@
-"""A look at a data set for the eye: tables of figures, and below them what they mean, in 80 columns.
-
-Widths are counted in cells, so that Chinese and Korean columns stand straight; whatever cannot be printed is spelled
-out.
-"""
+"""A look at a data set for the eye: tables of figures, and below them what they mean, in 80 columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from penna.cli.screen import figure_table
+from penna.cli.page import Page, fitted, share, visible
 from penna.data.inspection.findings import percent, plural
 from penna.data.inspection.result import Cut, Dialogues, Inspection, Labels, Lengths, Overlap, Trouble
 
@@ -39,8 +33,7 @@ _SHAPES = {
 
 def print_inspection(seen: Inspection) -> None:
     """Print everything on standard output."""
-    console = Console(highlight=False, markup=False)
-    screen = _Screen(Console(highlight=False, markup=False, width=min(console.width, 100)))
+    screen = _Screen()
     screen.amount(seen)
     if seen.amount.documents:
         screen.lengths(seen)
@@ -60,13 +53,10 @@ def print_inspection(seen: Inspection) -> None:
     screen.findings(seen)
 
 
-class _Screen:
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
+class _Screen(Page):
     def amount(self, seen: Inspection) -> None:
         amount = seen.amount
-        self._title(f"{', '.join(seen.paths)}")
+        self.title(f"{', '.join(seen.paths)}")
         files = ", ".join(f"{count:,} {kind}" for kind, count in amount.files.items())
         shapes = ", ".join(f"{count:,} {_SHAPES[shape]}" for shape, count in amount.shapes.items())
         rows = [
@@ -80,11 +70,11 @@ class _Screen:
             rows.append(("empty documents", f"{amount.empty:,}", "in no other figure"))
         if amount.bad:
             rows.append(("bad records", f"{amount.bad:,}", "the first:"))
-        self._figures(rows)
-        self._lines(f"    {place}" for place in map(_base, amount.bad_examples))
+        self.figures(rows)
+        self.lines(f"  {place}" for place in map(_base, amount.bad_examples))
 
     def lengths(self, seen: Inspection) -> None:
-        self._title("Lengths")
+        self.title("Lengths")
         every = list(seen.lengths)
         if seen.completions is not None:
             every += [*seen.completions.prompts, *seen.completions.completions]
@@ -94,8 +84,8 @@ class _Screen:
         for row in every:
             values = (row.minimum, row.quarter, row.median, row.three_quarters, row.percentile_95, row.maximum)
             table.add_row(f"{row.of}, {row.unit}", *map(_short, values))
-        self._print(table)
-        self._console.print()
+        self.show(table)
+        self.gap()
         sizes = list(seen.lengths[0].longer_than)
         table = _table("", *(f"over {size:,}" for size in sizes))
         for row in every:
@@ -104,10 +94,10 @@ class _Screen:
                     f"{row.of}, {row.unit}",
                     *(percent(row.longer_than[size]) if row.longer_than[size] else "-" for size in sizes),
                 )
-        self._print(table)
+        self.show(table)
 
     def histogram(self, lengths: Lengths) -> None:
-        self._title(f"Documents by their length in {lengths.unit}")
+        self.title(f"Documents by their length in {lengths.unit}")
         table = _table("", "documents", "")
         table.columns[0].justify = "right"
         table.columns[2].justify = "left"
@@ -115,41 +105,41 @@ class _Screen:
         for low, end, count in zip(edges, edges[1:], lengths.histogram.counts, strict=False):
             name = f"{low:,}" if end == low + 1 else f"{low:,} to {end - 1:,}"
             table.add_row(name, f"{count:,}", _bar(count / most))
-        self._print(table)
+        self.show(table)
 
     def writing(self, seen: Inspection) -> None:
-        self._title("Scripts and languages")
-        self._wrapped(f"Letters: {_shares(seen.scripts.shares, _SCRIPTS) or 'none'}.")
+        self.title("Scripts and languages")
+        self.wrapped(f"Letters: {_shares(seen.scripts.shares, _SCRIPTS) or 'none'}.")
         if seen.languages.documents:
-            self._wrapped(
+            self.wrapped(
                 f"Languages: {_shares(seen.languages.shares, _SCRIPTS)}: a guess (py3langid), on "
                 f"{plural(seen.languages.documents, 'document', 'documents')}."
             )
 
     def troubles(self, troubles: Sequence[Trouble]) -> None:
-        self._title("Damaged and unusual characters")
+        self.title("Damaged and unusual characters")
         if not troubles:
-            self._wrapped("None.")
+            self.wrapped("None.")
             return
         table = _table("", "documents", "share", "times")
         for trouble in troubles:
             times = "" if trouble.times is None else f"{trouble.times:,}"
             table.add_row(_TROUBLES[trouble.kind], f"{trouble.documents:,}", percent(trouble.share), times)
-        self._print(table)
-        self._console.print()
+        self.show(table)
+        self.gap()
         for trouble in troubles:
             for example in trouble.examples[:2]:
-                self._lines([f"  {_base(example.where)}", f"    {_visible(example.text)}"])
+                self.lines([_base(example.where), f"  {visible(example.text)}"])
                 if example.mended is not None:
-                    self._lines([f"    {_visible(example.mended)}  (mended)"])
+                    self.lines([f"  {visible(example.mended)}  (mended)"])
 
     def duplicates(self, seen: Inspection) -> None:
-        self._title("Exact duplicates")
+        self.title("Exact duplicates")
         duplicates = seen.duplicates
         if not duplicates.repeats:
-            self._wrapped("None: no document repeats another.")
+            self.wrapped("None: no document repeats another.")
             return
-        self._wrapped(
+        self.wrapped(
             f"{plural(duplicates.repeats, 'document repeats', 'documents repeat')} an earlier one "
             f"({percent(duplicates.share)}). The most frequent texts:"
         )
@@ -157,11 +147,11 @@ class _Screen:
         table.columns[0].justify = "right"
         table.columns[1].justify = "left"
         for repeated in duplicates.most:
-            table.add_row(f"{repeated.count:,}", _fitted(repeated.text, 40), _base(repeated.where))
-        self._print(table)
+            table.add_row(f"{repeated.count:,}", fitted(visible(repeated.text), 40), _base(repeated.where))
+        self.show(table)
 
     def overlap(self, overlap: Overlap) -> None:
-        self._title("What the test text shares with training")
+        self.title("What the test text shares with training")
         n_grams = f"{overlap.n} {overlap.unit}"
         rows = [
             ("test documents", f"{overlap.documents:,}", ""),
@@ -187,81 +177,60 @@ class _Screen:
                 f"{percent(overlap.ngrams_seen / max(overlap.ngrams, 1))} of {overlap.ngrams:,}",
             ),
         ]
-        self._figures(rows)
+        self.figures(rows)
 
     def labels(self, labels: Labels) -> None:
-        self._title("Labels")
+        self.title("Labels")
         total = sum(labels.counts.values())
         table = _table("", "documents", "share", "")
         table.columns[3].justify = "left"
         most = max(labels.counts.values())
         for label, count in list(labels.counts.items())[:_LABELS]:
-            table.add_row(_fitted(label, 24), f"{count:,}", percent(count / total), _bar(count / most, 20))
-        self._print(table)
+            table.add_row(fitted(visible(label), 24), f"{count:,}", percent(count / total), _bar(count / most, 20))
+        self.show(table)
         if len(labels.counts) > _LABELS:
-            self._wrapped(f"and {plural(len(labels.counts) - _LABELS, 'more label', 'more labels')}.")
+            self.wrapped(f"and {plural(len(labels.counts) - _LABELS, 'more label', 'more labels')}.")
         if labels.contradictory_texts:
-            self._wrapped(
-                f"{labels.contradictory_texts:,} texts have different labels at different places "
-                f"({labels.contradictory_documents:,} documents)."
+            self.wrapped(
+                f"{plural(labels.contradictory_texts, 'text has', 'texts have')} different labels at different places "
+                f"({plural(labels.contradictory_documents, 'document', 'documents')})."
             )
 
     def dialogues(self, dialogues: Dialogues) -> None:
-        self._title("Dialogues")
+        self.title("Dialogues")
         if dialogues.source == "lines":
-            self._wrapped("If these blocks are dialogues, a line a turn:")
+            self.wrapped("If these blocks are dialogues, a line a turn:")
         rows = [
             ("dialogues", f"{dialogues.turns.count:,}", ""),
             ("turns", f"{dialogues.turns.total:,}", ", ".join(f"{n:,} {role}" for role, n in dialogues.roles.items())),
             ("ending without an answer", f"{dialogues.ending_unanswered:,}", ""),
         ]
-        self._figures(rows)
+        self.figures(rows)
 
     def cut(self, cut: Cut) -> None:
-        self._title(f"Cut by {cut.tokenizer}")
+        self.title(f"Cut by {cut.tokenizer}")
         rows = [
             ("vocabulary", f"{cut.vocab_size:,}", f"{cut.used:,} of them occur here"),
             ("tokens", f"{cut.tokens:,}", ""),
             ("bytes per token", f"{cut.bytes_per_token:.2f}", ""),
             ("tokens per word", f"{cut.tokens_per_word:.2f}", ""),
             ("tokens per character", f"{cut.tokens_per_character:.2f}", ""),
-            ("unknown tokens", percent(cut.unknown) if cut.unknown else "none", ""),
+            ("unknown tokens", share(cut.unknown), ""),
         ]
-        self._figures(rows)
-        self._console.print()
+        self.figures(rows)
+        self.gap()
         for sample in cut.samples:
-            self._print(Text("│".join(map(_visible, sample)), no_wrap=True, overflow="ellipsis"))
+            self.show(Text("│".join(map(visible, sample)), no_wrap=True, overflow="ellipsis"))
 
     def findings(self, seen: Inspection) -> None:
-        self._title("What this means for training")
+        self.title("What this means for training")
         if not seen.findings:
-            self._wrapped("Nothing here stands in the way.")
+            self.wrapped("Nothing here stands in the way.")
             return
         table = Table.grid(padding=(0, 1))
         for finding in seen.findings:
             table.add_row("-", Text(finding.text))
-        self._print(table)
-
-    def _title(self, text: str) -> None:
-        self._console.print()
-        self._console.print(Text(text, style="bold"))
-
-    def _figures(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Rows of a name, a figure set right, and a remark."""
-        self._print(figure_table(rows))
-
-    def _wrapped(self, text: str) -> None:
-        self._print(Text(text))
-
-    def _lines(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self._console.print(Text(line), soft_wrap=True)
-
-    def _print(self, content: Table | Text) -> None:
-        with self._console.capture() as capture:
-            self._console.print(content, width=self._console.width - 2)
-        for line in capture.get().splitlines():
-            print(f"  {line}".rstrip())
+        self.show(table)
 
 
 def _table(*titles: str) -> Table:
@@ -286,19 +255,6 @@ def _bar(share: float, width: int = _BAR) -> str:
 def _shares(shares: dict[str, float], most: int) -> str:
     named = [f"{name} {percent(share)}" for name, share in list(shares.items())[:most]]
     return ", ".join(named) + (f" and {len(shares) - most} more" if len(shares) > most else "")
-
-
-def _fitted(text: str, cells: int) -> str:
-    flat = _visible(text)
-    return flat if cell_len(flat) <= cells else set_cell_size(flat, cells - 1).rstrip() + "…"
-
-
-def _visible(text: str) -> str:
-    """A text on one line, with line ends as ⏎ and whatever cannot be printed spelled out."""
-    return "".join(
-        letter if letter.isprintable() else "⏎" if letter == "\n" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
 
 
 def _base(where: str) -> str:

@@ -7,11 +7,14 @@ standard error. Exit codes: 0 done, 1 our fault, 2 the person's to mend, 130 and
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from penna.cli.parser import UsageError, make_parser, split_overrides
-from penna.errors import PennaError
+from penna.errors import DeviceError, PennaError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,31 +40,24 @@ def run(argv: list[str]) -> int:
                 f"`penna {arguments.command}` follows no recipe.",
                 f"Its own options are in `penna {arguments.command} --help`.",
             )
-        return commands.COMMANDS[arguments.command](arguments, overrides)
+        code = commands.COMMANDS[arguments.command](arguments, overrides)
+        sys.stdout.flush()  # what cannot be written is told here, and not when the interpreter ends
+        return code
     except PennaError as error:
         if debug:
             raise
-        print(f"penna: {error}", file=sys.stderr)
-        return error.exit_code
+        return _told(error)
     except KeyboardInterrupt:
         print("penna: stopped.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        sys.stderr.close()
+        _drop_output()
         return 0
-    except PermissionError as error:
-        if debug:
-            raise
-        print(
-            f"penna: {error.filename} cannot be reached: {error.strerror}.\n"
-            "A file, and folders above it, that you may read.\n"
-            "Check their permissions.",
-            file=sys.stderr,
-        )
-        return 2
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and (explained := _explained(error)) is not None:
+            return _told(explained)
         print(
             f"penna: something went wrong inside Penna: {type(error).__name__}: {error}\n"
             "This is a fault of ours, not of what you asked for.\n"
@@ -69,3 +65,44 @@ def run(argv: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def _told(error: PennaError) -> int:
+    print(f"penna: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _explained(error: OSError) -> PennaError | None:
+    """An error of the operating system in three parts, where its cause lies outside Penna; else None."""
+    from penna.data.cache import cache_folder
+    from penna.storage import is_disk_full
+
+    if error.filename is None:
+        if not is_disk_full(error):
+            return None
+        _drop_output()  # every other file is written by `penna.storage`, which says so itself
+        return DeviceError(
+            f"The output cannot be written: {error.strerror}.",
+            "A terminal, a pipe, or a file on a disk with some space left.",
+            "Free some space, or send the output elsewhere.",
+        )
+    cache, place = cache_folder(), Path(str(error.filename))
+    if not os.path.isdir(cache) and (place.is_relative_to(cache) or cache.is_relative_to(place)):
+        return DeviceError(
+            f"The cache folder {cache} cannot be made: {error.strerror}.",
+            "A folder that may be written, for what is prepared once: $PENNA_CACHE, or penna under the user's cache.",
+            "Set the environment variable PENNA_CACHE to another one, such as /tmp/penna.",
+        )
+    if isinstance(error, PermissionError):
+        return DeviceError(
+            f"{place} cannot be reached: {error.strerror}.",
+            "A file, and folders above it, that you may read.",
+            "Check their permissions.",
+        )
+    return None
+
+
+def _drop_output() -> None:
+    """Throw away what the standard output still holds; else the interpreter tries once more to write it as it ends."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

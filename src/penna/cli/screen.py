@@ -15,10 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from penna.config.schema import SECTIONS, Recipe
+from penna.data.inspection.findings import plural
 from penna.train.events import Evaluated, Event, Finished, Listener, Notice, Sampled, Started, Stepped
 
 _CURVE_WIDTH, _CURVE_HEIGHT = 60, 10
 _SAMPLE_SHOWN = 240  # characters
+_OBEYED = {code: "·" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}  # C0, DEL and C1
 
 
 @contextmanager
@@ -53,7 +55,8 @@ class _Screen:
             begins = f"Going on at step {event.step}" if event.step else "Training"
             compiled = ", compiled" if event.compiled else ""
             self._line(
-                f"{begins}: {event.parameters:,} parameters on {event.device}, {event.threads} threads{compiled}"
+                f"{begins}: {event.parameters:,} parameters on {event.device}, "
+                f"{plural(event.threads, 'thread', 'threads')}{compiled}"
             )
             self._task = self._bar.add_task("", total=1.0, step=event.step, loss="-", speed="-", left="-")
         elif isinstance(event, Stepped) and self._task is not None:
@@ -146,6 +149,11 @@ def loss_curve(rows: Sequence[dict[str, Any]], figure: str = "bits_per_byte") ->
     lines.append(f"{' ' * 10}0{f'step {last}':>{_CURVE_WIDTH - 1}}")
     lines.append(f"{' ' * 10}{figure.replace('_', ' ')}: · training, o validation")
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """A text as standard output gets it: without what a terminal would obey where it is one, else as it is."""
+    return text.translate(_OBEYED) if sys.stdout.isatty() else text
 
 
 def say(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penna.cli.screen import loss_curve, say, shorten
+from penna.data.inspection.findings import plural
 
 if TYPE_CHECKING:  # torch stands behind both
     from penna.runs.folder import RunFolder
@@ -41,7 +42,7 @@ def print_summary(run: RunFolder, finished: Finished) -> int:
 
 
 def _figures(kind: str, first: dict[str, Any], last: dict[str, Any], best: dict[str, Any]) -> str:
-    after = f"after {last['tokens']:,} tokens in {last['seconds']:.0f} s"
+    after = f"after {plural(last['tokens'], 'token', 'tokens')} in {last['seconds']:.0f} s"
     if kind == "classify":
         return (
             f"Validation accuracy {last['accuracy']:.2%}, macro F1 {last['macro_f1']:.4f}, {after}; "

@@ -1,7 +1,6 @@
 """The verbs about tokenizers: ``penna tokenizer train`` and ``penna tokenizer inspect``, in 80 columns.
 
-Widths are counted in cells, so that tables with Chinese and Korean stand straight. Results go to standard output, what
-is being done to standard error.
+Results go to standard output, what is being done to standard error.
 """
 
 from __future__ import annotations
@@ -11,20 +10,19 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from penna.cli.data import with_input_kept
-from penna.cli.screen import figure_table
+from penna.cli.page import Page, fitted, share, visible
+from penna.data.inspection.findings import plural
 from penna.text.inspection import Cut, Inspection, TokenCount
 
 Overrides = Sequence[tuple[str, str]]
 
 _NAME = 18  # cells of a column's title
 _COLUMNS = 3  # tokenizers in one table
-_WIDTH = 100  # cells, at most
 _SAMPLE_LINES = 3
 _SPECIAL = 8  # special tokens shown
 
@@ -34,7 +32,6 @@ def train(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna.api.tokenizers import train_tokenizer_from
     from penna.cli.screen import say
     from penna.config.recipe import parse_overrides
-    from penna.data.inspection.findings import plural
 
     given = parse_overrides(overrides)
     learned = train_tokenizer_from(
@@ -54,7 +51,7 @@ def train(arguments: argparse.Namespace, overrides: Overrides) -> int:
     ]
     if learned.bad_records:
         rows.append(("bad records", f"{learned.bad_records:,}", "left out"))
-    screen = _Screen()
+    screen = Page()
     screen.title(f"{learned.path}: {learned.kind}")
     screen.figures(rows)
     print(f"\nTry next:\n  penna tokenizer inspect {learned.path} --text {arguments.path[0]}")
@@ -113,17 +110,12 @@ def _print_inspection(seen: Inspection, text: str) -> None:
         if cut.first_difference is not None:
             screen.wrapped("The text does not come back as it was. The first difference:")
             screen.lines(
-                f"  {_fitted(_visible(part), 70)}" for part in (cut.first_difference.before, cut.first_difference.after)
+                f"  {fitted(visible(part), 70)}" for part in (cut.first_difference.before, cut.first_difference.after)
             )
 
 
-class _Screen:
-    """Prints on standard output, a step in from the left."""
-
-    def __init__(self) -> None:
-        width = min(Console().width, _WIDTH)
-        self._console = Console(highlight=False, markup=False, width=width)
-        self._inside = width - 2
+class _Screen(Page):
+    """What is told of tokenizers."""
 
     def structure(self, seen: Inspection, names: Sequence[str]) -> None:
         """What each tokenizer is made of."""
@@ -149,9 +141,9 @@ class _Screen:
             ("tokens per character", [f"{cut.tokens_per_character:.3f}" for cut in found]),
             ("tokens per word", [f"{cut.tokens_per_word:.2f}" for cut in found]),
             ("bits per byte", [f"{cut.bits_per_byte:.3f}" for cut in found]),
-            ("unknown tokens", [_percent(cut.unknown) for cut in found]),
-            ("parts of characters", [_percent(cut.partial) for cut in found]),
-            ("vocabulary used", [f"{_percent(cut.used_share)}" for cut in found]),
+            ("unknown tokens", [share(cut.unknown) for cut in found]),
+            ("parts of characters", [share(cut.partial) for cut in found]),
+            ("vocabulary used", [share(cut.used_share) for cut in found]),
             ("text comes back", ["exactly" if cut.exact else "changed" for cut in found]),
         ]
         self._side_by_side([name for name, _ in cuts], rows)
@@ -159,18 +151,18 @@ class _Screen:
 
     def tokens(self, title: str, tokens: Iterable[TokenCount]) -> None:
         """Tokens and how often they occur."""
-        self.flow(f"{title}: ", [f"{_fitted(token.text, 28)} {token.count:,}×" for token in tokens], "   ")
+        self.flow(f"{title}: ", [f"{fitted(token.text, 28)} {token.count:,}×" for token in tokens], "   ")
 
     def sample(self, name: str, tokens: Sequence[str]) -> None:
         """A line of text cut into its tokens; of many tokens the first."""
-        self.lines([f"{name} ({len(tokens)} tokens)"])
+        self.lines([f"{name} ({plural(len(tokens), 'token', 'tokens')})"])
         self.flow("  ", tokens, "│", _SAMPLE_LINES)
 
     def flow(self, title: str, parts: Iterable[str], between: str, most: int | None = None) -> None:
         """Parts one behind another, broken between them alone, in at most so many lines."""
         lines = [title]
         empty = True
-        room = self._inside - cell_len(between.rstrip())  # a line keeps the mark at its end
+        room = self.inside - cell_len(between.rstrip())  # a line keeps the mark at its end
         for part in parts:
             piece = part if empty else between + part
             if not empty and cell_len(lines[-1]) + cell_len(piece) > room:
@@ -183,24 +175,6 @@ class _Screen:
             lines = [*lines[:most], "  …"]
         self.lines(lines)
 
-    def title(self, text: str) -> None:
-        """A heading."""
-        self._console.print()
-        self._console.print(Text(text, style="bold"), soft_wrap=True)
-
-    def figures(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Rows of a name, a figure set right, and a remark."""
-        self._print(figure_table(rows))
-
-    def wrapped(self, text: str) -> None:
-        """A paragraph."""
-        self._print(Text(text))
-
-    def lines(self, lines: Iterable[str]) -> None:
-        """Lines as they are."""
-        for line in lines:
-            self._console.print(Text(f"  {line}"), soft_wrap=True)
-
     def _side_by_side(self, names: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> None:
         """A column for each tokenizer, a few at a time."""
         for start in range(0, len(names), _COLUMNS):
@@ -212,13 +186,7 @@ class _Screen:
                 table.add_column(Text(name), justify="right")
             for title, values in rows:
                 table.add_row(title, *(Text(value) for value in values[start : start + _COLUMNS]))
-            self._print(table)
-
-    def _print(self, content: Table | Text) -> None:
-        with self._console.capture() as capture:
-            self._console.print(content, width=self._inside)
-        for line in capture.get().splitlines():
-            print(f"  {line}".rstrip())
+            self.show(table)
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -245,19 +213,3 @@ def _named(special: Mapping[str, int]) -> list[str]:
     named = [f"{name} {index}," for name, index in special.items()]
     shown = named if len(named) <= _SPECIAL else [*named[:_SPECIAL], f"and {len(named) - _SPECIAL} more"]
     return [*shown[:-1], shown[-1].rstrip(",")]
-
-
-def _percent(share: float) -> str:
-    return "none" if share == 0 else f"{share:.1%}" if share >= 0.001 else "under 0.1%"
-
-
-def _fitted(text: str, cells: int) -> str:
-    return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
-
-
-def _visible(text: str) -> str:
-    """A text on one line, with line ends as ⏎ and whatever cannot be printed spelled out."""
-    return "".join(
-        letter if letter.isprintable() else "⏎" if letter == "\n" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )

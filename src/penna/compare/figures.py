@@ -73,6 +73,9 @@ def curves(logs: Mapping[str, Rows], by: Axis = "step") -> Any:
         panel.grid(alpha=0.25)
         panel.margins(x=0.01)
         panel.spines[["top", "right"]].set_visible(False)
+        if field == "accuracy":  # a share: no margin goes beyond 0 and 1
+            low, high = panel.get_ylim()
+            panel.set_ylim(max(low, 0.0), min(high, 1.0))
         _write_ends(panel, ends)
     panels[-1].set_xlabel(_AXES[by])
     if by == "tokens":

@@ -72,6 +72,7 @@ class ClassificationFigures:
     reliability: tuple[Bin, ...]
     parts: tuple[Part, ...]
     worst: tuple[Mistake, ...]  # the most confident mistakes, the worst first
+    bad_records: int = 0  # left out where the texts were read
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary for JSON."""

@@ -44,7 +44,7 @@ def main() -> None:
         tested, true = read("test")
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), min_df=3, sublinear_tf=True, dtype=np.float32)
     features = vectorizer.fit_transform(texts)
-    model = LogisticRegression(C=4.0, max_iter=60, solver="lbfgs").fit(features, labels)
+    model = LogisticRegression(C=4.0, solver="liblinear").fit(features, labels)
     right = model.predict(vectorizer.transform(tested)) == true
     known = set(texts)
     new = np.array([text not in known for text in tested])

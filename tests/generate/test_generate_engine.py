@@ -137,6 +137,29 @@ def test_a_stop_token_ends_the_text_and_is_not_given_out(build, run):
     assert (whole[0], whole[2]) == (free, "length")
 
 
+@pytest.mark.parametrize("least", [0, 3, 9])
+def test_no_text_ends_before_its_least_length(least: int, build, run, tmp_path: Path):
+    model = build()
+    ((free, _, _),) = run(model, [Request(PROMPTS[0], 15, GREEDY)])
+    stop = free[1]  # drawn early
+    write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=None)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
+    prompt = torch.tensor([PROMPTS[0]])
+    expected = theirs.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=9,
+        min_new_tokens=least,
+        do_sample=False,
+        eos_token_id=stop,
+        pad_token_id=0,
+    )[0, len(PROMPTS[0]) :].tolist()
+    asked = Request(PROMPTS[0], 9, GREEDY, stop_ids=frozenset({stop}), min_new_tokens=least)
+    ((ids, _, reason),) = run(model, [asked])
+    assert [*ids, *([stop] if reason == "stop" else [])] == expected
+    assert len(ids) >= least
+
+
 def test_a_first_token_that_stops_gives_no_token(build, run):
     model = build()
     ((free, _, _),) = run(model, [Request(PROMPTS[0], 1, GREEDY)])

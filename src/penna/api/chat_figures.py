@@ -17,9 +17,8 @@ from penna.data.examples.batches import ValidationExamples
 from penna.data.examples.store import pack
 from penna.data.inspection.findings import plural
 from penna.errors import DataError
-from penna.evaluate.completions import perplexity
 from penna.evaluate.diversity import distinct
-from penna.evaluate.language_model import score_rows
+from penna.evaluate.language_model import perplexity, score_rows
 from penna.exchange.load import LoadedModel, load_model
 from penna.generate.sampling import Sampling
 from penna.generate.writing import write

@@ -20,8 +20,8 @@ from penna.data.examples.store import pack
 from penna.data.inspection.findings import plural
 from penna.data.reading.shapes import Completion
 from penna.errors import DataError
-from penna.evaluate.completions import ExampleScores, SourceUse, derangement, perplexity, score_examples, source_use
-from penna.evaluate.language_model import score_rows
+from penna.evaluate.completions import ExampleScores, SourceUse, derangement, score_examples, source_use
+from penna.evaluate.language_model import perplexity, score_rows
 from penna.evaluate.rouge import Interval, Kind
 from penna.evaluate.summaries import SummaryFigures, SummaryScorer, SystemFigures, leads
 from penna.exchange.load import LoadedModel, load_model

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from penna.api.abilities import check_goes_on, check_writes
+from penna.errors import RecipeError
 from penna.exchange.load import LoadedModel
 from penna.generate.engine import NewToken, Request, generate
 from penna.generate.sampling import Sampling
@@ -30,20 +31,29 @@ def generate_stream(
     prompts: Sequence[str],
     *,
     max_new_tokens: int = 200,
+    min_new_tokens: int = 0,
     sampling: Sampling | None = None,
     seed: int = 0,
 ) -> Iterator[Piece]:
     """Continue every prompt at once, in pieces as they are written; a document's end ends a text.
 
-    Raises RunError, before the first piece is asked for, where the model learned no such thing.
+    Before ``min_new_tokens`` no document ends. Raises, before the first piece is asked for, RecipeError where these are
+    more than ``max_new_tokens``, and RunError where the model never learned to write.
     """
+    if not 0 <= min_new_tokens <= max_new_tokens:
+        raise RecipeError(
+            f"min_new_tokens = {min_new_tokens} cannot be.",
+            f"At least 0, and at most max_new_tokens, which is {max_new_tokens}.",
+            "Change one of them.",
+        )
     check_writes(loaded)
     check_goes_on(loaded)
     tokenizer = loaded.need_tokenizer()
     stop = frozenset() if tokenizer.separator_id is None else frozenset({tokenizer.separator_id})
     chosen = sampling or Sampling(temperature=0.8)
     starts = [prompt_ids(tokenizer, prompt, starts_document=loaded.starts_documents) for prompt in prompts]
-    return _pieces(loaded, tokenizer, [Request(ids, max_new_tokens, chosen, seed, stop) for ids in starts])
+    requests = [Request(ids, max_new_tokens, chosen, seed, stop, min_new_tokens=min_new_tokens) for ids in starts]
+    return _pieces(loaded, tokenizer, requests)
 
 
 def _pieces(loaded: LoadedModel, tokenizer: Tokenizer, requests: Sequence[Request]) -> Iterator[Piece]:

@@ -77,7 +77,12 @@ def _generate(arguments: argparse.Namespace, overrides: Overrides) -> int:
     prompts = prompts or [""]
     loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
     pieces = api.generate_stream(
-        loaded, prompts, max_new_tokens=arguments.max_new_tokens, sampling=sampling, seed=arguments.seed
+        loaded,
+        prompts,
+        max_new_tokens=arguments.max_new_tokens,
+        min_new_tokens=arguments.min_new_tokens,
+        sampling=sampling,
+        seed=arguments.seed,
     )
     for number in api.prompts_too_long(loaded, prompts):
         say(f"Prompt {number + 1} is longer than the block and was cut from the left.")

@@ -92,6 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--prompt-file", metavar="FILE", help="a prompt per line")
     generate.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="tokens to write (200)")
+    generate.add_argument("--min-new-tokens", type=int, default=0, metavar="N", help="no text ends before so many (0)")
     drawing = generate.add_mutually_exclusive_group()
     drawing.add_argument("--greedy", action="store_true", help="always the likeliest token")
     drawing.add_argument("--temperature", type=float, metavar="T", help="below 1 bolder, above 1 wilder (0.8)")

@@ -29,7 +29,7 @@ def print_summary(run: RunFolder, finished: Finished) -> int:
     if samples:
         print("\nWhat it writes now:" if kind != "classify" else "\nWhat it says now:")
         for sample in samples[:3]:
-            between = "" if kind == "pretrain" else " → "
+            between = sample.get("between", "")  # runs of old did not write it
             print(f"  {shorten(sample['prompt'] + between + sample['text'])}")
         if kind == "pretrain":
             print(_recitation(run))

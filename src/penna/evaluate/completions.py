@@ -20,6 +20,7 @@ from penna.data.batches import IGNORED
 from penna.data.examples.batches import batch_of
 from penna.data.examples.example import Example
 from penna.data.examples.store import pack
+from penna.evaluate.language_model import perplexity
 from penna.evaluate.rouge import Interval, bootstrap_means, interval
 from penna.model.gpt import GPT
 from penna.train.objective import Batch, memory_of
@@ -118,11 +119,3 @@ def derangement(count: int, seed: int) -> Numbers:
         other = int(random.integers(last))
         order[[last, other]] = order[[other, last]]
     return order
-
-
-def perplexity(loss: float) -> float:
-    """exp of a loss in nats; infinite where that is too large for a float."""
-    try:
-        return math.exp(loss)
-    except OverflowError:
-        return math.inf

@@ -82,8 +82,8 @@ def language_model_figures(
     return LanguageModelFigures(
         loss=nats / tokens,
         bits_per_byte=nats / math.log(2) / max(counts["bytes"], 1),
-        token_perplexity=_exp(nats / tokens),
-        word_perplexity=_exp(nats / max(words, 1)),
+        token_perplexity=perplexity(nats / tokens),
+        word_perplexity=perplexity(nats / max(words, 1)),
         accuracy=sums["correct"] / tokens,
         tokens=counts["loss"],
         words=words,
@@ -92,8 +92,9 @@ def language_model_figures(
     )
 
 
-def _exp(value: float) -> float:
+def perplexity(loss: float) -> float:
+    """exp of a loss in nats; infinite where that is too large for a float."""
     try:
-        return math.exp(value)
+        return math.exp(loss)
     except OverflowError:
         return math.inf

@@ -29,6 +29,7 @@ class Request:
     sampling: Sampling = Sampling()  # noqa: RUF009 - frozen
     seed: int = 0
     stop_ids: frozenset[int] = frozenset()  # a drawn token among these ends the text and is not given out
+    min_new_tokens: int = 0  # none of those is drawn before so many others
     source: Sequence[int] = ()  # what a seq2seq writes from, at least one token; a GPT has none
 
 
@@ -86,7 +87,7 @@ def generate(model: GPT, requests: Sequence[Request]) -> Iterator[NewToken | Fin
         finished: list[int] = []
         likelihood = logits.float().log_softmax(dim=-1)  # (B, vocab_size)
         for number, row in enumerate(rows):
-            drawn = choose(logits[number], row.asked.sampling, row.asked.seed, row.drawn)
+            drawn = choose(_allowed(logits[number], row), row.asked.sampling, row.asked.seed, row.drawn)
             if drawn in row.asked.stop_ids:
                 yield Finish(row.request, "stop")
                 finished.append(number)
@@ -105,6 +106,13 @@ def generate(model: GPT, requests: Sequence[Request]) -> Iterator[NewToken | Fin
             cache.select(torch.tensor(kept))
             memory = None if memory is None else memory.select(torch.tensor(kept))
         logits = _advance(model, cache, memory, rows)
+
+
+def _allowed(logits: Tensor, row: _Row) -> Tensor:
+    """Logits (vocab_size,) without those of the tokens that would end a text before its least length."""
+    if row.drawn >= row.asked.min_new_tokens or not row.asked.stop_ids:
+        return logits
+    return logits.index_fill(0, torch.tensor(sorted(row.asked.stop_ids), device=logits.device), -torch.inf)
 
 
 def _check_sources(model: GPT, requests: Sequence[Request]) -> None:

@@ -230,7 +230,9 @@ class Loop:
             return
         self.model.eval()
         for prompt, text in self.job.sample(self.model, self.progress.step):
-            self.run.log_sample({"step": self.progress.step, "prompt": prompt, "text": text})
+            self.run.log_sample(
+                {"step": self.progress.step, "prompt": prompt, "text": text, "between": self.job.between}
+            )
             self._say(Sampled(self.progress.step, prompt, text, self.job.between))
         self.model.train()
 

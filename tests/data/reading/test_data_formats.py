@@ -300,7 +300,7 @@ def test_nul_is_text_inside_a_json_string_and_no_text_in_a_table(tmp_path: Path)
         ('{"text": "a"}', "is an object with no list of records"),
         ('{"a": [{}], "b": [{}]}', "is an object with 2 lists of records ('a', 'b')"),
         ('{"text": ["a", "b"]}', "is an object with no list of records"),
-        ('"text"', "holds a str"),
+        ('"text"', "holds text"),
     ],
 )
 def test_a_json_file_without_a_list_of_records_is_refused(tmp_path: Path, content: str, reason: str):
@@ -315,7 +315,7 @@ def test_a_member_of_a_json_list_that_is_no_record_is_told_with_its_line(tmp_pat
     file = write(tmp_path / "a.json", '[\n{"text": "a\\n"},\n\n"b", {"text": "c"}\n]\n')
     a, bad, c = records(file)
     assert (a.line, c.line) == (2, 4)
-    assert str(bad).startswith(f"{file}:4: str, not a record")
+    assert str(bad).startswith(f"{file}:4: text, not a record")
 
 
 # --- parquet

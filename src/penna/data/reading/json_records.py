@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from penna.data.reading.records import BadRecord, Record, too_large
+from penna.data.reading.records import BadRecord, Record, in_words, too_large
 from penna.data.reading.streams import TooLong, checked_chunks, line_batches, text_chunks
 from penna.errors import DataError
 
@@ -49,7 +49,7 @@ def _reason(error: json.JSONDecodeError) -> str:
 
 def _checked(fields: Any, name: str, number: int) -> Record | BadRecord:
     if not isinstance(fields, dict):
-        return BadRecord(name, number, f'{type(fields).__name__}, not a record such as {{"text": "..."}}')
+        return BadRecord(name, number, f'{in_words(fields)}, not a record such as {{"text": "..."}}')
     return Record(fields, name, number)
 
 
@@ -75,7 +75,7 @@ def json_records(file: Path) -> Iterator[Record | BadRecord]:
     if isinstance(value, dict):
         start = _list_inside(file, text, start)
     elif not isinstance(value, list):
-        raise _not_a_list(file, f"holds a {type(value).__name__}")
+        raise _not_a_list(file, f"holds {in_words(value)}")
     del value  # each record is decoded anew, for the line it stands on
     name, line, seen = str(file), 1, 0
     for at, member in _members(text, start):

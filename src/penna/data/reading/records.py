@@ -8,10 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
+from numbers import Number
 from typing import Any
 
 PIECE = 1 << 18  # characters, the most that stand together
 RECORD_LIMIT = 64 << 20  # bytes; a longer record is passed over as a bad one
+_KINDS = (  # the first that holds: to Python, true is a number
+    (str, "text"),
+    (bool, "true or false"),
+    (Number, "a number"),
+    (type(None), "nothing"),
+    (list, "a list"),
+    (dict, "an object"),
+    (bytes, "bytes"),
+    (date, "a date"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +73,11 @@ def cut(text: str) -> Iterator[str]:
 def too_large(file: str, line: int, size: int, unit: str = "bytes") -> BadRecord:
     """A record that was passed over for its size."""
     return BadRecord(file, line, f"{size:,} {unit} long; a record holds at most {RECORD_LIMIT:,}")
+
+
+def in_words(value: Any) -> str:
+    """What a value is, as its data has it and not as Python does."""
+    for kinds, words in _KINDS:
+        if isinstance(value, kinds):
+            return words
+    return "a value of another kind"

@@ -8,29 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import date
-from numbers import Number
 from pathlib import Path
 from typing import Any, Literal
 
 from penna.config.sections import DataConfig
 from penna.data.reading.files import format_of
 from penna.data.reading.hub import PREFIX
-from penna.data.reading.records import BadRecord, Record
+from penna.data.reading.records import BadRecord, Record, in_words
 from penna.text.messages import Message, Role
 
 TEXT_COLUMNS = ("text", "document", "content", "story", "article", "review", "sentence")
 Shape = Literal["text", "labelled", "messages", "completion"]
-_KINDS = (  # the first that holds: to Python, true is a number
-    (str, "text"),
-    (bool, "true or false"),
-    (Number, "a number"),
-    (type(None), "nothing"),
-    (list, "a list"),
-    (dict, "an object"),
-    (bytes, "bytes"),
-    (date, "a date"),
-)
 _ROLES: dict[Any, Role] = {
     "system": "system",
     "user": "user",
@@ -85,7 +73,7 @@ def labelled_of(record: Record, config: DataConfig) -> Labelled | BadRecord:
         return _without(record, column, "--data.label-column")
     label: Any = record.fields[column]
     if not isinstance(label, str | int):
-        return _bad(record, f"field {column!r} is {_in_words(label)}, not a label (text or a whole number)")
+        return _bad(record, f"field {column!r} is {in_words(label)}, not a label (text or a whole number)")
     if label == "":
         return _bad(record, f"the label in field {column!r} is empty")
     label = str(label)
@@ -105,7 +93,7 @@ def messages_of(record: Record, config: DataConfig) -> tuple[Message, ...] | Bad
         return _without(record, column, "--data.messages-column")
     turns: Any = record.fields[column]
     if not isinstance(turns, list) or not turns:
-        found = "empty" if isinstance(turns, list) else f"{_in_words(turns)}, not a list of turns"
+        found = "empty" if isinstance(turns, list) else f"{in_words(turns)}, not a list of turns"
         return _bad(record, f"field {column!r} is {found}")
     messages: list[Message] = []
     for number, turn in enumerate(turns, start=1):
@@ -127,14 +115,14 @@ def _lines_as_turns(record: Record, config: DataConfig) -> tuple[Message, ...] |
 def _turn(turn: Any) -> Message | str:
     """A turn, or what is wrong with it."""
     if not isinstance(turn, dict):
-        return f"is {_in_words(turn)}, not an object with role and content"
+        return f"is {in_words(turn)}, not an object with role and content"
     role, content = ("role", "content") if "role" in turn else ("from", "value")
     if role not in turn or content not in turn:
         return f"has no role and content (found: {_listed(turn)})"
     if not isinstance(turn[role], str) or turn[role] not in _ROLES:
         return f"has the role {turn[role]!r}, not system, user or assistant"
     if not isinstance(turn[content], str):
-        return f"has {_in_words(turn[content])} as its {content}, not text"
+        return f"has {in_words(turn[content])} as its {content}, not text"
     if _is_broken(turn[content]):
         return "holds half a character (a lone surrogate)"
     return Message(_ROLES[turn[role]], turn[content])
@@ -223,16 +211,8 @@ def _named_text_column(columns: Collection[str], config: DataConfig) -> str | No
 def _string(record: Record, column: str) -> str | BadRecord:
     value: Any = record.fields[column]
     if not isinstance(value, str):
-        return _bad(record, f"field {column!r} is {_in_words(value)}, not text")
+        return _bad(record, f"field {column!r} is {in_words(value)}, not text")
     return _half_character(record, column) if _is_broken(value) else value
-
-
-def _in_words(value: Any) -> str:
-    """What a value is, as its data has it and not as Python does."""
-    for kinds, words in _KINDS:
-        if isinstance(value, kinds):
-            return words
-    return "a value of another kind"
 
 
 def _is_broken(text: str) -> bool:

@@ -244,6 +244,7 @@ CHANGED: dict[str, dict[str, Any]] = {
 FREE: dict[str, dict[str, Any]] = {
     "preset": {"preset": "gpt2-medium", **SHAPE},
     "dropout": {"dropout": 0.5},
+    "ngram_dropout": {"ngram_size": 2, "ngram_rows": 8, "ngram_dropout": 0.5},
     "residual_init": {"residual_init": "zero"},
     "n_class": {"n_class": 3},
 }
@@ -278,7 +279,8 @@ def test_all_fields_that_differ_are_named_at_once(tokenizer):
 
 @pytest.mark.parametrize("field", FREE)
 def test_what_concerns_training_alone_may_differ(field, tokenizer):
-    source, model = gpt(tokenizer.vocab_size), gpt(tokenizer.vocab_size, seed=1, **FREE[field])
+    others = {name: value for name, value in FREE[field].items() if name != field}
+    source, model = gpt(tokenizer.vocab_size, **others), gpt(tokenizer.vocab_size, seed=1, **FREE[field])
     assert getattr(source.config, field) != getattr(model.config, field)
     start(model, tokenizer, loaded(source, tokenizer))
     assert torch.equal(model(ids_of(tokenizer)), source(ids_of(tokenizer)))

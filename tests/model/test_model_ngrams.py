@@ -71,6 +71,22 @@ def test_what_is_added_is_the_projected_sum_of_the_rows_within_the_text() -> Non
         torch.testing.assert_close(added[0, place], expected)
 
 
+def test_dropout_leaves_out_whole_ngrams_while_learning_and_none_otherwise() -> None:
+    ngrams = made(CONFIG.model_copy(update={"ngram_dropout": 0.4})).ngrams
+    assert ngrams is not None
+    ids = with_those_before(ids_of(1, 2000, 3), 4)
+    rows, whole = ngrams.rows_of(ids)
+    added = ngrams.proj(ngrams.table(rows) * whole[..., None]).detach()  # of each n-gram: (B, T, 3, C)
+    torch.testing.assert_close(ngrams(ids), added.sum(dim=2))
+    ngrams.train()
+    torch.manual_seed(0)
+    # A bigram stands alone at a text's second token: it is there, scaled so that the mean stays, or it is not.
+    alone = ngrams(ids)[:, 1]
+    there = alone.abs().sum(dim=1) > 0
+    assert float(there.float().mean()) == pytest.approx(0.6, abs=0.05)
+    torch.testing.assert_close(alone[there], added[there, 1, 0] / 0.6)
+
+
 @pytest.mark.parametrize("cuts", [[0, 20], [0, 5, 6, 13, 20], list(range(21))])
 def test_reading_in_parts_with_a_cache_gives_the_logits_of_reading_at_once(cuts: list[int]) -> None:
     model, ids = made(), ids_of(2, 3, 20)
@@ -111,6 +127,11 @@ def test_the_table_takes_its_usual_size_and_is_refused_where_there_are_no_ngrams
         ModelConfig(ngram_rows=5)
     with pytest.raises(ValidationError, match='ngram_size = 2 is for arch = "gpt"'):
         ModelConfig(ngram_size=2, arch="seq2seq")
+
+
+def test_dropout_is_refused_where_there_are_no_ngrams() -> None:
+    with pytest.raises(ValidationError, match=r"ngram_dropout = 0\.1 belongs to n-grams"):
+        ModelConfig(ngram_dropout=0.1)
 
 
 def test_export_refuses_it_by_name() -> None:

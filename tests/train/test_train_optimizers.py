@@ -1,6 +1,7 @@
 """Optimizers against plain implementations written here, without foreach and without fusing."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from penna.config.sections import ModelConfig
 from penna.config.training import AdamWConfig, MuonConfig
+from penna.errors import RecipeError
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
 from penna.train.muon import Muon, orthogonalise
@@ -20,8 +22,8 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penna.train.muon._product_dtype", lambda _: torch.float32)
 
 
-def model() -> GPT:
-    made = GPT(ModelConfig(n_layer=2, n_head=2, n_embd=8, block_size=6, vocab_size=11))
+def model(**fields: Any) -> GPT:
+    made = GPT(ModelConfig(n_layer=2, n_head=2, n_embd=8, block_size=6, vocab_size=11, **fields))
     made.init_weights(0)
     return made
 
@@ -122,6 +124,27 @@ def test_adamw_decays_matrices_and_embeddings_and_no_vectors() -> None:
         share = 1 - 0.1 * 0.5 if parameter.dim() == 2 else 1.0
         torch.testing.assert_close(parameter.detach(), before[name] * share, msg=name)
     assert {"wte.weight", "wpe.weight", "ln_f.bias"} <= set(before)
+
+
+@pytest.mark.parametrize("config", [AdamWConfig, MuonConfig])
+def test_a_table_of_ngrams_has_a_rate_of_its_own(config: type[AdamWConfig] | type[MuonConfig]) -> None:
+    made = model(ngram_size=2, ngram_rows=8, ngram_width=4)
+    before = {name: parameter.detach().clone() for name, parameter in made.named_parameters()}
+    optimizers = Optimizers(
+        made, config(learning_rate=0.5, ngram_learning_rate=0.125, weight_decay=0.0, grad_clip=None, eps=1e-12)
+    )
+    optimizers.set_multiplier(0.5)
+    for parameter in made.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizers.step()  # AdamW's first step is its rate, whatever the gradient
+    for name, rate in {"ngrams.table.weight": 0.0625, "wte.weight": 0.25, "ngrams.proj.weight": 0.25}.items():
+        after = made.get_parameter(name).detach()
+        torch.testing.assert_close(before[name] - after, torch.full_like(after, rate), msg=name)
+
+
+def test_a_rate_for_ngrams_that_are_not_there_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"optim\.ngram_learning_rate = 0\.1, and the model has no n-grams"):
+        Optimizers(model(), AdamWConfig(ngram_learning_rate=0.1))
 
 
 def test_adamw_is_torchs_plain_adamw_with_clipped_gradients() -> None:

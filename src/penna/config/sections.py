@@ -169,6 +169,9 @@ class ModelConfig(Section):
     ngram_width: int | None = Field(
         default=None, ge=1, description="Width of that table, projected to n_embd; 32 unless given."
     )
+    ngram_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="The share of n-grams left out, another draw each time, while learning."
+    )
     n_class: int | None = Field(
         default=None, ge=2, description="Rows of a head that tells classes; the labels of the task classify, else none."
     )
@@ -253,6 +256,8 @@ class ModelConfig(Section):
                 raise ValueError(f"{name} = {given} belongs to n-grams; give ngram_size too, or leave it out")
             if self.ngram_size is not None and given is None:
                 object.__setattr__(self, name, usual)
+        if self.ngram_size is None and self.ngram_dropout:
+            raise ValueError(f"ngram_dropout = {self.ngram_dropout} belongs to n-grams; give ngram_size too")
         if self.ngram_size is not None and self.arch == "seq2seq":
             raise ValueError(f'ngram_size = {self.ngram_size} is for arch = "gpt"; leave it out with an encoder')
         return self

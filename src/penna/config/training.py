@@ -18,6 +18,12 @@ class _AdamWFields(Section):
     weight_decay: float = Field(
         default=0.1, ge=0, description="Share of a weight taken off per step, times learning rate."
     )
+    ngram_learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="The highest rate of the table of hashed n-grams, which learns rare ones by heart; none: "
+        "learning_rate.",
+    )
     grad_clip: float | None = Field(
         default=1.0, gt=0, description="Gradients are scaled down to this norm; none: never."
     )

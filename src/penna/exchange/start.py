@@ -35,7 +35,7 @@ from penna.text.tokenizer import Tokenizer
 
 # What may differ: how training goes, what a field was filled from, and what `start_from` sees to below. Any other field
 # of the [model] section says what the weights compute.
-_FREE = frozenset({"preset", "dropout", "residual_init", "n_class"})
+_FREE = frozenset({"preset", "dropout", "ngram_dropout", "residual_init", "n_class"})
 _SEEN_TO = frozenset({"vocab_size", "block_size", "source_size", "positions", "position_scale", "rope_theta"})
 _OF_AN_ENCODER = frozenset({"arch", "n_encoder_layer"})  # may be there where the source has none
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from penna.config.sections import ModelConfig
 from penna.model.linear import Linear
 
+TABLE = "ngrams.table.weight"  # its name among a model's parameters
 NONE_BEFORE = -1  # stands where a text has not begun
 _PRIME = 0x100000001B3  # of the FNV hash
 _MIX = -0x61C8864680B583EB  # 2^64 over the golden ratio, as a signed number
@@ -30,6 +31,7 @@ class NgramEmbedding(nn.Module):
         self.size, self.rows = config.ngram_size, config.ngram_rows
         self.table = nn.Embedding(self.rows, config.ngram_width)
         self.proj = Linear(config.ngram_width, config.n_embd, bias=False)
+        self._dropout = config.ngram_dropout
 
     def forward(self, ids: Tensor) -> Tensor:
         """The sum over the n-grams that end at each token: (B, n - 1 + T) ids, n - 1 of them before -> (B, T, C).
@@ -37,7 +39,8 @@ class NgramEmbedding(nn.Module):
         An n-gram that would begin before its text (``NONE_BEFORE``) adds nothing.
         """
         rows, whole = self.rows_of(ids)
-        return self.proj((self.table(rows) * whole[..., None]).sum(dim=2))
+        kept = F.dropout(whole.to(self.table.weight.dtype), self._dropout, self.training)  # whole n-grams, not features
+        return self.proj((self.table(rows) * kept[..., None]).sum(dim=2))
 
     def rows_of(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Which row each n-gram has, and whether it lies within its text: both (B, T, n - 1)."""

@@ -1,15 +1,20 @@
 """Optimizers as one object: parameters dealt out, one step, one multiplier, one flat state.
 
-Matrices and embeddings decay, vectors (biases, norms) do not. The state is a flat dictionary of tensors by parameter
-name, so a checkpoint can hold it as safetensors.
+Matrices and embeddings decay, vectors (biases, norms) do not; a table of n-grams may have a rate of its own. The state
+is a flat dictionary of tensors by parameter name, so a checkpoint can hold it as safetensors.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from penna.config.training import MuonConfig, OptimConfig
+from penna.errors import RecipeError
+from penna.model.ngrams import TABLE
 from penna.train.muon import Muon
 
 
@@ -20,11 +25,18 @@ class Optimizers:
         named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self._parameters = list(named.values())  # walking the modules costs 2 % of a small model's step
         self._names: dict[Tensor, str] = {parameter: name for name, parameter in named.items()}
-        matrices = [p for name, p in named.items() if isinstance(config, MuonConfig) and _is_block_matrix(name, p)]
-        rest = [parameter for parameter in named.values() if not any(parameter is matrix for matrix in matrices)]
-        groups = [
-            {"params": [p for p in rest if p.dim() >= 2], "weight_decay": config.weight_decay},
-            {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
+        dealt = _dealt(named, config)
+        if config.ngram_learning_rate is not None and not dealt.tables:
+            raise RecipeError(
+                f"optim.ngram_learning_rate = {config.ngram_learning_rate:g}, and the model has no n-grams.",
+                "A rate for the table of hashed n-grams, where model.ngram_size gives it one.",
+                "Leave the rate out, or give model.ngram_size.",
+            )
+        table_rate = config.ngram_learning_rate or config.learning_rate
+        groups: list[dict[str, Any]] = [
+            {"params": dealt.decayed, "weight_decay": config.weight_decay},
+            {"params": dealt.vectors, "weight_decay": 0.0},
+            {"params": dealt.tables, "weight_decay": config.weight_decay, "lr": table_rate},
         ]
         adamw = torch.optim.AdamW(
             [group for group in groups if group["params"]],
@@ -34,8 +46,10 @@ class Optimizers:
             fused=True,
         )
         self._all: list[torch.optim.Optimizer] = [adamw]
-        if isinstance(config, MuonConfig) and matrices:
-            self._all.append(Muon(matrices, config.matrix_learning_rate, config.momentum, config.matrix_weight_decay))
+        if isinstance(config, MuonConfig) and dealt.matrices:
+            self._all.append(
+                Muon(dealt.matrices, config.matrix_learning_rate, config.momentum, config.matrix_weight_decay)
+            )
         self._highest = [[group["lr"] for group in optimizer.param_groups] for optimizer in self._all]
         self._grad_clip = config.grad_clip
 
@@ -85,5 +99,22 @@ class Optimizers:
                         optimizer.state[parameter] = entries
 
 
-def _is_block_matrix(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.dim() == 2 and name.startswith(("h.", "encoder.h."))
+class _Dealt(NamedTuple):
+    """A model's parameters by what changes them."""
+
+    matrices: list[nn.Parameter]  # Muon's
+    tables: list[nn.Parameter]  # of n-grams
+    decayed: list[nn.Parameter]
+    vectors: list[nn.Parameter]
+
+
+def _dealt(named: Mapping[str, nn.Parameter], config: OptimConfig) -> _Dealt:
+    dealt = _Dealt([], [], [], [])
+    for name, parameter in named.items():
+        if isinstance(config, MuonConfig) and parameter.dim() == 2 and name.startswith(("h.", "encoder.h.")):
+            dealt.matrices.append(parameter)
+        elif name == TABLE:
+            dealt.tables.append(parameter)
+        else:
+            (dealt.decayed if parameter.dim() >= 2 else dealt.vectors).append(parameter)
+    return dealt

@@ -13,7 +13,14 @@ from written_shards import write_documents
 
 from penna.config.sections import ModelConfig
 from penna.data import batches, shard_writer
-from penna.data.batches import IGNORED, TrainingDocuments, TrainingWindows, ValidationDocuments, ValidationWindows
+from penna.data.batches import (
+    IGNORED,
+    TrainingDocuments,
+    TrainingWindows,
+    ValidationDocuments,
+    ValidationWindows,
+    parts_of,
+)
 from penna.data.shards import TokenStream
 from penna.errors import DataError
 from penna.model.gpt import GPT
@@ -316,3 +323,17 @@ def test_a_text_without_a_document_that_holds_a_token_is_refused(documents: list
         TrainingDocuments(stream_of(documents), SEPARATOR, 4, 0)
     with pytest.raises(DataError, match="validation text has no document with a token"):
         ValidationDocuments(stream_of(documents), SEPARATOR, 4)
+
+
+@pytest.mark.parametrize(("tokens", "sizes"), [(1, [1] * 5), (24, [2, 2, 1]), (60, [5]), (59, [4, 1])])
+def test_a_batch_in_parts_is_the_batch_and_no_part_has_more_tokens(tokens: int, sizes: list[int]) -> None:
+    batch = {
+        "ids": torch.arange(40).reshape(5, 8),
+        "targets": torch.arange(40).reshape(5, 8) + 1,
+        "source": torch.arange(20).reshape(5, 4),
+        "lengths": torch.arange(5),
+    }
+    parts = list(parts_of(batch, tokens))
+    assert [len(part["ids"]) for part in parts] == sizes
+    for name, tensor in batch.items():
+        assert torch.equal(torch.cat([part[name] for part in parts]), tensor)

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from penna.config.schema import Recipe
 from penna.config.training import Often
-from penna.data.batches import DUE, IGNORED
+from penna.data.batches import DUE, IGNORED, parts_of
 from penna.errors import TrainingError
 from penna.model.gpt import count_parameters
 from penna.runs.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, step_name, write_checkpoint
@@ -33,6 +33,8 @@ from penna.train.optimizers import Optimizers
 from penna.train.ranks import Ranks
 from penna.train.schedule import multiplier
 from penna.train.signals import StopRequest, caught_signals
+
+_TOKENS_AT_ONCE = 8192
 
 
 class Loop:
@@ -142,7 +144,11 @@ class Loop:
             torch.cuda.manual_seed(seed)
 
     def _micro_batches(self, step: int) -> Iterator[Batch]:
-        """This rank's share of a step's rows, ``batch_size`` rows over all ranks at a time."""
+        """This rank's share of a step's rows, ``batch_size`` rows over all ranks at a time.
+
+        A processor gains nothing from batches of more than some thousand tokens, and the longest texts of a task would
+        decide how much memory a run takes: there, fewer rows are read at a time where they are long.
+        """
         epoch, position = divmod(step, self.steps_per_epoch)
         end = min((position + 1) * self._global_batch, self.job.batches.rows)
         for start in range(position * self._global_batch, end, self.config.batch_size):
@@ -152,7 +158,7 @@ class Loop:
             if not share:  # fewer rows than ranks: this one keeps step with a row that counts nothing
                 for due in DUE & batch.keys():
                     batch[due].fill_(IGNORED)
-            yield batch
+            yield from parts_of(batch, _TOKENS_AT_ONCE) if self.device.type == "cpu" else [batch]
 
     def _after_step(self, request: StopRequest) -> None:
         step = self.progress.step

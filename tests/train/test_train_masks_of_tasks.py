@@ -57,11 +57,11 @@ def test_a_masked_batch_adds_nothing_to_sums_counts_and_gradients(case: str, tmp
     before = gradients(job.model)
     for totals in (counts, job.objective.counts(nothing)):  # beside other batches, and all alone
         sums = job.objective.sums(job.model, nothing)
-        assert {term: float(value) for term, value in sums.items()} == dict.fromkeys(sums, 0.0)
+        assert {term: value.item() for term, value in sums.items()} == dict.fromkeys(sums, 0.0)
         loss = weighted_loss(job.objective, sums, totals)
         loss.backward()
         assert loss.item() == 0.0
-        figures = job.objective.report({term: float(value) for term, value in sums.items()}, totals)
+        figures = job.objective.report({term: value.item() for term, value in sums.items()}, totals)
         assert all(math.isfinite(value) for value in figures.values())
     after = gradients(job.model)
     assert before.keys() == after.keys()
@@ -139,8 +139,8 @@ def test_masked_validation_batches_add_nothing(case: str, tmp_path: Path, monkey
         first = job.objective.sums(model, real(_rows_of(job), seen[0]))
         of_first = job.objective.counts(real(_rows_of(job), seen[0]))
     for term, value in first.items():
-        assert float(value) > 0 or term.endswith("correct")
-        assert sums[term] == pytest.approx(whole[term] - float(value), rel=1e-5, abs=1e-4)
+        assert value.item() > 0 or term.endswith("correct")
+        assert sums[term] == pytest.approx(whole[term] - value.item(), rel=1e-5, abs=1e-4)
     assert counts == {term: counted[term] - count for term, count in of_first.items()}
     sums, counts = evaluated(len(seen))
     assert set(sums.values()) == {0.0}
@@ -178,7 +178,7 @@ def test_right_padding_changes_no_loss_and_no_gradient(case: str, tmp_path: Path
             sums = job.objective.sums(model, batch)
             weighted_loss(job.objective, sums, counts).backward()
             for term, value in sums.items():
-                total[term] = total.get(term, 0.0) + float(value)
+                total[term] = total.get(term, 0.0) + value.item()
         return total, gradients(model)
 
     alone = [job.batches.batch(0, range(row, row + 1)) for row in range(8)]

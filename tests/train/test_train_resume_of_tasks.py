@@ -91,9 +91,7 @@ def assert_same_run(whole: RunFolder, other: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("case", TASKS)
-def test_a_fine_tuned_run_goes_on_bit_identically(
-    case: str, base: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fine_tuned_run_goes_on_bit_identically(case: str, base: Callable[[str], Path], tmp_path: Path) -> None:
     start = base(case)
     recipe = tuned_recipe(tmp_path, case, start)
     whole, whole_end = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)

@@ -62,10 +62,7 @@ def explained_disk_errors(path: Path) -> Generator[None]:
 
 def _concerns(error: OSError, path: Path) -> bool:
     """Whether an error is about what was to be written at a path or beside it, not about something that is read."""
-    if error.filename is None:
-        return False
-    named = Path(str(error.filename))
-    return named.is_relative_to(path.parent) or path.is_relative_to(named)
+    return error.filename is not None and Path(str(error.filename)).is_relative_to(path.parent)
 
 
 def _existing(path: Path) -> Path:

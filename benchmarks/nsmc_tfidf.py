@@ -25,7 +25,7 @@ def read(name: str, *, valid: bool = False) -> tuple[list[str], np.ndarray]:
     """Texts and labels of one of the files, or of the validation part that recipes split off it."""
     data = DataConfig(path=[f"$PENNA_DATA/nsmc/{name}.tsv.gz"], text_column="document", valid_fraction=VALID_FRACTION)
     form = ClassifyForm(256, "tail")
-    items, _ = read_validation(data, form, None) if valid else read_items(data, form)
+    items = (read_validation(data, form, None) if valid else read_items(data, form)).items
     return [item.text for item in items], np.array([item.label for item in items])
 
 

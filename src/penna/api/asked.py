@@ -15,9 +15,7 @@ from penna.config.recipe import build_recipe, merge
 from penna.config.sections import DataConfig
 from penna.config.tasks import TaskConfig
 from penna.data.examples.example import Form, T
-from penna.data.examples.prepare import read_items, read_validation
-from penna.data.reading.records import BadRecord
-from penna.data.reading.sources import read_records
+from penna.data.examples.prepare import ReadItems, read_items, read_validation
 from penna.exchange.load import LoadedModel
 
 # What belongs to the run's own files, and not to a text that is named beside them.
@@ -53,25 +51,8 @@ def asked_of(loaded: LoadedModel, task: TaskConfig, overrides: Mapping[str, Any]
     return Asked(recipe.data, recipe.task, True, "validation-part", content_hash)
 
 
-def read_asked(asked: Asked, form: Form[T]) -> tuple[list[T], list[str], int]:
-    """The items to measure on, where each one's record stands ("file:line"), and how many bad records were left out.
-
-    Of a validation part that has no files of its own, the bad records of all the data are counted: one that cannot be
-    read belongs to no part.
-    """
+def read_asked(asked: Asked, form: Form[T]) -> ReadItems[T]:
+    """The items to measure on. Raises DataError where there are none, or where they are not what was learned from."""
     if asked.is_own:
-        items, places = read_validation(asked.data, form, asked.content_hash)
-    else:
-        items, places = read_items(asked.data, form)
-    return items, places, _bad_records(asked, form)
-
-
-def _bad_records(asked: Asked, form: Form[T]) -> int:
-    if not asked.data.allow_bad_records:  # a single one would have been refused
-        return 0
-    part = "valid" if asked.is_own and asked.data.valid_path else "train"
-    found = (
-        record if isinstance(record, BadRecord) else form.read(record, asked.data)
-        for record in read_records(asked.data, part)
-    )
-    return sum(isinstance(item, BadRecord) for item in found)
+        return read_validation(asked.data, form, asked.content_hash)
+    return read_items(asked.data, form)

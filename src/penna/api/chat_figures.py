@@ -88,7 +88,8 @@ def measure_chat(
     task = loaded.task if isinstance(loaded.task, ChatTask) else ChatTask()
     form = ChatForm(task, loaded.model.config)
     asked = asked_of(loaded, task, overrides or {})
-    items, _, bad_records = read_asked(asked, form)
+    read = read_asked(asked, form)
+    items = read.items
     found = form.learned(items, tokenizer)
     learned = [example for item in found if not isinstance(item, str) for example in item]
     if not learned:
@@ -109,7 +110,7 @@ def measure_chat(
         characters=characters,
         dialogues=sum(not isinstance(item, str) for item in found),
         refused=sum(isinstance(item, str) for item in found),
-        bad_records=bad_records,
+        bad_records=read.bad_records,
         written=written,
         people=people,
     )

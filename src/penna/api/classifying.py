@@ -127,7 +127,8 @@ def evaluate_classification(
     own = None if model.loaded.run is None else model.loaded.run.recipe()
     asked = asked_of(model.loaded, model.task, overrides or {})
     data, has_own_files = asked.data, not asked.is_own or bool(asked.data.valid_path)
-    items, places, bad_records = read_asked(asked, model.form)
+    read = read_asked(asked, model.form)
+    items, places = read.items, read.places
     items, places, left_out = _known(items, places, model.labels, data)
     if left_out:
         texts_have = plural(left_out, "text has", "texts have")
@@ -144,7 +145,7 @@ def evaluate_classification(
         places=places,
         parts=_parts(own.data, model.form, texts, say) if own is not None and has_own_files else None,
     )
-    figures = replace(figures, bad_records=bad_records)
+    figures = replace(figures, bad_records=read.bad_records)
     if model.loaded.run is not None:
         about = {"checkpoint": model.loaded.source.name, "text": list(data.path), "left_out": left_out}
         model.loaded.run.save_evaluation(asked.name, {**about, **figures.as_json()})

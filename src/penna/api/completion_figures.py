@@ -116,7 +116,8 @@ def evaluate_completions(
     assert isinstance(asked.task, CompleteTask)
     at_hand = completer(loaded, task=asked.task)
     new = at_hand.new_tokens(max_new_tokens)
-    pairs, places, bad_records = read_asked(asked, at_hand.form)
+    read = read_asked(asked, at_hand.form)
+    pairs, places = read.items, read.places
     encoded = at_hand.form.encode(pairs, at_hand.tokenizer, ())
     refused = tuple(
         f"{place}: {reason}" for place, reason in zip(places, encoded, strict=True) if isinstance(reason, str)
@@ -135,7 +136,7 @@ def evaluate_completions(
     figures = CompletionFigures(
         pairs=len(kept),
         refused=refused,
-        bad_records=bad_records,
+        bad_records=read.bad_records,
         loss=loss,
         perplexity=perplexity(loss),
         bits_per_byte=bits,

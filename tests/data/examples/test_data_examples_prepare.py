@@ -341,15 +341,15 @@ def void(_: object) -> None: ...
 
 def test_items_to_evaluate_with_come_with_their_places(tmp_path: Path):
     data = DataConfig(path=written(tmp_path / "a.jsonl"), valid_fraction=0.3)
-    items, places = read_items(data, Form())
-    assert [(item.text, item.label) for item in items] == ROWS
-    assert places == [f"{tmp_path}/a.jsonl:{line}" for line in range(1, 201)]
-    items, places = read_validation(data, Form(), None)
+    read = read_items(data, Form())
+    assert [(item.text, item.label) for item in read.items] == ROWS
+    assert read.places == [f"{tmp_path}/a.jsonl:{line}" for line in range(1, 201)]
+    read = read_validation(data, Form(), None)
     expected = [number for number, (text, _) in enumerate(ROWS) if held_out(text, 0.3)]
-    assert [(item.text, item.label) for item in items] == [ROWS[number] for number in expected]
-    assert places == [f"{tmp_path}/a.jsonl:{number + 1}" for number in expected]
+    assert [(item.text, item.label) for item in read.items] == [ROWS[number] for number in expected]
+    assert read.places == [f"{tmp_path}/a.jsonl:{number + 1}" for number in expected]
     apart = data.model_copy(update={"valid_path": [written(tmp_path / "b.jsonl", ROWS[:3])]})
-    assert read_validation(apart, Form(), None)[1] == [f"{tmp_path}/b.jsonl:{line}" for line in (1, 2, 3)]
+    assert read_validation(apart, Form(), None).places == [f"{tmp_path}/b.jsonl:{line}" for line in (1, 2, 3)]
 
 
 def test_a_validation_part_of_other_data_than_was_learned_from_is_refused(tmp_path: Path) -> None:

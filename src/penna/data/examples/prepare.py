@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Generic
 
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.bad_records import BadRecords, check_bad_records
@@ -123,18 +124,24 @@ def prepare_examples(
     )
 
 
-def read_items(data: DataConfig, form: Form[T]) -> tuple[list[T], list[str]]:
-    """Every item of ``path``, all in memory to evaluate with, and where its record stands ("file:line").
+@dataclass(frozen=True)
+class ReadItems(Generic[T]):
+    """Items to evaluate with, all in memory."""
 
-    Raises DataError as ``prepare_examples`` does.
-    """
+    items: list[T]
+    places: list[str]  # where each one's record stands: file:line
+    bad_records: int  # left out; of a part of the same files, those of the files: what cannot be read is in no part
+
+
+def read_items(data: DataConfig, form: Form[T]) -> ReadItems[T]:
+    """Every item of ``path``. Raises DataError as ``prepare_examples`` does."""
     survey = survey_of(data, form, "train")
     found = list(items_of(data, form, "train", survey))
     return _with_places([("train", number, item) for number, item in found], {"train": survey})
 
 
-def read_validation(data: DataConfig, form: Form[T], content_hash: str | None) -> tuple[list[T], list[str]]:
-    """The items of the validation part as ``prepare_examples`` deals them, and where each one's record stands.
+def read_validation(data: DataConfig, form: Form[T], content_hash: str | None) -> ReadItems[T]:
+    """The items of the validation part as ``prepare_examples`` deals them.
 
     Raises DataError where ``content_hash``, of the data that was learned from, is another: what is held out of other
     data may have been learned from.
@@ -147,12 +154,17 @@ def read_validation(data: DataConfig, form: Form[T], content_hash: str | None) -
             "The validation part is told by the data the run began with, seen from the folder it was trained in.",
             "Restore the data and stand in that folder, or name other data: --data.path FILE.",
         )
-    return _with_places(list(dealt.items("valid")), dealt.surveys)
+    source: Part = "valid" if dealt.split == "files" else "train"
+    return _with_places(list(dealt.items("valid")), {source: dealt.surveys[source]})
 
 
-def _with_places(found: Sequence[tuple[Part, int, T]], surveys: Mapping[Part, Survey]) -> tuple[list[T], list[str]]:
+def _with_places(found: Sequence[tuple[Part, int, T]], surveys: Mapping[Part, Survey]) -> ReadItems[T]:
     places = (surveys[source].place(number) for source, number, _ in found)
-    return [item for _, _, item in found], [f"{file}:{line}" for file, line in places]
+    return ReadItems(
+        [item for _, _, item in found],
+        [f"{file}:{line}" for file, line in places],
+        sum(survey.bad.count for survey in surveys.values()),
+    )
 
 
 def _training_texts(dealt: Dealt[T]) -> Iterator[str]:

@@ -165,6 +165,10 @@ CASES = [
     Case("a tokenizer not the run's", "train tiny.toml --train.init-from taken --tokenizer.kind file --tokenizer.path "
          "other", "not this run's tokenizer", other_tokenizer),
     Case("another shape", "train tiny.toml --train.init-from taken --model.n-layer 2", "another shape", trained),
+    Case("another tokenizer beside a start", "train tiny.toml --train.init-from taken --tokenizer.kind bpe",
+         "tokenizer.kind = bpe cannot be chosen beside train.init_from", trained),
+    Case("another preset beside a start", "train tiny.toml --train.init-from taken --model.preset gpt1",
+         "model.preset = gpt1 says norm_position = post, and the model at taken has pre", trained),
     Case("a tokenizer that is not there", "train tiny.toml --tokenizer.kind file --tokenizer.path nope", "nope"),
     Case("a vocabulary too small", "train tiny.toml --tokenizer.kind bpe --tokenizer.vocab-size 10", "10 tokens"),
     Case("a field beside an extract", "complete taken a --extract 2 --top-k 3", "--top-k would change nothing", trained),

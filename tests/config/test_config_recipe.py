@@ -231,7 +231,8 @@ def test_a_misspelt_field_is_named_with_its_value_the_fields_there_are_and_the_n
 def test_a_field_of_another_kind_is_refused_with_the_fields_of_this_one():
     said = faults({"optim": {"kind": "adamw", "momentum": 0.9}})
     assert "optim.momentum = 0.9: no such field of kind 'adamw'" in said
-    assert "Fields of optim of kind 'adamw': beta1, beta2, eps, grad_clip, kind, learning_rate, weight_decay." in said
+    fields = "beta1, beta2, eps, grad_clip, kind, learning_rate, ngram_learning_rate, weight_decay"
+    assert f"Fields of optim of kind 'adamw': {fields}." in said
     assert "Did you mean optim.momentum?" in faults({"optim": {"kind": "muon", "momentun": 0.9}})
 
 

@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from penna.config.presets import PRESETS
 from penna.config.recipe import build_recipe, find_recipe, recipe_table
 from penna.config.schema import Recipe
+from penna.errors import RecipeError
 from penna.exchange.start import start_fields, start_tokenizer
 from penna.runs.folder import RUNS
+
+_FREE_OF_A_PRESET = frozenset({"block_size", "residual_init"})  # the weights mean the same with another
 
 
 def resolve_recipe(
@@ -35,6 +39,8 @@ def resolve_recipe(
     if not named and _start_of(table) is not None:  # nobody chose the model of the default recipe
         chosen = {dotted: value for dotted, value in overrides.items() if dotted.startswith("model.")}
         table["model"] = {dotted.removeprefix("model."): value for dotted, value in chosen.items()}
+    if _start_of(table) is not None:
+        _check_tokenizer_is_the_starts(overrides)
     table = with_start(table, runs_dir)
     return build_recipe(table, origin=f"recipe {name}"), stem
 
@@ -52,8 +58,34 @@ def with_start(table: Mapping[str, Any], runs_dir: Path) -> dict[str, Any]:
         return filled  # what is wrong with a section is said where the recipe is built
     if tokenizer.get("kind") != "file":
         filled["tokenizer"] = {"kind": "file", "path": str(start_tokenizer(source, runs_dir))}
-    filled["model"] = {**start_fields(source, runs_dir), **model}
+    fields = start_fields(source, runs_dir)
+    _check_preset_is_the_starts(source, fields, model)
+    filled["model"] = {**fields, **model}
     return filled
+
+
+def _check_tokenizer_is_the_starts(overrides: Mapping[str, Any]) -> None:
+    """Raise where another tokenizer is asked for than the one that weights learned with."""
+    for name in ("kind", "vocab_size"):
+        given = overrides.get(f"tokenizer.{name}")
+        if given not in (None, "file"):
+            raise RecipeError(
+                f"tokenizer.{name} = {given} cannot be chosen beside train.init_from.",
+                "The tokenizer that the weights learned with: they mean nothing with another.",
+                "Leave it out; or leave train.init_from out and begin from random weights.",
+            )
+
+
+def _check_preset_is_the_starts(source: str, fields: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """Raise where a preset would fill a field that is left out with something else than the weights have."""
+    preset = model.get("preset")
+    for name, value in PRESETS.get(preset, {}).items() if isinstance(preset, str) else ():
+        if name not in {*model, *_FREE_OF_A_PRESET} and name in fields and fields[name] != value:
+            raise RecipeError(
+                f"model.preset = {preset} says {name} = {value}, and the model at {source} has {fields[name]}.",
+                "The shape that the weights have.",
+                "Leave model.preset out; all fields are then those of the start.",
+            )
 
 
 def _start_of(table: Mapping[str, Any]) -> str | None:

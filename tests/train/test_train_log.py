@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,45 @@ def test_measuring_changes_no_weight(tmp_path: Path) -> None:
         patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
         measured, _ = api.train_recipe(auto, name="measured", runs_dir=tmp_path)
     assert_same_bits(given, measured)
+
+
+@pytest.mark.parametrize("windows", ["packed", "documents"])
+def test_compiling_is_tried_where_all_batches_have_one_shape(
+    windows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penna.train.loop.choose_compile", lambda *_: True)  # the budget is long enough
+    tried: list[object] = []
+    monkeypatch.setattr("penna.train.loop.Loop._compiling_pays", lambda *_: bool(tried.append(None)))
+    recipe = tiny_recipe(tmp_path, {"train.compile": "auto", "data.windows": windows})
+    run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path)
+    assert bool(tried) is (windows == "packed")
+    assert run.decisions()["compile"] is False
+
+
+def test_a_compiled_step_is_timed_without_its_compilation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penna.train.loop.choose_compile", lambda *_: True)
+    monkeypatch.setattr("penna.train.loop.Loop._seconds_planned", lambda *_: 1000.0)
+    monkeypatch.setattr("penna.train.device._LONG", 0.1)  # a first call above it counts as it is
+    asked: list[Any] = []
+
+    def trial(loop: Any, module: Any, _: Any) -> None:
+        eager = module is loop._module
+        time.sleep(0.05 if eager else 0.3 if module not in asked else 0.0)
+        asked.append(module)
+
+    monkeypatch.setattr("penna.train.loop.Loop._trial", trial)
+    monkeypatch.setattr("penna.train.loop.Loop._compiled", lambda loop: torch.nn.Sequential(loop._module))
+
+    class DecidedError(Exception):
+        pass
+
+    def listen(event: object) -> None:
+        if isinstance(event, Notice) and event.text.startswith("Compiling"):
+            raise DecidedError(event.text)
+
+    recipe = tiny_recipe(tmp_path, {"train.compile": "auto"})
+    with pytest.raises(DecidedError, match=r": on\.$"):
+        api.train_recipe(recipe, name="run", runs_dir=tmp_path, listen=listen)
 
 
 @pytest.mark.slow

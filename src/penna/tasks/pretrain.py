@@ -113,7 +113,7 @@ def pretrain_job(recipe: Recipe, prepared: Prepared, model: GPT) -> Job:
     def sample(model: GPT, step: int) -> list[tuple[str, str]]:
         return _write_samples(recipe, prepared.tokenizer, model)
 
-    return Job(model, objective, training, evaluate, sample)
+    return Job(model, objective, training, evaluate, sample, one_shape=recipe.data.windows == "packed")
 
 
 def training_rows(recipe: Recipe, prepared: Prepared, block: int) -> TrainingWindows | TrainingDocuments:

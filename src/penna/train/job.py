@@ -47,6 +47,7 @@ class Job:
     sample: Callable[[GPT, int], list[tuple[str, str]]]  # (model, step) -> prompts and what the model writes
     best_by: str = "loss"  # the figure of ``objective.report`` that the best checkpoint has
     more_is_better: bool = False
+    one_shape: bool = False  # all batches but an epoch's last: a model is compiled anew for others
     between: str = ""  # what stands between a sample's prompt and text where both are shown
 
 

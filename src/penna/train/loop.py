@@ -313,7 +313,7 @@ class Loop:
         torch.set_num_threads(decided["threads"])
         self.model.use_matmul(decided.get("matmul", "blas"))  # runs of old had no choice
         if decided["compile"]:
-            self._module = cast(nn.Module, torch.compile(self._module))
+            self._module = self._compiled()
         if self.ranks.world > 1:
             self._module = DistributedDataParallel(self._module)
         self.model.train()
@@ -330,13 +330,16 @@ class Loop:
         eager = seconds_each(lambda: self._trial(self._module, batch), 2)
         compiled = choose_compile(self.config, self._seconds_planned(eager))
         if compiled and self.config.compile == "auto":
-            compiled = self._compiling_pays(batch, eager)
+            compiled = self.job.one_shape and self._compiling_pays(batch, eager)
         return {"matmul": matmul, "threads": threads, "compile": compiled}
+
+    def _compiled(self) -> nn.Module:
+        return cast(nn.Module, torch.compile(self._module, dynamic=None if self.job.one_shape else True))
 
     def _compiling_pays(self, batch: Batch, eager: float) -> bool:
         begun = time.perf_counter()
         try:
-            module = cast(nn.Module, torch.compile(self._module))
+            module = self._compiled()
             self._trial(module, batch)  # compiles
             fast = seconds_each(lambda: self._trial(module, batch), 3)
         except RuntimeError as error:  # no C++ compiler, or a graph it cannot compile

@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -351,3 +352,23 @@ def test_a_recipe_has_the_sections_of_the_design():
     assert SECTIONS == ("data", "tokenizer", "model", "task", "optim", "schedule", "train")
     assert all(field.description for s in SECTIONS for m in section_models(s) for field in m.model_fields.values())
     assert isinstance(build_recipe({}), Recipe)
+
+
+@pytest.mark.parametrize(
+    ("weights", "read"),
+    [
+        ("balanced", "balanced"),
+        ("spam=4,ham=0.5", {"spam": 4.0, "ham": 0.5}),
+        ("a=b=2", {"a=b": 2.0}),
+        ({"spam": 4}, {"spam": 4.0}),
+    ],
+)
+def test_class_weights_are_a_word_or_a_table_also_on_the_command_line(weights: Any, read: Any) -> None:
+    recipe = build_recipe({"data": {"path": "x"}, "task": {"kind": "classify", "class_weights": weights}})
+    assert recipe.task.class_weights == read
+
+
+@pytest.mark.parametrize("weights", ["many", "spam=x", {"spam": "x"}, 3])
+def test_class_weights_that_are_neither_are_refused_with_what_they_can_be(weights: Any) -> None:
+    with pytest.raises(RecipeError, match="give none, balanced, or weights of labels, such as spam=4,ham=1"):
+        build_recipe({"data": {"path": "x"}, "task": {"kind": "classify", "class_weights": weights}})

@@ -3,9 +3,9 @@
 An option that does not apply to a task cannot be written down.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from penna.config.sections import Section
 
@@ -17,6 +17,25 @@ def _with_one_prompt(template: str) -> str:
     if template.count("{prompt}") != 1:
         raise ValueError(f"{template!r} has {{prompt}} {template.count('{prompt}')} times, where it must stand once")
     return template
+
+
+_WEIGHTS = "give none, balanced, or weights of labels, such as spam=4,ham=1"
+
+
+def _weights(value: Any) -> Any:
+    """A table as the command line can write it: label=weight, several with commas between."""
+    if isinstance(value, str) and value not in ("none", "balanced"):
+        pairs = [part.rpartition("=")[::2] for part in value.split(",")]
+        value = {label.strip(): weight.strip() for label, weight in pairs}
+    if isinstance(value, dict):
+        for label, weight in value.items():
+            try:
+                float(weight)
+            except (TypeError, ValueError):
+                raise ValueError(f"{label or weight!r} has no weight; {_WEIGHTS}") from None
+    elif value not in ("none", "balanced"):
+        raise ValueError(_WEIGHTS)
+    return value
 
 
 class PretrainTask(Section):
@@ -38,10 +57,10 @@ class ClassifyTask(Section):
     lm_weight: float = Field(
         default=0.5, ge=0, le=1, description="Weight of the next-token loss beside the label's; 0: the label alone."
     )
-    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+    class_weights: Annotated[Literal["none", "balanced"] | dict[str, float], BeforeValidator(_weights)] = Field(
         default="none",
         description="What an example of each class counts: all alike (none), each class as a whole alike (balanced), "
-        "or a table of labels and weights.",
+        "or a table of labels and weights (spam=4,ham=1).",
     )
     best: Literal["accuracy", "macro_f1"] = Field(
         default="accuracy", description="What the best checkpoint, and patience, go by on the validation part."

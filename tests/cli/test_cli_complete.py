@@ -135,25 +135,32 @@ def test_sampling_depends_on_its_seed(little: LoadedModel) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_the_sentences_picked_are_those_of_the_highest_mean_log_probability(
+def test_the_sentences_picked_are_those_the_text_makes_most_more_likely(
     place: Path, little: LoadedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = article(5)
     tokenizer = little.need_tokenizer()
     found = sentences(text)
     longest = max(len(tokenizer.encode(sentence)) for sentence in found)
-    expected: list[float] = []
-    for sentence in found:
-        ids = tokenizer.encode(sentence)
-        prompt = [tokenizer.separator_id, *tokenizer.encode(text)[: 65 - 2 - longest], tokenizer.vocab_size - 1]
+    start, control = tokenizer.separator_id, tokenizer.vocab_size - 1
+
+    def log_probabilities(prompt: list[int], ids: list[int]) -> torch.Tensor:
         with torch.no_grad():
             likelihood = little.model.logits(little.model.hidden(torch.tensor([[*prompt, *ids]])))[0].log_softmax(-1)
-        behind = likelihood[len(prompt) - 1 : -1]
-        expected.append(float(behind[torch.arange(len(ids)), torch.tensor(ids)].mean()))
+        return likelihood[len(prompt) - 1 : -1][torch.arange(len(ids)), torch.tensor(ids)]
+
+    means: list[float] = []
+    gains: list[float] = []
+    for sentence in found:
+        ids = tokenizer.encode(sentence)
+        behind = log_probabilities([start, *tokenizer.encode(text)[: 65 - 2 - longest], control], ids)
+        means.append(float(behind.mean()))
+        gains.append(float(behind.sum() - log_probabilities([start, control], ids).sum()))
     ranked = rank_sentences(little, text)
     assert [sentence.text for sentence in ranked] == found
-    assert [sentence.logprob for sentence in ranked] == pytest.approx(expected, abs=1e-4)
-    best = sorted(sorted(range(len(found)), key=lambda at: -expected[at])[:2])
+    assert [sentence.logprob for sentence in ranked] == pytest.approx(means, abs=1e-4)
+    assert [sentence.gain for sentence in ranked] == pytest.approx(gains, abs=1e-3)
+    best = sorted(sorted(range(len(found)), key=lambda at: -gains[at])[:2])
     assert [sentence.place for sentence in highest(ranked, 2)] == best
     assert printed(capsys, str(place / "runs/little"), text, "--extract", "2").splitlines() == [
         found[at] for at in best

@@ -17,7 +17,7 @@ from penna.config.recipe import build_recipe
 from penna.config.tasks import CompleteTask, Cut
 from penna.data.examples.example import Example
 from penna.errors import DataError, RecipeError
-from penna.evaluate.completions import score_examples
+from penna.evaluate.completions import ExampleScores, score_examples
 from penna.evaluate.sentences import sentences
 from penna.exchange.load import LoadedModel
 from penna.generate.engine import NewToken, Request, generate
@@ -46,11 +46,12 @@ class Completed:
 
 @dataclass(frozen=True)
 class RankedSentence:
-    """A sentence of a text, and how likely the model would be to write it as its completion of that text."""
+    """A sentence of a text, and what the model would think of it as its completion of that text."""
 
     place: int  # among the sentences of the text
     text: str
     logprob: float  # natural logarithm of its probability behind the text, per token
+    gain: float  # by how much more likely the text makes it, as a whole: log P(sentence | text) - log P(sentence)
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,12 @@ class Completer:
         return [done[number] for number in range(len(requests))]
 
     def rank(self, text: str) -> list[RankedSentence]:
-        """The sentences of a text in their order, with how likely the model would be to write each of them.
+        """The sentences of a text in their order, with what the model would think of each as its completion.
 
-        The mean over a sentence's tokens of log P(token | text, tokens before it): a sum would put short sentences
-        first whatever they say. The sentence's end is left out, for a summary may go on behind it; of one longer than
-        half a block the beginning counts. Raises DataError where the text has no sentence.
+        How likely a sentence is behind the text says as much of its words as of the text; by how much more likely it
+        is than behind no text (its pointwise mutual information with the text) says what the text is about. The
+        sentence's end is left out, for a summary may go on behind it; of one longer than half a block the beginning
+        counts. Raises DataError where the text has no sentence.
         """
         found = sentences(text)
         targets = self.form.targets(found, self.tokenizer)
@@ -151,16 +153,19 @@ class Completer:
         new = max(1, min(longest, max(map(len, targets), default=1)))
         (request,), _ = self.requests([text], max_new_tokens=new)
         places = [place for place, ids in enumerate(targets) if ids]
-        examples = [
-            Example(
-                [*request.ids, *targets[place][:new]],
-                [False] * len(request.ids) + [True] * len(targets[place][:new]),
-                source=request.source,
-            )
-            for place in places
+        begun = [targets[place][:new] for place in places]
+        bare = self.form.without_text(self.tokenizer)
+        behind, alone = self._scores(request.ids, request.source, begun), self._scores(bare.ids, bare.source, begun)
+        return [
+            RankedSentence(place, found[place], -float(mean), float(gain))
+            for place, mean, gain in zip(places, behind.means, alone.nats - behind.nats, strict=True)
         ]
-        means = score_examples(self.loaded.model, examples).means
-        return [RankedSentence(place, found[place], -float(mean)) for place, mean in zip(places, means, strict=True)]
+
+    def _scores(self, ids: Sequence[int], source: Sequence[int], targets: Sequence[Sequence[int]]) -> ExampleScores:
+        """What each target costs behind the same prompt."""
+        due = [[False] * len(ids) + [True] * len(target) for target in targets]
+        examples = [Example([*ids, *target], mask, source=source) for target, mask in zip(targets, due, strict=True)]
+        return score_examples(self.loaded.model, examples)
 
 
 def completer(
@@ -214,11 +219,11 @@ def complete(
 def rank_sentences(
     loaded: LoadedModel, text: str, *, template: str | None = None, cut: Cut | None = None
 ) -> list[RankedSentence]:
-    """The sentences of a text in their order, with how likely the model would be to write each behind it."""
+    """The sentences of a text in their order, with what the model would think of each (``Completer.rank``)."""
     return completer(loaded, template=template, cut=cut).rank(text)
 
 
 def highest(ranked: Sequence[RankedSentence], count: int) -> list[RankedSentence]:
-    """The ``count`` sentences of the highest rank, in the order of the text."""
-    best = np.argsort([-sentence.logprob for sentence in ranked], kind="stable")[:count]
+    """The ``count`` sentences that the text makes most more likely, in the order of the text."""
+    best = np.argsort([-sentence.gain for sentence in ranked], kind="stable")[:count]
     return [ranked[number] for number in sorted(best)]

@@ -145,6 +145,14 @@ class CompletionForm:
                 prompts.append(Prompt(frame, ids, cut))
         return prompts
 
+    def without_text(self, tokenizer: Tokenizer) -> Prompt:
+        """What is read where nothing is to be completed: the template's own words; for an encoder, a separator."""
+        frame, control = self._around(tokenizer)
+        own = [index for ids in self._own(tokenizer) for index in ids]
+        if self._source_size is None:
+            return Prompt([*frame, *own, *control], [])
+        return Prompt(frame, own or [_end_of(tokenizer)])
+
     def longest(self, tokenizer: Tokenizer) -> int:
         """How many tokens a completion may have, its end counted, so that one token of a prompt still fits."""
         frame, control = self._around(tokenizer)

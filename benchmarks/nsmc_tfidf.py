@@ -1,4 +1,4 @@
-"""The rival of a small GPT on NSMC: logistic regression over character n-grams, which takes about two minutes.
+"""The rival of a small GPT on NSMC: logistic regression over character n-grams, which takes about a minute.
 
     PENNA_DATA=... python benchmarks/nsmc_tfidf.py [--valid]
 

@@ -85,6 +85,18 @@ def test_the_baselines_are_the_first_three_sentences_three_drawn_ones_and_the_wh
     assert whole.copying.density == pytest.approx(figures.source_words / 4, abs=3)
 
 
+def test_rouge_of_random_sentences_is_the_mean_over_ten_draws(figures: SummaryFigures) -> None:
+    scorer = SummaryScorer(SOURCES, REFERENCES, seed=3)
+    draws = [[drawn(source, (3, at, draw)) for at, source in enumerate(SOURCES)] for draw in range(10)]
+    each = [scorer.score("random-3", outputs) for outputs in draws]
+    random = figures.baselines[1]
+    for kind, found in random.rouge.items():
+        assert found.fmeasure.mean == pytest.approx(np.mean([one.rouge[kind].fmeasure.mean for one in each]))
+        assert found.recall == pytest.approx(np.mean([one.rouge[kind].recall for one in each]))
+    assert np.array(random.fmeasures) == pytest.approx(np.mean([one.fmeasures for one in each], axis=0))
+    assert (random.copying, random.words) == (each[0].copying, each[0].words)
+
+
 def test_random_sentences_keep_their_order_differ_by_seed_and_are_all_there_are_of_few() -> None:
     text = " ".join(f"Sentence number {number} is here." for number in range(40))
     order = sentences(text)

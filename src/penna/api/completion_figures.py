@@ -98,7 +98,7 @@ def evaluate_completions(
     target: str,
     overrides: Mapping[str, Any] | None = None,
     *,
-    items: int = 200,
+    items: int = 300,
     max_new_tokens: int | None = None,
     seed: int = 0,
     runs_dir: Path = RUNS,

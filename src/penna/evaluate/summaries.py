@@ -1,10 +1,10 @@
 """How good summaries are: sources, references and outputs in, one result out, with what the source alone would get.
 
 Lead-3 (the first three sentences of the source) is a baseline that many summarisers of news do not beat; random-3
-(three of its sentences, in their order) says what any piece of the source is worth, and the whole source what a model
-gets that only copies. They are measured on the same items as the system, and the system's lead over each of them comes
-with a paired interval: one that spans zero says that the items cannot tell the two apart. The references are measured
-against the sources too: how much people copy and add is the yardstick for the system's copying.
+(three of its sentences, in their order; ROUGE over ten draws) says what any piece of the source is worth, and the whole
+source what a model gets that only copies. They are measured on the same items as the system, and the system's lead over
+each of them comes with a paired interval: one that spans zero says that the items cannot tell the two apart. The
+references are measured against the sources too: how much people copy and add is the yardstick for the system's copying.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from penna.evaluate.rouge_words import words
 from penna.evaluate.sentences import sentences
 
 _SENTENCES = 3  # of the baselines lead-3 and random-3
+_DRAWS = 10  # of random-3: a single one is a point of ROUGE-2 above or below their mean on 200 items
 _FMEASURE = 2  # column of `rouge_scores`
 
 
@@ -113,8 +114,11 @@ class SummaryScorer:
         lengths = [len(words(reference)) for reference in references]
         self._reference_words, self._empty_references = sum(lengths), lengths.count(0)
 
-    def score(self, name: str, outputs: Sequence[str]) -> SystemFigures:
-        """The figures of a system's outputs, one for each item. Raises DataError where their number is another."""
+    def score(self, name: str, outputs: Sequence[str], *further: Sequence[str]) -> SystemFigures:
+        """The figures of a system's outputs, one for each item. Raises DataError where their number is another.
+
+        ROUGE is the mean over these outputs and ``further`` draws of the same system; all else is of these.
+        """
         if len(outputs) != len(self._references):
             raise DataError(
                 f"{name} has {len(outputs)} outputs for {len(self._references)} items.",
@@ -123,7 +127,8 @@ class SummaryScorer:
             )
         outputs = list(outputs)
         lengths = [len(words(output)) for output in outputs]
-        scores = np.stack(list(map(rouge_scores, self._references, outputs)))  # (N, kinds, 3)
+        draws = [np.stack(list(map(rouge_scores, self._references, texts))) for texts in (outputs, *further)]
+        scores = np.mean(draws, axis=0)  # (N, kinds, 3)
         fmeasures = scores[:, :, _FMEASURE]
         precision, recall, mean = scores.mean(axis=0).T
         resampled = bootstrap_means(fmeasures, self.seed)
@@ -144,9 +149,12 @@ class SummaryScorer:
     def baselines(self) -> tuple[SystemFigures, ...]:
         """Lead-3, random-3 and the whole source."""
         texts = [source.text for source in self._sources]
+        first, *further = (
+            [drawn(text, (self.seed, number, draw)) for number, text in enumerate(texts)] for draw in range(_DRAWS)
+        )
         return (
             self.score("lead-3", [lead(text) for text in texts]),
-            self.score("random-3", [drawn(text, (self.seed, number)) for number, text in enumerate(texts)]),
+            self.score("random-3", first, *further),
             self.score("source", texts),
         )
 

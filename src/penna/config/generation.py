@@ -1,0 +1,180 @@
+"""How a text is written: the settings of every decoding strategy, checked together.
+
+The names are those of Hugging Face's ``generation_config.json`` where it has them, so that a run's defaults mean the
+same to other tools. Which strategy is meant follows from the fields: beams where ``num_beams`` is above 1, contrastive
+search where ``penalty_alpha`` is given, else one token after another, drawn, or the likeliest where ``temperature`` is
+0. What does not go together is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from penna.config.sections import Section
+from penna.errors import RecipeError
+
+_CONTRASTIVE, _BEAMS = "penalty_alpha (contrastive search)", "num_beams (beam search)"
+_DRAWING = ("top_k", "top_p", "min_p", "typical_p")  # what a draw is limited to
+
+
+class GenerationConfig(Section):
+    """How the next tokens are chosen, and when a text ends."""
+
+    max_new_tokens: int = Field(default=200, ge=0, description="Tokens to write, at most.")
+    min_new_tokens: int = Field(default=0, ge=0, description="No text ends by itself before so many.")
+    temperature: float = Field(
+        default=1.0, ge=0, allow_inf_nan=False, description="Below 1 bolder, above 1 wilder; 0 takes the likeliest."
+    )
+    top_k: int | None = Field(
+        default=None, ge=1, description="Only the so many likeliest tokens; contrastive search weighs these."
+    )
+    top_p: float | None = Field(
+        default=None, gt=0, le=1, description="Only the likeliest tokens that make up this share (nucleus)."
+    )
+    min_p: float | None = Field(
+        default=None, gt=0, le=1, description="Only tokens at least this share as likely as the likeliest."
+    )
+    typical_p: float | None = Field(
+        default=None, gt=0, le=1, description="Only tokens of usual surprise that make up this share (locally typical)."
+    )
+    repetition_penalty: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Above 1, tokens that stand in prompt or text lose likelihood.",
+    )
+    presence_penalty: float = Field(
+        default=0.0, allow_inf_nan=False, description="Taken off the logit of every token already written."
+    )
+    frequency_penalty: float = Field(
+        default=0.0, allow_inf_nan=False, description="Taken off a token's logit for each time it was written."
+    )
+    no_repeat_ngram_size: int | None = Field(
+        default=None, ge=1, description="No run of so many tokens is written twice; the prompt counts."
+    )
+    bad_words: tuple[str, ...] = Field(default=(), description="Never written, neither so nor behind a space.")
+    stop: tuple[str, ...] = Field(default=(), description="A text ends where one of these comes, and without it.")
+    choices: tuple[str, ...] = Field(default=(), description="The text is one of these.")
+    num_beams: int = Field(default=1, ge=1, description="Partial texts kept side by side (beam search).")
+    num_beam_groups: int = Field(
+        default=1, ge=1, description="Groups of beams that keep apart from each other (diverse beam search)."
+    )
+    diversity_penalty: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="Taken off what an earlier group of beams chose."
+    )
+    length_penalty: float = Field(
+        default=1.0, allow_inf_nan=False, description="A beam's score is divided by its length to this power."
+    )
+    early_stopping: bool | Literal["never"] = Field(
+        default=False,
+        description="Beams end: true, once so many are finished; false, once none is likely to do better; never, once "
+        "none can.",
+    )
+    penalty_alpha: float | None = Field(
+        default=None, ge=0, le=1, description="Contrastive search: the weight of being unlike what stands before."
+    )
+    prompt_lookup_num_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens guessed ahead from the text before; the result stays the same."
+    )
+    past_block: Literal["restart", "slide"] = Field(
+        default="restart",
+        description="Behind a full block: restart from its last half, or slide it on token by token, which is slow.",
+    )
+
+    @field_validator("bad_words", "stop", "choices")
+    @classmethod
+    def _none_is_empty(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in texts:
+            raise ValueError("an empty text stands everywhere; give at least one character")
+        return texts
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> Self:
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(f"min_new_tokens = {self.min_new_tokens} is above max_new_tokens = {self.max_new_tokens}")
+        drawing = [name for name in _DRAWING if getattr(self, name) is not None]
+        tempered = ["temperature"] if self.temperature not in (0, 1) else []
+        if self.penalty_alpha is not None:
+            self._refuse(_CONTRASTIVE, [*(name for name in drawing if name != "top_k"), *tempered])
+            self._refuse_unless_default(_CONTRASTIVE, "num_beams", "prompt_lookup_num_tokens", "choices")
+            if self.top_k is None or self.top_k == 1:
+                raise ValueError(f"{_CONTRASTIVE} chooses among top_k tokens: give a top_k above 1")
+        elif self.num_beams > 1:
+            self._refuse(_BEAMS, [*drawing, *tempered])
+            self._refuse_unless_default(_BEAMS, "prompt_lookup_num_tokens", "choices")
+        elif self.temperature == 0 and drawing:
+            raise ValueError(f"temperature = 0 takes the likeliest token, and {_listed(drawing)} limits a draw")
+        if self.num_beams == 1:
+            for name in ("num_beam_groups", "diversity_penalty", "length_penalty", "early_stopping"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} = {getattr(self, name)} belongs to beam search: give num_beams above 1")
+        elif self.num_beams % self.num_beam_groups:
+            raise ValueError(f"num_beams = {self.num_beams} does not divide into {self.num_beam_groups} groups")
+        if (self.num_beam_groups > 1) != (self.diversity_penalty > 0):
+            raise ValueError("num_beam_groups above 1 and a diversity_penalty above 0 go together")
+        if self.choices:
+            self._refuse_unless_default(
+                "choices", "min_new_tokens", "bad_words", "stop", "no_repeat_ngram_size", "prompt_lookup_num_tokens"
+            )
+        return self
+
+    def _refuse_unless_default(self, owner: str, *names: str) -> None:
+        self._refuse(owner, [name for name in names if getattr(self, name) != type(self).model_fields[name].default])
+
+    def _refuse(self, owner: str, names: list[str]) -> None:
+        if names:
+            raise ValueError(f"{_listed(names)} does not go with {owner}: leave one of them out")
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether each token is the likeliest one, rather than drawn."""
+        return self.temperature == 0
+
+    @property
+    def strategy(self) -> Literal["greedy", "sample", "beam", "contrastive"]:
+        """Which kind of decoding the fields mean."""
+        if self.penalty_alpha is not None:
+            return "contrastive"
+        if self.num_beams > 1:
+            return "beam"
+        return "greedy" if self.is_greedy else "sample"
+
+    def said(self) -> dict[str, Any]:
+        """The fields that were given, or differ from their defaults."""
+        return {
+            name: value
+            for name, value in self
+            if name in self.model_fields_set or value != type(self).model_fields[name].default
+        }
+
+
+def generation_config(values: Mapping[str, Any]) -> GenerationConfig:
+    """Settings as a checked whole. Raises RecipeError, which names every fault."""
+    try:
+        return GenerationConfig.model_validate(dict(values))
+    except ValidationError as error:
+        faults = [_fault(detail) for detail in error.errors()]
+        raise RecipeError(
+            " ".join(fault[0] for fault in faults),
+            " ".join(fault[1] for fault in faults),
+            "Change or leave out that setting.",
+        ) from error
+
+
+def _fault(detail: Any) -> tuple[str, str]:
+    """One pydantic fault as (what happened, what is expected)."""
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    name = str(detail["loc"][0]) if detail["loc"] else ""
+    if not name:
+        return f"These settings cannot go together: {message}.", "Settings of one decoding strategy."
+    if detail["type"] == "extra_forbidden":
+        return f"There is no setting {name!r}.", f"Settings: {', '.join(GenerationConfig.model_fields)}."
+    field = GenerationConfig.model_fields[name]
+    return f"{name} = {detail['input']!r} cannot be: {message[0].lower()}{message[1:]}.", f"{name}: {field.description}"
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(names)

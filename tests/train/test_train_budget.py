@@ -70,14 +70,14 @@ class Ride:
 
     def __init__(self, schedule: ScheduleConfig, decided: dict[str, Any] | None = None) -> None:
         self.schedule = schedule
-        self.recorded: dict[str, int] = dict(decided or {})
+        self.recorded: dict[str, float] = dict(decided or {})
         self.rates: list[float] = []
-        self.records: list[dict[str, int]] = []
+        self.records: list[dict[str, float]] = []
         self.budget = Budget(TrainConfig(minutes=TOTAL / 60), schedule, None, dict(self.recorded), self._record)
         self.seconds = 0.0
         self.step = 0
 
-    def _record(self, decisions: dict[str, int]) -> None:
+    def _record(self, decisions: dict[str, float]) -> None:
         assert not self.budget.is_over(self.step)  # neither is in effect before it is recorded
         assert "end" not in decisions or self.budget.horizon.end is None
         assert all(decisions.values())
@@ -135,10 +135,17 @@ def test_machine_that_speeds_up_ends_where_the_fall_does(schedule: ScheduleConfi
 
 def test_evaluations_to_come_are_counted_into_the_plan() -> None:
     """Steps take 1 s; one of 50 s after every hundredth, which the pace of the first 30 does not show."""
-    records: list[dict[str, int]] = []
+    records: list[dict[str, float]] = []
     budget = Budget(TrainConfig(minutes=TOTAL / 60), LinearSchedule(), None, {}, records.append)
-    budget.consult_clock(30, 30.0, looking=50 / 100)
-    assert records == [{"decay_start": 30, "end": 30 + 380}]  # 570 s at 1.5 s a step
+    budget.consult_clock(1, 1.0, looking=50 / 100)
+    budget.consult_clock(31, 31.0, looking=50 / 100)
+    assert records == [{"first_step_seconds": 1.0}, {"decay_start": 31, "end": 31 + 379}]  # 569 s at 1.5 s a step
+
+
+@pytest.mark.parametrize("schedule", FALLING, ids=kinds[: len(FALLING)])
+def test_first_steps_that_compile_do_not_make_the_run_end_early(schedule: ScheduleConfig) -> None:
+    ride = Ride(schedule).go(lambda step: 60.0 if step == 0 else 1.0)
+    assert TOTAL - 2 <= ride.seconds < TOTAL + 1
 
 
 def test_constant_rate_decides_nothing_but_the_end() -> None:

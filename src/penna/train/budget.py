@@ -40,13 +40,15 @@ class Budget:
         schedule: ScheduleConfig,
         steps: int | None,
         decided: dict[str, Any],
-        record: Callable[[dict[str, int]], None],
+        record: Callable[[dict[str, int | float]], None],
     ) -> None:
         self._config, self._schedule, self._record = config, schedule, record
         if steps is not None:
             self.horizon = planned_horizon(schedule, steps)
         else:
             self.horizon = Horizon(decided.get("decay_start"), decided.get("end"))
+        # What the first step took tells nothing of the others: it also compiles.
+        self._first_step: float | None = decided.get("first_step_seconds")
         # The step at which the minutes were over. It ends the run, but not the fall: steps that are repeated after a
         # kill must get the rates they had.
         self._minutes_over: int | None = decided.get("minutes_over")
@@ -64,17 +66,23 @@ class Budget:
         if seconds >= total:
             self._record({"minutes_over": step})
             self._minutes_over = step
-        elif (
-            self.horizon.end is None
-            and step > 0
-            and not isinstance(self._schedule, ConstantSchedule | MultiStepSchedule)
-        ):
-            fall = self._schedule.decay_fraction if isinstance(self._schedule, TrapezoidSchedule) else 1.0
-            if seconds >= total * max(1 - fall, _MEASURED_SHARE) and step >= self._schedule.warmup_steps:
-                left = (total - seconds) / (seconds / step + looking)
-                end = step + max(1, round(left))
-                self._record({"decay_start": step, "end": end})
-                self.horizon = Horizon(step, end)
+        elif self.horizon.end is None and not isinstance(self._schedule, ConstantSchedule | MultiStepSchedule):
+            self._plan(step, seconds, looking)
+
+    def _plan(self, step: int, seconds: float, looking: float) -> None:
+        """Decide where the rate begins to fall and where the run ends, once the pace of steps is known."""
+        if self._first_step is None:
+            self._first_step = seconds / step
+            self._record({"first_step_seconds": self._first_step})
+            return
+        assert self._config.minutes is not None
+        total, measured = self._config.minutes * 60, seconds - self._first_step
+        fall = self._schedule.decay_fraction if isinstance(self._schedule, TrapezoidSchedule) else 1.0
+        is_known = measured >= total * _MEASURED_SHARE and step >= self._schedule.warmup_steps
+        if is_known and seconds >= total * (1 - fall):
+            end = step + max(1, round((total - seconds) / (measured / (step - 1) + looking)))
+            self._record({"decay_start": step, "end": end})
+            self.horizon = Horizon(step, end)
 
     def progress(self, step: int, seconds: float) -> float:
         """The share of the run that is done, between 0 and 1."""

@@ -366,7 +366,7 @@ class Loop:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def _record_decisions(self, decisions: dict[str, int]) -> None:
+    def _record_decisions(self, decisions: dict[str, int | float]) -> None:
         if self.ranks.is_first:
             self.run.decide(**decisions)
 

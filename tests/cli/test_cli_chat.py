@@ -3,7 +3,7 @@
 import argparse
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from penna.api.writing import generate_stream
 from penna.cli.chat import add_chat_arguments, run
 from penna.cli.evaluation import print_figures
 from penna.cli.screen import printable
+from penna.config.generation import GenerationConfig
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask
 from penna.data.reading.records import BadRecord, Record
@@ -24,7 +25,7 @@ from penna.data.reading.shapes import messages_of
 from penna.errors import DataError, DeviceError, PennaError, RecipeError, RunError, TokenizerError
 from penna.exchange.load import LoadedModel
 from penna.generate import engine
-from penna.generate.engine import Finish, NewToken, Request
+from penna.generate.request import Finish, NewToken, Request
 from penna.model.seq2seq import build_model
 from penna.text.chat import encode_chat, with_chat_template
 from penna.text.messages import Message
@@ -42,19 +43,36 @@ def loaded(tokenizer: Tokenizer = CHATTING, **model: Any) -> LoadedModel:
     return LoadedModel(gpt.eval(), tokenizer, Path("tiny"), None)
 
 
+class Scripted:
+    """An engine that tells these events, one a step."""
+
+    def __init__(self, events: Iterator[NewToken | Finish]) -> None:
+        self.is_idle = False
+        self._events = events
+
+    def step(self) -> list[NewToken | Finish]:
+        event = next(self._events)
+        self.is_idle = isinstance(event, Finish)
+        return [event]
+
+
+def answer_by(monkeypatch: pytest.MonkeyPatch, events: Callable[[list[Request]], Iterator[NewToken | Finish]]) -> None:
+    monkeypatch.setattr("penna.generate.writing.engine_for", lambda _, asked, slots: Scripted(events(asked)))
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     """The engine answers every request with its number, and keeps what it was asked."""
     requests: list[Request] = []
 
-    def answer(model: Any, batch: list[Request]) -> Iterator[NewToken | Finish]:
+    def answer(batch: list[Request]) -> Iterator[NewToken | Finish]:
         requests.extend(batch)
         for index in PLAIN.encode(f"r{len(requests)}"):
-            yield NewToken(0, index, -0.5)
-        yield NewToken(0, CHATTING.special_tokens["<|user|>"], -0.5)
+            yield NewToken(0, index, -0.5, 1)
+        yield NewToken(0, CHATTING.special_tokens["<|user|>"], -0.5, 1)
         yield Finish(0, "stop")
 
-    monkeypatch.setattr("penna.api.chatting.generate", answer)
+    answer_by(monkeypatch, answer)
     return requests
 
 
@@ -69,11 +87,12 @@ def read(request: Request) -> str:
 def test_a_reply_is_what_the_engine_writes_behind_the_whole_conversation() -> None:
     """Against the engine alone, with the prompt put together by hand."""
     model = loaded()
-    talk = Conversation(model, ChatSettings(max_new_tokens=6, temperature=1.0, seed=5))
+    config = GenerationConfig(max_new_tokens=6)
+    talk = Conversation(model, ChatSettings(config, seed=5))
     for number, line in enumerate(("hello", "more")):
         ids, _ = encode_chat(CHATTING, [*talk.messages, Message("user", line)], add_generation_prompt=True)
         stops = frozenset({CHATTING.special_tokens["<|end|>"], CHATTING.special_tokens["<|endoftext|>"]})
-        alone = Request(ids, 6, ChatSettings(temperature=1.0).sampling, 5 + number, stops)
+        alone = Request(ids, config, 5 + number, stops)
         expected = [event.id for event in engine.generate(model.model, [alone]) if isinstance(event, NewToken)]
         special = CHATTING.special_tokens.values()
         assert say(talk, line) == CHATTING.decode([index for index in expected if index not in special])
@@ -125,7 +144,7 @@ def test_what_falls_out_of_the_window_is_whole_exchanges_from_the_oldest(
 
 
 def test_room_is_kept_for_the_reply(asked: list[Request]) -> None:
-    talk = Conversation(loaded(), ChatSettings(max_new_tokens=30))
+    talk = Conversation(loaded(), ChatSettings(GenerationConfig(max_new_tokens=30)))
     for number in range(9):
         say(talk, f"line {number}")
         assert len(asked[-1].ids) <= 64 - 30
@@ -146,7 +165,7 @@ def test_a_reply_that_is_not_taken_to_the_end_is_kept_as_far_as_it_came(asked: l
 
 
 def test_an_encoder_reads_the_history_as_its_source(asked: list[Request]) -> None:
-    talk = Conversation(loaded(arch="seq2seq", source_size=12), ChatSettings(max_new_tokens=60))
+    talk = Conversation(loaded(arch="seq2seq", source_size=12), ChatSettings(GenerationConfig(max_new_tokens=60)))
     say(talk, "a")
     say(talk, "b")
     assert CHATTING.decode(asked[1].source) == "<|endoftext|><|user|>a<|assistant|>r1<|end|><|user|>b"
@@ -158,7 +177,7 @@ def test_an_encoder_reads_the_history_as_its_source(asked: list[Request]) -> Non
 def test_settings_that_cannot_be_and_a_tokenizer_without_template_are_explained() -> None:
     for wrong in ({"max_new_tokens": 0}, {"history_tokens": 0}, {"history_turns": -1}, {"temperature": -1.0}):
         with pytest.raises(RecipeError, match="cannot be"):
-            ChatSettings(**wrong)
+            ChatSettings().changed(**wrong)
     with pytest.raises(TokenizerError, match=r"its task is pretrain, and its tokenizer has no chat template"):
         Conversation(loaded(PLAIN))
 
@@ -214,8 +233,8 @@ def test_piped_lines_and_commands(
     assert shown.out.count("\nr") == 4
     assert "never" not in shown.out
     assert "temperature=0.5 top_k=none" in shown.err
-    assert at_hand[0].sampling.top_k == 3
-    assert at_hand[3].sampling.top_k is None
+    assert at_hand[0].config.top_k == 3
+    assert at_hand[3].config.top_k is None
     assert "<|user|>/slash<" in read(at_hand[2])
     (first,) = [json.loads(line) for line in saved.read_text().splitlines()]
     assert first["messages"] == [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "r2"}]
@@ -224,6 +243,22 @@ def test_piped_lines_and_commands(
     found = messages_of(Record(rows[0], "kept.jsonl", 1), DataConfig())
     assert not isinstance(found, BadRecord)  # what was said can be learned from
     assert found == (Message("user", "hello"), Message("assistant", "r2"))
+
+
+def test_every_setting_can_be_set_between_lines(
+    at_hand: list[Request], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = 'a\n/set num_beams=3 stop="x y" history_turns=0\nb\n/set seed=7 greedy system=be good, don\'t\nc\n/set\n'
+    assert talk_of(monkeypatch, lines, "--top-p", "0.5") == 0
+    configs = [request.config for request in at_hand]
+    assert configs[0] == GenerationConfig(max_new_tokens=128, temperature=0.8, top_p=0.5)
+    assert configs[1] == GenerationConfig(max_new_tokens=128, num_beams=3, stop=("x y",))
+    assert configs[2] == GenerationConfig(max_new_tokens=128, temperature=0, stop=("x y",))
+    assert read(at_hand[2]) == "<|endoftext|><|system|>be good, don't<|user|>c<|assistant|>"
+    assert at_hand[2].seed == 7 + 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "max_new_tokens=128 temperature=0.0 stop='x y' history_tokens=none history_turns=0 seed=7 system=be good, don't"
+    )
 
 
 def test_a_script_gives_the_same_replies_every_time(
@@ -256,14 +291,14 @@ def test_ctrl_c_stops_the_reply_and_not_the_conversation(
 ) -> None:
     calls: list[Request] = []
 
-    def interrupted(model: Any, batch: list[Request]) -> Iterator[NewToken | Finish]:
+    def interrupted(batch: list[Request]) -> Iterator[NewToken | Finish]:
         calls.extend(batch)
-        yield NewToken(0, PLAIN.encode("x")[0], -0.5)
+        yield NewToken(0, PLAIN.encode("x")[0], -0.5, 1)
         if len(calls) == 1:
             raise KeyboardInterrupt
         yield Finish(0, "stop")
 
-    monkeypatch.setattr("penna.api.chatting.generate", interrupted)
+    answer_by(monkeypatch, interrupted)
     monkeypatch.setattr("penna.api.load", lambda *_, **__: loaded())
     kept = tmp_path / "kept.jsonl"
     assert talk_of(monkeypatch, "a\nb\n", "--transcript", str(kept)) == 0
@@ -296,11 +331,11 @@ def test_at_the_keyboard_mistakes_are_told_and_control_d_ends(
 def test_escape_sequences_that_a_model_writes_do_not_reach_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def escape(model: Any, batch: list[Request]) -> Iterator[NewToken | Finish]:
-        yield from (NewToken(0, index, -0.5) for index in PLAIN.encode("\x1b[2J"))
+    def escape(batch: list[Request]) -> Iterator[NewToken | Finish]:
+        yield from (NewToken(0, index, -0.5, 1) for index in PLAIN.encode("\x1b[2J"))
         yield Finish(0, "stop")
 
-    monkeypatch.setattr("penna.api.chatting.generate", escape)
+    answer_by(monkeypatch, escape)
     monkeypatch.setattr("penna.api.load", lambda *_, **__: loaded())
     assert talk_of(monkeypatch, "a\n") == 0
     assert "\x1b[2J" in capsys.readouterr().out  # a file gets what was written

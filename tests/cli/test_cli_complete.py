@@ -15,10 +15,10 @@ from penna.api.completion_figures import evaluate_completions
 from penna.api.measuring import evaluate_text
 from penna.api.models import load
 from penna.api.training import train_recipe
-from penna.api.writing import Piece
 from penna.cli.complete import add_complete_arguments, run
 from penna.cli.completion_figures import print_completion_figures
 from penna.cli.main import run as main
+from penna.config.generation import GenerationConfig
 from penna.config.recipe import build_recipe
 from penna.config.sections import ModelConfig
 from penna.config.tasks import CompleteTask
@@ -27,7 +27,7 @@ from penna.evaluate.sentences import sentences
 from penna.evaluate.summaries import SummaryScorer
 from penna.exchange.huggingface import write_hf
 from penna.exchange.load import LoadedModel
-from penna.generate.sampling import Sampling
+from penna.generate.writing import Piece
 from penna.model.seq2seq import build_model
 from penna.runs.folder import RunFolder
 
@@ -130,8 +130,8 @@ def test_json_gives_every_text_and_greedy_writing_is_the_likeliest_continuation(
 
 
 def test_sampling_depends_on_its_seed(little: LoadedModel) -> None:
-    sampling = Sampling(temperature=3.0)
-    drawn = [complete(little, [article(4)], sampling=sampling, seed=seed)[0].text for seed in (1, 1, 2)]
+    config = GenerationConfig(temperature=3.0)
+    drawn = [complete(little, [article(4)], config=config, seed=seed)[0].text for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
@@ -207,7 +207,7 @@ def test_a_text_beyond_the_block_is_cut_where_asked_and_that_is_said(
         (["a", "--extract", "2", "--seed", "0"], "--seed would change nothing beside --extract 2"),
         (
             ["a", "--extract", "1", "--greedy", "--top-p", "0.5", "--max-new-tokens", "3"],
-            "--max-new-tokens, --greedy, --top-p would change nothing",
+            "--max-new-tokens, --top-p, --greedy would change nothing",
         ),
         (["a", "--template", "TL;DR:"], "'TL;DR:' has no place for the text"),
         (["a", "--template", "{prompt} {prompt}"], "has several places for the text"),
@@ -255,7 +255,11 @@ def test_evaluation_measures_what_is_written_picked_and_read(
     chosen = [int(item.place.rsplit(":", 1)[1]) - 1 for item in figures.written]
     assert chosen == sorted(set(chosen))
     asked = [pairs[at] for at in chosen]
-    outputs = complete(little, [source for source, _ in asked], max_new_tokens=figures.max_new_tokens)
+    outputs = complete(
+        little,
+        [source for source, _ in asked],
+        config=GenerationConfig(max_new_tokens=figures.max_new_tokens, temperature=0),
+    )
     assert [item.output for item in figures.written] == [output.text for output in outputs]
     scorer = SummaryScorer([source for source, _ in asked], [target for _, target in asked])
     assert figures.summaries.system == scorer.score("system", [output.text for output in outputs])
@@ -344,13 +348,13 @@ def test_records_that_cannot_be_read_are_counted_in_figures_and_page(
 def test_a_terminal_gets_no_control_characters_of_what_is_written(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pieces = [Piece(0, text, None, 1, 0.0) for text in ("red \x1b[31m", "\r\n\tbell \x07", " \x9b2J")]
+    pieces = [Piece(0, text, None, None) for text in ("red \x1b[31m", "\r\n\tbell \x07", " \x9b2J")]
     monkeypatch.setattr("penna.api.completing.Completer.stream", lambda self, requests: iter(pieces))
     words = (str(place / "runs/little"), "Ann lives in Rome.")
     assert printed(capsys, *words) == "red \x1b[31m\r\n\tbell \x07 \x9b2J\n"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert printed(capsys, *words) == "red ·[31m·\n\tbell · ·2J\n"
-    monkeypatch.setattr("penna.api.generate_stream", lambda *_, **__: iter(pieces))
+    monkeypatch.setattr("penna.api.SideBySide.stream", lambda _: iter(pieces))
     assert main(["generate", str(place / "hf"), "--prompt", "\x1bc", "--device", "cpu"]) == 0
     assert capsys.readouterr().out == "·cred ·[31m·\n\tbell · ·2J\n"
 

@@ -5,10 +5,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from plain import Told
 
 from penna.config.sections import ModelConfig
-from penna.generate.engine import Finish, NewToken, Request, generate
+from penna.generate.engine import generate
+from penna.generate.request import BeamStep, Finish, NewToken, Request
 from penna.model.gpt import GPT
+from penna.model.seq2seq import build_model
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
@@ -18,11 +21,11 @@ SHAPE = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 24, "vocab_size"
 
 @pytest.fixture(scope="session")
 def build() -> Callable[..., GPT]:
-    """build(seed=0, **fields) -> a small GPT with large random weights, so that its next tokens differ widely."""
+    """build(seed=0, **fields) -> a small model with large random weights, so that its next tokens differ widely."""
 
     @torch.no_grad()
     def make(seed: int = 0, **fields: object) -> GPT:
-        model = GPT(ModelConfig(**{**SHAPE, **fields}))
+        model = build_model(ModelConfig(**{**SHAPE, **fields}))
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator) * 0.3
@@ -33,21 +36,24 @@ def build() -> Callable[..., GPT]:
 
 
 @pytest.fixture(scope="session")
-def run() -> Callable[[GPT, Sequence[Request]], list[tuple[list[int], list[float], str]]]:
-    """run(model, requests) -> per request: its ids, their log-probabilities, why it ended."""
+def run() -> Callable[..., list[Told]]:
+    """run(model, requests, slots=32) -> what the engine told of each request; nothing may come after its finish."""
 
-    def all_of(model: GPT, requests: Sequence[Request]) -> list[tuple[list[int], list[float], str]]:
-        ids: list[list[int]] = [[] for _ in requests]
-        logprobs: list[list[float]] = [[] for _ in requests]
-        reasons: list[list[str]] = [[] for _ in requests]
-        for event in generate(model, requests):
-            assert not reasons[event.request], "nothing comes after the finish"
+    def all_of(model: GPT, requests: Sequence[Request], slots: int = 32) -> list[Told]:
+        tokens: list[list[NewToken]] = [[] for _ in requests]
+        steps: list[list[BeamStep]] = [[] for _ in requests]
+        ends: dict[int, Finish] = {}
+        for event in generate(model, requests, slots=slots):
+            assert event.request not in ends
             if isinstance(event, NewToken):
-                ids[event.request].append(event.id)
-                logprobs[event.request].append(event.logprob)
+                tokens[event.request].append(event)
+            elif isinstance(event, BeamStep):
+                steps[event.request].append(event)
             else:
-                assert isinstance(event, Finish)
-                reasons[event.request].append(event.reason)
-        return [(i, p, r) for i, p, (r,) in zip(ids, logprobs, reasons, strict=True)]
+                ends[event.request] = event
+        return [
+            Told(tuple(tokens[at]), ends[at].reason, ends[at].hypotheses, tuple(steps[at]))
+            for at in range(len(requests))
+        ]
 
     return all_of

@@ -1,147 +1,205 @@
-"""The engine: the same ids as transformers and as reading everything anew, in whatever company a request travels."""
+"""Token by token: the same ids as transformers and as reading everything anew, with what the model thought of each."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from plain import MODELS, PROMPTS, for_model, token_by_token
 from transformers import AutoModelForCausalLM
 
+from penna.config.generation import GenerationConfig
 from penna.exchange.huggingface import write_hf
-from penna.generate.engine import Finish, Request, cut_prompt, generate
-from penna.generate.sampling import Sampling, choose
-from penna.model.gpt import GPT
+from penna.generate.engine import generate
+from penna.generate.request import Finish, NewToken, Request, cut_prompt
 
-GREEDY = Sampling(temperature=0)
-PROMPTS = [[7], [3, 50, 3, 3], [60, 1, 2, 9, 9, 30, 31, 8, 0], [5, 4], [12, 13, 14, 15, 16, 17, 18]]
-MODELS = {
-    "gpt2": {},
-    "gpt1": {"preset": "gpt1"},
-    "gpt2, sinusoidal": {"positions": "sinusoidal", "position_scale": 0.5},
-    "modern": {"preset": "modern"},
-    "modern, grouped": {"preset": "modern", "n_kv_head": 2},
-}
+EVERY = {**MODELS, "untied": {"tie": False, "mlp": "relu2", "bias": False, "positions": "none", "head_dim": 12}}
+EXPORTED = ["gpt2", "gpt1", "sinusoidal", "modern", "modern, grouped"]
 
 
-@torch.no_grad()
-def reference(model: GPT, asked: Request) -> tuple[list[int], list[float]]:
-    """What the engine promises, without a cache or a batch: every window is read anew for every token.
-
-    A window that would outgrow the block goes on from its last half.
-    """
-    block = model.config.block_size
-    window, ids, logprobs = list(asked.ids)[-block:], [], []
-    for position in range(asked.max_new_tokens):
-        logits = model(torch.tensor([window]))[0, -1]
-        drawn = choose(logits, asked.sampling, asked.seed, position)
-        if drawn in asked.stop_ids:
-            break
-        ids.append(drawn)
-        logprobs.append(float(logits.double().log_softmax(dim=0)[drawn]))
-        window.append(drawn)
-        if len(window) > block:
-            window = window[-max(1, block // 2) :]
-    return ids, logprobs
+def greedy(count: int, **fields) -> GenerationConfig:
+    return GenerationConfig(max_new_tokens=count, temperature=0, **fields)
 
 
-@pytest.mark.parametrize("name", MODELS)
+def sampled(count: int, temperature: float = 1.0, **fields) -> GenerationConfig:
+    return GenerationConfig(max_new_tokens=count, temperature=temperature, **fields)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
 def test_greedy_is_what_transformers_generates(name: str, build, run, tmp_path: Path):
     model = build(**MODELS[name])
     write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=None)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
-    together = run(model, [Request(prompt, 15, GREEDY) for prompt in PROMPTS])
-    for prompt, (ids, _, reason) in zip(PROMPTS, together, strict=True):
+    together = run(model, [Request(prompt, greedy(15)) for prompt in PROMPTS])
+    for prompt, told in zip(PROMPTS, together, strict=True):
         ours = torch.tensor([prompt])
         made = theirs.generate(
             ours, attention_mask=torch.ones_like(ours), max_new_tokens=15, do_sample=False, pad_token_id=0
         )
-        assert ids == made[0, len(prompt) :].tolist()
-        assert reason == "length"
-    assert len({token for ids, _, _ in together for token in ids}) > 5  # no empty agreement
+        assert told.text == (made[0, len(prompt) :].tolist(), "length")
+    assert len({token for told in together for token in told.ids}) > 5  # no empty agreement
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.9), Sampling(1.1, 20, 0.9)], ids=["greedy", "free", "cut"])
-@pytest.mark.parametrize("name", MODELS)
-def test_a_cache_and_a_batch_change_nothing(name: str, sampling: Sampling, build, run):
-    model = build(**MODELS[name])
-    requests = [Request(prompt, 5 + 3 * n, sampling, seed=n % 2) for n, prompt in enumerate(PROMPTS)]
-    for asked, (ids, logprobs, _) in zip(requests, run(model, requests), strict=True):
-        expected, expected_logprobs = reference(model, asked)
-        assert ids == expected
-        assert len(ids) == asked.max_new_tokens
-        assert logprobs == pytest.approx(expected_logprobs, abs=1e-4)
+@pytest.mark.parametrize("fields", [{"temperature": 0}, {"temperature": 0.9}, {"top_k": 20, "top_p": 0.9}], ids=str)
+@pytest.mark.parametrize("name", EVERY)
+def test_a_cache_and_a_batch_change_nothing(name: str, fields: dict, build, run):
+    model = build(**EVERY[name])
+    requests = for_model(
+        model,
+        [
+            Request(prompt, GenerationConfig(max_new_tokens=5 + 3 * n, **fields), seed=n % 2)
+            for n, prompt in enumerate(PROMPTS)
+        ],
+    )
+    for asked, told in zip(requests, run(model, requests), strict=True):
+        ids, reason, _ = token_by_token(model, asked)
+        assert told.text == (ids, reason)
+        assert len(told.ids) == asked.config.max_new_tokens
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt2, sinusoidal", "modern, grouped"])
-@pytest.mark.parametrize("block", [1, 2, 5, 8])
-def test_writing_past_the_block_goes_on_from_the_last_half(name: str, block: int, build, run):
+@pytest.mark.parametrize("name", EVERY)
+def test_logits_among_32_requests_are_those_of_each_alone(name: str, build, run, monkeypatch):
+    """All that a draw depends on, besides the seed and the place: to 1e-5 in float32, of texts that grow apart."""
+    model = build(**EVERY[name])
+    read: dict[int, list[torch.Tensor]] = {}
+    monkeypatch.setattr("penna.generate.engine.Lane.read", _noting(read))
+    requests = for_model(
+        model,
+        [Request([*PROMPTS[n % 5][: 1 + n % 4], n], sampled(3 + n % 13, 0.7 + n % 3 / 5), seed=n) for n in range(32)],
+    )
+    together = run(model, requests)
+    among = {number: torch.stack(rows) for number, rows in read.items()}
+    for number in range(32):
+        read.clear()
+        (alone,) = run(model, [requests[number]])
+        assert alone.text == together[number].text
+        torch.testing.assert_close(torch.stack(read[0]), among[number], atol=1e-5, rtol=1e-5)
+
+
+def _noting(read: dict[int, list[torch.Tensor]]):
+    from penna.generate.lane import Lane
+
+    whole = Lane.read
+
+    def noted(lane, guesses):
+        logits = whole(lane, guesses)
+        for row, of_row in zip(lane.rows, logits, strict=True):
+            read.setdefault(row.number, []).append(of_row[0])
+        return logits
+
+    return noted
+
+
+# --- Past the block
+
+
+@pytest.mark.parametrize("past_block", ["restart", "slide"])
+@pytest.mark.parametrize("name", ["gpt2", "sinusoidal", "modern, grouped", "n-grams", "seq2seq"])
+@pytest.mark.parametrize("block", [1, 2, 7])
+def test_writing_past_the_block_goes_on_from_its_last_tokens(name, block, past_block, build, run):
     model = build(**MODELS[name], block_size=block)
     # Rows of different lengths fill up at different steps, alone and together; some end in between.
-    requests = [Request(prompt, 11 + 7 * n, Sampling(0.8), seed=n) for n, prompt in enumerate(PROMPTS)]
-    written = run(model, requests)
-    assert [(ids, r) for ids, _, r in written] == [(reference(model, asked)[0], "length") for asked in requests]
-    assert written == run(model, requests)  # and the same again, to the last bit of the log-probabilities
+    requests = for_model(
+        model,
+        [
+            Request(prompt, sampled(7 + 6 * n, 0.8, past_block=past_block), seed=n)
+            for n, prompt in enumerate(PROMPTS[:4])
+        ],
+    )
+    assert [told.text for told in run(model, requests)] == [token_by_token(model, asked)[:2] for asked in requests]
 
 
-def test_the_log_probability_is_the_models_own_whatever_the_settings(build, run):
-    model = build()
-    for sampling in (GREEDY, Sampling(3.0), Sampling(0.5, top_k=3), Sampling(top_p=0.3)):
-        asked = Request(PROMPTS[2], 12, sampling, seed=4)
-        ((ids, logprobs, _),) = run(model, [asked])
-        with torch.no_grad():
-            likelihood = model(torch.tensor([[*asked.ids, *ids]])).double().log_softmax(dim=-1)[0]
-        at = [float(likelihood[len(asked.ids) - 1 + n, token]) for n, token in enumerate(ids)]
-        assert logprobs == pytest.approx(at, abs=1e-4)
-
-
-REQUESTS = st.builds(
-    Request,
-    ids=st.lists(st.integers(0, 60), min_size=1, max_size=30).map(tuple),
-    max_new_tokens=st.integers(0, 30),
-    sampling=st.sampled_from([GREEDY, Sampling(), Sampling(0.7, 5), Sampling(1.5, None, 0.8)]),
-    seed=st.integers(0, 2**31 - 1),
-    stop_ids=st.frozensets(st.integers(0, 60), max_size=4),
-)
-
-
-@settings(max_examples=30, deadline=None)
-@given(requests=st.lists(REQUESTS, min_size=1, max_size=5))
-def test_a_request_gets_the_same_text_alone_and_among_others(build, run, requests):
-    model = build(preset="modern", block_size=12, n_layer=1)
+def test_texts_that_restart_and_texts_that_slide_run_side_by_side(build, run):
+    model = build(preset="modern", block_size=6)
+    requests = [
+        Request(PROMPTS[n % 5], sampled(25, past_block=past), seed=n)
+        for n, past in enumerate(["restart", "slide", "slide", "restart", "restart", "slide"])
+    ]
     together = run(model, requests)
-    for asked, (ids, _, reason) in zip(requests, together, strict=True):
-        ((alone, _, reason_alone),) = run(model, [asked])
-        assert (ids, reason) == (alone, reason_alone)
+    assert [told.text for told in together] == [token_by_token(model, asked)[:2] for asked in requests]
+    assert len({tuple(told.ids) for told in together}) == 6
 
 
-def test_the_seed_decides_the_text_and_the_place_in_the_batch_does_not(build, run):
-    model = build()
-    same = Request(PROMPTS[1], 15, Sampling(), seed=3)
-    other = Request(PROMPTS[1], 15, Sampling(), seed=4)
-    first, between, last = run(model, [same, other, same])
-    assert first[0] == last[0]
-    assert between[0] != first[0]
+def test_a_prompt_longer_than_the_block_is_cut_from_the_left(build, run):
+    model = build(block_size=8)
+    prompt = list(range(30))
+    assert cut_prompt(prompt, 8) == list(range(22, 30))
+    assert cut_prompt(prompt[:8], 8) == prompt[:8]
+    for fields in ({"temperature": 0}, {"num_beams": 3}, {"penalty_alpha": 0.5, "top_k": 3}):
+        config = GenerationConfig(max_new_tokens=12, **fields)
+        long, cut = run(model, [Request(prompt, config), Request(prompt[22:], config)])
+        assert long == cut._replace(tokens=tuple(_of(0, token) for token in cut.tokens))
+    assert run(model, [Request(prompt, greedy(12))])[0].text == token_by_token(model, Request(prompt, greedy(12)))[:2]
+
+
+def _of(number: int, token: NewToken) -> NewToken:
+    return NewToken(number, token.id, token.logprob, token.rank, token.alternatives)
+
+
+# --- What the model thought
+
+
+@pytest.mark.parametrize("name", ["gpt2", "modern, grouped", "n-grams", "seq2seq"])
+def test_likelihoods_are_the_models_own_whatever_the_settings(name, build, run):
+    model = build(**MODELS[name])
+    settings = [
+        {"temperature": 0},
+        {"temperature": 3.0},
+        {"temperature": 0.5, "top_k": 3},
+        {"top_p": 0.3, "repetition_penalty": 1.5, "presence_penalty": 2.0},
+        {"temperature": 0, "no_repeat_ngram_size": 1, "prompt_lookup_num_tokens": 3},
+        {"num_beams": 3, "repetition_penalty": 1.5},
+        {"penalty_alpha": 0.6, "top_k": 4, "no_repeat_ngram_size": 2},
+    ]
+    counts = [0, 1, 5, 61, 99, 4, 3]
+    requests = for_model(
+        model,
+        [
+            Request(PROMPTS[2], GenerationConfig(max_new_tokens=12, **fields), seed=4, top_n=count)
+            for fields, count in zip(settings, counts, strict=True)
+        ],
+    )
+    told = run(model, requests)
+    for asked, each, count in zip(requests, told, counts, strict=True):
+        for place, token in enumerate(each.tokens):
+            thought = _logprobs(model, [*asked.ids, *each.ids[:place]], asked.source)
+            assert token.logprob == pytest.approx(float(thought[token.id]), abs=1e-5)
+            assert token.rank == 1 + sum(float(other) > float(thought[token.id]) for other in thought)
+            best = thought.sort(descending=True)
+            assert [index for index, _ in token.alternatives] == best.indices[:count].tolist()
+            assert [value for _, value in token.alternatives] == pytest.approx(best.values[:count].tolist(), abs=1e-5)
+    assert max(token.rank for each in told for token in each.tokens) > 10  # not the likeliest alone
+
+
+@torch.no_grad()
+def _logprobs(model, ids, source) -> torch.Tensor:
+    """Of the next token, in float64 throughout."""
+    model.double()
+    memory = model.encode(torch.tensor([source]), torch.tensor([len(source)])) if source else None
+    logprobs = model(torch.tensor([ids]), memory=memory)[0, -1].log_softmax(dim=0)
+    model.float()
+    return logprobs
+
+
+# --- Ends
 
 
 def test_a_stop_token_ends_the_text_and_is_not_given_out(build, run):
     model = build()
-    ((free, _, _),) = run(model, [Request(PROMPTS[0], 15, GREEDY)])
+    ((free, *_),) = (token_by_token(model, Request(PROMPTS[0], greedy(15))),)
     stop = free[5]
     cut = free[: free.index(stop)]
     stopped, whole = run(
-        model, [Request(PROMPTS[0], 15, GREEDY, stop_ids=frozenset({stop, 99})), Request(PROMPTS[0], 15, GREEDY)]
+        model,
+        [Request(PROMPTS[0], greedy(15), stop_ids=frozenset({stop, 99})), Request(PROMPTS[0], greedy(15))],
     )
-    assert stopped[0] == cut
-    assert stopped[2] == "stop"
-    assert (whole[0], whole[2]) == (free, "length")
+    assert stopped.text == (cut, "stop")
+    assert whole.text == (free, "length")
 
 
 @pytest.mark.parametrize("least", [0, 3, 9])
 def test_no_text_ends_before_its_least_length(least: int, build, run, tmp_path: Path):
     model = build()
-    ((free, _, _),) = run(model, [Request(PROMPTS[0], 15, GREEDY)])
-    stop = free[1]  # drawn early
+    stop = run(model, [Request(PROMPTS[0], greedy(15))])[0].ids[1]  # drawn early
     write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=None)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
     prompt = torch.tensor([PROMPTS[0]])
@@ -154,38 +212,29 @@ def test_no_text_ends_before_its_least_length(least: int, build, run, tmp_path: 
         eos_token_id=stop,
         pad_token_id=0,
     )[0, len(PROMPTS[0]) :].tolist()
-    asked = Request(PROMPTS[0], 9, GREEDY, stop_ids=frozenset({stop}), min_new_tokens=least)
-    ((ids, _, reason),) = run(model, [asked])
-    assert [*ids, *([stop] if reason == "stop" else [])] == expected
-    assert len(ids) >= least
+    (told,) = run(model, [Request(PROMPTS[0], greedy(9, min_new_tokens=least), stop_ids=frozenset({stop}))])
+    assert [*told.ids, *([stop] if told.reason == "stop" else [])] == expected
+    assert len(told.ids) >= least
 
 
 def test_a_first_token_that_stops_gives_no_token(build, run):
     model = build()
-    ((free, _, _),) = run(model, [Request(PROMPTS[0], 1, GREEDY)])
-    assert run(model, [Request(PROMPTS[0], 9, GREEDY, stop_ids=frozenset(free))]) == [([], [], "stop")]
+    first = run(model, [Request(PROMPTS[0], greedy(1))])[0].ids
+    assert run(model, [Request(PROMPTS[0], greedy(9), stop_ids=frozenset(first))])[0].text == ([], "stop")
 
 
 def test_no_new_tokens_asked_for_gives_none(build, run):
     model = build()
-    assert list(generate(model, [Request([1], 0)])) == [Finish(0, "length")]
-    none, some = run(model, [Request([1], 0), Request([1], 2, GREEDY)])
-    assert none == ([], [], "length")
-    assert len(some[0]) == 2
+    for fields in ({}, {"num_beams": 2}, {"penalty_alpha": 0.5, "top_k": 2}, {"prompt_lookup_num_tokens": 3}):
+        none = Request([1], GenerationConfig(max_new_tokens=0, **fields))
+        assert list(generate(model, [none])) == [Finish(0, "length")]
+        told = run(model, [none, Request([1], greedy(2))])
+        assert (told[0].text, len(told[1].ids)) == (([], "length"), 2)
     assert list(generate(model, [])) == []
 
 
-def test_a_prompt_longer_than_the_block_is_cut_from_the_left(build, run):
-    model = build(block_size=8)
-    prompt = list(range(30))
-    assert cut_prompt(prompt, 8) == list(range(22, 30))
-    assert cut_prompt(prompt[:8], 8) == prompt[:8]
-    long, cut = run(model, [Request(prompt, 12, GREEDY), Request(prompt[22:], 12, GREEDY)])
-    assert long[0] == cut[0] == reference(model, Request(prompt, 12, GREEDY))[0]
-
-
 def test_tokens_come_one_by_one_as_they_are_drawn(build):
-    events = generate(build(), [Request([1], 10**9, GREEDY)])
+    events = generate(build(), [Request([1], greedy(10**9))])
     assert [next(events).request for _ in range(3)] == [0, 0, 0]
 
 
@@ -193,8 +242,9 @@ def test_nothing_of_the_model_or_the_request_is_changed(build):
     model = build()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     prompt = [1, 2, 3]
-    events = list(generate(model, [Request(prompt, 40, Sampling())]))
-    assert len(events) == 41
+    for fields in ({}, {"num_beams": 3}, {"penalty_alpha": 0.5, "top_k": 2}):
+        events = list(generate(model, [Request(prompt, GenerationConfig(max_new_tokens=40, **fields))]))
+        assert len(events) == 41
     assert prompt == [1, 2, 3]
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.is_grad_enabled()

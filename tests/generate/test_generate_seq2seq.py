@@ -1,21 +1,19 @@
 """The engine with sources: the ids transformers generates, each source read once and kept with its own request."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
+from plain import PROMPTS, SOURCES, beams, contrastive, token_by_token
 from transformers import EncoderDecoderModel, GPT2Config, GPT2LMHeadModel, GPT2Model
 
+from penna.config.generation import GenerationConfig
 from penna.config.sections import ModelConfig
 from penna.errors import DataError
-from penna.generate.engine import Request, generate
-from penna.generate.sampling import Sampling, choose
+from penna.generate.engine import generate
+from penna.generate.request import Request
 from penna.model.seq2seq import Seq2Seq
 
-GREEDY = Sampling(temperature=0)
 SHAPE = {"arch": "seq2seq", "n_layer": 2, "n_encoder_layer": 3, "n_head": 4, "n_embd": 32, "vocab_size": 61}
-SOURCES = [[5, 9, 11, 40, 3, 3, 8, 1, 2], [17], [33, 20, 6, 60, 44], [8, 8, 9], [1, 2, 3, 4, 5, 6, 7]]
-PROMPTS = [[7], [7, 50, 3], [60, 1, 2, 9, 9], [5, 4], [12, 13, 14, 15, 16, 17, 18]]
+SIZES = {"block_size": 24, "source_size": 19}
 
 
 def randomise(module: torch.nn.Module) -> torch.nn.Module:
@@ -25,33 +23,6 @@ def randomise(module: torch.nn.Module) -> torch.nn.Module:
             noise = torch.randn(parameter.shape, generator=generator) * 0.3
             parameter.copy_(noise + 1 if parameter.dim() == 1 and name.endswith("weight") else noise)
     return module.eval()
-
-
-@pytest.fixture(scope="module")
-def seq2seq() -> Callable[..., Seq2Seq]:
-    """seq2seq(**fields) -> a small one with large random weights."""
-
-    def make(**fields: object) -> Seq2Seq:
-        return randomise(Seq2Seq(ModelConfig(**{**SHAPE, "block_size": 24, "source_size": 19, **fields})))
-
-    return make
-
-
-@torch.no_grad()
-def reference(model: Seq2Seq, asked: Request) -> list[int]:
-    """What the engine promises: source and window read anew, alone and without a cache, for every token."""
-    block = model.config.block_size
-    window, ids = list(asked.ids)[-block:], []
-    for position in range(asked.max_new_tokens):
-        memory = model.encode(torch.tensor([asked.source]), torch.tensor([len(asked.source)]))
-        drawn = choose(model(torch.tensor([window]), memory=memory)[0, -1], asked.sampling, asked.seed, position)
-        if drawn in asked.stop_ids:
-            break
-        ids.append(drawn)
-        window.append(drawn)
-        if len(window) > block:
-            window = window[-max(1, block // 2) :]
-    return ids
 
 
 def gpt2_state(module, prefix=""):
@@ -64,25 +35,43 @@ def gpt2_state(module, prefix=""):
     }
 
 
+@pytest.fixture
+def seq2seq(build):
+    """seq2seq(**fields) -> a small one with large random weights."""
+    return lambda **fields: build(**{**SHAPE, **SIZES, **fields})
+
+
+def settings(count: int, **fields) -> GenerationConfig:
+    return GenerationConfig(max_new_tokens=count, **fields)
+
+
 @torch.no_grad()
-def test_greedy_is_what_an_encoder_decoder_model_generates(run):
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_texts_are_what_an_encoder_decoder_model_generates(num_beams, run):
     shape = {"vocab_size": 61, "n_embd": 32, "n_head": 4, "bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
     encoder = GPT2Model(GPT2Config(n_positions=19, n_layer=3, is_causal=False, **shape))
     decoder = GPT2LMHeadModel(GPT2Config(n_positions=24, n_layer=2, add_cross_attention=True, **shape))
     theirs = randomise(EncoderDecoderModel(encoder=encoder, decoder=decoder))
     theirs.encoder.set_attn_implementation("eager")  # the fused one asks the module, not its config, what is causal
-    ours = Seq2Seq(ModelConfig(**SHAPE, block_size=24, source_size=19, tie=False)).eval()
+    ours = Seq2Seq(ModelConfig(**SHAPE, **SIZES, tie=False)).eval()
     head = {"lm_head.weight": theirs.decoder.lm_head.weight}
     ours.load_state_dict({**gpt2_state(theirs.decoder), **gpt2_state(theirs.encoder, "encoder."), **head})
-    together = run(ours, [Request([7], 14, GREEDY, source=source) for source in SOURCES])
+    config = settings(14, num_beams=num_beams) if num_beams > 1 else settings(14, temperature=0)
+    together = run(ours, [Request([7], config, source=source) for source in SOURCES])
     width = max(map(len, SOURCES))
     padded = torch.tensor([[*source, *[0] * (width - len(source))] for source in SOURCES])
     mask = torch.tensor([[1] * len(source) + [0] * (width - len(source)) for source in SOURCES])
     made = theirs.generate(
-        padded, attention_mask=mask, max_new_tokens=14, do_sample=False, decoder_start_token_id=7, pad_token_id=0
+        padded,
+        attention_mask=mask,
+        max_new_tokens=14,
+        num_beams=num_beams,
+        do_sample=False,
+        decoder_start_token_id=7,
+        pad_token_id=0,
     )
-    assert [ids for ids, _, _ in together] == made[:, 1:].tolist()
-    assert len({tuple(ids) for ids, _, _ in together}) == len(SOURCES), "each source makes its own text"
+    assert [told.ids for told in together] == made[:, 1:].tolist()
+    assert len({tuple(told.ids) for told in together}) >= 3, "sources make texts of their own"
 
 
 MODELS = {
@@ -92,45 +81,71 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.9)], ids=["greedy", "free"])
+@pytest.mark.parametrize("slots", [1, 2, 32])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_cache_and_a_batch_change_nothing(name, sampling, seq2seq, run):
+def test_each_text_is_written_from_its_own_source_in_whatever_slot(name, slots, seq2seq, run):
+    """Rows move as others end, and slots are taken by requests with longer and with shorter sources."""
     model = seq2seq(**MODELS[name])
+    counts = [9, 2, 14, 5, 3, 11, 1, 8, 6, 12]
     requests = [
-        Request(prompt, 4 + 3 * n, sampling, seed=n, source=source)
-        for n, (prompt, source) in enumerate(zip(PROMPTS, SOURCES, strict=True))
+        Request(PROMPTS[n % 3], settings(count, temperature=0.9), seed=n, source=SOURCES[n % 5])
+        for n, count in enumerate(counts)
     ]
-    written = run(model, requests)
-    assert [ids for ids, _, _ in written] == [reference(model, asked) for asked in requests]
+    assert [told.text for told in run(model, requests, slots)] == [
+        token_by_token(model, asked)[:2] for asked in requests
+    ]
 
 
 @pytest.mark.parametrize("block", [1, 5, 8])
 def test_a_row_that_starts_over_or_stays_when_others_end_keeps_its_own_source(block, seq2seq, run):
     model = seq2seq(preset="modern", block_size=block)
-    # The first request ends first and the rows behind it move up; rows fill up at different steps.
+    # The first request ends first and the last row takes its place; rows fill up at different steps.
     requests = [
-        Request(prompt, 3 + 8 * n, Sampling(0.8), seed=n, source=source)
+        Request(prompt, settings(3 + 8 * n, temperature=0.8), seed=n, source=source)
         for n, (prompt, source) in enumerate(zip(PROMPTS, SOURCES, strict=True))
     ]
-    assert [ids for ids, _, _ in run(model, requests)] == [reference(model, asked) for asked in requests]
+    assert [told.text for told in run(model, requests)] == [token_by_token(model, asked)[:2] for asked in requests]
+
+
+def test_searches_read_their_own_sources(seq2seq, run):
+    model = seq2seq()
+    requests = [
+        Request([7], settings(8, **fields), source=source)
+        for source in SOURCES[:3]
+        for fields in ({"num_beams": 3}, {"penalty_alpha": 0.5, "top_k": 3})
+    ]
+    told = run(model, requests)
+    for asked, each in zip(requests, told, strict=True):
+        expected = contrastive(model, asked)[0] if asked.config.num_beams == 1 else beams(model, asked)[0][1]
+        assert each.ids == expected
 
 
 def test_sources_are_read_once_all_together_and_only_of_requests_that_write(seq2seq, run, monkeypatch):
     model, shapes = seq2seq(), []
     whole = model.encode
     monkeypatch.setattr(model, "encode", lambda ids, *rest: shapes.append(tuple(ids.shape)) or whole(ids, *rest))
-    budgets = [9, 3, 0, 40, 40]
-    requests = [Request([7], n, GREEDY, source=source) for n, source in zip(budgets, SOURCES, strict=True)]
-    assert [len(ids) for ids, _, _ in run(model, requests)] == budgets
+    counts = [9, 3, 0, 40, 40]
+    requests = [
+        Request([7], settings(count, temperature=0), source=source)
+        for count, source in zip(counts, SOURCES, strict=True)
+    ]
+    assert [len(told.ids) for told in run(model, requests)] == counts
     assert shapes == [(4, 9)]
+    shapes.clear()
+    same = [Request([7, 8], settings(4), seed=seed, source=SOURCES[0]) for seed in range(6)]
+    assert len({tuple(told.ids) for told in run(model, same)}) == 6
+    assert shapes == [(1, 9)]  # several texts from one source and one prompt
 
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [((), "There is no source in request 2 of 2."), (range(20), "The source of request 2 of 2 has 20 tokens.")],
+    [
+        ((), "Request 2 of 2: There is no source."),
+        (range(20), "Request 2 of 2: The source has 20 tokens."),
+    ],
 )
 def test_a_seq2seq_refuses_a_missing_source_and_one_too_long(source, said, seq2seq):
-    requests = [Request([7], 3, source=[1]), Request([7], 3, source=source)]
+    requests = [Request([7], source=[1]), Request([7], source=source)]
     with pytest.raises(DataError) as caught:
         next(generate(seq2seq(), requests))
     assert caught.value.happened == said
@@ -139,6 +154,6 @@ def test_a_seq2seq_refuses_a_missing_source_and_one_too_long(source, said, seq2s
 
 def test_a_gpt_refuses_a_source(build):
     with pytest.raises(DataError, match="no encoder to read it") as caught:
-        next(generate(build(), [Request([7], 3, source=[1, 2])]))
-    assert "request 1 of 1 has 2 tokens" in caught.value.happened
+        next(generate(build(), [Request([7], source=[1, 2])]))
+    assert "Request 1 of 1: The source has 2 tokens" in caught.value.happened
     assert caught.value.todo

@@ -89,14 +89,63 @@ def test_a_padded_chunk_behind_rows_of_different_lengths_equals_each_row_alone(m
 
 
 @torch.no_grad()
-def test_selected_rows_go_on_as_their_originals(model, some_ids):
-    ids = some_ids(3, 9)
-    cache = KVCache(model.config, batch=3, capacity=9)
-    step(model, ids[:, :6], cache)
-    order = torch.tensor([2, 0, 2, 1])
-    cache.select(order)
+def test_a_copied_row_goes_on_as_its_original_and_the_others_stay(model, some_ids):
+    ids, lengths = some_ids(3, 9), torch.tensor([6, 2, 4])
+    cache = KVCache(model.config, batch=4, capacity=9)
+    model(ids[:, :6], cache.rows(0, 3))
+    cache.rows(0, 3).advance(lengths)
+    cache.copy_row(2, 0)
+    cache.copy_row(1, 3)
+    assert cache.lengths.tolist() == [4, 2, 4, 2]
+    order = [2, 1, 2, 1]
     logits = step(model, ids[order][:, 6:], cache)
-    torch.testing.assert_close(logits, model(ids[order])[:, 6:], **TOLERANCE)
+    for number, row in enumerate(order):
+        whole = torch.cat((ids[row, : lengths[row]], ids[row, 6:]))[None]
+        torch.testing.assert_close(logits[number], model(whole)[0, -3:], **TOLERANCE)
+
+
+@torch.no_grad()
+def test_neighbouring_rows_are_worked_on_apart_from_the_others(model, some_ids):
+    ids = some_ids(4, 9)
+    cache = KVCache(model.config, batch=4, capacity=9)
+    step(model, ids[:, :5], cache)
+    step(model, ids[1:3, 5:8], cache.rows(1, 3))
+    assert cache.lengths.tolist() == [5, 8, 8, 5]
+    torch.testing.assert_close(model(ids[1:3, 8:], cache.rows(1, 3))[:, -1], model(ids[1:3])[:, -1], **TOLERANCE)
+    torch.testing.assert_close(step(model, ids[:1, 5:], cache.rows(0, 1))[:, -1], model(ids[:1])[:, -1], **TOLERANCE)
+    torch.testing.assert_close(step(model, ids[3:, 5:], cache.rows(3, 4))[:, -1], model(ids[3:])[:, -1], **TOLERANCE)
+    cache.rows(2, 3).lengths.zero_()
+    torch.testing.assert_close(step(model, ids[:1, :4], cache.rows(2, 3)), model(ids[:1, :4]), **TOLERANCE)
+
+
+@torch.no_grad()
+def test_texts_that_branch_are_read_as_each_alone_and_what_is_given_up_can_be_cleared_away(model, some_ids):
+    trunk, ends = some_ids(1, 5)[0].tolist(), [[9, 8, 7], [30, 31, 32], [50, 1, 2]]
+    cache = KVCache(model.config, batch=2, capacity=20)
+    row = cache.rows(1, 2)
+    step(model, torch.tensor([trunk]), row)
+    kept = list(range(5))
+
+    def branch(number: int, places: list[list[int]], texts: list[list[int]]) -> None:
+        """All texts, of which each sees these places and its own, go on by a token."""
+        start = int(row.lengths[0])
+        visible = torch.zeros(len(texts), start + len(texts), dtype=torch.bool)
+        for at, own in enumerate(places):
+            visible[at, own] = True
+            visible[at, start + at] = True
+        last = torch.tensor([[ends[text][number] for text in range(len(texts))]])
+        placement = row.branches(torch.full((1, len(texts)), 5 + number), visible, None)
+        logits = model.logits(model.hidden(last, row, placement=placement))[0]
+        row.advance(len(texts))
+        for at, text in enumerate(texts):
+            torch.testing.assert_close(logits[at], model(torch.tensor([text]))[0, -1], **TOLERANCE)
+
+    branch(0, [kept, kept, kept], [trunk + end[:1] for end in ends])
+    branch(1, [[*kept, 5 + at] for at in range(3)], [trunk + end[:2] for end in ends])
+    row.keep(0, torch.tensor([*kept, 5, 7, 8, 10]))  # the second text is given up
+    assert cache.lengths.tolist() == [0, 9]
+    ends = [ends[0], ends[2]]
+    branch(2, [[*kept, 5, 7], [*kept, 6, 8]], [trunk + end for end in ends])
 
 
 @torch.no_grad()
@@ -115,7 +164,7 @@ def test_the_cache_holds_key_heads_only():
     cache = KVCache(ModelConfig(preset="modern", n_layer=3, n_head=6, n_kv_head=2, n_embd=48), batch=5, capacity=7)
     assert cache.keys.shape == cache.values.shape == (3, 5, 2, 7, 8)
     assert cache.capacity == 7
-    assert cache.positions(2).tolist() == [[0, 1]] * 5
+    assert cache.batch == 5
 
 
 @torch.no_grad()

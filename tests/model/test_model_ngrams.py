@@ -99,15 +99,45 @@ def test_reading_in_parts_with_a_cache_gives_the_logits_of_reading_at_once(cuts:
         torch.testing.assert_close(torch.cat(parts, dim=1), model(ids))
 
 
-def test_rows_that_were_picked_out_of_a_cache_keep_their_own_ids() -> None:
+def test_a_copied_row_keeps_its_own_ids() -> None:
     model, ids = made(), ids_of(3, 3, 12)
     cache = KVCache(CONFIG, 3, 32)
     with torch.no_grad():
         model(ids[:, :10], cache)
-        cache.advance(10)
-        cache.select(torch.tensor([2, 0]))
-        behind = model(ids[[2, 0], 10:], cache)
-        torch.testing.assert_close(behind, model(ids)[[2, 0], 10:])
+        cache.advance(torch.tensor([10, 1, 10]))
+        cache.copy_row(2, 1)
+        behind = model(ids[[0, 2, 2], 10:], cache)
+        torch.testing.assert_close(behind, model(ids)[[0, 2, 2], 10:])
+
+
+def test_a_row_that_begins_anew_forgets_the_ids_it_held() -> None:
+    model, ids = made(), ids_of(5, 2, 12)
+    cache = KVCache(CONFIG, 2, 32)
+    with torch.no_grad():
+        model(ids, cache)
+        cache.advance(12)
+        cache.rows(1, 2).lengths.zero_()
+        torch.testing.assert_close(model(ids[:1, :5], cache.rows(1, 2)), model(ids[:1, :5]))
+
+
+def test_texts_that_branch_look_back_at_their_own_ids() -> None:
+    model, trunk, ends = made(), ids_of(6, 1, 5), [[7, 8], [9, 10]]
+    cache = KVCache(CONFIG, 1, 32)
+    with torch.no_grad():
+        model(trunk, cache)
+        cache.advance(5)
+        for number in range(2):
+            texts = [[*trunk[0].tolist(), *end[: number + 1]] for end in ends]
+            visible = torch.zeros(2, 7 + 2 * number, dtype=torch.bool)
+            visible[:, :5] = True
+            for at in range(2):
+                visible[at, 5 + at :: 2] = True
+            before = torch.tensor([text[-4:] for text in texts])
+            placement = cache.branches(torch.full((1, 2), 5 + number), visible, before)
+            hidden = model.hidden(torch.tensor([[text[-1] for text in texts]]), cache, placement=placement)
+            cache.advance(2)
+            expected = torch.stack([model(torch.tensor([text]))[0, -1] for text in texts])
+            torch.testing.assert_close(model.logits(hidden)[0], expected)
 
 
 def test_no_token_sees_what_comes_behind_it() -> None:

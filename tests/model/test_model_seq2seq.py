@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from penna.config.sections import ModelConfig
-from penna.model.cache import KVCache
+from penna.model.cache import KVCache, Memory
 from penna.model.gpt import GPT, count_parameters
 from penna.model.linear import Linear
 from penna.model.seq2seq import Seq2Seq, build_model, is_of_gpt
@@ -232,30 +232,35 @@ def test_cached_decoding_equals_uncached(model, cuts, some_ids):
 
 
 @torch.no_grad()
-def test_rows_selected_from_cache_and_memory_go_on_as_their_originals(model, some_ids):
+def test_rows_that_move_in_cache_and_memory_go_on_as_their_originals(model, some_ids):
     source, lengths, prompts = some_ids(3, 8, seed=1), torch.tensor([3, 8, 5]), torch.tensor([4, 2, 5])
     rows = some_ids(3, 6, seed=2)
-    memory, cache = model.encode(source, lengths), KVCache(model.config, batch=3, capacity=9)
-    model.hidden(rows[:, :5], cache, memory=memory)
-    cache.advance(prompts)
-    order = torch.tensor([2, 0, 2])
-    cache.select(order)
-    chosen = memory.select(order)
-    assert (chosen.batch, memory.batch) == (3, 3)
-    logits = model(rows[order][:, 5:], cache, chosen)
-    for number, row in enumerate(order.tolist()):
+    memory, cache = Memory.empty(model.config, 4, model.wte.weight), KVCache(model.config, batch=4, capacity=9)
+    memory.put(0, model.encode(source, lengths))
+    model.hidden(rows[:, :5], cache.rows(0, 3), memory=memory.rows(0, 3, 8))
+    cache.rows(0, 3).advance(prompts)
+    order = [2, 1, 2, 0]
+    for place, row in ((3, 0), (0, 2)):
+        cache.copy_row(row, place)
+        memory.put(place, memory.rows(row, row + 1))
+    logits = model(rows[order][:, 5:], cache, memory)
+    for number, row in enumerate(order):
         whole = torch.cat((rows[row, : prompts[row]], rows[row, 5:]))[None]
         alone = model.encode(source[row : row + 1, : lengths[row]], lengths[row : row + 1])
         torch.testing.assert_close(logits[number, -1], model(whole, memory=alone)[0, -1], **TOLERANCE)
 
 
 @torch.no_grad()
-def test_one_source_serves_many_rows(model, some_ids):
-    memory = model.encode(some_ids(1, 5), torch.tensor([5]))
-    ids = some_ids(4, 6, seed=1)
-    together = model(ids, memory=memory.select(torch.zeros(4, dtype=torch.int64)))
-    for number in range(4):
-        torch.testing.assert_close(together[number], model(ids[number : number + 1], memory=memory)[0], **TOLERANCE)
+def test_a_source_written_over_a_longer_one_leaves_nothing_of_it(model, some_ids):
+    ids, memory = some_ids(2, 4), Memory.empty(model.config, 2, model.wte.weight)
+    short = some_ids(2, 3, seed=2)
+    memory.put(0, model.encode(some_ids(2, 15, seed=1), torch.tensor([15, 9])))
+    memory.put(0, model.encode(short, torch.tensor([3, 2])))
+    for number, length in enumerate((3, 2)):
+        alone = model.encode(short[number : number + 1, :length], torch.tensor([length]))
+        expected = model(ids[number : number + 1], memory=alone)[0]
+        for span in (None, 3, 7):
+            torch.testing.assert_close(model(ids, memory=memory.rows(0, 2, span))[number], expected, **TOLERANCE)
 
 
 @torch.no_grad()
@@ -283,7 +288,7 @@ def test_attention_weights_are_distributions_over_the_source_and_change_nothing(
     source, lengths, ids = some_ids(2, 8, seed=1), torch.tensor([3, 8]), some_ids(2, 5)
     reading, writing, crossing = [], [], []
     memory = model.encode(source, lengths, attention=reading)
-    hidden = model.hidden(ids, None, writing, memory, crossing)
+    hidden = model.hidden(ids, attention=writing, memory=memory, cross_attention=crossing)
     fused = model.encode(source, lengths)
     torch.testing.assert_close(memory.states[fused.mask[:, 0, 0]], fused.states[fused.mask[:, 0, 0]], **TOLERANCE)
     torch.testing.assert_close(hidden, model.hidden(ids, memory=fused), **TOLERANCE)

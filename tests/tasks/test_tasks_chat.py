@@ -13,6 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from penna.api.chat_figures import measure_chat
 from penna.api.models import import_model
 from penna.api.training import resolve_recipe, resume, train_recipe
+from penna.config.generation import GenerationConfig
 from penna.config.recipe import build_recipe, merge
 from penna.config.schema import Recipe
 from penna.config.sections import ModelConfig, TokenizerConfig
@@ -237,9 +238,9 @@ def test_figures_agree_with_a_sum_over_every_due_token_by_itself(tmp_path: Path)
     run, _ = train_recipe(recipe_of(tmp_path), name="run", runs_dir=tmp_path)
     text = tmp_path / "few.txt"
     text.write_text("hi\ngood day\n\nbye 1\nciao\nhi\nbye\n", encoding="utf-8")
-    figures = measure_chat(
-        "run", {"data.path": [str(text)], "data.document": "block"}, replies=2, max_new_tokens=5, runs_dir=tmp_path
-    )
+    greedy = GenerationConfig(max_new_tokens=5, temperature=0)
+    few = {"data.path": [str(text)], "data.document": "block"}
+    figures = measure_chat("run", few, replies=2, config=greedy, runs_dir=tmp_path)
     loaded = load_model("run", runs_dir=tmp_path, device=torch.device("cpu"))
     tokenizer = loaded.need_tokenizer()
     nats, tokens, correct = 0.0, 0, 0

@@ -11,11 +11,11 @@ from penna.data.batches import TrainingDocuments, TrainingWindows, ValidationDoc
 from penna.data.prepare import Prepared, prepare
 from penna.data.shards import TokenStream
 from penna.errors import DataError
-from penna.generate import writing
-from penna.generate.engine import Finish, NewToken
-from penna.generate.writing import prompt_ids
+from penna.generate.request import Request
+from penna.generate.writing import Written, prompt_ids
 from penna.model.gpt import GPT
 from penna.tasks.pretrain import pretrain_job, training_rows, validation_rows
+from penna.text.tokenizer import Tokenizer
 from penna.train.ranks import Ranks
 
 LINES = [f"line {number} of a text" + " and more of it" * (number % 4) for number in range(60)]
@@ -70,14 +70,14 @@ def test_documents_may_be_shorter_than_the_block_and_windows_may_not(tmp_path: P
 def test_samples_of_a_model_of_documents_start_from_the_separator_and_end_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Any] = []
+    asked: list[Request] = []
 
-    def generate(_: GPT, requests: list[Any]) -> list[Any]:
+    def write(_: GPT, __: Tokenizer, requests: list[Request], *, show_special: bool) -> list[Written]:
+        assert show_special
         asked.extend(requests)
-        letters = tokenizer.encode("ab")
-        return [NewToken(1, letters[0], 0.0), Finish(0, "stop"), NewToken(1, letters[1], 0.0), Finish(1, "length")]
+        return [Written((), "", "stop"), Written((), "ab", "length")]
 
-    monkeypatch.setattr(writing, "generate", generate)
+    monkeypatch.setattr("penna.tasks.pretrain.write", write)
     for windows in ("documents", "packed"):
         recipe, prepared = prepared_recipe(tmp_path, {"data.windows": windows}, [*LINES, "abc"])
         tokenizer = prepared.tokenizer
@@ -88,7 +88,7 @@ def test_samples_of_a_model_of_documents_start_from_the_separator_and_end_with_i
     assert [list(request.ids) for request in single] == [[separator], [separator, *line]]
     assert [list(request.ids) for request in packed] == [[separator], line]
     assert [set(request.stop_ids) for request in (*single, *packed)] == [{separator}, {separator}, set(), set()]
-    assert [request.max_new_tokens for request in asked] == [6] * 4
+    assert [request.config.max_new_tokens for request in asked] == [6] * 4
     assert [request.seed - asked[0].seed for request in asked] == [0, 1, 0, 1]
 
 

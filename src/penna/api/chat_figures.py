@@ -12,6 +12,7 @@ import torch
 
 from penna.api.abilities import need_chat_tokenizer
 from penna.api.asked import asked_of, read_asked
+from penna.config.generation import GenerationConfig
 from penna.config.tasks import ChatTask
 from penna.data.examples.batches import ValidationExamples
 from penna.data.examples.store import pack
@@ -20,7 +21,6 @@ from penna.errors import DataError
 from penna.evaluate.diversity import distinct
 from penna.evaluate.language_model import perplexity, score_rows
 from penna.exchange.load import LoadedModel, load_model
-from penna.generate.sampling import Sampling
 from penna.generate.writing import write
 from penna.runs.folder import RUNS
 from penna.tasks.chat import ChatForm, Dialogue, Learned, prompt_room, read_length, reply_request, without_oldest
@@ -29,8 +29,7 @@ from penna.text.tokenizer import Tokenizer
 from penna.train.device import resolve_device
 from penna.train.objective import NextToken
 
-GREEDY = Sampling(temperature=0)
-_ROWS_AT_ONCE = 32  # replies written side by side
+_GREEDY = GenerationConfig(max_new_tokens=64, temperature=0)
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,7 @@ def measure_chat(
     overrides: Mapping[str, Any] | None = None,
     *,
     replies: int = 200,
-    max_new_tokens: int = 64,
-    sampling: Sampling = GREEDY,
+    config: GenerationConfig = _GREEDY,
     runs_dir: Path = RUNS,
     device: str = "auto",
     seed: int = 0,
@@ -100,7 +98,7 @@ def measure_chat(
         )
     nats, correct, tokens = _score(loaded, learned, tokenizer)
     characters = sum(len(example.said) for example in learned)
-    written, people = _replies(loaded, items, replies, max_new_tokens=max_new_tokens, sampling=sampling, seed=seed)
+    written, people = _replies(loaded, items, replies, config, seed=seed)
     figures = ChatFigures(
         loss=nats / tokens,
         accuracy=correct / tokens,
@@ -118,7 +116,7 @@ def measure_chat(
         about = {
             "checkpoint": loaded.source.name,
             "text": list(asked.data.path),
-            "sampling": asdict(sampling),
+            "sampling": config.said(),
             "seed": seed,
         }
         loaded.run.save_evaluation(asked.name, {**about, **figures.as_json()})
@@ -133,11 +131,11 @@ def _score(loaded: LoadedModel, learned: Sequence[Learned], tokenizer: Tokenizer
 
 
 def _replies(
-    loaded: LoadedModel, items: Sequence[Dialogue], count: int, *, max_new_tokens: int, sampling: Sampling, seed: int
+    loaded: LoadedModel, items: Sequence[Dialogue], count: int, config: GenerationConfig, *, seed: int
 ) -> tuple[Diversity | None, Diversity | None]:
     """How varied the model's replies are, and the text's own to the same turns."""
     tokenizer, model = loaded.need_tokenizer(), loaded.model.config
-    limit = prompt_room(model, max_new_tokens)
+    limit = prompt_room(model, config.max_new_tokens)
 
     def fits(turns: Dialogue) -> bool:
         return read_length(tokenizer, model, turns) <= limit
@@ -151,16 +149,12 @@ def _replies(
         if place is not None and history is not None:
             asked.append((history, item[place].content))
     requests = [
-        reply_request(tokenizer, model, history, new=max_new_tokens, sampling=sampling, seed=seed + number)
+        reply_request(tokenizer, model, history, config, seed=seed + number)
         for number, (history, _) in enumerate(asked)
-    ]
-    written = [
-        result
-        for start in range(0, len(requests), _ROWS_AT_ONCE)
-        for result in write(loaded.model, tokenizer, requests[start : start + _ROWS_AT_ONCE])
     ]
     if not asked:
         return None, None
+    written = write(loaded.model, tokenizer, requests)
     special = frozenset(tokenizer.special_tokens.values())
     ids = [[index for index in result.ids if index not in special] for result in written]
     return (

@@ -8,48 +8,72 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from penna.api.abilities import check_writes, need_chat_tokenizer
+from penna.api.generation_defaults import default_settings, laid_over
+from penna.config.generation import GenerationConfig
 from penna.errors import DataError, PennaError, RecipeError
 from penna.exchange.load import LoadedModel
-from penna.generate.engine import Finish, NewToken, Request, generate
-from penna.generate.sampling import Sampling
+from penna.generate.request import Request
+from penna.generate.writing import write_pieces
 from penna.storage import write_whole
 from penna.tasks.chat import Dialogue, prompt_room, reply_request, without_oldest
 from penna.text.messages import Message
 from penna.text.spacing import SpacingMender
-from penna.text.stream import StreamDecoder
+
+_HISTORY = ("history_tokens", "history_turns")
 
 
 @dataclass(frozen=True)
 class ChatSettings:
     """How replies are written, and how much of the conversation is read for one."""
 
-    temperature: float = 0.8
-    top_k: int | None = None
-    top_p: float | None = None
-    max_new_tokens: int = 128
+    generation: GenerationConfig = GenerationConfig(max_new_tokens=128, temperature=0.8)  # noqa: RUF009 - frozen
     history_tokens: int | None = None  # read at most, control tokens among them; none: what the block leaves
     history_turns: int | None = None  # turns read before the user's line; none: all that fit
     seed: int = 0
     system: str | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("max_new_tokens", 1), ("history_tokens", 1), ("history_turns", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
+        least = {"max_new_tokens": 1, "history_tokens": 1, "history_turns": 0}
+        given = {"max_new_tokens": self.generation.max_new_tokens, **{name: getattr(self, name) for name in _HISTORY}}
+        for name, value in given.items():
+            if value is not None and value < least[name]:
                 raise RecipeError(
-                    f"{name} = {value} cannot be.", f"{name} is {least} or above.", "Change or leave out that setting."
+                    f"{name} = {value} cannot be.",
+                    f"{name} is {least[name]} or above.",
+                    "Change or leave out that setting.",
                 )
-        _ = self.sampling  # checks itself
 
-    @property
-    def sampling(self) -> Sampling:
-        """The settings the sampler knows."""
-        return Sampling(self.temperature, self.top_k, self.top_p)
+    def changed(self, **changes: Any) -> ChatSettings:
+        """With other values of these fields, or of the generation's, laid over those there are (``laid_over``).
+
+        Raises RecipeError for what cannot be.
+        """
+        about_writing = {name: value for name, value in changes.items() if name in GenerationConfig.model_fields}
+        others = {name: value for name, value in changes.items() if name not in about_writing}
+        generation = laid_over(self.generation, about_writing)
+        return replace(self, generation=generation, **others)
+
+    def said(self) -> dict[str, Any]:
+        """The settings that were given, or are not as they usually are, and all that are not of the generation."""
+        return {**self.generation.said(), **self._own()}
+
+    def as_json(self) -> dict[str, Any]:
+        """All settings in one row."""
+        return {**self.generation.model_dump(mode="json"), **self._own()}
+
+    def _own(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "generation"}
+
+
+def reply_settings(loaded: LoadedModel) -> GenerationConfig:
+    """How a model writes replies unless told otherwise: by its own settings, but as long as replies are."""
+    usual = ChatSettings().generation
+    return laid_over(default_settings(loaded, usual), {"max_new_tokens": usual.max_new_tokens})
 
 
 @dataclass(frozen=True)
@@ -125,7 +149,7 @@ class Conversation:
 
     def change(self, **changes: Any) -> None:
         """Other settings from here on. Raises RecipeError for those that cannot be."""
-        self.settings = replace(self.settings, **changes)
+        self.settings = self.settings.changed(**changes)
 
     def transcript(self) -> list[dict[str, Any]]:
         """A row per conversation: its ``messages``, as chat data has them, and how each reply came about."""
@@ -140,21 +164,21 @@ class Conversation:
         return {
             "messages": [asdict(message) for message in self.messages],
             "model": str(self.loaded.source),
-            "settings": asdict(self.settings),
+            "settings": self.settings.as_json(),
             "replies": [asdict(reply) for reply in self._replies],
         }
 
     def _request(self, text: str) -> tuple[Request, int]:
         """What is asked for a reply to ``text``, and how many turns the model no longer reads."""
         settings, model = self.settings, self.loaded.model.config
-        new = settings.max_new_tokens
+        new = settings.generation.max_new_tokens
         turns = (*self.messages, Message("user", text))
         limit = prompt_room(model, new)
         limit = min(limit, settings.history_tokens or limit)
 
         def request(kept: Dialogue) -> Request:
             seed = settings.seed + self._drawn
-            return reply_request(self._tokenizer, model, kept, new=new, sampling=settings.sampling, seed=seed)
+            return reply_request(self._tokenizer, model, kept, settings.generation, seed=seed)
 
         def length(kept: Dialogue) -> int:
             asked = request(kept)
@@ -176,27 +200,22 @@ class Conversation:
             )
         return request(kept), len(turns) - len(kept)
 
-    def _reply(self, text: str, request: Request, forgotten: int) -> Generator[str]:
-        special = frozenset(self._tokenizer.special_tokens.values())
-        decoder = StreamDecoder(self._tokenizer)
+    def _reply(self, line: str, request: Request, forgotten: int) -> Generator[str]:
         mender = SpacingMender(self._tokenizer)
         pieces: list[str] = []
         tokens, logprob, finish = 0, 0.0, "interrupted"
         try:
-            for event in generate(self.loaded.model, [request]):
-                if isinstance(event, NewToken):
+            for piece in write_pieces(self.loaded.model, self._tokenizer, [request]):
+                if piece.token is not None:
                     tokens += 1
-                    logprob += event.logprob
-                    piece = "" if event.id in special else mender.push(decoder.push(event.id))
-                else:
-                    assert isinstance(event, Finish)
-                    piece = mender.push(decoder.finish()) + mender.finish()
-                if piece:
-                    pieces.append(piece)
-                    yield piece
-                if isinstance(event, Finish):
-                    finish = event.reason
+                    logprob += piece.token.logprob
+                text = mender.push(piece.text) + (mender.finish() if piece.finish else "")
+                if text:
+                    pieces.append(text)
+                    yield text
+                if piece.finish is not None:
+                    finish = piece.finish
         finally:
             self._drawn += 1
-            self._turns += [Message("user", text), Message("assistant", "".join(pieces))]
+            self._turns += [Message("user", line), Message("assistant", "".join(pieces))]
             self._replies.append(Reply(tokens, logprob, finish, forgotten, request.seed))

@@ -7,12 +7,13 @@ what is wanted, "TL;DR:" unless another is given (Radford et al. 2019, section 3
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from penna.api.abilities import check_writes
-from penna.api.writing import Piece
+from penna.api.generation_defaults import default_settings
+from penna.config.generation import GenerationConfig, generation_config
 from penna.config.recipe import build_recipe
 from penna.config.tasks import CompleteTask, Cut
 from penna.data.examples.example import Example
@@ -20,18 +21,16 @@ from penna.errors import DataError, RecipeError
 from penna.evaluate.completions import ExampleScores, score_examples
 from penna.evaluate.sentences import sentences
 from penna.exchange.load import LoadedModel
-from penna.generate.engine import NewToken, Request, generate
-from penna.generate.sampling import Sampling
-from penna.generate.writing import write
+from penna.generate.request import Request
+from penna.generate.writing import Piece, request_for, write, write_pieces
 from penna.tasks.complete import CompletionForm
-from penna.text.stream import StreamDecoder
 from penna.text.tokenizer import Tokenizer
 
 ZERO_SHOT = "{prompt}\nTL;DR:"
-GREEDY = Sampling(temperature=0)
+GREEDY = GenerationConfig(temperature=0)
+_HOW_MUCH = ("max_new_tokens", "min_new_tokens")
 _NEW_TOKENS = 128  # where the model never learned how long a completion is
 _OF_THE_MEAN = 3  # times the mean of those it learned from
-_ROWS_AT_ONCE = 32  # texts written side by side
 
 
 @dataclass(frozen=True)
@@ -86,15 +85,16 @@ class Completer:
         return wanted
 
     def requests(
-        self, texts: Sequence[str], *, max_new_tokens: int | None = None, sampling: Sampling = GREEDY, seed: int = 0
+        self, texts: Sequence[str], config: GenerationConfig = GREEDY, *, seed: int = 0
     ) -> tuple[list[Request], list[bool]]:
         """What the engine is asked for each text, and whether a part of the text had to be left out.
 
-        Raises DataError for a text without a token.
+        Where ``max_new_tokens`` is not among the settings given, it is ``new_tokens()``. Raises DataError for a text
+        without a token.
         """
-        new = self.new_tokens(max_new_tokens)
-        end = self.tokenizer.separator_id
-        stop = frozenset[int]() if end is None else frozenset({end})
+        said = config.max_new_tokens if "max_new_tokens" in config.model_fields_set else None
+        new = self.new_tokens(said)
+        config = config.model_copy(update={"max_new_tokens": new})
         requests: list[Request] = []
         cut: list[bool] = []
         for number, prompt in enumerate(self.form.prompts(texts, self.tokenizer, [new] * len(texts)), start=1):
@@ -104,40 +104,24 @@ class Completer:
                     "A text with at least one word.",
                     "Check that the file is the right one and not empty.",
                 )
-            requests.append(Request(prompt.ids, new, sampling, seed, stop, source=prompt.source))
+            requests.append(request_for(self.tokenizer, prompt.ids, config, seed=seed, source=prompt.source))
             cut.append(prompt.cut)
         return requests, cut
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Piece]:
         """What is written for each, in pieces; control tokens and the white space in front are left out."""
-        special = frozenset(self.tokenizer.special_tokens.values())
-        decoders = [StreamDecoder(self.tokenizer) for _ in requests]
-        counts, logprobs, begun = [0] * len(requests), [0.0] * len(requests), [False] * len(requests)
-        for event in generate(self.loaded.model, requests):
-            number, finish = event.request, None
-            if isinstance(event, NewToken):
-                counts[number] += 1
-                logprobs[number] += event.logprob
-                text = "" if event.id in special else decoders[number].push(event.id)
-            else:
-                text, finish = decoders[number].finish(), event.reason
-            if not begun[number]:
-                text = text.lstrip()
-                begun[number] = bool(text)
-            yield Piece(number, text, finish, counts[number], logprobs[number])
+        begun = [False] * len(requests)
+        for piece in write_pieces(self.loaded.model, self.tokenizer, requests):
+            text = piece.text if begun[piece.request] else piece.text.lstrip()
+            begun[piece.request] = begun[piece.request] or bool(text)
+            yield replace(piece, text=text)
 
     def write(self, requests: Sequence[Request]) -> list[Completed]:
-        """What is written for each request, some side by side, those of like length together."""
-        done: dict[int, Completed] = {}
-        order = sorted(
-            range(len(requests)), key=lambda number: len(requests[number].ids) + len(requests[number].source)
-        )
-        for start in range(0, len(order), _ROWS_AT_ONCE):
-            rows = order[start : start + _ROWS_AT_ONCE]
-            written = write(self.loaded.model, self.tokenizer, [requests[row] for row in rows])
-            for row, result in zip(rows, written, strict=True):
-                done[row] = Completed(result.text.strip(), result.finish, len(result.ids), result.logprob)
-        return [done[number] for number in range(len(requests))]
+        """What is written for each request, many side by side."""
+        return [
+            Completed(result.text.strip(), result.finish, len(result.ids), result.logprob)
+            for result in write(self.loaded.model, self.tokenizer, requests)
+        ]
 
     def rank(self, text: str) -> list[RankedSentence]:
         """The sentences of a text in their order, with what the model would think of each as its completion.
@@ -151,7 +135,7 @@ class Completer:
         targets = self.form.targets(found, self.tokenizer)
         longest = min(self.form.longest(self.tokenizer), self.loaded.model.config.block_size // 2)
         new = max(1, min(longest, max(map(len, targets), default=1)))
-        (request,), _ = self.requests([text], max_new_tokens=new)
+        (request,), _ = self.requests([text], GREEDY.model_copy(update={"max_new_tokens": new}))
         places = [place for place, ids in enumerate(targets) if ids]
         begun = [targets[place][:new] for place in places]
         bare = self.form.without_text(self.tokenizer)
@@ -201,19 +185,25 @@ def completer(
     return Completer(loaded, tokenizer, CompletionForm(checked, loaded.model.config))
 
 
+def completion_settings(loaded: LoadedModel) -> GenerationConfig:
+    """How a model writes completions unless told otherwise: by its own settings, greedily where it has none; how much
+    is left to ``Completer.new_tokens``."""
+    said = default_settings(loaded, GREEDY).said()
+    return generation_config({name: value for name, value in said.items() if name not in _HOW_MUCH})
+
+
 def complete(
     loaded: LoadedModel,
     texts: Sequence[str],
     *,
     template: str | None = None,
     cut: Cut | None = None,
-    max_new_tokens: int | None = None,
-    sampling: Sampling = GREEDY,
+    config: GenerationConfig = GREEDY,
     seed: int = 0,
 ) -> list[Completed]:
     """What the model writes behind each text, such as a summary behind an article. For one in pieces see Completer."""
     at_hand = completer(loaded, template=template, cut=cut)
-    return at_hand.write(at_hand.requests(texts, max_new_tokens=max_new_tokens, sampling=sampling, seed=seed)[0])
+    return at_hand.write(at_hand.requests(texts, config, seed=seed)[0])
 
 
 def rank_sentences(

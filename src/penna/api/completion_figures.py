@@ -13,6 +13,7 @@ import torch
 
 from penna.api.asked import asked_of, read_asked
 from penna.api.completing import Completer, completer, highest
+from penna.config.generation import GenerationConfig
 from penna.config.tasks import CompleteTask
 from penna.data.examples.batches import ValidationExamples
 from penna.data.examples.example import Example
@@ -167,7 +168,9 @@ def _written(
 ) -> dict[str, Any]:
     """The figures of what is written and picked, behind each pair's prompt and behind another's."""
     scorer = SummaryScorer([pair.prompt for pair in pairs], [pair.completion for pair in pairs], seed=seed)
-    requests, cut = at_hand.requests([pair.prompt for pair in pairs], max_new_tokens=new)
+    requests, cut = at_hand.requests(
+        [pair.prompt for pair in pairs], GenerationConfig(max_new_tokens=new, temperature=0)
+    )
     outputs = at_hand.write(requests)
     extracts = [
         "\n".join(sentence.text for sentence in highest(at_hand.rank(pair.prompt), _EXTRACTED)) for pair in pairs

@@ -7,6 +7,7 @@ from pathlib import Path
 from penna.config.schema import Recipe
 from penna.exchange.huggingface import read_hf, write_hf
 from penna.exchange.load import LoadedModel, foreign_folder, load_model
+from penna.model.precision import Dtype
 from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import Checkpoint, write_checkpoint
 from penna.runs.folder import RUNS, RunFolder, check_free, new_run
@@ -14,9 +15,9 @@ from penna.runs.provenance import provenance
 from penna.train.device import resolve_device
 
 
-def load(target: str, *, runs_dir: Path = RUNS, device: str = "auto") -> LoadedModel:
-    """The model of a run (its best checkpoint), of one checkpoint, or of a Hugging Face folder."""
-    return load_model(target, runs_dir=runs_dir, device=resolve_device(device))
+def load(target: str, *, runs_dir: Path = RUNS, device: str = "auto", dtype: Dtype = "float32") -> LoadedModel:
+    """The model of a run (its best checkpoint), of one checkpoint, or of a Hugging Face folder, ready to be used."""
+    return load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype)
 
 
 def import_model(

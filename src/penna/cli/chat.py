@@ -9,10 +9,10 @@ import json
 import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penna.cli.generation_options import add_generation_arguments, given_settings, settings_of, shown
 from penna.errors import DataError, DeviceError, PennaError, RecipeError
 
 if TYPE_CHECKING:
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 Overrides = Sequence[tuple[str, str]]
 _PROMPT = "> "
-_WHOLE = ("top_k", "max_new_tokens", "history_tokens", "history_turns", "seed")
-_REAL = ("temperature", "top_p")
+_BESIDE_WRITING = ("history_tokens", "history_turns", "seed")
 _HELP = """\
 /reset            begin a new conversation
 /undo             take your last line and its reply back
 /retry            another reply to your last line
 /save FILE        write the conversations so far as JSONL
-/set NAME=VALUE   change temperature, top_k, top_p, max_new_tokens, history_tokens, history_turns, seed or system
-                  (NAME=none takes a limit away); without NAME=VALUE, show them
+/set NAME=VALUE   change how replies are written (temperature, top_p, num_beams … as `penna chat --help` lists them),
+                  history_tokens, history_turns, seed or system; NAME=none takes a limit away, and greedy stands
+                  for temperature=0; without NAME=VALUE, show what is set
 /help             this list
 /quit             end (so does Ctrl-D); Ctrl-C stops a reply
 //...             say a line that begins with /"""
@@ -36,6 +36,7 @@ _HELP = """\
 
 def add_chat_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of ``penna chat``."""
+    parser.usage = "%(prog)s RUN [options]"
     parser.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
     parser.add_argument(
         "--script", metavar="FILE", help="a user's line per line instead of the keyboard; or the name of a shipped one"
@@ -44,37 +45,30 @@ def add_chat_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="TEXT", help="what the model is told first, where it knows such a turn")
     parser.add_argument("--history-tokens", type=int, metavar="N", help="read at most N tokens (what the block leaves)")
     parser.add_argument("--history-turns", type=int, metavar="N", help="read at most N turns before your line (all)")
-    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="tokens of a reply, at most (128)")
-    drawing = parser.add_mutually_exclusive_group()
-    drawing.add_argument("--greedy", action="store_true", help="always the likeliest token")
-    drawing.add_argument("--temperature", type=float, metavar="T", help="below 1 bolder, above 1 wilder (0.8)")
-    parser.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
-    parser.add_argument("--top-p", type=float, metavar="P", help="only the likeliest tokens that make up P")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other replies (0)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--json", action="store_true", help="print a JSON object per reply")
+    add_generation_arguments(parser, {"max_new_tokens": "128", "temperature": "0.8"})
 
 
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Talk until the lines end."""
     from penna import api
-    from penna.api.chatting import ChatSettings, Conversation
+    from penna.api.chatting import ChatSettings, Conversation, reply_settings
 
     lines = None if arguments.script is None else _script(arguments.script)
+    given = given_settings(arguments)
+    transcript = None if arguments.transcript is None else Path(arguments.transcript)
+    if transcript is not None:
+        _check_can_be_written(transcript)
+    loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
     settings = ChatSettings(
-        temperature=_temperature(arguments),
-        top_k=arguments.top_k,
-        top_p=arguments.top_p,
-        max_new_tokens=arguments.max_new_tokens,
+        generation=api.laid_over(reply_settings(loaded), given),
         history_tokens=arguments.history_tokens,
         history_turns=arguments.history_turns,
         seed=arguments.seed,
         system=arguments.system,
     )
-    transcript = None if arguments.transcript is None else Path(arguments.transcript)
-    if transcript is not None:
-        _check_can_be_written(transcript)
-    loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
     talk = _Talk(Conversation(loaded, settings), transcript, as_json=arguments.json)
     at_keyboard = lines is None and sys.stdin.isatty()
     if at_keyboard:
@@ -106,7 +100,7 @@ class _Talk:
         if line.startswith("//") or not line.startswith("/"):
             self._show(line.removeprefix("/"), self._conversation.say(line.removeprefix("/")))
             return True
-        from penna.cli.screen import say
+        from penna.cli.screen import printable, say
 
         command, _, rest = line[1:].partition(" ")
         rest = rest.strip()
@@ -131,12 +125,8 @@ class _Talk:
             case "set":
                 if rest:
                     self._conversation.change(**_changes(rest))
-                say(
-                    " ".join(
-                        f"{name}={'none' if value is None else value}"
-                        for name, value in vars(self._conversation.settings).items()
-                    )
-                )
+                settings = self._conversation.settings
+                say(printable(" ".join(f"{name}={shown(value)}" for name, value in settings.said().items())))
             case "help":
                 say(_HELP)
             case _:
@@ -196,6 +186,8 @@ def _piped() -> Iterator[str]:
 
 def _script(name: str) -> list[str]:
     """The lines of a file, or of a script that ships."""
+    from importlib import resources
+
     file = Path(name).expanduser()
     shipped = Path(str(resources.files("penna.recipes"))) / "scripts"
     if not file.exists() and (shipped / f"{name}.txt").is_file():
@@ -227,36 +219,9 @@ def _check_can_be_written(file: Path) -> None:
         beside.unlink()
 
 
-def _temperature(arguments: argparse.Namespace) -> float:
-    if arguments.greedy:
-        return 0.0
-    return 0.8 if arguments.temperature is None else arguments.temperature
-
-
 def _changes(text: str) -> dict[str, Any]:
     """``temperature=0.5 top_k=none`` as settings; ``system=`` takes all that follows."""
-    changes: dict[str, Any] = {}
-    while text := text.strip():
-        name, equals, rest = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals or name not in (*_WHOLE, *_REAL, "system"):
-            raise RecipeError(
-                f"{text} sets nothing.",
-                f"NAME=VALUE, where NAME is {', '.join((*_REAL, *_WHOLE))} or system.",
-                "For example: /set temperature=0.5",
-            )
-        if name == "system":
-            return {**changes, name: rest.strip() or None}
-        value, _, text = rest.strip().partition(" ")
-        changes[name] = _number(name, value)
-    return changes
-
-
-def _number(name: str, value: str) -> float | int | None:
-    if value == "none" and name not in ("temperature", "max_new_tokens", "seed"):
-        return None
-    try:
-        return int(value) if name in _WHOLE else float(value)
-    except ValueError as error:
-        kind = "a whole number" if name in _WHOLE else "a number"
-        raise RecipeError(f"{name} = {value!r} cannot be.", f"{name} is {kind}.", "Change that setting.") from error
+    before, system, after = text.partition("system=")
+    if not system or (before and not before[-1].isspace()):
+        return settings_of(text, (*_BESIDE_WRITING, "system"))
+    return {**settings_of(before, _BESIDE_WRITING), "system": after.strip() or None}

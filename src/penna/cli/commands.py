@@ -6,9 +6,6 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-from penna.errors import DataError
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -65,61 +62,9 @@ def _recipes(arguments: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _generate(arguments: argparse.Namespace, overrides: Overrides) -> int:
-    from penna import api
-    from penna.cli.screen import printable, say
-    from penna.generate.sampling import Sampling
+    from penna.cli import generate
 
-    temperature = 0.0 if arguments.greedy else arguments.temperature
-    sampling = Sampling(0.8 if temperature is None else temperature, arguments.top_k, arguments.top_p)
-    prompts = list(arguments.prompt)
-    if arguments.prompt_file:
-        prompts += _prompt_lines(Path(arguments.prompt_file))
-    prompts = prompts or [""]
-    loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
-    pieces = api.generate_stream(
-        loaded,
-        prompts,
-        max_new_tokens=arguments.max_new_tokens,
-        min_new_tokens=arguments.min_new_tokens,
-        sampling=sampling,
-        seed=arguments.seed,
-    )
-    for number in api.prompts_too_long(loaded, prompts):
-        say(f"Prompt {number + 1} is longer than the block and was cut from the left.")
-    texts: list[str] = [""] * len(prompts)
-    ends: list[dict[str, Any]] = [{} for _ in prompts]
-    streaming = len(prompts) == 1 and not arguments.json
-    if streaming:
-        print(printable(prompts[0]), end="", flush=True)
-    for piece in pieces:
-        texts[piece.prompt] += piece.text
-        if streaming:
-            print(printable(piece.text), end="", flush=True)
-        if piece.finish is not None:
-            ends[piece.prompt] = {"finish": piece.finish, "tokens": piece.tokens, "logprob": piece.logprob}
-    if arguments.json:
-        results = [
-            {"prompt": prompt, "text": text, **end, "seed": arguments.seed}
-            for prompt, text, end in zip(prompts, texts, ends, strict=True)
-        ]
-        print(json.dumps(results, ensure_ascii=False, indent=2))
-    elif streaming:
-        print()
-    else:
-        for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True), start=1):
-            print(f"--- {number} ---\n{printable(prompt + text)}")
-    return 0
-
-
-def _prompt_lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"The prompt file {file} cannot be read: {error}.",
-            "A UTF-8 file with a prompt per line.",
-            "Check the path.",
-        ) from error
+    return generate.run(arguments, overrides)
 
 
 def _evaluate(arguments: argparse.Namespace, overrides: Overrides) -> int:
@@ -154,6 +99,24 @@ def _complete(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna.cli import complete
 
     return complete.run(arguments, overrides)
+
+
+def _score(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import score
+
+    return score.run(arguments, overrides)
+
+
+def _beams(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import beams
+
+    return beams.run(arguments, overrides)
+
+
+def _decoding(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import decoding
+
+    return decoding.run(arguments, overrides)
 
 
 def _plot(arguments: argparse.Namespace, overrides: Overrides) -> int:
@@ -212,6 +175,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
     "classify": _classify,
     "chat": _chat,
     "complete": _complete,
+    "score": _score,
+    "beams": _beams,
+    "decoding": _decoding,
     "evaluate": _evaluate,
     "plot": _plot,
     "data": _data,

@@ -5,21 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penna.cli.generation_options import add_generation_arguments, given_settings
 from penna.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from penna.api.completing import Completer
+    from penna.config.generation import GenerationConfig
 
 Overrides = Sequence[tuple[str, str]]
-_ABOUT_WRITING = ("max_new_tokens", "greedy", "temperature", "top_k", "top_p", "seed")
 
 
 def add_complete_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of ``penna complete``."""
+    parser.usage = "%(prog)s RUN [TEXT ...] [options]"
     parser.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
     parser.add_argument("text", nargs="*", metavar="TEXT", help="what to complete; standard input where none is given")
     parser.add_argument("--file", action="append", default=[], metavar="FILE", help="a text to complete; repeatable")
@@ -34,44 +36,42 @@ def add_complete_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cut", choices=["tail", "head", "middle"], help="which part of a text that is too long is left out"
     )
-    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="the most to write (by what it learned from)")
-    drawing = parser.add_mutually_exclusive_group()
-    drawing.add_argument("--greedy", action="store_true", help="always the likeliest token; so it is unless said")
-    drawing.add_argument("--temperature", type=float, metavar="T", help="below 1 bolder, above 1 wilder")
-    parser.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
-    parser.add_argument("--top-p", type=float, metavar="P", help="only the likeliest tokens that make up P")
     parser.add_argument("--seed", type=int, help="another seed, another text (0)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--json", action="store_true", help="print a JSON list")
+    add_generation_arguments(parser, {"max_new_tokens": "by what it learned from", "temperature": "0"})
 
 
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Print what the model writes behind each text, or which of its sentences it rates highest."""
     from penna import api
-    from penna.api.completing import completer
+    from penna.api.completing import completer, completion_settings
 
+    given = given_settings(arguments)
     if arguments.extract is not None:
-        _check_extract(arguments)
+        _check_extract(arguments, given)
     texts = _texts(arguments)
     loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
     template = None if arguments.template is None else arguments.template.replace(r"\n", "\n")
     at_hand = completer(loaded, template=template, cut=arguments.cut)
     if arguments.extract is None:
-        _complete(at_hand, texts, arguments)
+        _complete(at_hand, texts, api.laid_over(completion_settings(loaded), given), arguments)
     else:
         _extract(at_hand, texts, arguments)
     return 0
 
 
-def _check_extract(arguments: argparse.Namespace) -> None:
+def _check_extract(arguments: argparse.Namespace, given: Mapping[str, Any]) -> None:
     if arguments.extract < 1:
         raise DataError(
             f"--extract {arguments.extract} picks no sentence.",
             "How many sentences of the text to print, 1 or more.",
             "Such as --extract 3.",
         )
-    said = {f"--{name.replace('_', '-')}": getattr(arguments, name) for name in _ABOUT_WRITING}
-    options = ", ".join(option for option, value in said.items() if value is not None and value is not False)
+    names = ["greedy" if name == "temperature" and arguments.greedy else name.replace("_", "-") for name in given]
+    if arguments.seed is not None:
+        names.append("seed")
+    options = ", ".join(f"--{name}" for name in names)
     if options:
         raise RecipeError(
             f"{options} would change nothing beside --extract {arguments.extract}.",
@@ -80,13 +80,13 @@ def _check_extract(arguments: argparse.Namespace) -> None:
         )
 
 
-def _complete(at_hand: Completer, texts: Sequence[str], arguments: argparse.Namespace) -> None:
+def _complete(
+    at_hand: Completer, texts: Sequence[str], config: GenerationConfig, arguments: argparse.Namespace
+) -> None:
     from penna.cli.screen import printable, say
 
     seed = arguments.seed or 0
-    requests, cut = at_hand.requests(
-        texts, max_new_tokens=arguments.max_new_tokens, sampling=_sampling(arguments), seed=seed
-    )
+    requests, cut = at_hand.requests(texts, config, seed=seed)
     for number, was_cut in enumerate(cut, start=1):
         if was_cut:
             which = "The text" if len(texts) == 1 else f"Text {number}"
@@ -118,16 +118,6 @@ def _extract(at_hand: Completer, texts: Sequence[str], arguments: argparse.Names
             print(f"--- {number} ---")
         for sentence in each:
             print(printable(sentence.text))
-
-
-def _sampling(arguments: argparse.Namespace) -> Any:
-    """Greedy, unless anything about drawing is said."""
-    from penna.generate.sampling import Sampling
-
-    temperature = 0.0 if arguments.greedy else arguments.temperature
-    if temperature is None:
-        temperature = 0.0 if arguments.top_k is None and arguments.top_p is None else 0.8
-    return Sampling(temperature, arguments.top_k, arguments.top_p)
 
 
 def _texts(arguments: argparse.Namespace) -> list[str]:

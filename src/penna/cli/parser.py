@@ -6,11 +6,16 @@ Dotted flags (``--optim.learning-rate 3e-4``) belong to the recipe and are taken
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
+from penna.cli.beams import add_beams_arguments
 from penna.cli.chat import add_chat_arguments
 from penna.cli.classify import add_classify_arguments
 from penna.cli.complete import add_complete_arguments
+from penna.cli.decoding import add_decoding_arguments
+from penna.cli.generate import add_generate_arguments
+from penna.cli.score import add_score_arguments
 from penna.errors import PennaError
 
 _FIELDS = (
@@ -24,6 +29,16 @@ class UsageError(PennaError):
 
 
 class _Parser(argparse.ArgumentParser):
+    fill: Callable[[argparse.ArgumentParser], None] | None = None  # adds arguments once words are there to be parsed
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] - its overloads, all at once
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        if self.fill is not None:
+            fill, self.fill = self.fill, None
+            fill(self)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(
             f"{message[0].upper()}{message[1:]}.",
@@ -69,6 +84,11 @@ def make_parser() -> argparse.ArgumentParser:
         made.add_argument("--runs-dir", default="runs", metavar="FOLDER", help="where runs are kept (runs)")
         return made
 
+    def when_called(name: str, text: str, fill: Callable[[argparse.ArgumentParser], None]) -> None:
+        made = verb(name, text)
+        assert isinstance(made, _Parser)
+        made.fill = fill
+
     def naming(made: argparse.ArgumentParser) -> None:
         made.add_argument("--name", help="name of the new run")
         made.add_argument("--overwrite", action="store_true", help="replace a run of that name")
@@ -85,26 +105,14 @@ def make_parser() -> argparse.ArgumentParser:
     recipes = verb("recipes", "list the recipes that ship, or explain one")
     recipes.add_argument("name", nargs="?", metavar="NAME", help="print this recipe with every field explained")
 
-    generate = verb("generate", "let a model write")
-    generate.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
-    generate.add_argument(
-        "--prompt", action="append", default=[], metavar="TEXT", help="what to go on from; repeatable"
-    )
-    generate.add_argument("--prompt-file", metavar="FILE", help="a prompt per line")
-    generate.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="tokens to write (200)")
-    generate.add_argument("--min-new-tokens", type=int, default=0, metavar="N", help="no text ends before so many (0)")
-    drawing = generate.add_mutually_exclusive_group()
-    drawing.add_argument("--greedy", action="store_true", help="always the likeliest token")
-    drawing.add_argument("--temperature", type=float, metavar="T", help="below 1 bolder, above 1 wilder (0.8)")
-    generate.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
-    generate.add_argument("--top-p", type=float, metavar="P", help="only the likeliest tokens that make up P")
-    generate.add_argument("--seed", type=int, default=0, help="another seed, another text (0)")
-    generate.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    generate.add_argument("--json", action="store_true", help="print a JSON list")
-
+    when_called("generate", "let a model write", add_generate_arguments)
     add_classify_arguments(verb("classify", "tell the class of texts"))
-    add_chat_arguments(verb("chat", "talk with a model in the terminal"))
-    add_complete_arguments(verb("complete", "write behind a prompt, such as a summary behind its article"))
+    when_called("chat", "talk with a model in the terminal", add_chat_arguments)
+    when_called("complete", "write behind a prompt, such as a summary behind its article", add_complete_arguments)
+
+    add_score_arguments(verb("score", "tell how likely a model finds texts, or words behind a context"))
+    add_beams_arguments(verb("beams", "show how a beam search goes, step by step"))
+    add_decoding_arguments(verb("decoding", "compare ways of writing with human text, and recommend one"))
 
     evaluate = verb("evaluate", "measure a model on text, as its task asks")
     evaluate.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")

@@ -16,6 +16,7 @@ from penna.exchange.hub import PREFIX, hub_folder
 from penna.exchange.huggingface import read_hf
 from penna.model.gpt import GPT
 from penna.model.linear import fastest_matmul
+from penna.model.precision import Dtype, use_dtype
 from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import MODEL, read_tensors, verify_checkpoint
 from penna.runs.folder import RunFolder, find_run
@@ -69,12 +70,15 @@ class LoadedModel:
         return self.tokenizer
 
 
-def load_model(target: str, *, runs_dir: Path, device: torch.device) -> LoadedModel:
-    """The model of a run (its best checkpoint), of one checkpoint, or of a Hugging Face folder or hub name."""
+def load_model(target: str, *, runs_dir: Path, device: torch.device, dtype: Dtype = "float32") -> LoadedModel:
+    """The model of a run (its best checkpoint), of one checkpoint, or of a Hugging Face folder or hub name.
+
+    It is to be used, not trained. Raises DeviceError for int8 on anything but a CPU.
+    """
     path = foreign_folder(target)
     if path is not None:
         foreign = read_hf(path)
-        model = _ready(foreign.config, foreign.weights, device)
+        model = _ready(foreign.config, foreign.weights, device, dtype)
         return LoadedModel(model, foreign.tokenizer, path, None, foreign.task)
     run, checkpoint = run_and_checkpoint(target, runs_dir)
     checkpoint = checkpoint or run.marked("best") or run.marked("last")
@@ -86,7 +90,7 @@ def load_model(target: str, *, runs_dir: Path, device: torch.device) -> LoadedMo
         )
     verify_checkpoint(checkpoint)
     tokenizer = Tokenizer.load(run.tokenizer) if run.tokenizer.exists() else None
-    model = _ready(run.recipe().model, read_tensors(checkpoint / MODEL), device)
+    model = _ready(run.recipe().model, read_tensors(checkpoint / MODEL), device, dtype)
     return LoadedModel(model, tokenizer, checkpoint, run)
 
 
@@ -96,11 +100,13 @@ def task_of(target: str, runs_dir: Path) -> TaskConfig:
     return run_and_checkpoint(target, runs_dir)[0].recipe().task if path is None else read_hf(path).task
 
 
-def _ready(config: ModelConfig, weights: Mapping[str, torch.Tensor], device: torch.device) -> GPT:
+def _ready(config: ModelConfig, weights: Mapping[str, torch.Tensor], device: torch.device, dtype: Dtype) -> GPT:
     model = build_model(config)
     model.load_state_dict(weights)
     model.use_matmul(fastest_matmul(device))
-    return model.to(device).eval()
+    model = model.to(device).eval().requires_grad_(False)
+    use_dtype(model, dtype)
+    return model
 
 
 def foreign_folder(target: str) -> Path | None:

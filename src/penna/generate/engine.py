@@ -1,191 +1,222 @@
 """The engine: prompt ids in, new ids out, many requests at once.
 
-All requests step together on one preallocated key/value cache. Each row keeps its own length, settings and seed; a
-finished row leaves the batch. A row that fills the block goes on from the last half of its context, read anew. A
-seq2seq reads each request's source once, before its first token; what its encoder made of it stays with the row.
+Requests of different prompts, lengths, settings and seeds run together in a number of slots; where one is finished, the
+next that waits takes its slot at once. Texts that grow token by token share a lane (`penna.generate.lane`); a search
+over several partial texts (`penna.generate.beams`, `penna.generate.contrastive`) keeps them as a tree of its own. What
+a request gets depends on nothing but itself: a draw depends on (seed, position) alone.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from penna.errors import DataError
-from penna.generate.sampling import Sampling, choose
-from penna.model.cache import KVCache, Memory
+from penna.errors import DataError, DeviceError
+from penna.generate.beams import BeamSearch
+from penna.generate.contrastive import ContrastiveSearch
+from penna.generate.drawing import choose
+from penna.generate.lane import Lane, Row
+from penna.generate.likelihood import likelihoods
+from penna.generate.lookup import Lookup
+from penna.generate.request import Event, Finish, NewToken, Request, check_request, continuation, cut_prompt
+from penna.generate.room import rows_that_fit
 from penna.model.gpt import GPT
-from penna.model.seq2seq import Seq2Seq
+
+SLOTS = 32
+_GUESSING_ROWS = 4  # side by side, above which reading guesses costs more than it saves
 
 
-@dataclass(frozen=True)
-class Request:
-    """One text to be continued."""
+class Engine:
+    """Takes requests at any time and brings all of them forward, step by step. The model is in evaluation mode."""
 
-    ids: Sequence[int]  # the prompt, at least one token
-    max_new_tokens: int
-    sampling: Sampling = Sampling()  # noqa: RUF009 - frozen
-    seed: int = 0
-    stop_ids: frozenset[int] = frozenset()  # a drawn token among these ends the text and is not given out
-    min_new_tokens: int = 0  # none of those is drawn before so many others
-    source: Sequence[int] = ()  # what a seq2seq writes from, at least one token; a GPT has none
+    def __init__(self, model: GPT, *, slots: int = SLOTS, capacity: int | None = None) -> None:
+        """``slots`` requests run at once, fewer where the memory does not suffice; each of them reads and writes
+        ``capacity`` tokens at most, a whole block unless said. Raises DeviceError where there is no room for one."""
+        self._model = model
+        if not model.wte.weight.requires_grad:  # its weights stay as they are
+            model.pack()
+        capacity = min(capacity or model.config.block_size, model.config.block_size)
+        self._slots = rows_that_fit(model, slots, capacity)
+        self._capacity = capacity
+        self._lane: Lane | None = None
+        self._searches: list[BeamSearch | ContrastiveSearch] = []
+        self._waiting: deque[tuple[int, Request]] = deque()
+        self._cancelled: list[int] = []
+        self._count = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self._waiting or self._running or self._cancelled)
+
+    @property
+    def _running(self) -> int:
+        return len(self._searches) + (len(self._lane.rows) if self._lane else 0)
+
+    def submit(self, request: Request) -> int:
+        """Let a request wait for a slot; its number, by which events tell of it. Raises DataError where it has no
+        prompt, or its source is not what the model reads."""
+        check_request(self._model, request)
+        self._count += 1
+        self._waiting.append((self._count - 1, request))
+        return self._count - 1
+
+    @torch.inference_mode()
+    def cancel(self, number: int) -> None:
+        """End a request, whether it waits or runs; the next step tells so. One that is done stays as it is."""
+        waiting = [at for at, (waits, _) in enumerate(self._waiting) if waits == number]
+        rows = [] if self._lane is None else [at for at, row in enumerate(self._lane.rows) if row.number == number]
+        searches = [at for at, search in enumerate(self._searches) if search.number == number]
+        if waiting:
+            del self._waiting[waiting[0]]
+        elif rows and self._lane is not None:
+            self._lane.leave(rows)
+        elif searches:
+            self._searches.pop(searches[0])
+        else:
+            return
+        self._cancelled.append(number)
+
+    @torch.inference_mode()
+    def step(self) -> list[Event]:
+        """Fill free slots and bring each request that runs forward: by a token at least, or by a step of its search."""
+        events: list[Event] = [Finish(number, "cancelled") for number in self._cancelled]
+        self._cancelled.clear()
+        self._admit(events)
+        if self._lane is not None and self._lane.rows:
+            events += self._step_lane(self._lane)
+        for search in self._searches:
+            events += search.step()
+        self._searches = [search for search in self._searches if not search.is_done]
+        return events
+
+    def _admit(self, events: list[Event]) -> None:
+        rows: list[Row] = []
+        while self._waiting and self._running + len(rows) < self._slots:
+            number, request = self._waiting.popleft()
+            if request.config.max_new_tokens == 0:
+                events.append(Finish(number, "length"))
+            elif request.config.strategy in ("greedy", "sample"):
+                rows.append(self._row(number, request))
+            elif not self._begins_search(number, request, is_alone=not rows):
+                break
+        if rows:
+            if self._lane is None:
+                self._lane = Lane(self._model, self._slots, self._capacity)
+            self._lane.admit(rows)
+
+    def _begins_search(self, number: int, request: Request, *, is_alone: bool) -> bool:
+        """Begin a search, or let it wait until others have given back the memory they hold. Raises DeviceError where
+        there are none."""
+        kind = BeamSearch if request.config.strategy == "beam" else ContrastiveSearch
+        try:
+            self._searches.append(kind(self._model, number, request))
+        except DeviceError:
+            is_alone = is_alone and not self._running
+            if is_alone and self._lane is None:
+                raise
+            if is_alone:
+                self._lane = None  # rows that nobody uses
+            self._waiting.appendleft((number, request))
+            return is_alone
+        return True
+
+    def _row(self, number: int, request: Request) -> Row:
+        guessed = request.config.prompt_lookup_num_tokens
+        lookup = None if guessed is None else Lookup(guessed)
+        if lookup is not None:
+            lookup.extend(request.source)
+            lookup.extend(request.ids)
+        return Row(
+            number, request, cut_prompt(request.ids, self._model.config.block_size), continuation(request), lookup
+        )
+
+    def _step_lane(self, lane: Lane) -> list[Event]:
+        """A token for every row, and further ones where they were guessed rightly."""
+        room = lane.make_room()
+        guesses = [self._guess(row, room) for row in lane.rows]
+        logits = lane.read(guesses).float()  # (B, T, vocab_size)
+        # Behind every guess a token is chosen as if it were right, and dropped where it was not.
+        places = [(at, seen) for at, guess in enumerate(guesses) for seen in range(len(guess) + 1)]
+        if len(places) == len(guesses):
+            behind, texts = logits[:, 0], [row.text for row in lane.rows]
+        else:
+            rows, seen = torch.tensor(places, device=logits.device).T
+            behind = logits[rows, seen]
+            texts = [
+                replace(lane.rows[at].text, written=[*lane.rows[at].text.written, *guesses[at][:seen]])
+                for at, seen in places
+            ]
+        drawn = choose(behind, texts)
+        told = iter(
+            zip(drawn, likelihoods(behind, drawn, [lane.rows[at].request.top_n for at, _ in places]), strict=True)
+        )
+        events: list[Event] = []
+        counts: list[int] = []
+        for row, guess in zip(lane.rows, guesses, strict=True):
+            agreeing = True
+            counts.append(0)
+            for guessed in (*guess, None):
+                index, likelihood = next(told)
+                if agreeing:
+                    counts[-1] += 1
+                    agreeing = self._take(row, NewToken(row.number, index, *likelihood), events) and index == guessed
+        lane.accept(counts)
+        lane.leave([at for at, row in enumerate(lane.rows) if row.is_done])
+        return events
+
+    def _guess(self, row: Row, room: int) -> list[int]:
+        """What might follow, where that is worth looking up."""
+        if row.lookup is None or self._running > _GUESSING_ROWS:
+            return []
+        return row.lookup.guess()[: room - 1]
+
+    def _take(self, row: Row, token: NewToken, events: list[Event]) -> bool:
+        """Let a token be the next of a text and tell of it; whether the text goes on."""
+        request, text = row.request, row.text
+        if token.id in request.stop_ids:
+            events.append(Finish(row.number, "stop"))
+            row.is_done = True
+            return False
+        events.append(token)
+        text.written.append(token.id)
+        row.context.append(token.id)
+        if row.lookup is not None:
+            row.lookup.extend((token.id,))
+        if (
+            text.choices is not None and not text.choices.after(text.written).allowed
+        ):  # a whole choice, and no longer one
+            events.append(Finish(row.number, "stop"))
+            row.is_done = True
+        elif len(text.written) == request.config.max_new_tokens:
+            events.append(Finish(row.number, "length"))
+            row.is_done = True
+        return not row.is_done
 
 
-@dataclass(frozen=True)
-class NewToken:
-    """One token drawn for a request."""
-
-    request: int  # its place in the list of requests
-    id: int
-    logprob: float  # natural logarithm of its probability under the model, before any setting cut it off
+def generate(model: GPT, requests: Sequence[Request], *, slots: int = SLOTS) -> Iterator[Event]:
+    """Continue every request, step by step; the model is in evaluation mode. Raises what ``engine_for`` raises."""
+    engine = engine_for(model, requests, slots=slots)
+    while not engine.is_idle:
+        yield from engine.step()
 
 
-@dataclass(frozen=True)
-class Finish:
-    """A request is done."""
+def engine_for(model: GPT, requests: Sequence[Request], *, slots: int = SLOTS) -> Engine:
+    """An engine with just the room these requests take, all of them waiting; its events name them by their place.
 
-    request: int
-    reason: str  # "length" or "stop"
-
-
-@dataclass
-class _Row:
-    request: int
-    asked: Request
-    context: list[int]  # what the cache holds or will hold: the prompt's end and the new tokens
-    drawn: int = 0
-
-
-def cut_prompt(ids: Sequence[int], block_size: int) -> list[int]:
-    """The end of a prompt that fits the block."""
-    return list(ids[-block_size:])
-
-
-@torch.no_grad()
-def generate(model: GPT, requests: Sequence[Request]) -> Iterator[NewToken | Finish]:
-    """Continue every request, token by token; the model is in evaluation mode.
-
-    Prompts longer than the block are cut from the left (``cut_prompt``). Raises DataError, before anything is written,
-    where a GPT is given a source, or a seq2seq none or one longer than ``source_size``.
+    Prompts longer than the block are cut from the left (``cut_prompt``). Raises DataError where a request has no
+    prompt, or its source is not what the model reads, and DeviceError where there is no memory for even one of them.
     """
-    _check_sources(model, requests)
     block = model.config.block_size
-    weight = model.wte.weight
-    rows = [_Row(number, asked, cut_prompt(asked.ids, block)) for number, asked in enumerate(requests)]
-    for row in [row for row in rows if row.asked.max_new_tokens < 1]:
-        yield Finish(row.request, "length")
-    rows = [row for row in rows if row.asked.max_new_tokens >= 1]
-    if not rows:
-        return
-    capacity = min(block, max(len(row.context) + row.asked.max_new_tokens for row in rows))
-    cache = KVCache(model.config, len(rows), capacity, weight.device, weight.dtype)
-    memory = _encode(model, [row.asked.source for row in rows]) if isinstance(model, Seq2Seq) else None
-    logits = _read(model, cache, memory, range(len(rows)), [row.context for row in rows])
-    while True:
-        finished: list[int] = []
-        likelihood = logits.float().log_softmax(dim=-1)  # (B, vocab_size)
-        for number, row in enumerate(rows):
-            drawn = choose(_allowed(logits[number], row), row.asked.sampling, row.asked.seed, row.drawn)
-            if drawn in row.asked.stop_ids:
-                yield Finish(row.request, "stop")
-                finished.append(number)
-                continue
-            yield NewToken(row.request, drawn, float(likelihood[number, drawn]))
-            row.context.append(drawn)
-            row.drawn += 1
-            if row.drawn == row.asked.max_new_tokens:
-                yield Finish(row.request, "length")
-                finished.append(number)
-        if finished:
-            kept = [number for number in range(len(rows)) if number not in finished]
-            if not kept:
-                return
-            rows = [rows[number] for number in kept]
-            cache.select(torch.tensor(kept))
-            memory = None if memory is None else memory.select(torch.tensor(kept))
-        logits = _advance(model, cache, memory, rows)
-
-
-def _allowed(logits: Tensor, row: _Row) -> Tensor:
-    """Logits (vocab_size,) without those of the tokens that would end a text before its least length."""
-    if row.drawn >= row.asked.min_new_tokens or not row.asked.stop_ids:
-        return logits
-    return logits.index_fill(0, torch.tensor(sorted(row.asked.stop_ids), device=logits.device), -torch.inf)
-
-
-def _check_sources(model: GPT, requests: Sequence[Request]) -> None:
-    """Raise where a request's source is not what the model reads."""
-    for number, asked in enumerate(requests):
-        length, place = len(asked.source), f"request {number + 1} of {len(requests)}"
-        if not isinstance(model, Seq2Seq):
-            if length:
-                raise DataError(
-                    f"The source of {place} has {length:,} tokens, and this model has no encoder to read it.",
-                    'A source goes to a model of arch = "seq2seq" alone.',
-                    "Put it in front of the prompt instead.",
-                )
-        elif not length:
-            raise DataError(
-                f"There is no source in {place}.",
-                'A model of arch = "seq2seq" writes from a source of one token or more.',
-                "Give the text it is to answer or to sum up.",
-            )
-        elif length > model.config.source_span:
-            raise DataError(
-                f"The source of {place} has {length:,} tokens.",
-                f"This model's encoder reads {model.config.source_span:,} (source_size).",
-                "Shorten it.",
-            )
-
-
-def _encode(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> Memory:
-    """What the encoder makes of all sources, read in one batch."""
-    padded, lengths = _padded(sources)
-    return model.encode(padded.to(model.wte.weight.device), lengths)
-
-
-def _advance(model: GPT, cache: KVCache, memory: Memory | None, rows: list[_Row]) -> Tensor:
-    """Read each row's last token and give the logits behind it: (B, vocab_size). Full rows start over from half."""
-    full = [number for number in range(len(rows)) if int(cache.lengths[number]) >= model.config.block_size]
-    for number in full:
-        row = rows[number]
-        row.context = row.context[-max(1, model.config.block_size // 2) :]
-        cache.lengths[number] = 0
-    if full:
-        restarted = _read(model, cache, memory, full, [rows[number].context for number in full])
-        stepping = [number for number in range(len(rows)) if number not in full]
-        logits = restarted.new_empty(len(rows), restarted.shape[-1])
-        logits[full] = restarted
-        if stepping:
-            last = [rows[number].context[-1:] for number in stepping]
-            logits[stepping] = _read(model, cache, memory, stepping, last)
-        return logits
-    return _read(model, cache, memory, range(len(rows)), [row.context[-1:] for row in rows])
-
-
-def _read(
-    model: GPT, cache: KVCache, memory: Memory | None, numbers: Sequence[int], texts: Sequence[Sequence[int]]
-) -> Tensor:
-    """Read ids into these rows of the cache; the logits behind each row's last one: (len(numbers), vocab_size)."""
-    padded, lengths = _padded(texts)
-    device = model.wte.weight.device
-    whole = len(numbers) == len(cache.lengths)
-    part = cache if whole else cache.rows(numbers)
-    sources = memory if memory is None or whole else memory.select(torch.tensor(list(numbers)))
-    hidden = model.hidden(padded.to(device), part, memory=sources)
-    part.advance(lengths)
-    if not whole:
-        cache.put_rows(numbers, part)
-    last = hidden[torch.arange(len(texts)), (lengths - 1).to(device)]  # (B, C)
-    return model.logits(last)
-
-
-def _padded(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Ids filled up on the right to the longest, (B, T), and how many of each row are real, (B,)."""
-    lengths = torch.tensor([len(ids) for ids in texts])
-    padded = torch.zeros(len(texts), int(lengths.max()), dtype=torch.int64)
-    for number, ids in enumerate(texts):
-        padded[number, : len(ids)] = torch.tensor(ids)
-    return padded, lengths
+    longest = max((len(cut_prompt(each.ids, block)) + each.config.max_new_tokens for each in requests), default=1)
+    engine = Engine(model, slots=max(1, min(slots, len(requests))), capacity=longest)
+    for number, request in enumerate(requests):
+        try:
+            engine.submit(request)
+        except DataError as error:
+            place = f"Request {number + 1} of {len(requests)}: {error.happened}"
+            raise DataError(place, error.expected, error.todo) from None
+    return engine

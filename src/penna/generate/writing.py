@@ -1,50 +1,124 @@
-"""From requests to whole texts: everything is written at once and given back when the last text is finished.
+"""From requests to texts: whole ones (`write`), or piece by piece as they grow (`write_pieces`).
 
-In come a model, its tokenizer and requests; out come their texts in the same order. A prompt becomes ids here, too. To
-see a text grow, take the engine's events and `penna.text.stream`.
+In come a model, its tokenizer and requests; out come texts in characters. Prompts and settings become ids here
+(`prompt_ids`, `request_for`), and here a text ends where one of its stop strings comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from penna.config.generation import GenerationConfig
 from penna.errors import DataError
-from penna.generate.engine import NewToken, Request, generate
+from penna.generate.engine import SLOTS, Engine, engine_for
+from penna.generate.request import BeamStep, Finish, Hypothesis, NewToken, Reason, Request
+from penna.generate.stops import StopFinder
 from penna.model.gpt import GPT
+from penna.text.stream import StreamDecoder
 from penna.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A further bit of one text; the last one says why the text ended."""
+
+    request: int  # its place in the list of requests
+    text: str  # whole characters; "" where the token completed none
+    token: NewToken | None  # the one it came with; none at the end
+    finish: Reason | None
+    hypotheses: tuple[Hypothesis, ...] = ()  # at the end of a beam search, best first
 
 
 @dataclass(frozen=True)
 class Written:
     """What was written for one request."""
 
-    ids: tuple[int, ...]  # all that was drawn, control tokens too; the token that ended the text is not among them
+    tokens: tuple[NewToken, ...]  # all that was given out, control tokens too; without the one that ended the text
     text: str
-    logprob: float  # natural logarithm of the probability of all these ids under the model
-    finish: str  # "length" or "stop"
+    finish: Reason
+    hypotheses: tuple[Hypothesis, ...] = ()  # of a beam search, best first
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The tokens' ids."""
+        return tuple(token.id for token in self.tokens)
+
+    @property
+    def logprob(self) -> float:
+        """Natural logarithm of the probability of all these tokens under the model."""
+        return sum(token.logprob for token in self.tokens)
 
 
 def write(
-    model: GPT, tokenizer: Tokenizer, requests: Sequence[Request], *, show_special: bool = False
+    model: GPT, tokenizer: Tokenizer, requests: Sequence[Request], *, show_special: bool = False, slots: int = SLOTS
 ) -> list[Written]:
-    """Write all requests together. ``show_special`` writes control tokens the model drew by their names into the text.
+    """Write all requests, many at once. ``show_special`` writes control tokens the model drew by their names.
 
-    Raises DataError where a request's source is not what the model reads (``penna.generate.engine.generate``).
+    Raises what ``penna.generate.engine.engine_for`` raises.
     """
-    ids: list[list[int]] = [[] for _ in requests]
-    logprobs, finishes = [0.0] * len(requests), [""] * len(requests)
-    for event in generate(model, requests):
-        if isinstance(event, NewToken):
-            ids[event.request].append(event.id)
-            logprobs[event.request] += event.logprob
-        else:
-            finishes[event.request] = event.reason
-    hidden = frozenset[int]() if show_special else frozenset(tokenizer.special_tokens.values())
+    tokens: list[list[NewToken]] = [[] for _ in requests]
+    texts: list[list[str]] = [[] for _ in requests]
+    ends: dict[int, Piece] = {}
+    for piece in write_pieces(model, tokenizer, requests, show_special=show_special, slots=slots):
+        texts[piece.request].append(piece.text)
+        if piece.token is not None:
+            tokens[piece.request].append(piece.token)
+        if piece.finish is not None:
+            ends[piece.request] = piece
     return [
-        Written(tuple(drawn), tokenizer.decode([index for index in drawn if index not in hidden]), logprob, finish)
-        for drawn, logprob, finish in zip(ids, logprobs, finishes, strict=True)
+        Written(tuple(tokens[number]), "".join(texts[number]), ends[number].finish or "stop", ends[number].hypotheses)
+        for number in range(len(requests))
     ]
+
+
+def write_pieces(
+    model: GPT, tokenizer: Tokenizer, requests: Sequence[Request], *, show_special: bool = False, slots: int = SLOTS
+) -> Iterator[Piece]:
+    """Write all requests, many at once, in pieces as they grow; a piece never ends within a character.
+
+    Text that may be the beginning of a stop string is held back until it is known not to be. Raises what
+    ``penna.generate.engine.engine_for`` raises, with the first piece.
+    """
+    engine = engine_for(model, requests, slots=slots)
+    texts = [_GrowingText(tokenizer, request, show_special=show_special) for request in requests]
+    while not engine.is_idle:
+        yield from _pieces(engine, texts)
+
+
+def _pieces(engine: Engine, texts: Sequence[_GrowingText]) -> Iterator[Piece]:
+    """What one step of the engine adds."""
+    for event in engine.step():
+        if isinstance(event, BeamStep):
+            continue
+        text = texts[event.request]
+        if isinstance(event, Finish):
+            rest = text.finish()
+            yield Piece(event.request, rest, None, "stop" if text.is_stopped else event.reason, event.hypotheses)
+        elif not text.is_stopped:
+            yield Piece(event.request, text.push(event.id), event, None)
+            if text.is_stopped:
+                engine.cancel(event.request)
+
+
+class _GrowingText:
+    """Decodes the tokens of one request."""
+
+    def __init__(self, tokenizer: Tokenizer, request: Request, *, show_special: bool) -> None:
+        self._decoder = StreamDecoder(tokenizer)
+        self._stops = StopFinder(request.config.stop)
+        self._hidden = frozenset[int]() if show_special else frozenset(tokenizer.special_tokens.values())
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop string came."""
+        return self._stops.is_found
+
+    def push(self, index: int) -> str:
+        return "" if index in self._hidden else self._stops.push(self._decoder.push(index))
+
+    def finish(self) -> str:
+        return self._stops.push(self._decoder.finish()) + self._stops.finish()
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str, *, starts_document: bool = False) -> list[int]:
@@ -63,3 +137,36 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, *, starts_document: bool = Fal
             "Give a prompt.",
         )
     return [tokenizer.separator_id, *ids]
+
+
+def request_for(
+    tokenizer: Tokenizer,
+    ids: Sequence[int],
+    config: GenerationConfig,
+    *,
+    seed: int = 0,
+    source: Sequence[int] = (),
+    stop_ids: frozenset[int] | None = None,
+    top_n: int = 0,
+    tells_beams: bool = False,
+) -> Request:
+    """A request whose settings are spelled out in this tokenizer's ids; the document separator ends the text unless
+    other ``stop_ids`` are given."""
+    if stop_ids is None:
+        stop_ids = frozenset() if tokenizer.separator_id is None else frozenset({tokenizer.separator_id})
+    return Request(
+        ids,
+        config,
+        seed,
+        stop_ids,
+        source,
+        bad_ids=tuple(dict.fromkeys(each for word in config.bad_words for each in _spellings(tokenizer, word))),
+        choice_ids=tuple(tuple(tokenizer.encode(text)) for text in config.choices),
+        top_n=top_n,
+        tells_beams=tells_beams,
+    )
+
+
+def _spellings(tokenizer: Tokenizer, word: str) -> list[tuple[int, ...]]:
+    """A word's ids at the start of a text, and behind a space."""
+    return [ids for ids in (tuple(tokenizer.encode(text)) for text in (word, f" {word}")) if ids]

@@ -2,14 +2,15 @@
 
 ``KVCache`` is handed to the model and written by it; whoever knows how many of the ids were real (and not padding on
 the right) advances it. Rows may hold different numbers of tokens: each new token is written behind its own row's, and
-attends to its own row's alone. ``Memory`` holds what an encoder made of the sources, once per request; it stands beside
-the cache, row by row, and never changes.
+attends to its own row's alone. Usually a row holds one text, token after token (``chain``). It may also hold a tree of
+texts that begin alike, such as the beams of a search: then the caller says where each token stands and what it sees
+(``branches``), and no text has to be copied to go on in two ways. ``Memory`` holds what an encoder made of the sources,
+once per request; it stands beside the cache, row by row, and never changes.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +19,20 @@ from torch import Tensor
 from penna.config.sections import ModelConfig
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where the tokens of one call stand in the rows of a cache; B rows, T tokens each, S places looked at."""
+
+    positions: Tensor  # (B, T) each token's place in its own text
+    start: int | None  # the place of the first token, where it is the same in all rows and the others follow
+    cells: Tensor | None  # else the flat places of all tokens, (B * n_kv_head * T,)
+    span: int  # S
+    mask: Tensor | None  # (B, 1, T or 1, S) 0 where a token looks, minus infinity where not; None: at all, or causal
+    before: Tensor | None  # where the model looks back at ids: texts of ids, (B, n - 1 + T) or (B * T, n)
+
+
 class KVCache:
-    """Preallocated keys and values, each (n_layer, batch, n_kv_head, capacity, head_dim)."""
+    """Preallocated keys and values, (n_layer, rows, 2, n_kv_head, capacity, head_dim)."""
 
     def __init__(
         self,
@@ -29,56 +42,125 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        shape = (config.n_layer, batch, config.kv_heads, capacity, config.head_width)
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
-        self.ids = torch.full((batch, capacity), -1, device=device)  # written only for a model that looks back at them
-        self.lengths = torch.zeros(batch, dtype=torch.int64)  # tokens held by each row; kept on the CPU
+        shape = (config.n_layer, batch, 2, config.kv_heads, capacity, config.head_width)
+        self.store = torch.zeros(shape, device=device, dtype=dtype)
+        self.block_size = config.block_size
+        self.looks_back = 0 if config.ngram_size is None else config.ngram_size - 1  # ids before each, for the model
+        self.ids = torch.full((batch, capacity if self.looks_back else 0), -1, device=device)
+        self.lengths = torch.zeros(batch, dtype=torch.int64)  # places taken in each row; kept on the CPU
+
+    @property
+    def batch(self) -> int:
+        """How many rows there are."""
+        return self.store.shape[1]
+
+    @property
+    def keys(self) -> Tensor:
+        """All keys, (n_layer, rows, n_kv_head, capacity, head_dim)."""
+        return self.store[:, :, 0]
+
+    @property
+    def values(self) -> Tensor:
+        """All values, likewise."""
+        return self.store[:, :, 1]
 
     @property
     def capacity(self) -> int:
         """How many tokens a row can hold."""
-        return self.keys.shape[3]
+        return self.store.shape[4]
 
-    def positions(self, count: int) -> Tensor:
-        """The positions that ``count`` further tokens of each row take: (batch, count), on the CPU."""
-        return self.lengths[:, None] + torch.arange(count)
+    def rows(self, start: int, stop: int) -> KVCache:
+        """Neighbouring rows, to be worked on apart from the others; what is written there is written here."""
+        part = copy.copy(self)
+        part.store = self.store[:, start:stop]
+        part.ids, part.lengths = self.ids[start:stop], self.lengths[start:stop]
+        return part
 
     def advance(self, counts: Tensor | int) -> None:
         """Count the tokens just written as held: a number for all rows, or (batch,)."""
-        self.lengths = self.lengths + counts
+        self.lengths += counts
 
-    def remember_ids(self, ids: Tensor, positions: Tensor, before: int) -> Tensor:
-        """Keep ids (B, T) at their positions (B, T); these and the ``before`` ones in front: (B, before + T).
+    def copy_row(self, source: int, target: int) -> None:
+        """Let one row hold what another one does."""
+        held = int(self.lengths[source])
+        self.store[:, target, ..., :held, :] = self.store[:, source, ..., :held, :]
+        self.ids[target] = self.ids[source]
+        self.lengths[target] = held
+
+    def keep(self, row: int, places: Tensor) -> None:
+        """Let a row hold only what stands at these places (in ascending order), one behind the other."""
+        count = len(places)
+        self.store[:, row, ..., :count, :] = self.store[:, row][..., places.to(self.store.device), :]
+        self.lengths[row] = count
+
+    def chain(self, ids: Tensor) -> Placement:
+        """Ids (B, T) behind what each row holds. Raises ValueError where they do not fit."""
+        T, starts = ids.shape[1], self.lengths.tolist()
+        first, last = min(starts), max(starts)
+        span = last + T
+        for most, name in ((self.capacity, "a cache"), (self.block_size, "a block")):
+            if span > most:
+                raise ValueError(f"{span} tokens do not fit {name} of {most}")
+        places = self.lengths[:, None] + torch.arange(T)  # (B, T)
+        mask = None
+        if first != last or (T > 1 and first > 0):
+            mask = _additive(torch.arange(span) <= places[:, :, None], self.store)  # (B, 1, T, S)
+        positions = places.to(ids.device)
+        same = first == last
+        return Placement(
+            positions,
+            start=first if same else None,
+            cells=None if same else self._cells(positions),
+            span=span,
+            mask=mask,
+            before=self._remember_ids(ids, positions) if self.looks_back else None,
+        )
+
+    def branches(self, positions: Tensor, visible: Tensor, before: Tensor | None) -> Placement:
+        """Tokens (1, T) of several texts of the only row, each at the next free place.
+
+        ``visible`` (T, S) is True where a token looks, at itself too; S is the places held and T more. ``before``
+        (T, n) is for a model that looks back at ids: each token behind the n - 1 before it in its text.
+        """
+        start = int(self.lengths[0])
+        if visible.shape[1] > self.capacity:
+            raise ValueError(f"{visible.shape[1]} tokens do not fit a cache of {self.capacity}")
+        return Placement(positions, start, None, visible.shape[1], _additive(visible[None], self.store), before)
+
+    def put(self, layer: int, both: Tensor, at: Placement) -> tuple[Tensor, Tensor]:
+        """Write a layer's keys and values (B, 2, K, T, D); all that is looked at, (B, K, S, D) each."""
+        store = self.store[layer]
+        if at.start is not None:
+            store[:, :, :, at.start : at.start + both.shape[3]] = both
+        else:
+            assert at.cells is not None
+            width = store.shape[-1]
+            store.view(-1, width).index_copy_(0, at.cells, both.reshape(-1, width).to(store.dtype))
+        seen = store[:, :, :, : at.span]
+        return seen[:, 0], seen[:, 1]
+
+    def _cells(self, places: Tensor) -> Tensor:
+        """Places (B, T) as rows of a layer's flat keys and values: (B * 2 * K * T,)."""
+        both = 2 * self.store.shape[3]
+        of_heads = torch.arange(self.batch * both, device=places.device).view(self.batch, both, 1)
+        return (of_heads * self.capacity + places[:, None]).view(-1)
+
+    def _remember_ids(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Keep ids (B, T) at their positions (B, T); these and as many in front as the model looks back at.
 
         Where a text has not begun stands -1.
         """
         rows = torch.arange(len(ids), device=ids.device)[:, None]
         self.ids[rows, positions] = ids
-        wanted = positions[:, :1] + torch.arange(-before, ids.shape[1], device=ids.device)
+        wanted = positions[:, :1] + torch.arange(-self.looks_back, ids.shape[1], device=ids.device)
         return torch.where(wanted < 0, -1, self.ids[rows, wanted.clamp(min=0)])
 
-    def select(self, rows: Tensor) -> None:
-        """Keep only these rows, in this order: (new batch,) of int64 on the CPU."""
-        on_device = rows.to(self.keys.device)
-        self.keys = self.keys[:, on_device]
-        self.values = self.values[:, on_device]
-        self.ids = self.ids[on_device]
-        self.lengths = self.lengths[rows]
 
-    def rows(self, numbers: Sequence[int]) -> KVCache:
-        """A copy of some rows, to be worked on apart from the others."""
-        part = copy.copy(self)
-        part.select(torch.tensor(list(numbers)))
-        return part
-
-    def put_rows(self, numbers: Sequence[int], part: KVCache) -> None:
-        """Take rows back that ``rows`` gave."""
-        on_device = torch.tensor(list(numbers), device=self.keys.device)
-        self.keys[:, on_device] = part.keys
-        self.values[:, on_device] = part.values
-        self.ids[on_device] = part.ids
-        self.lengths[list(numbers)] = part.lengths
+def _additive(visible: Tensor, like: Tensor) -> Tensor:
+    """What is added to the scores of (B, T, S) tokens and places: (B, 1, T, S), of the type and on the device of
+    another tensor."""
+    mask = torch.zeros(visible.shape, dtype=like.dtype).masked_fill_(~visible.cpu(), -torch.inf)
+    return mask[:, None].to(like.device)
 
 
 @dataclass(frozen=True)
@@ -95,12 +177,25 @@ class Memory:
         """How many sources there are."""
         return self.states.shape[0]
 
-    def select(self, rows: Tensor) -> Memory:
-        """These rows, in this order, also more than once: (new batch,) of int64."""
-        rows = rows.to(self.states.device)
-        return Memory(
-            self.states[rows],
-            tuple(keys[rows] for keys in self.keys),
-            tuple(values[rows] for values in self.values),
-            self.mask[rows],
-        )
+    @classmethod
+    def empty(cls, config: ModelConfig, batch: int, like: Tensor) -> Memory:
+        """Room for sources of any length, of the type and on the device of another tensor."""
+        S = config.source_span
+        shape = (config.n_layer, batch, config.kv_heads, S, config.head_width)
+        keys, values = like.new_zeros(shape), like.new_zeros(shape)
+        mask = torch.zeros(batch, 1, 1, S, dtype=torch.bool, device=like.device)
+        return cls(like.new_zeros(batch, S, config.n_embd), tuple(keys), tuple(values), mask)
+
+    def rows(self, start: int, stop: int, span: int | None = None) -> Memory:
+        """Neighbouring sources, as a view; of each the first ``span`` tokens, where the others are padding."""
+        keys, values = (tuple(each[start:stop, :, :span] for each in all_of) for all_of in (self.keys, self.values))
+        return Memory(self.states[start:stop, :span], keys, values, self.mask[start:stop, ..., :span])
+
+    def put(self, start: int, other: Memory) -> None:
+        """Write other sources, none longer than these may be, over those from ``start`` on."""
+        stop, S = start + other.batch, other.states.shape[1]
+        self.states[start:stop, :S] = other.states
+        for mine, theirs in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
+            mine[start:stop, :, :S] = theirs
+        self.mask[start:stop] = False
+        self.mask[start:stop, ..., :S] = other.mask

@@ -54,7 +54,7 @@ class Encoder(nn.Module):
             at = torch.arange(span, device=x.device)
             cos, sin = rotary_tables(at, self.config.head_width, self.config.rope_theta)
             rotary = (cos[None], sin[None])
-        context = Context(rotary, cache=None, positions=None, span=span, mask=mask, attention=attention)
+        context = Context(rotary, cache=None, placement=None, mask=mask, attention=attention)
         x = F.dropout(x, self.config.dropout, self.training)
         for block in self.h:
             x = block(x, context)

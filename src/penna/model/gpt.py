@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from penna.config.sections import ModelConfig
-from penna.model.cache import KVCache, Memory
-from penna.model.linear import Linear, Matmul, linear
+from penna.model.cache import KVCache, Memory, Placement
+from penna.model.int8 import Int8Linear
+from penna.model.linear import Linear, Matmul, Packed, linear, packed
 from penna.model.ngrams import NgramEmbedding, with_those_before
 
 
@@ -29,9 +30,8 @@ class Context:
 
     rotary: tuple[Tensor, Tensor] | None  # cos and sin, each (B or 1, T, 1, D)
     cache: KVCache | None
-    positions: Tensor | None  # (B, T) where the tokens are written in the cache
-    span: int  # S: how many cached positions are attended to
-    mask: Tensor | None  # (B, 1, T or 1, S) True where a token may look; None when plain causal or all
+    placement: Placement | None  # where the tokens stand in the cache
+    mask: Tensor | None  # (B, 1, T or 1, S) True or 0 where a token may look; None when plain causal or all
     attention: list[Tensor] | None  # each block appends its weights, (B, H, T, S)
     memory: Memory | None = None  # what cross-attention looks at
     cross_attention: list[Tensor] | None = None  # each block appends its cross-attention's weights
@@ -95,18 +95,23 @@ def attend(
 ) -> Tensor:
     """Softmax of scaled scores over the values: q (B, H, T, D), k and v (B, K, S, D) -> (B, H, T, D).
 
-    Explicit where there is a list for the weights, (B, H, T, S), to be appended to; else fused, the same numbers.
+    The mask is True, or 0 added to the score, where a token looks; False, or minus infinity, where not. Explicit where
+    there is a list for the weights, (B, H, T, S), to be appended to; else fused, the same numbers.
     """
-    if k.shape[1] != q.shape[1]:
-        group = q.shape[1] // k.shape[1]
-        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+    B, H, T, D = q.shape
+    K = k.shape[1]
+    if K != H and T == 1 and weights is None:  # heads of a group look at the same keys, as further tokens would
+        y = attend(q.view(B, K, H // K, D), k, v, mask, causal=False, dropout=dropout, weights=None)
+        return y.reshape(B, H, T, D)
+    if K != H:
+        k, v = k.repeat_interleave(H // K, dim=1), v.repeat_interleave(H // K, dim=1)
     if weights is None:
         return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal)
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, S)
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     weights.append(scores.softmax(dim=-1))
     return F.dropout(weights[-1], dropout) @ v
 
@@ -134,21 +139,12 @@ class SelfAttention(nn.Module):
         if context.rotary is not None:
             q, k = rotate(q, context.rotary), rotate(k, context.rotary)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or K, T, D)
-        if context.cache is not None:
-            k, v = self._remember(k, v, context)  # (B, K, S, D)
+        if context.cache is not None and context.placement is not None:
+            k, v = context.cache.put(self.layer, torch.stack((k, v), dim=1), context.placement)  # (B, K, S, D)
         causal, dropout = context.mask is None and T > 1, self.dropout if self.training else 0.0
         y = attend(q, k, v, context.mask, causal=causal, dropout=dropout, weights=context.attention)  # (B, H, T, D)
         y = self.c_proj(y.transpose(1, 2).reshape(B, T, -1))
         return F.dropout(y, self.dropout, self.training)
-
-    def _remember(self, k: Tensor, v: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """Write this call's keys and values (B, K, T, D) into the cache; give back all that is attended to."""
-        assert context.cache is not None and context.positions is not None
-        keys, values = context.cache.keys[self.layer], context.cache.values[self.layer]  # (B, K, capacity, D)
-        rows = torch.arange(k.shape[0], device=k.device)[:, None]
-        keys[rows, :, context.positions] = k.transpose(1, 2).to(keys.dtype)
-        values[rows, :, context.positions] = v.transpose(1, 2).to(values.dtype)
-        return keys[:, :, : context.span].to(k.dtype), values[:, :, : context.span].to(v.dtype)
 
 
 class MLP(nn.Module):
@@ -201,6 +197,8 @@ class GPT(nn.Module):
     arch: ClassVar[str] = "gpt"
     block: ClassVar[type[Block]] = Block
     sinusoids: Tensor  # (block_size, C) where positions are sinusoidal
+    rotary_cos: Tensor  # (block_size, 1, D) where positions are rotary
+    rotary_sin: Tensor  # likewise
     matmul: Matmul = "blas"
 
     def __init__(self, config: ModelConfig) -> None:
@@ -214,10 +212,17 @@ class GPT(nn.Module):
         elif config.positions == "sinusoidal":
             table = sinusoidal_table(config.block_size, config.n_embd, config.position_scale)
             self.register_buffer("sinusoids", table, persistent=False)
+        elif config.positions == "rotary":
+            cos, sin = rotary_tables(torch.arange(config.block_size), config.head_width, config.rope_theta)
+            self.register_buffer("rotary_cos", cos, persistent=False)
+            self.register_buffer("rotary_sin", sin, persistent=False)
         self.ngrams = None if config.ngram_size is None else NgramEmbedding(config)
         self.h = nn.ModuleList(self.block(config, layer) for layer in range(config.n_layer))
         self.ln_f = make_norm(config, config.n_embd) if config.norm_position == "pre" else nn.Identity()
         self.lm_head = None if config.tie else Linear(config.n_embd, config.rows, bias=False)
+        self.int8_head: Int8Linear | None = None  # takes the place of head_weight where it is set
+        self._packed_head: Packed | None = None
+        self._is_packed = False
         self.score = None if config.n_class is None else Linear(config.n_embd, config.n_class, bias=False)
 
     @torch.no_grad()
@@ -247,28 +252,35 @@ class GPT(nn.Module):
         ids: Tensor,
         cache: KVCache | None = None,
         attention: list[Tensor] | None = None,
+        *,
         memory: Memory | None = None,
         cross_attention: list[Tensor] | None = None,
+        placement: Placement | None = None,
     ) -> Tensor:
         """Last hidden states of token ids, after the final norm: (B, T) -> (B, T, C).
 
-        With a cache the ids go on behind what each row holds, their keys and values are written, and the caller
-        advances it. ``memory`` is what a seq2seq's encoder made of the sources, row by row; a GPT takes none. Attention
-        weights, one (B, H, T, S) per block, are appended to ``attention`` and ``cross_attention`` where they are given.
+        With a cache the ids go on behind what each row holds, or stand where ``placement`` says; their keys and values
+        are written, and the caller advances it. ``memory`` is what a seq2seq's encoder made of the sources, row by row;
+        a GPT takes none. Attention weights, one (B, H, T, S) per block, are appended to ``attention`` and
+        ``cross_attention`` where they are given.
         """
         if (memory is None) == (self.arch == "seq2seq"):
             raise ValueError(f"arch = {self.arch} {'needs the' if memory is None else 'takes no'} memory of a source")
         if memory is not None and memory.batch != len(ids):
             raise ValueError(f"{len(ids)} rows of ids cannot be written from {memory.batch} sources")
-        context = replace(self._context(ids, cache, attention), memory=memory, cross_attention=cross_attention)
-        x = F.dropout(self._embed(ids, context), self.config.dropout, self.training)
+        context = replace(
+            self.context(ids, cache, placement, attention), memory=memory, cross_attention=cross_attention
+        )
+        x = F.dropout(self.embed(ids, context), self.config.dropout, self.training)
         for block in self.h:
             x = block(x, context)
         return self.ln_f(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Unnormalised log-probabilities of the next token: (..., C) -> (..., vocab_size)."""
-        return linear(hidden, self.head_weight, None, self.matmul)
+        if self.int8_head is not None:
+            return self.int8_head(hidden)
+        return linear(hidden, self.head_weight, None, self.matmul, self._packed_head)
 
     @property
     def head_weight(self) -> Tensor:
@@ -281,47 +293,57 @@ class GPT(nn.Module):
             if isinstance(module, Linear | GPT):
                 module.matmul = matmul
 
+    def pack(self) -> None:
+        """Make reading a few rows at a time faster, for a second copy of the weights in memory; only on a CPU where
+        oneDNN is the faster library (``use_matmul``), and only once."""
+        if self.matmul != "onednn" or self._is_packed:
+            return
+        self._is_packed = True
+        if self.int8_head is None:
+            self._packed_head = packed(self.head_weight)
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.packed = packed(module.weight)
+
     def forward(self, ids: Tensor, cache: KVCache | None = None, memory: Memory | None = None) -> Tensor:
         """Logits of every next token: (B, T) -> (B, T, vocab_size)."""
         return self.logits(self.hidden(ids, cache, memory=memory))
 
-    def _embed(self, ids: Tensor, context: Context) -> Tensor:
+    def embed(self, ids: Tensor, context: Context) -> Tensor:
+        """Token embeddings with all that is added to them: (B, T) -> (B, T, C)."""
         x = self.wte(ids)  # (B, T, C)
+        placement = context.placement
         if self.ngrams is not None:
-            x = x + self.ngrams(self._with_those_before(ids, context, self.ngrams.size))
+            before = with_those_before(ids, self.ngrams.size) if placement is None else placement.before
+            assert before is not None
+            x = x + self.ngrams(before).view_as(x)
         if self.config.positions in ("rotary", "none"):
             return x
         table = self.wpe.weight if self.config.positions == "learned" else self.sinusoids
-        if context.positions is None:
+        if placement is None:
             return x + table[: ids.shape[1]]
-        return x + F.embedding(context.positions, table)
+        return x + F.embedding(placement.positions, table)
 
-    def _with_those_before(self, ids: Tensor, context: Context, size: int) -> Tensor:
-        """Ids (B, T) behind the size - 1 that each row read before them."""
-        if context.cache is None or context.positions is None:
-            return with_those_before(ids, size)
-        return context.cache.remember_ids(ids, context.positions, size - 1)
-
-    def _context(self, ids: Tensor, cache: KVCache | None, attention: list[Tensor] | None) -> Context:
+    def context(
+        self,
+        ids: Tensor,
+        cache: KVCache | None,
+        placement: Placement | None = None,
+        attention: list[Tensor] | None = None,
+    ) -> Context:
+        """What the blocks of one call share. Raises ValueError where the ids do not fit the block or the cache."""
         T = ids.shape[1]
-        positions = mask = None
-        span = T
-        if cache is not None:
-            positions = cache.positions(T)  # (B, T)
-            span = int(positions.max()) + 1
-            if span > cache.capacity:
-                raise ValueError(f"{span} tokens do not fit a cache of {cache.capacity}")
-            if bool((cache.lengths != span - T).any()) or (T > 1 and span > T):
-                mask = (torch.arange(span) <= positions[:, :, None])[:, None].to(ids.device)  # (B, 1, T, S)
-            positions = positions.to(ids.device)
-        if span > self.config.block_size:
-            raise ValueError(f"{span} tokens do not fit a block of {self.config.block_size}")
+        if cache is None and self.config.block_size < T:
+            raise ValueError(f"{T} tokens do not fit a block of {self.config.block_size}")
+        if cache is not None and placement is None:
+            placement = cache.chain(ids)
         rotary = None
         if self.config.positions == "rotary":
-            at = torch.arange(T, device=ids.device) if positions is None else positions
-            cos, sin = rotary_tables(at, self.config.head_width, self.config.rope_theta)
-            rotary = (cos, sin) if positions is not None else (cos[None], sin[None])
-        return Context(rotary, cache, positions, span, mask, attention)
+            if placement is None:
+                rotary = self.rotary_cos[None, :T], self.rotary_sin[None, :T]
+            else:
+                rotary = self.rotary_cos[placement.positions], self.rotary_sin[placement.positions]
+        return Context(rotary, cache, placement, None if placement is None else placement.mask, attention)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from penna.config.generation import GenerationConfig
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import ChatTask
@@ -26,9 +27,8 @@ from penna.data.reading.records import BadRecord, Record
 from penna.data.reading.shapes import messages_of
 from penna.errors import DataError
 from penna.evaluate.language_model import score_rows
-from penna.generate.engine import Request
-from penna.generate.sampling import Sampling
-from penna.generate.writing import write
+from penna.generate.request import Request
+from penna.generate.writing import request_for, write
 from penna.model.gpt import GPT
 from penna.text.chat import (
     SHIPPED,
@@ -222,15 +222,15 @@ def read_length(tokenizer: Tokenizer, model: ModelConfig, messages: Sequence[Mes
 
 
 def reply_request(
-    tokenizer: Tokenizer, model: ModelConfig, messages: Sequence[Message], *, new: int, sampling: Sampling, seed: int
+    tokenizer: Tokenizer, model: ModelConfig, messages: Sequence[Message], config: GenerationConfig, *, seed: int
 ) -> Request:
     """What the engine is asked for a reply to these turns, the last of them the user's."""
     stops = stop_ids(tokenizer)
     if model.arch == "seq2seq":
         source = encode_chat(tokenizer, messages)[0]
-        return Request([_start_of(tokenizer)], new, sampling, seed, stops, source=source)
+        return request_for(tokenizer, [_start_of(tokenizer)], config, seed=seed, source=source, stop_ids=stops)
     ids, _ = encode_chat(tokenizer, messages, add_generation_prompt=True)
-    return Request(ids, new, sampling, seed, stops)
+    return request_for(tokenizer, ids, config, seed=seed, stop_ids=stops)
 
 
 @dataclass(frozen=True)
@@ -292,16 +292,9 @@ def _answers(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tuple[str
         return []
     room = prompt_room(model.config, config.sample_tokens)
     prompts = [prompt for prompt in prompts if read_length(tokenizer, model.config, [Message("user", prompt)]) <= room]
-    sampling = Sampling(temperature=config.sample_temperature)
+    how = GenerationConfig(max_new_tokens=config.sample_tokens, temperature=config.sample_temperature)
     requests = [
-        reply_request(
-            tokenizer,
-            model.config,
-            [Message("user", prompt)],
-            new=config.sample_tokens,
-            sampling=sampling,
-            seed=config.seed + number,
-        )
+        reply_request(tokenizer, model.config, [Message("user", prompt)], how, seed=config.seed + number)
         for number, prompt in enumerate(prompts)
     ]
     return [(prompt, written.text) for prompt, written in zip(prompts, write(model, tokenizer, requests), strict=True)]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from penna.config.generation import GenerationConfig
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import CompleteTask
@@ -28,8 +29,7 @@ from penna.data.reading.records import BadRecord, Record
 from penna.data.reading.shapes import Completion, completion_of
 from penna.errors import DataError
 from penna.evaluate.language_model import score_rows
-from penna.generate.engine import Request
-from penna.generate.sampling import Sampling
+from penna.generate.request import Request
 from penna.generate.writing import write
 from penna.model.gpt import GPT
 from penna.text.special import with_special_tokens
@@ -237,13 +237,12 @@ class ReadyCompletions(ReadyExamples):
         asked = [
             (text, prompt) for text, prompt in zip(named, encoded, strict=True) if not isinstance(prompt, str)
         ] or _first_prompts(self.prepared.valid, self.tokenizer)
-        sampling = Sampling(temperature=config.sample_temperature)
+        how = GenerationConfig(max_new_tokens=new, temperature=config.sample_temperature)
         room = model.config.block_size + 1
         requests = [
             Request(
                 prompt.ids,
-                min(new, room - len(prompt.ids)),
-                sampling,
+                how.model_copy(update={"max_new_tokens": min(new, room - len(prompt.ids))}),
                 config.seed + number,
                 frozenset({end}),
                 source=prompt.source,

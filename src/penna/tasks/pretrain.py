@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from penna.config.generation import GenerationConfig
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.batches import TrainingDocuments, TrainingWindows, ValidationDocuments, ValidationWindows
@@ -20,8 +21,7 @@ from penna.data.prepare import Prepared, describe_counts, prepare
 from penna.data.shards import PartManifest, TokenStream
 from penna.errors import DataError
 from penna.evaluate.language_model import score_rows
-from penna.generate.engine import Request
-from penna.generate.sampling import Sampling
+from penna.generate.request import Request
 from penna.generate.writing import prompt_ids, write
 from penna.model.gpt import GPT
 from penna.text.tokenizer import Tokenizer
@@ -155,17 +155,11 @@ def separator_of(tokenizer: Tokenizer) -> int:
 def _write_samples(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tuple[str, str]]:
     """The recipe's prompts and what the model goes on with; where it knows single documents only, up to their end."""
     config = recipe.train
-    sampling = Sampling(temperature=config.sample_temperature)
+    how = GenerationConfig(max_new_tokens=config.sample_tokens, temperature=config.sample_temperature)
     single = recipe.data.windows == "documents"
     stop = frozenset({separator_of(tokenizer)}) if single else frozenset[int]()
     requests = [
-        Request(
-            prompt_ids(tokenizer, prompt, starts_document=single),
-            config.sample_tokens,
-            sampling,
-            config.seed + number,
-            stop,
-        )
+        Request(prompt_ids(tokenizer, prompt, starts_document=single), how, config.seed + number, stop)
         for number, prompt in enumerate(config.prompts)
     ]
     written = write(model, tokenizer, requests, show_special=True)

@@ -1,0 +1,72 @@
+"""How much memory a cache takes, known before it is taken: a model, rows and their length in, rows that fit out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from penna.config.sections import ModelConfig
+from penna.errors import DeviceError
+from penna.model.gpt import GPT
+
+_SHARE = 0.8  # of the memory that is free; the rest is for what reading takes
+
+
+def cache_bytes(config: ModelConfig, tokens: int, dtype: torch.dtype) -> int:
+    """What keys and values of so many tokens take."""
+    return 2 * config.n_layer * config.kv_heads * config.head_width * tokens * dtype.itemsize
+
+
+def source_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
+    """What the longest source takes, as cross-attention looks at it; nothing where there is no encoder."""
+    if config.arch == "gpt":
+        return 0
+    states = config.source_span * config.n_embd * dtype.itemsize
+    return cache_bytes(config, config.source_span, dtype) + states
+
+
+def rows_that_fit(model: GPT, rows: int, capacity: int) -> int:
+    """As many of these rows of ``capacity`` tokens as there is memory for. Raises DeviceError where not one fits."""
+    weight = model.wte.weight
+    each = cache_bytes(model.config, capacity, weight.dtype) + source_bytes(model.config, weight.dtype)
+    free = free_bytes(weight.device)
+    if free is None or each * rows <= free * _SHARE:
+        return rows
+    fitting = int(free * _SHARE) // each
+    if not fitting:
+        raise DeviceError(
+            f"The cache of one text takes {each / 2**30:,.1f} GiB ({capacity:,} tokens, all its beams counted), and "
+            f"{free / 2**30:,.1f} GiB are free.",
+            f"At most {_SHARE:.0%} of the free memory.",
+            "Take fewer beams (num_beams) or write fewer tokens (max_new_tokens).",
+        )
+    return fitting
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is free on a device; None where the system does not tell."""
+    if device.type == "cuda":
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, and not in use
+        return torch.cuda.mem_get_info(device)[0] + held
+    found = [each for each in (_meminfo(), _control_group()) if each is not None]
+    return min(found, default=None)
+
+
+def _meminfo() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _control_group() -> int | None:
+    """What a container may still take, where it is limited."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        most = (folder / "memory.max").read_text(encoding="ascii").strip()
+        taken = int((folder / "memory.current").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return None if most == "max" else max(0, int(most) - taken)

@@ -1,0 +1,142 @@
+"""A few tokens for every row: the decoder's blocks as one function over flat weights.
+
+A small model's step is over in less time than Python takes to find its way through modules. Here the numbers that
+`GPT.hidden` gives for tokens behind a cache are made with as few operations as they can be: no modules, no dropout, one
+sum for a rotation, keys and values written at once. Shapes: B rows, T tokens of each, H heads, K key/value heads, D
+head_dim, C n_embd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from penna.model.cache import KVCache, Placement
+from penna.model.gpt import GPT, MLP, Block, Context, RMSNorm, SelfAttention, attend
+from penna.model.linear import Linear
+
+_Apply = Callable[[Tensor], Tensor]
+_Attend = Callable[[Tensor, Context, tuple[Tensor, Tensor] | None], Tensor]
+
+
+class Step:
+    """Reads tokens behind each row of a cache. The model is in evaluation mode, and its weights stay as they are."""
+
+    def __init__(self, model: GPT) -> None:
+        self._model = model
+        self._is_pre = model.config.norm_position == "pre"
+        self._blocks = [_parts(cast(Block, block)) for block in model.h]
+        self._norm = _norm(model.ln_f)
+
+    @staticmethod
+    def reads(model: GPT) -> bool:
+        """Whether it can read what this model reads: a GPT without an encoder, in float32 but for int8 weights."""
+        return model.arch == "gpt" and model.wte.weight.dtype == torch.float32
+
+    def hidden(self, ids: Tensor, cache: KVCache, placement: Placement | None = None) -> Tensor:
+        """Last hidden states of ids (B, T) behind what each row of the cache holds, or where ``placement`` says they
+        stand, after the final norm: (B, T, C).
+
+        Keys and values are written, and the caller advances the cache, as with `GPT.hidden`.
+        """
+        context = self._model.context(ids, cache, placement)
+        rotary = None if context.rotary is None else _one_sum(context.rotary)
+        x = self._model.embed(ids, context)
+        for norm_1, mix, norm_2, mlp in self._blocks:
+            if self._is_pre:
+                x = x + mix(norm_1(x), context, rotary)
+                x = x + mlp(norm_2(x))
+            else:
+                x = norm_1(x + mix(x, context, rotary))
+                x = norm_2(x + mlp(x))
+        return self._norm(x)
+
+
+def _parts(block: Block) -> tuple[_Apply, _Attend, _Apply, _Apply]:
+    return _norm(block.ln_1), _attention(block.attn), _norm(block.ln_2), _mlp(block.mlp)
+
+
+def _norm(module: nn.Module) -> _Apply:
+    if isinstance(module, RMSNorm):
+        return _rms_norm(module.weight, module.eps)
+    if isinstance(module, nn.LayerNorm):
+        shape, weight, bias, eps = module.normalized_shape, module.weight, module.bias, module.eps
+        return lambda x: torch.layer_norm(x, shape, weight, bias, eps, False)
+    return lambda x: x
+
+
+def _rms_norm(weight: Tensor, eps: float) -> _Apply:
+    share, least = 1 / weight.shape[-1], torch.tensor(eps, device=weight.device)
+
+    def normalise(x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return torch.addcmul(least, length, length, value=share).rsqrt_().mul(x).mul_(weight)
+
+    return normalise
+
+
+def _attention(module: SelfAttention) -> _Attend:
+    H, K, D, layer = module.n_head, module.n_kv_head, module.head_dim, module.layer
+    project, out = _linear(module.c_attn), _linear(module.c_proj)
+    normalise = None
+    if module.q_norm is not None and module.k_norm is not None:
+        weights = torch.stack((*[module.q_norm.weight] * H, *[module.k_norm.weight] * K))  # (H + K, D)
+        normalise = _rms_norm(weights, module.q_norm.eps)
+
+    def mix(x: Tensor, context: Context, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+        cache, placement = cast(KVCache, context.cache), context.placement
+        assert placement is not None
+        B, T, _ = x.shape
+        heads = project(x).view(B, T, H + 2 * K, D)
+        if normalise is not None or rotary is not None:
+            qk = heads[:, :, : H + K]
+            if normalise is not None:
+                qk = normalise(qk)
+            if rotary is not None:
+                qk = torch.addcmul(qk * rotary[0], qk.roll(D // 2, -1), rotary[1])
+            heads = torch.cat((qk, heads[:, :, H + K :]), dim=2)
+        both = heads[:, :, H:].view(B, T, 2, K, D).permute(0, 2, 3, 1, 4)
+        keys, values = cache.put(layer, both, placement)
+        causal = T > 1 and context.mask is None
+        q = heads[:, :, :H].transpose(1, 2)
+        y = attend(q, keys, values, context.mask, causal=causal, dropout=0.0, weights=None)
+        return out(y.transpose(1, 2).reshape(B, T, H * D))
+
+    return mix
+
+
+def _one_sum(rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (B, T, 1, D) such that a rotation is x * cos + roll(x, D / 2) * sin."""
+    cos, sin = rotary
+    first, second = sin.chunk(2, dim=-1)
+    return cos, torch.cat((-first, second), dim=-1)
+
+
+def _mlp(module: MLP) -> _Apply:
+    into, out, kind = _linear(module.c_fc), _linear(module.c_proj), module.kind
+
+    def transform(x: Tensor) -> Tensor:
+        x = into(x)
+        if kind == "gelu":
+            return out(F.gelu(x, approximate="tanh"))
+        if kind == "relu2":
+            return out(F.relu(x).square())
+        gate, value = x.chunk(2, dim=-1)
+        return out(F.silu(gate) * value)
+
+    return transform
+
+
+def _linear(module: nn.Module) -> _Apply:
+    """A layer's product, without looking at each call for what cannot change."""
+    if not isinstance(module, Linear):
+        return module.forward
+    weight, bias, packed = module.weight, module.bias, module.packed
+    if packed is None:
+        return lambda x: F.linear(x, weight, bias)
+    multiply, worth_it = packed.multiply, packed.least_inputs
+    return lambda x: multiply(x, bias) if x.numel() >= worth_it else F.linear(x, weight, bias)

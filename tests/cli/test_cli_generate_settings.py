@@ -1,0 +1,183 @@
+"""Settings laid over others: what is given always counts, and a run's own never stands in its way."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penna.api.chatting import ChatSettings, reply_settings
+from penna.api.completing import completion_settings
+from penna.api.generation_defaults import laid_over
+from penna.cli.chat import add_chat_arguments
+from penna.cli.complete import add_complete_arguments
+from penna.cli.generation_options import given_settings, kind_of, setting, settings_of, shown, strategy_of
+from penna.config.generation import GenerationConfig, generation_config
+from penna.config.sections import ModelConfig, TokenizerConfig
+from penna.errors import RecipeError
+from penna.exchange.huggingface import write_hf
+from penna.exchange.load import LoadedModel
+from penna.model.gpt import GPT
+from penna.text.training import train_tokenizer
+
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "max_new_tokens": st.integers(0, 30),
+    "min_new_tokens": st.integers(0, 30),
+    "temperature": st.sampled_from([0.0, 0.5, 1.0]),
+    "top_k": st.sampled_from([None, 1, 4]),
+    "top_p": st.sampled_from([None, 0.9]),
+    "min_p": st.sampled_from([None, 0.1]),
+    "repetition_penalty": st.just(1.2),
+    "no_repeat_ngram_size": st.sampled_from([None, 3]),
+    "stop": st.sampled_from([(), ("a",)]),
+    "choices": st.sampled_from([(), ("a", "b")]),
+    "num_beams": st.integers(1, 6),
+    "num_beam_groups": st.integers(1, 3),
+    "diversity_penalty": st.sampled_from([0.0, 0.5]),
+    "length_penalty": st.sampled_from([1.0, 2.0]),
+    "early_stopping": st.sampled_from([False, True, "never"]),
+    "penalty_alpha": st.sampled_from([None, 0.6]),
+    "prompt_lookup_num_tokens": st.sampled_from([None, 4]),
+}
+
+
+def can_be(values: dict[str, Any]) -> bool:
+    try:
+        generation_config(values)
+    except RecipeError:
+        return False
+    return True
+
+
+FEW = st.sets(st.sampled_from(sorted(VALUES)), max_size=4).flatmap(
+    lambda names: st.fixed_dictionaries({name: VALUES[name] for name in sorted(names)})
+)
+
+
+@given(defaults=FEW.filter(can_be), settings=FEW.filter(can_be))
+def test_whatever_goes_by_itself_goes_over_any_defaults(defaults: dict[str, Any], settings: dict[str, Any]) -> None:
+    made = laid_over(generation_config(defaults), settings)
+    assert {name: getattr(made, name) for name in settings} == settings
+    assert laid_over(generation_config(defaults), {}) == generation_config(defaults)
+    if "repetition_penalty" in defaults:  # what belongs to no strategy stays
+        assert made.repetition_penalty == 1.2
+
+
+@pytest.mark.parametrize(
+    ("defaults", "settings", "made"),
+    [
+        ("temperature=0.8", "num_beams=4", "num_beams=4"),
+        ("temperature=0.8 top_k=40", "penalty_alpha=0.6 top_k=4", "penalty_alpha=0.6 top_k=4"),
+        ("temperature=0.8 top_p=0.9 min_p=0.1", "greedy", "greedy"),
+        ("greedy", "top_p=0.9", "top_p=0.9"),
+        ("temperature=0.8", "top_p=0.9", "temperature=0.8 top_p=0.9"),
+        ("temperature=0.8 top_p=0.9", "top_p=none", "temperature=0.8 top_p=none"),
+        ("num_beams=4 length_penalty=2", "greedy", "greedy"),
+        ("num_beams=4 length_penalty=2", "num_beams=6", "num_beams=6 length_penalty=2"),
+        ("num_beams=4 length_penalty=2", "num_beams=1", "num_beams=1"),
+        ("num_beams=4", "length_penalty=2", "num_beams=4 length_penalty=2"),
+        ("num_beams=4", "prompt_lookup_num_tokens=3", "prompt_lookup_num_tokens=3"),
+        ("penalty_alpha=0.6 top_k=4", "top_k=8", "penalty_alpha=0.6 top_k=8"),
+        ("penalty_alpha=0.6 top_k=4", "temperature=0.5", "temperature=0.5"),
+        ("stop=x repetition_penalty=1.2", "choices=a choices=b", "repetition_penalty=1.2 choices=a choices=b"),
+        ("min_new_tokens=20", "max_new_tokens=9", "max_new_tokens=9"),
+    ],
+)
+def test_the_settings_of_a_strategy_give_way_to_another(defaults: str, settings: str, made: str) -> None:
+    over = laid_over(generation_config(settings_of(defaults)), settings_of(settings))
+    assert over == generation_config(settings_of(made))
+
+
+@pytest.mark.parametrize("settings", ["num_beams=4 temperature=0.7", "greedy top_k=3", "length_penalty=2"])
+def test_what_does_not_go_together_is_refused_though_the_defaults_give_way(settings: str) -> None:
+    with pytest.raises(RecipeError, match="cannot go together"):
+        laid_over(GenerationConfig(temperature=0.8, top_p=0.9), settings_of(settings))
+
+
+# --- Words
+
+
+def test_what_is_shown_of_a_setting_can_be_typed() -> None:
+    said = settings_of('stop="a b" top_k=none early_stopping=never min-p=0.1 num_beams=2 bad_words=none')
+    assert said == {
+        "stop": ("a b",), "top_k": None, "early_stopping": "never", "min_p": 0.1, "num_beams": 2, "bad_words": (),
+    }  # fmt: skip
+    for name, value in said.items():
+        if not kind_of(name).repeatable:
+            assert setting(name, shown(value)) == value
+    assert shown(("a b", "c")) == "'a b',c"
+    assert settings_of(f"stop={shown(('it is' + chr(39) + 's',))}") == {"stop": ("it is's",)}
+    assert shown(True) == "true"
+
+
+@pytest.mark.parametrize("name", GenerationConfig.model_fields)
+def test_every_default_is_a_value_of_its_kind(name: str) -> None:
+    default = GenerationConfig.model_fields[name].default
+    word = shown(default)
+    assert setting(name, word) == default
+    assert type(setting(name, word)) is type(default)
+
+
+def test_a_strategy_has_its_name_or_is_called_as_it_is_written() -> None:
+    assert strategy_of("mine: top_p=0.9") == ("mine", {"top_p": 0.9})
+    assert strategy_of("stop=User:") == ("stop=User:", {"stop": ("User:",)})
+    assert strategy_of("usual:") == ("usual", {})
+    assert strategy_of(r"stop=\n stop='#'") == (r"stop=\n stop='#'", {"stop": ("\n", "#")})
+
+
+# --- The other verbs that write
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> LoadedModel:
+    """A folder whose file says how to write."""
+    tokenizer = train_tokenizer(TokenizerConfig(kind="char"), ["abc"])
+    model = GPT(ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=16, vocab_size=tokenizer.vocab_size))
+    write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=tokenizer)
+    return LoadedModel(model.eval(), tokenizer, tmp_path / "hf", None)
+
+
+def test_replies_and_completions_follow_the_models_own_settings_at_their_own_length(loaded: LoadedModel) -> None:
+    assert reply_settings(loaded) == ChatSettings().generation
+    assert completion_settings(loaded) == GenerationConfig(temperature=0)
+    own = {"do_sample": True, "top_p": 0.5, "max_new_tokens": 500, "min_new_tokens": 300}
+    (loaded.source / "generation_config.json").write_text(json.dumps(own))
+    assert reply_settings(loaded) == GenerationConfig(max_new_tokens=128, top_p=0.5)
+    completing = completion_settings(loaded)
+    assert completing == GenerationConfig(top_p=0.5)
+    assert "max_new_tokens" not in completing.model_fields_set  # so that it goes by what the run learned from
+
+
+@pytest.mark.parametrize("add", [add_chat_arguments, add_complete_arguments])
+def test_the_flags_are_the_same(add: Any) -> None:
+    parser = argparse.ArgumentParser()
+    add(parser)
+    words = [
+        "run",
+        "--num-beams",
+        "4",
+        "--early-stopping",
+        "true",
+        "--stop",
+        r"a\n",
+        "--stop",
+        "b",
+        "--max-new-tokens",
+        "9",
+    ]
+    found = given_settings(parser.parse_args(words))
+    assert found == {"max_new_tokens": 9, "stop": ("a\n", "b"), "num_beams": 4, "early_stopping": True}
+    assert given_settings(parser.parse_args(["run", "--greedy"])) == {"temperature": 0.0}
+    assert given_settings(parser.parse_args(["run"])) == {}
+
+
+def test_what_is_set_in_a_chat_is_laid_over_what_was() -> None:
+    settings = ChatSettings().changed(num_beams=4, history_turns=3)
+    assert (settings.generation, settings.history_turns) == (GenerationConfig(max_new_tokens=128, num_beams=4), 3)
+    drawn = settings.changed(temperature=0.5)
+    assert drawn.said() == {
+        "max_new_tokens": 128, "temperature": 0.5, "history_tokens": None, "history_turns": 3, "seed": 0, "system": None,
+    }  # fmt: skip

@@ -1,0 +1,94 @@
+"""The decoding strategies that are compared: a vocabulary's size in, the usual grid out; or words of a person's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from penna.config.generation import GenerationConfig, generation_config
+from penna.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way of writing, and what it is called."""
+
+    name: str
+    config: GenerationConfig
+
+    @property
+    def file_name(self) -> str:
+        """Its name as a file may have it."""
+        return re.sub(r"[^\w.=-]+", "-", self.name).strip("-.") or "strategy"
+
+    @property
+    def cost(self) -> int:
+        """About how many tokens are read for one that is written."""
+        if self.config.penalty_alpha is not None:
+            return self.config.top_k or 1
+        return self.config.num_beams
+
+
+def default_grid(vocab_size: int) -> list[Strategy]:
+    """The strategies of Holtzman et al. 2020 (table 1), at several strengths, and what came later.
+
+    Min-p: Nguyen et al. 2024; locally typical: Meister et al. 2022; contrastive search: Su et al. 2022; repetition
+    penalty: Keskar et al. 2019. A top-k that would hold the whole vocabulary is left out.
+    """
+    return [
+        Strategy("greedy", GenerationConfig(temperature=0)),
+        *(Strategy(f"beam {beams}", GenerationConfig(num_beams=beams)) for beams in (4, 16)),
+        Strategy("pure sampling", GenerationConfig()),
+        *(Strategy(f"temperature {value}", GenerationConfig(temperature=value)) for value in (0.5, 0.7, 0.9)),
+        *(Strategy(f"top-k {k}", GenerationConfig(top_k=k)) for k in (40, 640) if k < vocab_size),
+        *(Strategy(f"top-p {p}", GenerationConfig(top_p=p)) for p in (0.8, 0.9, 0.95)),
+        *(Strategy(f"min-p {p}", GenerationConfig(min_p=p)) for p in (0.05, 0.1)),
+        Strategy("typical 0.95", GenerationConfig(typical_p=0.95)),
+        Strategy("contrastive 0.6", GenerationConfig(penalty_alpha=0.6, top_k=4)),
+        Strategy("greedy, penalty 1.2", GenerationConfig(temperature=0, repetition_penalty=1.2)),
+    ]
+
+
+def parse_strategies(texts: Sequence[str]) -> list[Strategy]:
+    """Strategies of a person's own, ``name: temperature=0.7 top_p=0.9``; the settings name one that has no name.
+
+    Raises RecipeError for what is none, and where two have one name.
+    """
+    strategies = [_parse(text) for text in texts]
+    seen: set[str] = set()
+    for strategy in strategies:
+        if strategy.file_name in seen:
+            raise RecipeError(
+                f"Two strategies are called {strategy.name!r}.",
+                "Each strategy has a name of its own.",
+                "Rename one of them.",
+            )
+        seen.add(strategy.file_name)
+    return strategies
+
+
+def _parse(text: str) -> Strategy:
+    before, colon, behind = text.partition(":")
+    name, words = (before.strip(), behind.split()) if colon else (text.strip(), text.split())
+    values: dict[str, str] = {}
+    for word in words:
+        field, equals, value = word.partition("=")
+        if not equals or not field or not value:
+            raise RecipeError(
+                f"{word!r} in the strategy {text!r} is no setting.",
+                "A name, a colon and settings: field=value with spaces between.",
+                'Such as --strategy "mine: temperature=0.7 top_p=0.9".',
+            )
+        values[field] = value
+    if "max_new_tokens" in values:
+        raise RecipeError(
+            f"max_new_tokens = {values['max_new_tokens']} in the strategy {text!r} would make texts of another length.",
+            "All strategies write texts of one length.",
+            "Give that length by --length.",
+        )
+    if not name:
+        raise RecipeError(
+            f"The strategy {text!r} has no name.", "A name before the colon.", "Name it, or leave the colon out."
+        )
+    return Strategy(name, generation_config(values))

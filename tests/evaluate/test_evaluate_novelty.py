@@ -1,0 +1,85 @@
+"""Novelty: shares of unseen n-grams counted by brute force, and a text that was copied said to be recited."""
+
+import random
+
+import numpy as np
+import pytest
+
+from penna.config.sections import TokenizerConfig
+from penna.evaluate import novelty
+from penna.evaluate.novelty import measure_novelty, novel_shares
+from penna.text.tokenizer import Tokenizer
+from penna.text.training import train_tokenizer
+
+
+class Stream:
+    """A stream of given ids."""
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids = np.array(ids, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        assert start + count <= len(self.ids)
+        return self.ids[start : start + count]
+
+
+def by_brute_force(stream: list[int], texts: list[list[int]], order: int) -> float | None:
+    def grams(ids: list[int]) -> list[tuple[int, ...]]:
+        return [tuple(ids[start : start + order]) for start in range(len(ids) - order + 1)]
+
+    known = set(grams(stream))
+    written = [gram for text in texts for gram in grams(text)]
+    return sum(gram not in known for gram in written) / len(written) if written else None
+
+
+@pytest.mark.parametrize("chunk", [7, 64, 1 << 18])
+def test_novel_shares_are_those_of_a_count_by_hand(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(novelty, "_CHUNK", chunk)
+    source = random.Random(chunk)
+    stream = [source.randrange(5) for _ in range(300)]
+    sets = [
+        [[source.randrange(6) for _ in range(source.randrange(20))] for _ in range(8)],
+        [[0, 1], [], [2]],
+        [stream[100:140]],
+        [],
+    ]
+    found = novel_shares(Stream(stream), sets, (1, 2, 3, 5, 8))
+    for texts, shares in zip(sets, found, strict=True):
+        for order, share in shares.items():
+            expected = by_brute_force(stream, texts, order)
+            assert share == (None if expected is None else pytest.approx(expected))
+    assert set(found[2].values()) == {0.0}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer(TokenizerConfig(kind="char"), iter(["abcdefgh 가나다라我爱你"]))
+
+
+def test_a_text_from_the_training_text_is_recited_and_one_of_its_own_is_not(tokenizer: Tokenizer) -> None:
+    source = random.Random(0)
+    training = [tokenizer.encode("".join(source.choices("abcdefgh 가나다라我爱你", k=400))) for _ in range(12)]
+    separator = tokenizer.separator_id
+    assert separator is not None
+    stream = [token for document in training for token in (separator, *document)]
+    own = [tokenizer.encode("".join(source.choices("abcdefgh 가나다라我爱你", k=60))) for _ in range(150)]
+    copied = [training[number % 12][number : number + 60] for number in range(150)]
+    half = [[*text[:30], *words[:30]] for text, words in zip(copied, own, strict=True)]
+    human, found = measure_novelty(
+        Stream(stream), own, {"copied": copied, "half": half, "own": own}, tokenizer, shortest=13
+    )
+    assert found["copied"].recitation.recites
+    assert found["copied"].recitation.share == 1
+    assert found["copied"].longest == 60
+    assert found["copied"].novel[8] == 0
+    assert found["copied"].recitation.unseen_share == 0
+    assert found["half"].recitation.share == pytest.approx(0.5, abs=0.03)
+    assert len(found["half"].recitation.texts) == 150
+    assert not found["own"].recitation.recites
+    assert human.novel == found["own"].novel
+    assert human.novel[8] == pytest.approx(1, abs=0.01)
+    assert found["own"].as_json()["longest_span"] is None
+    assert found["copied"].as_json()["longest_span"]["tokens"] == 60

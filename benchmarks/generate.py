@@ -1,0 +1,219 @@
+"""Speed of writing: Penna's engine against Hugging Face's `generate`, with the same weights, in one process.
+
+    python benchmarks/generate.py [--pairs 3] [--only NAME] [--summaries RUN]
+
+The two take turns, and the median of each pair's ratio is taken, so that a machine that drifts touches both alike.
+Greedy, float32 unless said, random weights (speed does not depend on them), prompts and new tokens as printed; both
+write the same number of tokens, and what they write is compared. The bandwidth row reads the same weights once, as a
+sum, which is the least a token can take. With --summaries, a run of the task complete that can be evaluated
+(`penna train summaries-base; penna train summaries-small`), prompt lookup is measured on articles of its validation
+part, and the perplexity of int8 weights on its text. On a CUDA device a bfloat16 model decodes there as well.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import torch
+
+from penna.config.generation import GenerationConfig
+from penna.config.sections import ModelConfig
+from penna.exchange.huggingface import write_hf
+from penna.generate.engine import generate
+from penna.generate.request import NewToken, Request
+from penna.model.gpt import GPT
+from penna.model.linear import fastest_matmul
+from penna.model.precision import Dtype, use_dtype
+
+GPT2 = {"preset": "gpt2"}  # 124 M parameters
+CHARACTERS = {"preset": "gpt2", "n_layer": 6, "n_head": 4, "n_embd": 128, "block_size": 256, "vocab_size": 96}
+
+Write = Callable[[], list[list[int]]]
+
+
+def model_of(fields: dict[str, Any]) -> GPT:
+    model = GPT(ModelConfig(**{"vocab_size": 50257, **fields}))
+    model.init_weights(0)
+    with torch.no_grad():
+        model.wte.weight *= 10  # so that the likeliest token is clearly so
+    return model.eval()
+
+
+def ready(model: GPT, dtype: Dtype = "float32") -> GPT:
+    """A model as `penna generate` loads it."""
+    loaded = deepcopy(model).requires_grad_(False)
+    loaded.use_matmul(fastest_matmul(torch.device("cpu")))
+    use_dtype(loaded, dtype)
+    return loaded
+
+
+def penna(model: GPT, prompts: Sequence[Sequence[int]], new: Sequence[int], **settings: Any) -> Write:
+    requests = [
+        Request(prompt, GenerationConfig(**{"max_new_tokens": count, "temperature": 0, **settings}))
+        for prompt, count in zip(prompts, new, strict=True)
+    ]
+
+    def write() -> list[list[int]]:
+        texts: list[list[int]] = [[] for _ in requests]
+        for event in generate(model, requests):
+            if isinstance(event, NewToken):
+                texts[event.request].append(event.id)
+        return texts
+
+    return write
+
+
+def transformers_of(model: GPT) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_hf(model.config, model.state_dict(), Path(folder) / "hf", tokenizer=None)
+        return AutoModelForCausalLM.from_pretrained(Path(folder) / "hf").eval()
+
+
+def hf(model: Any, prompts: Sequence[Sequence[int]], new: Sequence[int], *, batch: bool = True, **settings: Any) -> Write:
+    """All prompts in one batch, padded on the left, up to the most new tokens of any; or one after another."""
+
+    def one(prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        given = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False, "pad_token_id": 0, **settings}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return model.generate(ids, attention_mask=mask, **given)[:, longest:].tolist()
+
+    if batch:
+        return lambda: [ids[:count] for ids, count in zip(one(prompts, max(new)), new, strict=True)]
+    return lambda: [one([prompt], count)[0] for prompt, count in zip(prompts, new, strict=True)]
+
+
+def seconds(write: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    write()
+    return time.perf_counter() - begun
+
+
+def compare(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int, target: float, tokens: int) -> None:
+    first, second = ours(), theirs()
+    same = "same text" if first == second else "other text"
+    taken = [(seconds(ours), seconds(theirs)) for _ in range(pairs)]
+    ratio = statistics.median(theirs_took / ours_took for ours_took, theirs_took in taken)
+    own, other = (statistics.median(side) / tokens * 1000 for side in zip(*taken, strict=True))
+    verdict = "reached" if ratio >= target else "NOT reached"
+    print(f"{name:<44}{own:9.2f} ms {other:9.2f} ms {ratio:7.2f}x   {target:.1f}x {verdict}  ({same})", flush=True)
+
+
+def ramp(count: int, least: int, most: int) -> list[list[int]]:
+    """Prompts of different lengths."""
+    lengths = torch.linspace(least, most, count).int().tolist()
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(1, 90, (length,), generator=generator).tolist() for length in lengths]
+
+
+def large(pairs: int, only: str) -> None:
+    model = model_of(GPT2)
+    float32, int8, theirs = ready(model), ready(model, "int8"), transformers_of(model)
+    prompt, new = ramp(1, 16, 16), [64]
+    if only in "bandwidth":
+        weights = [parameter for name, parameter in model.named_parameters() if not name.startswith("wpe")]
+        numbers = torch.cat([parameter.detach().flatten() for parameter in weights])
+        penna(float32, prompt, [2])()
+        least = min(seconds(numbers.sum) for _ in range(20))
+        took = [(seconds(penna(float32, prompt, [4])), seconds(penna(float32, prompt, [36]))) for _ in range(pairs)]
+        token = statistics.median((long - short) / 32 for short, long in took)
+        share = least / token
+        verdict = "reached" if share >= 0.8 else "NOT reached"
+        print(f"{'124M, a token against reading its weights once':<44}{token * 1e3:9.2f} ms {least * 1e3:9.2f} ms "
+              f"{share:7.0%}    80% {verdict}  ({4 * numbers.numel() / least / 1e9:.0f} GB/s)")  # fmt: skip
+    if only in "one":
+        compare("124M, one text", penna(float32, prompt, new), hf(theirs, prompt, new), pairs, 1.2, 64)
+    if only in "int8":
+        compare("124M, one text, int8", penna(int8, prompt, new), hf(theirs, prompt, new), pairs, 2.5, 64)
+    if only in "eight":
+        prompts, counts = ramp(8, 8, 120), [32] * 8
+        compare("124M, 8 prompts of 8 to 120 tokens", penna(float32, prompts, counts), hf(theirs, prompts, counts),
+                pairs, 2.0, 256)  # fmt: skip
+    if only in "mixed":
+        prompts, counts = ramp(32, 4, 100), [8 + number % 4 * 8 for number in range(32)]
+        compare("124M, 32 mixed requests, one at a time in HF", penna(float32, prompts, counts),
+                hf(theirs, prompts, counts, batch=False), pairs, 4.0, sum(counts))  # fmt: skip
+    if only in "beams":
+        compare("124M, 8 beams", penna(float32, prompt, [32], num_beams=8), hf(theirs, prompt, [32], num_beams=8),
+                pairs, 1.0, 32)  # fmt: skip
+
+
+def small(pairs: int, only: str) -> None:
+    model = model_of(CHARACTERS)
+    ours, theirs = ready(model), transformers_of(model)
+    if only in "characters":
+        prompt, new = ramp(1, 16, 16), [200]
+        compare("1M characters, one text", penna(ours, prompt, new), hf(theirs, prompt, new), pairs, 3.0, 200)
+
+
+def flat(only: str) -> None:
+    """What a token costs, by how many stand before it."""
+    if only not in "flat":
+        return
+    model = ready(model_of(GPT2))
+    costs: dict[int, list[float]] = {64: [], 256: [], 512: [], 960: []}
+    for _ in range(3):
+        for before, found in costs.items():
+            prompt = ramp(1, before, before)
+            short, long = seconds(penna(model, prompt, [2])), seconds(penna(model, prompt, [34]))
+            found.append((long - short) / 32 * 1000)
+    row = ", ".join(f"{before}: {statistics.median(found):.2f} ms" for before, found in costs.items())
+    print(f"124M, a token behind so many others             {row}")
+
+
+def summaries(run: str, pairs: int) -> None:
+    """Prompt lookup, and what int8 costs in perplexity, on a trained run."""
+    from penna import api
+    from penna.api.completing import GREEDY, completer
+    from penna.config.tasks import CompleteTask
+    from penna.data.examples.prepare import read_validation
+
+    loaded = api.load(run, device="cpu")
+    at_hand = completer(loaded)
+    assert isinstance(loaded.task, CompleteTask)
+    items = read_validation(loaded.need_run().recipe().data, at_hand.form, None).items[:20]
+    articles = [item.prompt for item in items]
+
+    def write(guessed: int | None) -> Callable[[], list[str]]:
+        config = GREEDY.model_copy(update={"prompt_lookup_num_tokens": guessed})
+        requests = at_hand.requests(articles, config)[0]
+        return lambda: [at_hand.write([request])[0].text for request in requests]
+
+    compare("summaries, prompt lookup against none", write(4), write(None), pairs, 1.5, len(articles))
+    plain = api.evaluate_text(run, device="cpu").loss
+    rounded = api.evaluate_text(run, device="cpu", dtype="int8").loss
+    print(f"int8 perplexity over float32's: {torch.tensor(rounded - plain).exp().item() - 1:+.3%} (within 0.5%)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--only", default="", help="bandwidth, one, int8, eight, mixed, beams, characters or flat")
+    parser.add_argument("--summaries", metavar="RUN")
+    arguments = parser.parse_args()
+    print(f"{torch.get_num_threads()} threads; per new token:{'':20}Penna      other  other/Penna  target")
+    small(arguments.pairs, arguments.only)
+    if arguments.only != "characters":
+        large(arguments.pairs, arguments.only)
+        flat(arguments.only)
+    if arguments.summaries:
+        summaries(arguments.summaries, arguments.pairs)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,7 @@ from penna.evaluate.diversity import distinct
 from penna.evaluate.language_model import perplexity, score_rows
 from penna.exchange.load import LoadedModel, load_model
 from penna.generate.writing import write
+from penna.model.precision import Dtype
 from penna.runs.folder import RUNS
 from penna.tasks.chat import ChatForm, Dialogue, Learned, prompt_room, read_length, reply_request, without_oldest
 from penna.text.spacing import mended
@@ -73,6 +74,7 @@ def measure_chat(
     config: GenerationConfig = _GREEDY,
     runs_dir: Path = RUNS,
     device: str = "auto",
+    dtype: Dtype = "float32",
     seed: int = 0,
 ) -> ChatFigures:
     """Score the dialogues of ``data.path`` in ``overrides``, or else the run's own validation part.
@@ -81,7 +83,7 @@ def measure_chat(
     its replies are set beside the text's own. The figures of a run are kept in its evaluations/. Raises DataError where
     no dialogue can be used.
     """
-    loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
+    loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype)
     tokenizer = need_chat_tokenizer(loaded)
     task = loaded.task if isinstance(loaded.task, ChatTask) else ChatTask()
     form = ChatForm(task, loaded.model.config)

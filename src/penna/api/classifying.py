@@ -23,6 +23,7 @@ from penna.data.reading.sources import read_records
 from penna.errors import DataError, RecipeError, RunError
 from penna.evaluate.classification import ClassificationFigures, measure_classification
 from penna.exchange.load import LoadedModel, load_model
+from penna.model.precision import Dtype
 from penna.runs.folder import RUNS
 from penna.tasks.classify import ClassifyForm, label_probabilities, unknown_label
 from penna.text.tokenizer import Tokenizer
@@ -113,6 +114,7 @@ def evaluate_classification(
     *,
     runs_dir: Path = RUNS,
     device: str = "auto",
+    dtype: Dtype = "float32",
     say: Say = lambda _: None,
 ) -> ClassificationFigures:
     """How well a classifier does on labelled texts, in float32.
@@ -123,7 +125,7 @@ def evaluate_classification(
     evaluations/ under the text's name, and drawn into its figures/. Raises DataError where more records than
     ``allow_bad_records`` cannot be used, a label that the model never learned among the reasons.
     """
-    model = classifier(load_model(target, runs_dir=runs_dir, device=resolve_device(device)))
+    model = classifier(load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype))
     own = None if model.loaded.run is None else model.loaded.run.recipe()
     asked = asked_of(model.loaded, model.task, overrides or {})
     data, has_own_files = asked.data, not asked.is_own or bool(asked.data.valid_path)

@@ -26,6 +26,7 @@ from penna.evaluate.language_model import perplexity, score_rows
 from penna.evaluate.rouge import Interval, Kind
 from penna.evaluate.summaries import SummaryFigures, SummaryScorer, SystemFigures, leads
 from penna.exchange.load import LoadedModel, load_model
+from penna.model.precision import Dtype
 from penna.runs.folder import RUNS
 from penna.train.device import resolve_device
 from penna.train.objective import NextToken
@@ -104,6 +105,7 @@ def evaluate_completions(
     seed: int = 0,
     runs_dir: Path = RUNS,
     device: str = "auto",
+    dtype: Dtype = "float32",
 ) -> CompletionFigures:
     """Measure a model on pairs of prompt and completion, in float32.
 
@@ -112,7 +114,7 @@ def evaluate_completions(
     pairs, drawn by ``seed``, which also draws random-3, the shuffled prompts and the intervals. The figures of a run
     are kept in its evaluations/ under the text's name. Raises DataError where no pair can be used.
     """
-    loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
+    loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype)
     asked = asked_of(loaded, completer(loaded).form.task, overrides or {})
     assert isinstance(asked.task, CompleteTask)
     at_hand = completer(loaded, task=asked.task)

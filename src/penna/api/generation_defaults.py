@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from penna.api.generation_default import save_default
 from penna.api.writing import DEFAULT
 from penna.config.generation import GenerationConfig, generation_config
 from penna.errors import RunError
-from penna.exchange.generation_config import GENERATION_FILE, read_generation_json
+from penna.exchange.generation_config import GENERATION_FILE, read_generation_json, write_generation_json
 from penna.exchange.json_files import read_object
 from penna.exchange.load import LoadedModel
+from penna.text.tokenizer import Tokenizer
 
 _LIMITS = ("top_p", "min_p", "typical_p")
 _DRAWING = ("temperature", "top_k", *_LIMITS)
@@ -52,6 +52,13 @@ def save_default_settings(loaded: LoadedModel, config: GenerationConfig) -> Path
             f"Make a run of it first: `penna import {loaded.source} --name NAME`.",
         )
     return save_default(loaded.run.path, config, loaded.tokenizer)
+
+
+def save_default(run_folder: Path, config: GenerationConfig, tokenizer: Tokenizer | None) -> Path:
+    """As ``save_default_settings``, for a run that is not loaded."""
+    file = run_folder / GENERATION_FILE
+    write_generation_json(file, config, tokenizer)
+    return file
 
 
 def laid_over(defaults: GenerationConfig, given: Mapping[str, Any]) -> GenerationConfig:

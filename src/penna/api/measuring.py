@@ -27,6 +27,7 @@ from penna.evaluate.recitation import (
     written_ids,
 )
 from penna.exchange.load import load_model, task_of
+from penna.model.precision import Dtype
 from penna.runs.folder import RUNS, find_run
 from penna.tasks.pretrain import next_token_objective, validation_rows
 from penna.text.tokenizer import Tokenizer
@@ -41,6 +42,7 @@ def evaluate(
     *,
     runs_dir: Path = RUNS,
     device: str = "auto",
+    dtype: Dtype = "float32",
     say: Say = lambda _: None,
 ) -> Figures:
     """Measure a model as its task asks, or as ``task.kind`` among the overrides does.
@@ -59,24 +61,29 @@ def evaluate(
         )
     match kind:
         case "classify":
-            return evaluate_classification(target, given, runs_dir=runs_dir, device=device, say=say)
+            return evaluate_classification(target, given, runs_dir=runs_dir, device=device, dtype=dtype, say=say)
         case "chat":
-            return measure_chat(target, given, runs_dir=runs_dir, device=device)
+            return measure_chat(target, given, runs_dir=runs_dir, device=device, dtype=dtype)
         case "complete":
-            return evaluate_completions(target, given, runs_dir=runs_dir, device=device)
+            return evaluate_completions(target, given, runs_dir=runs_dir, device=device, dtype=dtype)
         case _:
-            return evaluate_text(target, given, runs_dir=runs_dir, device=device)
+            return evaluate_text(target, given, runs_dir=runs_dir, device=device, dtype=dtype)
 
 
 def evaluate_text(
-    target: str, overrides: Mapping[str, Any] | None = None, *, runs_dir: Path = RUNS, device: str = "auto"
+    target: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    runs_dir: Path = RUNS,
+    device: str = "auto",
+    dtype: Dtype = "float32",
 ) -> LanguageModelFigures:
     """Score running text in windows of the model's block side by side, in float32.
 
     ``overrides`` are fields of the section data (``{"data.path": [...]}``). Without a path, the run's own validation
     text is scored. The figures of a run are kept in its evaluations/ under the text's name.
     """
-    loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
+    loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype)
     check_goes_on(loaded)
     tokenizer = loaded.need_tokenizer()
     if overrides and "data.path" in overrides:

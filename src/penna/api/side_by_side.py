@@ -48,7 +48,7 @@ class SampledText:
     tokens: int
     logprob: float  # natural logarithm of the probability of its tokens under the model; of a beam's, its end counts
     score: float | None  # what a beam search ranked it by
-    told: tuple[NewToken, ...] | None  # its tokens; of a beam search, those of the best text alone
+    told: tuple[NewToken, ...]  # its tokens
 
     @property
     def seed(self) -> int:
@@ -103,22 +103,18 @@ class SideBySide:
 
     def _search(self, places: Sequence[int]) -> Iterator[tuple[int, list[SampledText]]]:
         asks = [self.asks[place] for place in places]
-        growing = [_Growing() for _ in asks]
         for event in generate(self.loaded.model, [ask.request for ask in asks]):
-            if isinstance(event, NewToken):
-                growing[event.request].tokens.append(event)
-            elif isinstance(event, Finish):
-                best = tuple(growing[event.request].tokens)
-                yield places[event.request], self._found(asks[event.request], event.hypotheses, best)
+            if isinstance(event, Finish):
+                yield places[event.request], self._found(asks[event.request], event.hypotheses)
 
-    def _found(self, ask: Ask, hypotheses: Sequence[Hypothesis], best: tuple[NewToken, ...]) -> list[SampledText]:
+    def _found(self, ask: Ask, hypotheses: Sequence[Hypothesis]) -> list[SampledText]:
         tokenizer = self.loaded.need_tokenizer()
         texts: list[SampledText] = []
         for number, each in enumerate(hypotheses[: ask.texts]):
             text, is_stopped = _spelled(tokenizer, each.ids, ask.strategy.config.stop)
             finish = "stop" if is_stopped else each.reason
-            told = None if number else best
-            texts.append(SampledText(ask, number, text, finish, len(each.ids), each.logprob, each.score, told))
+            count = len(each.tokens)
+            texts.append(SampledText(ask, number, text, finish, count, each.logprob, each.score, each.tokens))
         return texts or [SampledText(ask, 0, "", "stop", 0, 0.0, None, ())]
 
 
@@ -180,7 +176,7 @@ def text_as_json(text: SampledText, tokenizer: Tokenizer, *, tells_tokens: bool)
     if text.score is not None:
         found["score"] = text.score
     if tells_tokens:
-        found["logprobs"] = None if text.told is None else [_token_json(each, tokenizer) for each in text.told]
+        found["logprobs"] = [_token_json(each, tokenizer) for each in text.told]
     usual = {"max_new_tokens": config.max_new_tokens}
     return {**found, "settings": {**usual, **config.model_dump(mode="json", exclude_defaults=True)}}
 

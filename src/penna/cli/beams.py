@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penna.cli.loading import add_device_arguments, load
 from penna.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -59,13 +60,12 @@ def add_beams_arguments(parser: argparse.ArgumentParser) -> None:
         "--pruned", type=int, default=_PRUNED, metavar="N", help=f"show so many given up in each step ({_PRUNED})"
     )
     parser.add_argument("--figure", metavar="FILE", help="draw the tree as SVG and PNG, side by side")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add_device_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, with everything that was looked at")
 
 
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Search, and show what was searched."""
-    from penna import api
     from penna.api.beams import grow_beams, tree_as_json
     from penna.api.writing import prompts_too_long
     from penna.cli.screen import say
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
         raise RecipeError(f"--pruned {arguments.pruned} cannot be shown.", "0 or more.", "Such as --pruned 3.")
     if arguments.figure:
         check_figure_name(Path(arguments.figure))
-    loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
+    loaded = load(arguments)
     if arguments.json:
         tree = grow_beams(loaded, arguments.prompt, config)
         print(json.dumps(tree_as_json(tree), ensure_ascii=False, indent=2, allow_nan=False))

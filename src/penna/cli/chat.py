@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penna.cli.generation_options import add_generation_arguments, given_settings, settings_of, shown
+from penna.cli.loading import add_device_arguments, load
 from penna.errors import DataError, DeviceError, PennaError, RecipeError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def add_chat_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--history-tokens", type=int, metavar="N", help="read at most N tokens (what the block leaves)")
     parser.add_argument("--history-turns", type=int, metavar="N", help="read at most N turns before your line (all)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other replies (0)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add_device_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object per reply")
     add_generation_arguments(parser, {"max_new_tokens": "128", "temperature": "0.8"})
 
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     transcript = None if arguments.transcript is None else Path(arguments.transcript)
     if transcript is not None:
         _check_can_be_written(transcript)
-    loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
+    loaded = load(arguments)
     settings = ChatSettings(
         generation=api.laid_over(reply_settings(loaded), given),
         history_tokens=arguments.history_tokens,

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from penna.cli.loading import add_device_arguments, load
 from penna.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,9 +32,14 @@ _TABLES = (".csv", ".json", ".jsonl", ".parquet", ".gz")  # endings of files who
 def add_classify_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of ``penna classify``."""
     parser.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
-    parser.add_argument(
-        "text", nargs="*", metavar="TEXT", help="what to classify; the lines of standard input where none is given"
+    texts = parser.add_argument(
+        "text",
+        nargs="+",
+        default=[],
+        metavar="TEXT",
+        help="what to classify; the lines of standard input where none is given",
     )
+    texts.required = False  # nargs="*" would take none of them where an option stands between the run and the texts
     parser.add_argument("--file", metavar="FILE", help="classify every line of a file")
     parser.add_argument(
         "--pair",
@@ -43,12 +49,11 @@ def add_classify_arguments(parser: argparse.ArgumentParser) -> None:
         help="the second text of a pair, one for each; in a file the two stand on a line with a tab between",
     )
     parser.add_argument("--format", choices=["text", "json", "tsv"], default="text", help="how to print it (text)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add_device_arguments(parser)
 
 
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Print the class of every text."""
-    from penna import api
     from penna.api.classifying import classifier
 
     if arguments.text and arguments.file:
@@ -61,7 +66,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
             "In a file, both texts of a pair stand on one line with a tab between.",
             'Such as penna classify RUN "first text" --pair "second text".',
         )
-    model = classifier(api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device))
+    model = classifier(load(arguments))
     at_once = 1 if not arguments.text and not arguments.file and sys.stdin.isatty() else _AT_ONCE
     printer = _PRINTERS[arguments.format](model.labels, len(arguments.text) == 1)
     with _opened(arguments, bool(model.reads_pairs)) as texts:

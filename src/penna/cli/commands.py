@@ -74,7 +74,12 @@ def _evaluate(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna.config.recipe import parse_overrides
 
     figures = api.evaluate(
-        arguments.run, parse_overrides(overrides), runs_dir=Path(arguments.runs_dir), device=arguments.device, say=say
+        arguments.run,
+        parse_overrides(overrides),
+        runs_dir=Path(arguments.runs_dir),
+        device=arguments.device,
+        dtype=arguments.dtype,
+        say=say,
     )
     if arguments.json:
         print(json.dumps(figures.as_json(), ensure_ascii=False, indent=2))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penna.cli.generation_options import add_generation_arguments, given_settings
+from penna.cli.loading import add_device_arguments, load
 from penna.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ def add_complete_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of ``penna complete``."""
     parser.usage = "%(prog)s RUN [TEXT ...] [options]"
     parser.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
-    parser.add_argument("text", nargs="*", metavar="TEXT", help="what to complete; standard input where none is given")
+    text = parser.add_argument(
+        "text", nargs="+", default=[], metavar="TEXT", help="what to complete; standard input where none is given"
+    )
+    text.required = False  # nargs="*" would take none of them where an option stands between the run and the texts
     parser.add_argument("--file", action="append", default=[], metavar="FILE", help="a text to complete; repeatable")
     parser.add_argument(
         "--extract", type=int, metavar="N", help="instead, the N sentences of the text that the model rates highest"
@@ -37,7 +41,7 @@ def add_complete_arguments(parser: argparse.ArgumentParser) -> None:
         "--cut", choices=["tail", "head", "middle"], help="which part of a text that is too long is left out"
     )
     parser.add_argument("--seed", type=int, help="another seed, another text (0)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add_device_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON list")
     add_generation_arguments(parser, {"max_new_tokens": "by what it learned from", "temperature": "0"})
 
@@ -51,7 +55,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     if arguments.extract is not None:
         _check_extract(arguments, given)
     texts = _texts(arguments)
-    loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
+    loaded = load(arguments)
     template = None if arguments.template is None else arguments.template.replace(r"\n", "\n")
     at_hand = completer(loaded, template=template, cut=arguments.cut)
     if arguments.extract is None:

@@ -105,7 +105,7 @@ def _check_save(arguments: argparse.Namespace) -> None:
 
 
 def _save(arguments: argparse.Namespace, figures: DecodingFigures) -> None:
-    from penna.api.generation_default import save_default
+    from penna.api.generation_defaults import save_default
     from penna.cli.screen import say
     from penna.errors import DataError
     from penna.exchange.load import run_and_checkpoint

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penna.cli.generation_options import add_generation_arguments, given_settings, strategy_of
+from penna.cli.loading import add_device_arguments, load
 from penna.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="make these settings the run's own (generation_config.json); without a prompt, nothing is written then",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add_device_arguments(parser)
     add_generation_arguments(parser, {"temperature": "0.8"})
 
 
@@ -92,7 +93,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     file = None if arguments.jsonl in (None, "-") else Path(arguments.jsonl).expanduser()
     if file is not None:
         check_goes_on(file)
-    loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
+    loaded = load(arguments)
     config = api.laid_over(api.default_settings(loaded), given)
     if arguments.save_settings:
         say(f"Saved as the run's own settings: {api.save_default_settings(loaded, config)}")

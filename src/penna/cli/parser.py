@@ -15,6 +15,7 @@ from penna.cli.classify import add_classify_arguments
 from penna.cli.complete import add_complete_arguments
 from penna.cli.decoding import add_decoding_arguments
 from penna.cli.generate import add_generate_arguments
+from penna.cli.loading import add_device_arguments
 from penna.cli.score import add_score_arguments
 from penna.errors import PennaError
 
@@ -116,7 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     evaluate = verb("evaluate", "measure a model on text, as its task asks")
     evaluate.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
-    evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add_device_arguments(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.epilog = (
         "--data.path FILE names the text (repeatable); without it, the run's own validation part is taken. What is "

@@ -10,9 +10,9 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from penna.cli.loading import add_device_arguments, load
 from penna.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -47,17 +47,16 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--after", metavar="CONTEXT", help="score words behind this instead, and the likeliest tokens")
     parser.add_argument("--top", type=int, metavar="N", help=f"with --after, so many of the likeliest tokens ({_TOP})")
     parser.add_argument("--no-space", action="store_true", help="with --after, put no space in front of the words")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add_device_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, texts and words in the order they were given")
 
 
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Print how likely the model finds each text, or each word behind the context."""
-    from penna import api
 
     _check_options(arguments)
     texts = _texts(arguments)
-    loaded = api.load(arguments.run, runs_dir=Path(arguments.runs_dir), device=arguments.device)
+    loaded = load(arguments)
     if arguments.after is None:
         _score(loaded, texts, arguments)
     else:

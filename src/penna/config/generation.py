@@ -158,8 +158,8 @@ def generation_config(values: Mapping[str, Any]) -> GenerationConfig:
     except ValidationError as error:
         faults = [_fault(detail) for detail in error.errors()]
         raise RecipeError(
-            " ".join(fault[0] for fault in faults),
-            " ".join(fault[1] for fault in faults),
+            " ".join(dict.fromkeys(fault[0] for fault in faults)),
+            " ".join(dict.fromkeys(fault[1] for fault in faults)),
             "Change or leave out that setting.",
         ) from error
 

@@ -25,8 +25,6 @@ from penna.generate.request import BeamStep, Candidate, Event, Fate, Finish, Hyp
 from penna.generate.tree import Tree
 from penna.model.gpt import GPT
 
-_Whole = tuple[Hypothesis, tuple[NewToken, ...]]  # a text that ended, with its tokens
-
 
 @dataclass(frozen=True)
 class _Beam:
@@ -44,12 +42,12 @@ class _Group:
     """Beams that compete with each other."""
 
     members: list[int]  # their places among all beams
-    finished: list[_Whole] = field(default_factory=list["_Whole"])  # best first
+    finished: list[Hypothesis] = field(default_factory=list[Hypothesis])  # best first
     is_done: bool = False
 
-    def set_aside(self, found: Sequence[_Whole], size: int) -> None:
+    def set_aside(self, found: Sequence[Hypothesis], size: int) -> None:
         """Keep the best of what is found and what was."""
-        self.finished = sorted([*self.finished, *found], key=lambda each: -each[0].score)[:size]
+        self.finished = sorted([*self.finished, *found], key=lambda each: -each.score)[:size]
 
 
 class BeamSearch:
@@ -142,12 +140,11 @@ class BeamSearch:
             made.append((_Beam(each.id, each.parent, told, each.logprob, each.score), each.fate))
         return made
 
-    def _hypothesis(self, beam: _Beam) -> _Whole:
+    def _hypothesis(self, beam: _Beam) -> Hypothesis:
         stopped = beam.last in self._request.stop_ids
         told = beam.told[:-1] if stopped else beam.told
         score = beam.score / self._written**self._request.config.length_penalty
-        ids = tuple(token.id for token in told)
-        return Hypothesis(ids, beam.logprob, score, "stop" if stopped else "length"), told
+        return Hypothesis(told, beam.logprob, score, "stop" if stopped else "length")
 
     def _is_over(self, group: _Group, kept: Sequence[_Beam]) -> bool:
         """Whether a group has what it looks for, or cannot go on."""
@@ -161,12 +158,11 @@ class BeamSearch:
         at_length = self._written
         if config.early_stopping == "never" and config.length_penalty > 0:
             at_length = config.max_new_tokens
-        return kept[0].score / at_length**config.length_penalty <= group.finished[-1][0].score
+        return kept[0].score / at_length**config.length_penalty <= group.finished[-1].score
 
     def _end(self) -> list[Event]:
         self.is_done = True
-        found = sorted((each for group in self._groups for each in group.finished), key=lambda each: -each[0].score)
+        found = sorted((each for group in self._groups for each in group.finished), key=lambda each: -each.score)
         if not found:  # the settings barred every way on
             return [Finish(self.number, "stop")]
-        hypotheses = tuple(hypothesis for hypothesis, _ in found)
-        return [*found[0][1], Finish(self.number, hypotheses[0].reason, hypotheses)]
+        return [*found[0].tokens, Finish(self.number, found[0].reason, tuple(found))]

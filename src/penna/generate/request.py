@@ -48,10 +48,15 @@ class NewToken:
 class Hypothesis:
     """A whole text that a beam search found."""
 
-    ids: tuple[int, ...]  # without the token that ended it
-    logprob: float  # of these ids and of the token that ended it, under the model
+    tokens: tuple[NewToken, ...]  # without the one that ended it
+    logprob: float  # of these tokens and of the one that ended it, under the model
     score: float  # what it was ranked by, penalties counted, over its length to the power of ``length_penalty``
     reason: Reason
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The tokens' ids."""
+        return tuple(token.id for token in self.tokens)
 
 
 @dataclass(frozen=True)

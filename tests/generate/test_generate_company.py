@@ -55,7 +55,7 @@ def texts(told: Told) -> tuple:
 
 
 @pytest.mark.parametrize("name", ["modern, grouped", "n-grams", "seq2seq"])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(mixed=st.lists(requests(), min_size=2, max_size=7), slots=st.integers(1, 5))
 def test_a_request_of_any_strategy_gets_the_same_alone_and_among_others(name, build, run, mixed, slots):
     model = build(**MODELS[name], block_size=12, n_layer=1)

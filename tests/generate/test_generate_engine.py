@@ -1,5 +1,6 @@
 """Token by token: the same ids as transformers and as reading everything anew, with what the model thought of each."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,12 +128,13 @@ def test_a_prompt_longer_than_the_block_is_cut_from_the_left(build, run):
     for fields in ({"temperature": 0}, {"num_beams": 3}, {"penalty_alpha": 0.5, "top_k": 3}):
         config = GenerationConfig(max_new_tokens=12, **fields)
         long, cut = run(model, [Request(prompt, config), Request(prompt[22:], config)])
-        assert long == cut._replace(tokens=tuple(_of(0, token) for token in cut.tokens))
+        hypotheses = tuple(replace(each, tokens=_of(0, each.tokens)) for each in cut.hypotheses)
+        assert long == cut._replace(tokens=_of(0, cut.tokens), hypotheses=hypotheses)
     assert run(model, [Request(prompt, greedy(12))])[0].text == token_by_token(model, Request(prompt, greedy(12)))[:2]
 
 
-def _of(number: int, token: NewToken) -> NewToken:
-    return NewToken(number, token.id, token.logprob, token.rank, token.alternatives)
+def _of(number: int, tokens: tuple[NewToken, ...]) -> tuple[NewToken, ...]:
+    return tuple(replace(token, request=number) for token in tokens)
 
 
 # --- What the model thought

@@ -30,7 +30,8 @@ def test_what_followed_the_last_tokens_when_they_stood_last_is_guessed(ids, coun
     for length in range(_LONGEST, _SHORTEST - 1, -1):
         places = [at for at in range(length, len(ids)) if ids[at - length : at] == ids[-length:]]
         if len(ids) > length and places:
-            expected = ids[places[-1] : places[-1] + count]
+            repeated = ids[places[-1] :] * count  # at the end of the text it goes on into itself
+            expected = repeated[:count]
             break
     assert lookup.guess() == expected
 
@@ -58,7 +59,7 @@ def test_the_text_is_that_without_guesses_token_for_token(fields, name, build, r
                 assert [index for index, _ in token.alternatives] == [index for index, _ in other.alternatives]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     prompt=st.lists(st.integers(0, 2), min_size=1, max_size=12),
     most=st.integers(1, 20),

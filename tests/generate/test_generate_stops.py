@@ -1,7 +1,7 @@
 """Ends and characters: a text ends before the first stop string, and no piece ends within a character."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain import Told
 
@@ -144,6 +144,7 @@ def test_texts_of_every_strategy_end_at_stop_strings(fields, build, run, tokeniz
 # --- Streaming
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.text("한국어中文🎉👨‍👩‍👧é a\n", min_size=1, max_size=12))
 def test_pieces_are_whole_characters_and_joined_they_are_the_text(build, tokenizer, text):
     model = build(vocab_size=tokenizer.vocab_size, block_size=256, n_layer=1)

@@ -14,16 +14,15 @@ from penna.generate.tree import Tree
 NAMES = ["gpt2", "sinusoidal", "modern, grouped", "n-grams", "seq2seq"]
 
 
-@pytest.mark.parametrize("litter", [0, 64])
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=8, deadline=None)
-@given(data=st.data())
-def test_any_way_of_growing_gives_the_states_of_each_text_alone(name, litter, build, data):
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(data=st.data(), litter=st.sampled_from([0, 5, 64]))
+def test_any_way_of_growing_gives_the_states_of_each_text_alone(name, build, data, litter):
     """Texts branch, are given up and outgrow the block in any order."""
     model = build(**MODELS[name], block_size=9)
     width = data.draw(st.integers(1, 4))
     prompt = data.draw(st.lists(st.integers(0, 60), min_size=1, max_size=12))
-    steps = data.draw(st.integers(1, 14))
+    steps = data.draw(st.integers(1, 12))
     source = SOURCES[0] if name == "seq2seq" else ()
     asked = Request(prompt, GenerationConfig(max_new_tokens=steps + 1), source=source)
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
@@ -52,8 +51,8 @@ def test_clearing_away_at_every_step_changes_no_search(name, build, run, monkeyp
     requests = for_model(
         model,
         [
-            Request(PROMPTS[0], GenerationConfig(max_new_tokens=20, num_beams=3), stop_ids=frozenset({4, 9})),
-            Request(PROMPTS[2], GenerationConfig(max_new_tokens=20, penalty_alpha=0.7, top_k=5)),
+            Request(PROMPTS[0], GenerationConfig(max_new_tokens=12, num_beams=3), stop_ids=frozenset({4, 9})),
+            Request(PROMPTS[2], GenerationConfig(max_new_tokens=12, penalty_alpha=0.7, top_k=5)),
         ],
     )
     cleared: list[int] = []

@@ -21,7 +21,11 @@ from penna.text.tokenizer import Tokenizer
 _LIMITS = ("top_p", "min_p", "typical_p")
 _DRAWING = ("temperature", "top_k", *_LIMITS)
 _BEAMS = ("num_beams", "num_beam_groups", "diversity_penalty", "length_penalty", "early_stopping")
-_ONE_BY_ONE = ("prompt_lookup_num_tokens", "choices")  # for texts that grow token by token, without a search
+_ONE_BY_ONE = (
+    "prompt_lookup_num_tokens",
+    "choices",
+    "past_block",
+)  # for texts that grow token by token, without a search
 _BESIDE_CHOICES = ("min_new_tokens", "bad_words", "stop", "no_repeat_ngram_size", "prompt_lookup_num_tokens")
 _SAYS_HOW = (*GenerationConfig.model_fields, "do_sample", "stop_strings", "bad_words_ids")
 

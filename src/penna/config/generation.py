@@ -17,6 +17,7 @@ from penna.config.sections import Section
 from penna.errors import RecipeError
 
 _CONTRASTIVE, _BEAMS = "penalty_alpha (contrastive search)", "num_beams (beam search)"
+_ONE_BY_ONE = ("prompt_lookup_num_tokens", "choices", "past_block")  # for texts that grow without a search
 _DRAWING = ("top_k", "top_p", "min_p", "typical_p")  # what a draw is limited to
 
 
@@ -99,12 +100,12 @@ class GenerationConfig(Section):
         tempered = ["temperature"] if self.temperature not in (0, 1) else []
         if self.penalty_alpha is not None:
             self._refuse(_CONTRASTIVE, [*(name for name in drawing if name != "top_k"), *tempered])
-            self._refuse_unless_default(_CONTRASTIVE, "num_beams", "prompt_lookup_num_tokens", "choices")
+            self._refuse_unless_default(_CONTRASTIVE, "num_beams", *_ONE_BY_ONE)
             if self.top_k is None or self.top_k == 1:
                 raise ValueError(f"{_CONTRASTIVE} chooses among top_k tokens: give a top_k above 1")
         elif self.num_beams > 1:
             self._refuse(_BEAMS, [*drawing, *tempered])
-            self._refuse_unless_default(_BEAMS, "prompt_lookup_num_tokens", "choices")
+            self._refuse_unless_default(_BEAMS, *_ONE_BY_ONE)
         elif self.temperature == 0 and drawing:
             raise ValueError(f"temperature = 0 takes the likeliest token, and {_listed(drawing)} limits a draw")
         if self.num_beams == 1:

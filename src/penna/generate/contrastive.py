@@ -27,7 +27,7 @@ class ContrastiveSearch:
         self.number = number
         self.is_done = False
         self._model, self._request = model, request
-        self._alpha, self._width = request.config.penalty_alpha, request.config.top_k
+        self._alpha, self._width = request.config.penalty_alpha, min(request.config.top_k, model.config.rows)
         self._tree = Tree(model, request, self._width)
         self._text = continuation(request)
         self._logits = self._model.logits(self._tree.read([self._tree.pending], [0])).float()  # (1, vocab_size)

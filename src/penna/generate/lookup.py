@@ -35,6 +35,7 @@ class Lookup:
         """What might follow; nothing where the last token is new."""
         for length in range(_LONGEST, _SHORTEST - 1, -1):
             place = self._behind.get(tuple(self._ids[-length:]))
-            if place is not None:
-                return self._ids[place : place + self._count]
+            if place is not None:  # at the text's end the guess goes on into itself, as a loop would
+                period = len(self._ids) - place
+                return [self._ids[place + at % period] for at in range(self._count)]
         return []

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from penna.config.generation import GenerationConfig
-from penna.errors import DataError
+from penna.errors import DataError, RecipeError
 from penna.generate.engine import SLOTS, Engine, engine_for
 from penna.generate.request import BeamStep, Finish, Hypothesis, NewToken, Reason, Request
 from penna.generate.stops import StopFinder
@@ -151,7 +151,15 @@ def request_for(
     tells_beams: bool = False,
 ) -> Request:
     """A request whose settings are spelled out in this tokenizer's ids; the document separator ends the text unless
-    other ``stop_ids`` are given."""
+    other ``stop_ids`` are given. Raises RecipeError for a choice that is longer than the text may be."""
+    choices = tuple(tuple(tokenizer.encode(text)) for text in config.choices)
+    for text, choice in zip(config.choices, choices, strict=True):
+        if len(choice) > config.max_new_tokens:
+            raise RecipeError(
+                f"The choice {text!r} takes {len(choice):,} tokens.",
+                f"At most max_new_tokens, which is {config.max_new_tokens:,}.",
+                "Allow more, or leave it out.",
+            )
     if stop_ids is None:
         stop_ids = frozenset() if tokenizer.separator_id is None else frozenset({tokenizer.separator_id})
     return Request(
@@ -161,7 +169,7 @@ def request_for(
         stop_ids,
         source,
         bad_ids=tuple(dict.fromkeys(each for word in config.bad_words for each in _spellings(tokenizer, word))),
-        choice_ids=tuple(tuple(tokenizer.encode(text)) for text in config.choices),
+        choice_ids=choices,
         top_n=top_n,
         tells_beams=tells_beams,
     )

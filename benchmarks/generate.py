@@ -81,7 +81,9 @@ def transformers_of(model: GPT) -> Any:
         return AutoModelForCausalLM.from_pretrained(Path(folder) / "hf").eval()
 
 
-def hf(model: Any, prompts: Sequence[Sequence[int]], new: Sequence[int], *, batch: bool = True, **settings: Any) -> Write:
+def hf(
+    model: Any, prompts: Sequence[Sequence[int]], new: Sequence[int], *, batch: bool = True, **settings: Any
+) -> Write:
     """All prompts in one batch, padded on the left, up to the most new tokens of any; or one after another."""
 
     def one(prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
@@ -104,7 +106,9 @@ def seconds(write: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def compare(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int, target: float, tokens: int) -> None:
+def compare(
+    name: str, ours: Callable[[], Any], theirs: Callable[[], Any], *, pairs: int, target: float, tokens: int
+) -> None:
     first, second = ours(), theirs()
     same = "same text" if first == second else "other text"
     taken = [(seconds(ours), seconds(theirs)) for _ in range(pairs)]
@@ -137,20 +141,27 @@ def large(pairs: int, only: str) -> None:
         print(f"{'124M, a token against reading its weights once':<44}{token * 1e3:9.2f} ms {least * 1e3:9.2f} ms "
               f"{share:7.0%}    80% {verdict}  ({4 * numbers.numel() / least / 1e9:.0f} GB/s)")  # fmt: skip
     if only in "one":
-        compare("124M, one text", penna(float32, prompt, new), hf(theirs, prompt, new), pairs, 1.2, 64)
+        compare(
+            "124M, one text", penna(float32, prompt, new), hf(theirs, prompt, new), pairs=pairs, target=1.2, tokens=64
+        )
     if only in "int8":
-        compare("124M, one text, int8", penna(int8, prompt, new), hf(theirs, prompt, new), pairs, 2.5, 64)
+        compare(
+            "124M, one text, int8",
+            penna(int8, prompt, new),
+            hf(theirs, prompt, new),
+            pairs=pairs,
+            target=2.5,
+            tokens=64,
+        )
     if only in "eight":
         prompts, counts = ramp(8, 8, 120), [32] * 8
-        compare("124M, 8 prompts of 8 to 120 tokens", penna(float32, prompts, counts), hf(theirs, prompts, counts),
-                pairs, 2.0, 256)  # fmt: skip
+        compare("124M, 8 prompts of 8 to 120 tokens", penna(float32, prompts, counts), hf(theirs, prompts, counts), pairs=pairs, target=2.0, tokens=256)  # fmt: skip
     if only in "mixed":
         prompts, counts = ramp(32, 4, 100), [8 + number % 4 * 8 for number in range(32)]
         compare("124M, 32 mixed requests, one at a time in HF", penna(float32, prompts, counts),
-                hf(theirs, prompts, counts, batch=False), pairs, 4.0, sum(counts))  # fmt: skip
+                hf(theirs, prompts, counts, batch=False), pairs=pairs, target=4.0, tokens=sum(counts))  # fmt: skip
     if only in "beams":
-        compare("124M, 8 beams", penna(float32, prompt, [32], num_beams=8), hf(theirs, prompt, [32], num_beams=8),
-                pairs, 1.0, 32)  # fmt: skip
+        compare("124M, 8 beams", penna(float32, prompt, [32], num_beams=8), hf(theirs, prompt, [32], num_beams=8), pairs=pairs, target=1.0, tokens=32)  # fmt: skip
 
 
 def small(pairs: int, only: str) -> None:
@@ -158,7 +169,14 @@ def small(pairs: int, only: str) -> None:
     ours, theirs = ready(model), transformers_of(model)
     if only in "characters":
         prompt, new = ramp(1, 16, 16), [200]
-        compare("1M characters, one text", penna(ours, prompt, new), hf(theirs, prompt, new), pairs, 3.0, 200)
+        compare(
+            "1M characters, one text",
+            penna(ours, prompt, new),
+            hf(theirs, prompt, new),
+            pairs=pairs,
+            target=3.0,
+            tokens=200,
+        )
 
 
 def flat(only: str) -> None:
@@ -194,7 +212,9 @@ def summaries(run: str, pairs: int) -> None:
         requests = at_hand.requests(articles, config)[0]
         return lambda: [at_hand.write([request])[0].text for request in requests]
 
-    compare("summaries, prompt lookup against none", write(4), write(None), pairs, 1.5, len(articles))
+    compare(
+        "summaries, prompt lookup against none", write(4), write(None), pairs=pairs, target=1.5, tokens=len(articles)
+    )
     plain = api.evaluate_text(run, device="cpu").loss
     rounded = api.evaluate_text(run, device="cpu", dtype="int8").loss
     print(f"int8 perplexity over float32's: {torch.tensor(rounded - plain).exp().item() - 1:+.3%} (within 0.5%)")

@@ -33,7 +33,7 @@ def test_metrics_rows_hold_what_was_trained_and_with_which_rate(tmp_path: Path) 
         (0, "valid"), (2, "train"), (4, "train"), (4, "valid"), (6, "train"), (8, "train"), (8, "valid"),
     ]  # fmt: skip
     for row in rows:
-        assert set(row) == (COMMON | {"tokens_per_second"} if row["split"] == "train" else COMMON)
+        assert set(row) == (COMMON | {"tokens_per_second", "due"} if row["split"] == "train" else COMMON)
         assert row["tokens"] == row["step"] * 8 * BLOCK
         assert row["epoch"] == pytest.approx(row["step"] / 12, abs=1e-6)
         assert 0 <= row["accuracy"] <= 1

@@ -12,6 +12,7 @@ from penna.api.completing import Completer, complete, completer, rank_sentences
 from penna.api.completion_figures import CompletionFigures, evaluate_completions
 from penna.api.data import inspect_data, prepare_data
 from penna.api.decoding import DecodingResult, DecodingSettings, compare_decoding
+from penna.api.epoch_figures import epochs
 from penna.api.generation_defaults import default_settings, laid_over, save_default_settings
 from penna.api.measuring import evaluate, evaluate_text, plot, recitation
 from penna.api.models import export_model, import_model, load
@@ -43,6 +44,7 @@ __all__ = [
     "complete",
     "completer",
     "default_settings",
+    "epochs",
     "evaluate",
     "evaluate_classification",
     "evaluate_completions",

@@ -133,6 +133,12 @@ def _plot(arguments: argparse.Namespace, overrides: Overrides) -> int:
     return 0
 
 
+def _epochs(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import epochs
+
+    return epochs.run(arguments, overrides)
+
+
 def _import(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
 
@@ -184,6 +190,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
     "beams": _beams,
     "decoding": _decoding,
     "evaluate": _evaluate,
+    "epochs": _epochs,
     "plot": _plot,
     "data": _data,
     "tokenizer": _tokenizer,

@@ -14,6 +14,7 @@ from penna.cli.chat import add_chat_arguments
 from penna.cli.classify import add_classify_arguments
 from penna.cli.complete import add_complete_arguments
 from penna.cli.decoding import add_decoding_arguments
+from penna.cli.epochs import add_epochs_arguments
 from penna.cli.generate import add_generate_arguments
 from penna.cli.loading import add_device_arguments
 from penna.cli.score import add_score_arguments
@@ -124,6 +125,7 @@ def make_parser() -> argparse.ArgumentParser:
         "measured goes by the run's task, or by --task.kind."
     )
 
+    add_epochs_arguments(verb("epochs", "show what runs came to in each epoch"))
     plot = verb("plot", "draw loss, accuracy and learning rate as SVG and PNG")
     plot.add_argument("run", nargs="+", metavar="RUN", help="a run; several are drawn into one figure")
     plot.add_argument(

@@ -1,15 +1,19 @@
-"""What a run came to, printed at its end: figures, curve, samples, folder, and what to try next."""
+"""What a run came to, printed at its end: figures, curve, epochs, samples, folder, and what to try next."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penna.cli.epochs import print_epochs
+from penna.cli.page import Page
 from penna.cli.screen import loss_curve, say, shorten
 from penna.data.inspection.findings import plural
 
 if TYPE_CHECKING:  # torch stands behind both
     from penna.runs.folder import RunFolder
     from penna.train.events import Finished
+
+_EPOCHS = 6  # the last ones, shown
 
 
 def print_summary(run: RunFolder, finished: Finished) -> int:
@@ -25,6 +29,7 @@ def print_summary(run: RunFolder, finished: Finished) -> int:
     print(_figures(kind, first, last, best))
     print()
     print(loss_curve(run.metrics(), "accuracy" if kind == "classify" else _loss_in(last)))
+    _print_epochs(run)
     samples = [sample for sample in run.samples() if sample["step"] == finished.step]
     if samples:
         print("\nWhat it writes now:" if kind != "classify" else "\nWhat it says now:")
@@ -56,6 +61,22 @@ def _figures(kind: str, first: dict[str, Any], last: dict[str, Any], best: dict[
         return loss
     was, now = first["bits_per_byte"], last["bits_per_byte"]
     return f"Bits per byte of unseen text: {was:.3f} before, {now:.3f} after\n{loss}"
+
+
+def _print_epochs(run: RunFolder) -> None:
+    """The last epochs of a run, where it went through its text at least once."""
+    from penna.compare.epochs import epoch_figures
+
+    epochs = epoch_figures(run.metrics())
+    if not epochs or not epochs[0].whole:
+        return
+    page = Page()
+    page.title(
+        "Averages over each epoch:" if len(epochs) <= _EPOCHS else f"Averages over each of the last {_EPOCHS} epochs:"
+    )
+    print_epochs(page, {run.name: epochs[-_EPOCHS:]})
+    if len(epochs) > _EPOCHS:
+        page.wrapped(f"All of them: penna epochs {run.path}")
 
 
 def _loss_in(row: dict[str, Any]) -> str:

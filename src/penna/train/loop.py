@@ -169,7 +169,7 @@ class Loop:
         over = self.budget.is_over(step)
         evaluate = over or self._is_due(self.config.evaluate_every)
         is_best = False
-        if evaluate or step % self.config.log_every == 0:
+        if evaluate or step % self.config.log_every == 0 or self._is_due("epoch"):  # no row is of two epochs
             self._log_window()
         if evaluate:
             is_best = self._look(at_end=over)
@@ -252,7 +252,8 @@ class Loop:
         if not math.isfinite(figures["loss"]):
             raise self._not_finite(f"The training loss became {figures['loss']}")
         elapsed = max(time.perf_counter() - window.begun, 1e-9)
-        row = {**self._row("train", figures), "tokens_per_second": round(window.tokens / elapsed, 1)}
+        speed = round(window.tokens / elapsed, 1)
+        row = {**self._row("train", figures), "tokens_per_second": speed, "due": window.counts}
         if self.ranks.is_first:
             self.run.log(row)
         self._window = Window()

@@ -138,8 +138,10 @@ def large(pairs: int, only: str) -> None:
         token = statistics.median((long - short) / 32 for short, long in took)
         share = least / token
         verdict = "reached" if share >= 0.8 else "NOT reached"
-        print(f"{'124M, a token against reading its weights once':<44}{token * 1e3:9.2f} ms {least * 1e3:9.2f} ms "
-              f"{share:7.0%}    80% {verdict}  ({4 * numbers.numel() / least / 1e9:.0f} GB/s)")  # fmt: skip
+        print(
+            f"{'124M, a token against reading its weights once':<44}{token * 1e3:9.2f} ms {least * 1e3:9.2f} ms "
+            f"{share:7.0%}    80% {verdict}  ({4 * numbers.numel() / least / 1e9:.0f} GB/s)"
+        )
     if only in "one":
         compare(
             "124M, one text", penna(float32, prompt, new), hf(theirs, prompt, new), pairs=pairs, target=1.2, tokens=64
@@ -155,13 +157,33 @@ def large(pairs: int, only: str) -> None:
         )
     if only in "eight":
         prompts, counts = ramp(8, 8, 120), [32] * 8
-        compare("124M, 8 prompts of 8 to 120 tokens", penna(float32, prompts, counts), hf(theirs, prompts, counts), pairs=pairs, target=2.0, tokens=256)  # fmt: skip
+        compare(
+            "124M, 8 prompts of 8 to 120 tokens",
+            penna(float32, prompts, counts),
+            hf(theirs, prompts, counts),
+            pairs=pairs,
+            target=2.0,
+            tokens=256,
+        )
     if only in "mixed":
         prompts, counts = ramp(32, 4, 100), [8 + number % 4 * 8 for number in range(32)]
-        compare("124M, 32 mixed requests, one at a time in HF", penna(float32, prompts, counts),
-                hf(theirs, prompts, counts, batch=False), pairs=pairs, target=4.0, tokens=sum(counts))  # fmt: skip
+        compare(
+            "124M, 32 mixed requests, one at a time in HF",
+            penna(float32, prompts, counts),
+            hf(theirs, prompts, counts, batch=False),
+            pairs=pairs,
+            target=4.0,
+            tokens=sum(counts),
+        )
     if only in "beams":
-        compare("124M, 8 beams", penna(float32, prompt, [32], num_beams=8), hf(theirs, prompt, [32], num_beams=8), pairs=pairs, target=1.0, tokens=32)  # fmt: skip
+        compare(
+            "124M, 8 beams",
+            penna(float32, prompt, [32], num_beams=8),
+            hf(theirs, prompt, [32], num_beams=8),
+            pairs=pairs,
+            target=1.0,
+            tokens=32,
+        )
 
 
 def small(pairs: int, only: str) -> None:

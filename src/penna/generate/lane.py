@@ -97,7 +97,7 @@ class Lane:
 
     def accept(self, counts: Sequence[int]) -> None:
         """So many of the tokens last read stay in each row."""
-        self._cache.lengths[: len(counts)] += torch.tensor(counts)
+        self._cache.lengths[: len(counts)] += 1 if set(counts) == {1} else torch.tensor(counts)
 
     def leave(self, places: Sequence[int]) -> None:
         """Let rows go."""

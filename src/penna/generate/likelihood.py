@@ -20,14 +20,14 @@ class Likelihood(NamedTuple):
 
 def likelihoods(logits: Tensor, ids: Sequence[int], top_n: Sequence[int]) -> list[Likelihood]:
     """Of ids[r] under row r of float32 logits (R, vocab_size), with the ``top_n[r]`` likeliest tokens."""
-    own = logits.gather(1, torch.tensor(ids, device=logits.device)[:, None])  # (R, 1)
-    total = logits.logsumexp(dim=1, keepdim=True)
-    ranks = (logits > own).sum(dim=1, keepdim=True)
-    found = torch.cat((own - total, ranks), dim=1).tolist()  # a rank is exact in float32, too
+    at = torch.tensor(ids, device=logits.device)[:, None]  # (R, 1)
+    logprobs = logits.log_softmax(dim=1)
+    ranks = (logits > logits.gather(1, at)).sum(dim=1, keepdim=True)
+    found = torch.cat((logprobs.gather(1, at), ranks), dim=1).tolist()  # a rank is exact in float32, too
     most = max(top_n, default=0)
     if not most:
         return [Likelihood(logprob, int(rank) + 1, ()) for logprob, rank in found]
-    best, best_ids = (logits - total).topk(min(most, logits.shape[1]), dim=1)
+    best, best_ids = logprobs.topk(min(most, logits.shape[1]), dim=1)
     return [
         Likelihood(logprob, int(rank) + 1, tuple(zip(ids[:count], values[:count], strict=True)))
         for (logprob, rank), ids, values, count in zip(found, best_ids.tolist(), best.tolist(), top_n, strict=True)

@@ -71,6 +71,8 @@ class KVCache:
 
     def rows(self, start: int, stop: int) -> KVCache:
         """Neighbouring rows, to be worked on apart from the others; what is written there is written here."""
+        if stop - start == self.batch:
+            return self
         part = copy.copy(self)
         part.store = self.store[:, start:stop]
         part.ids, part.lengths = self.ids[start:stop], self.lengths[start:stop]
@@ -131,13 +133,13 @@ class KVCache:
         """Write a layer's keys and values (B, 2, K, T, D); all that is looked at, (B, K, S, D) each."""
         store = self.store[layer]
         if at.start is not None:
-            store[:, :, :, at.start : at.start + both.shape[3]] = both
+            store.narrow(3, at.start, both.shape[3]).copy_(both)
         else:
             assert at.cells is not None
             width = store.shape[-1]
             store.view(-1, width).index_copy_(0, at.cells, both.reshape(-1, width).to(store.dtype))
-        seen = store[:, :, :, : at.span]
-        return seen[:, 0], seen[:, 1]
+        keys, values = store.narrow(3, 0, at.span).unbind(1)
+        return keys, values
 
     def _cells(self, places: Tensor) -> Tensor:
         """Places (B, T) as rows of a layer's flat keys and values: (B * 2 * K * T,)."""

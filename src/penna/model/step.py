@@ -3,7 +3,7 @@
 A small model's step is over in less time than Python takes to find its way through modules. Here the numbers that
 `GPT.hidden` gives for tokens behind a cache are made with as few operations as they can be: no modules, no dropout, one
 sum for a rotation, keys and values written at once. Shapes: B rows, T tokens of each, H heads, K key/value heads, D
-head_dim, C n_embd.
+head_dim, C n_embd; R = B * T.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Step:
         """
         context = self._model.context(ids, cache, placement)
         rotary = None if context.rotary is None else _one_sum(context.rotary)
-        x = self._model.embed(ids, context)
+        x = self._model.embed(ids, context).flatten(0, 1)  # (B * T, C), as are all that follow
         for norm_1, mix, norm_2, mlp in self._blocks:
             if self._is_pre:
                 x = x + mix(norm_1(x), context, rotary)
@@ -53,7 +53,7 @@ class Step:
             else:
                 x = norm_1(x + mix(x, context, rotary))
                 x = norm_2(x + mlp(x))
-        return self._norm(x)
+        return self._norm(x).view(*ids.shape, -1)
 
 
 def _parts(block: Block) -> tuple[_Apply, _Attend, _Apply, _Apply]:
@@ -90,7 +90,8 @@ def _attention(module: SelfAttention) -> _Attend:
     def mix(x: Tensor, context: Context, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         cache, placement = cast(KVCache, context.cache), context.placement
         assert placement is not None
-        B, T, _ = x.shape
+        B = cache.batch
+        T = x.shape[0] // B
         heads = project(x).view(B, T, H + 2 * K, D)
         if normalise is not None or rotary is not None:
             qk = heads[:, :, : H + K]
@@ -104,7 +105,7 @@ def _attention(module: SelfAttention) -> _Attend:
         causal = T > 1 and context.mask is None
         q = heads[:, :, :H].transpose(1, 2)
         y = attend(q, keys, values, context.mask, causal=causal, dropout=0.0, weights=None)
-        return out(y.transpose(1, 2).reshape(B, T, H * D))
+        return out(y.transpose(1, 2).reshape(B * T, H * D))
 
     return mix
 
@@ -136,7 +137,8 @@ def _linear(module: nn.Module) -> _Apply:
     if not isinstance(module, Linear):
         return module.forward
     weight, bias, packed = module.weight, module.bias, module.packed
-    if packed is None:
-        return lambda x: F.linear(x, weight, bias)
+    if packed is None:  # BLAS is quicker with few rows where a small weight lies the other way round
+        turned = weight.t().contiguous()
+        return (lambda x: torch.mm(x, turned)) if bias is None else (lambda x: torch.addmm(bias, x, turned))
     multiply, worth_it = packed.multiply, packed.least_inputs
     return lambda x: multiply(x, bias) if x.numel() >= worth_it else F.linear(x, weight, bias)

@@ -224,7 +224,8 @@ def test_logprobs_are_those_of_the_model_before_any_setting(standing: Path, caps
         assert row["logprob"] == pytest.approx(sum(token["logprob"] for token in row["logprobs"]), abs=1e-3)
     best, second = rows(capsys, "hf --num-beams 3 -n 2 --max-new-tokens 5 --logprobs")
     assert best["logprobs"][0]["alternatives"] == []
-    assert second["logprobs"] is None  # a search keeps the tokens of its best text alone
+    assert len(second["logprobs"]) == second["tokens"] == 5
+    assert second["logprob"] == pytest.approx(sum(token["logprob"] for token in second["logprobs"]), abs=1e-3)
 
 
 def test_a_stop_string_ends_every_text_of_a_beam_search(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:

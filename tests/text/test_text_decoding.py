@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from text_samples import KINDS, PARAGRAPH, TRAINING_TEXTS, texts
 from tokenizers import AddedToken, decoders, models
@@ -38,6 +38,18 @@ DECODERS = {
     "not followed": decoders.Sequence([decoders.Strip("a", 1, 1), decoders.Fuse()]),
     "not followed either": decoders.CTC(),
 }
+
+
+@pytest.mark.parametrize("name", ["metaspace", "metaspace, never", "llama's"])
+@given(ids=st.lists(st.integers(0, len(WORDS) - 1), min_size=2, max_size=8), cut=st.integers(1, 7))
+@settings(max_examples=100, deadline=None)
+def test_a_stream_that_goes_on_inside_a_text_is_the_rest_of_it(name: str, ids: list[int], cut: int) -> None:
+    tokenizer = Tokenizer(made(DECODERS[name]))
+    cut = min(cut, len(ids) - 1)
+    begun = tokenizer.decode(ids[:cut])
+    assume(begun.strip())  # spaces alone have not begun a text
+    stream = StreamDecoder(tokenizer, inside=True)
+    assert begun + "".join(map(stream.push, ids[cut:])) + stream.finish() == tokenizer.decode(ids)
 
 
 @pytest.mark.parametrize("name", DECODERS)

@@ -18,9 +18,8 @@ from penna.exchange.load import LoadedModel
 from penna.generate.engine import generate
 from penna.generate.request import Finish, Hypothesis, NewToken, Request
 from penna.generate.stops import StopFinder
-from penna.generate.writing import Piece, prompt_ids, request_for, write_pieces
+from penna.generate.writing import Piece, decoder_behind, prompt_ids, request_for, write_pieces
 from penna.text.places import lacking, placed_ids
-from penna.text.stream import StreamDecoder
 from penna.text.tokenizer import Tokenizer
 
 
@@ -111,7 +110,7 @@ class SideBySide:
         tokenizer = self.loaded.need_tokenizer()
         texts: list[SampledText] = []
         for number, each in enumerate(hypotheses[: ask.texts]):
-            text, is_stopped = _spelled(tokenizer, each.ids, ask.strategy.config.stop)
+            text, is_stopped = _spelled(tokenizer, ask.request, each.ids)
             finish = "stop" if is_stopped else each.reason
             count = len(each.tokens)
             texts.append(SampledText(ask, number, text, finish, count, each.logprob, each.score, each.tokens))
@@ -201,9 +200,9 @@ def _ids(loaded: LoadedModel, prompt: str, number: int | None) -> list[int]:
         raise DataError(f"Prompt {number + 1}: {error.happened}", error.expected, error.todo) from None
 
 
-def _spelled(tokenizer: Tokenizer, ids: Sequence[int], stops: Sequence[str]) -> tuple[str, bool]:
+def _spelled(tokenizer: Tokenizer, request: Request, ids: Sequence[int]) -> tuple[str, bool]:
     """The text of ids up to a stop string, and whether there was one."""
-    decoder, finder = StreamDecoder(tokenizer), StopFinder(stops)
+    decoder, finder = decoder_behind(tokenizer, request.ids), StopFinder(request.config.stop)
     text = "".join(finder.push(decoder.push(index)) for index in ids)
     text += finder.push(decoder.finish()) + finder.finish()
     return text, finder.is_found

@@ -105,7 +105,7 @@ class _GrowingText:
     """Decodes the tokens of one request."""
 
     def __init__(self, tokenizer: Tokenizer, request: Request, *, show_special: bool) -> None:
-        self._decoder = StreamDecoder(tokenizer)
+        self._decoder = decoder_behind(tokenizer, request.ids)
         self._stops = StopFinder(request.config.stop)
         self._hidden = frozenset[int]() if show_special else frozenset(tokenizer.special_tokens.values())
 
@@ -119,6 +119,11 @@ class _GrowingText:
 
     def finish(self) -> str:
         return self._stops.push(self._decoder.finish()) + self._stops.finish()
+
+
+def decoder_behind(tokenizer: Tokenizer, prompt: Sequence[int]) -> StreamDecoder:
+    """A decoder of what is written behind a prompt: behind a control token a text begins, else it goes on."""
+    return StreamDecoder(tokenizer, inside=prompt[-1] not in tokenizer.surface.special_ids)
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str, *, starts_document: bool = False) -> list[int]:

@@ -136,7 +136,8 @@ def _linear(module: nn.Module) -> _Apply:
     """A layer's product, without looking at each call for what cannot change."""
     if not isinstance(module, Linear):
         return module.forward
-    weight, bias, packed = module.weight, module.bias, module.packed
+    weight, packed = module.weight, module.packed
+    bias = cast(Tensor | None, module.bias)
     if packed is None:  # BLAS is quicker with few rows where a small weight lies the other way round
         turned = weight.t().contiguous()
         return (lambda x: torch.mm(x, turned)) if bias is None else (lambda x: torch.addmm(bias, x, turned))

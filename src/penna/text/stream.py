@@ -15,15 +15,15 @@ from penna.text.tokenizer import Tokenizer
 class StreamDecoder:
     """Decodes one stream of ids; use a new one for each."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        """Start with nothing held back."""
+    def __init__(self, tokenizer: Tokenizer, *, inside: bool = False) -> None:
+        """Start with nothing held back; ``inside`` where the first token goes on with a text that has begun."""
         self._tokenizer = tokenizer
         self._surface = tokenizer.surface
         self._characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._ids: list[int] = []  # kept only where the library alone can decode, and then all of them
-        self._started = False
+        self._started = inside
         self._held_space = b""
-        self._to_strip = self._surface.stripped
+        self._to_strip = 0 if inside else self._surface.stripped
 
     def push(self, index: int) -> str:
         """The characters that the next id completes; "" while a character is unfinished.

@@ -7,7 +7,7 @@ Greedy, float32 unless said, random weights (speed does not depend on them), pro
 write the same number of tokens, and what they write is compared. The bandwidth row reads the same weights once, as a
 sum, which is the least a token can take. With --summaries, a run of the task complete that can be evaluated
 (`penna train summaries-base; penna train summaries-small`), prompt lookup is measured on articles of its validation
-part, and the perplexity of int8 weights on its text. On a CUDA device a bfloat16 model decodes there as well.
+part, and the perplexity of int8 weights on its text.
 """
 
 import argparse

@@ -29,6 +29,9 @@ class Step:
     def __init__(self, model: GPT) -> None:
         self._model = model
         self._is_pre = model.config.norm_position == "pre"
+        self._wte = model.wte.weight
+        kind = model.config.positions
+        self._positions = model.wpe.weight if kind == "learned" else model.sinusoids if kind == "sinusoidal" else None
         self._blocks = [_parts(cast(Block, block)) for block in model.h]
         self._norm = _norm(model.ln_f)
 
@@ -45,7 +48,7 @@ class Step:
         """
         context = self._model.context(ids, cache, placement)
         rotary = None if context.rotary is None else _one_sum(context.rotary)
-        x = self._model.embed(ids, context).flatten(0, 1)  # (B * T, C), as are all that follow
+        x = self._embed(ids, context, is_chain=placement is None).flatten(0, 1)  # (R, C), as are all that follow
         for norm_1, mix, norm_2, mlp in self._blocks:
             if self._is_pre:
                 x = x + mix(norm_1(x), context, rotary)
@@ -54,6 +57,14 @@ class Step:
                 x = norm_1(x + mix(x, context, rotary))
                 x = norm_2(x + mlp(x))
         return self._norm(x).view(*ids.shape, -1)
+
+    def _embed(self, ids: Tensor, context: Context, *, is_chain: bool) -> Tensor:
+        """As `GPT.embed`; where all rows stand at the same place, positions are a part of their table."""
+        at = context.placement
+        if self._model.ngrams is not None or at is None or at.start is None or not is_chain:
+            return self._model.embed(ids, context)
+        x = torch.embedding(self._wte, ids)
+        return x if self._positions is None else x + self._positions.narrow(0, at.start, ids.shape[1])
 
 
 def _parts(block: Block) -> tuple[_Apply, _Attend, _Apply, _Apply]:
@@ -100,12 +111,14 @@ def _attention(module: SelfAttention) -> _Attend:
             if rotary is not None:
                 qk = torch.addcmul(qk * rotary[0], qk.roll(D // 2, -1), rotary[1])
             heads = torch.cat((qk, heads[:, :, H + K :]), dim=2)
-        both = heads[:, :, H:].view(B, T, 2, K, D).permute(0, 2, 3, 1, 4)
-        keys, values = cache.put(layer, both, placement)
+        q, both = heads.split((H, 2 * K), dim=2)
+        keys, values = cache.put(layer, both.view(B, T, 2, K, D).permute(0, 2, 3, 1, 4), placement)
         causal = T > 1 and context.mask is None
-        q = heads[:, :, :H].transpose(1, 2)
-        y = attend(q, keys, values, context.mask, causal=causal, dropout=0.0, weights=None)
-        return out(y.transpose(1, 2).reshape(B * T, H * D))
+        if H == K:
+            y = F.scaled_dot_product_attention(q.transpose(1, 2), keys, values, context.mask, is_causal=causal)
+        else:
+            y = attend(q.transpose(1, 2), keys, values, context.mask, causal=causal, dropout=0.0, weights=None)
+        return out((y if T == 1 else y.transpose(1, 2)).reshape(B * T, H * D))
 
     return mix
 

@@ -133,10 +133,13 @@ def large(pairs: int, only: str) -> None:
         weights = [parameter for name, parameter in model.named_parameters() if not name.startswith("wpe")]
         numbers = torch.cat([parameter.detach().flatten() for parameter in weights])
         penna(float32, prompt, [2])()
-        least = min(seconds(numbers.sum) for _ in range(20))
-        took = [(seconds(penna(float32, prompt, [4])), seconds(penna(float32, prompt, [36]))) for _ in range(pairs)]
-        token = statistics.median((long - short) / 32 for short, long in took)
-        share = least / token
+        shares, tokens, sums = [], [], []
+        for _ in range(pairs):  # in turns: the machine's speed drifts
+            sums.append(statistics.median(seconds(numbers.sum) for _ in range(9)))
+            short, long = seconds(penna(float32, prompt, [4])), seconds(penna(float32, prompt, [36]))
+            tokens.append((long - short) / 32)
+            shares.append(sums[-1] / tokens[-1])
+        share, token, least = map(statistics.median, (shares, tokens, sums))
         verdict = "reached" if share >= 0.8 else "NOT reached"
         print(
             f"{'124M, a token against reading its weights once':<44}{token * 1e3:9.2f} ms {least * 1e3:9.2f} ms "

@@ -74,3 +74,23 @@ def test_forbidden_folder_is_told_and_other_errors_pass(tmp_path: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
     with pytest.raises(ValueError, match="something else"), explained_disk_errors(tmp_path):
         raise ValueError("something else")
+
+
+def test_a_link_is_followed_and_a_device_or_pipe_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link.txt").symlink_to(tmp_path / "real.txt")
+    (tmp_path / "real.txt").write_text("old", encoding="utf-8")
+    write_whole(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real.txt").read_text(encoding="utf-8") == "new"
+    os.mkfifo(tmp_path / "pipe")
+    reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(tmp_path / "pipe", "through")
+    assert os.read(reading, 99) == b"through"
+    os.close(reading)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_file_system_that_is_read_only_is_told(tmp_path: Path) -> None:
+    error = OSError(errno.EROFS, "Read-only file system", str(tmp_path / "x"))
+    with pytest.raises(DeviceError, match="may not be written: Read-only file system"), explained_disk_errors(tmp_path):
+        raise error

@@ -45,7 +45,7 @@ def explained_disk_errors(path: Path) -> Generator[None]:
                 "The file is written whole or not at all; what stood there before is untouched.",
                 "Free some space (old runs under runs/, for instance), or write to another disk.",
             ) from error
-        if isinstance(error, PermissionError):
+        if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
             raise DeviceError(
                 f"{path} may not be written: {error.strerror}.",
                 "The folder must be writable.",
@@ -81,16 +81,23 @@ def flush(path: Path) -> None:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is there whole or as it was before."""
+    """Write a file so that it is there whole or as it was before. Links are followed; devices are written to."""
     if not path.name or path.is_dir():
         raise DeviceError(
             f"{path} cannot be written: it is a folder.", "The name of a file.", f"Name one in it: {path / 'name'}."
         )
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained_disk_errors(path):
+        if path.exists() and not path.is_file():
+            with open(path, "wb") as device:
+                device.write(data)
+            return
         try:
             with open(temporary, "wb") as file:
-                file.write(content.encode("utf-8") if isinstance(content, str) else content)
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

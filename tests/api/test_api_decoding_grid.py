@@ -1,8 +1,8 @@
-"""The grid of strategies, and words that make strategies of one's own."""
+"""The grid of strategies, and strategies of one's own."""
 
 import pytest
 
-from penna.api.decoding_grid import Strategy, default_grid, parse_strategies
+from penna.api.decoding_grid import Strategy, default_grid, own_strategies
 from penna.config.generation import GenerationConfig
 from penna.errors import RecipeError
 
@@ -21,36 +21,27 @@ def test_a_top_k_of_the_whole_vocabulary_is_left_out(vocab_size: int, ks: set[in
 
 
 def test_a_strategy_of_ones_own_has_a_name_and_settings() -> None:
-    assert parse_strategies(["mine: temperature=0.7 top_p=0.9", "beams: num_beams=4 early_stopping=true"]) == [
+    named = [("mine", {"temperature": 0.7, "top_p": 0.9}), ("beams", {"num_beams": 4, "early_stopping": True})]
+    assert own_strategies(named) == [
         Strategy("mine", GenerationConfig(temperature=0.7, top_p=0.9)),
         Strategy("beams", GenerationConfig(num_beams=4, early_stopping=True)),
     ]
 
 
-def test_settings_name_a_strategy_without_a_name_and_a_name_may_stand_alone() -> None:
-    assert parse_strategies(["top_p=0.9"]) == [Strategy("top_p=0.9", GenerationConfig(top_p=0.9))]
-    assert parse_strategies(["as it comes:"]) == [Strategy("as it comes", GenerationConfig())]
-
-
 @pytest.mark.parametrize(
-    ("texts", "message"),
+    ("named", "message"),
     [
-        (["mine: top_p"], "no setting"),
-        (["mine: top_p="], "no setting"),
-        (["mine"], "no setting"),
-        ([": top_p=0.5"], "no name"),
-        (["mine: top_p=2"], "top_p"),
-        (["mine: topp=0.5"], "topp"),
-        (["mine: top_p=many"], "top_p"),
-        (["mine: temperature=0 top_p=0.9"], "likeliest"),
-        (["mine: max_new_tokens=5"], "--length"),
-        (["a b: top_p=0.5", "a  b: top_p=0.6"], "Two strategies"),
-        (["x: top_p=0.5", "x: top_p=0.6"], "Two strategies"),
+        ([("mine", {"top_p": 2})], "top_p"),
+        ([("mine", {"topp": 0.5})], "topp"),
+        ([("mine", {"temperature": 0, "top_p": 0.9})], "likeliest"),
+        ([("mine", {"max_new_tokens": 5})], "another length"),
+        ([("a b", {"top_p": 0.5}), ("a  b", {"top_p": 0.6})], "Two strategies"),
+        ([("x", {"top_p": 0.5}), ("x", {"top_p": 0.6})], "Two strategies"),
     ],
 )
-def test_what_is_no_strategy_is_refused_by_name(texts: list[str], message: str) -> None:
+def test_what_is_no_strategy_is_refused_by_name(named: list[tuple[str, dict[str, float]]], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        parse_strategies(texts)
+        own_strategies(named)
 
 
 def test_a_name_makes_a_plain_file_name() -> None:

@@ -172,7 +172,7 @@ def test_plot_draws_svg_and_png_of_several_runs(trained: Path, capsys: pytest.Ca
     made = output(capsys, f"plot {trained}/runs/little --output {trained}/figures").split()
     assert [Path(file).suffix for file in made] == [".svg", ".png"]
     svg = Path(made[0]).read_text(encoding="utf-8")
-    assert all(label in svg for label in ("loss (nats per token)", "token accuracy", "learning rate"))
+    assert all(label in svg for label in ("loss (nats)", "accuracy", "learning rate"))
     assert Path(made[1]).read_bytes().startswith(b"\x89PNG")
 
 

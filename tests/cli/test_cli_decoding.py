@@ -201,8 +201,13 @@ def test_what_was_cut_off_goes_on_with_the_next_strategy(
 
 
 def test_saving_makes_the_recommended_strategy_the_run_s_default(
-    place: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with pytest.raises(DataError, match="too little text to trust its distance"):
+        called(place, "--save", "--strategy", "p: top_p=0.9")
+    assert not (place / "runs/little/generation_config.json").exists()
+    capsys.readouterr()
+    monkeypatch.setattr("penna.evaluate.texts.trust._TEXTS", (("distance", 8),))
     found = as_json(place, capsys, "--save", "--strategy", "p: top_p=0.9", "--strategy", "k: top_k=2")
     name = found["recommendation"]["name"]
     assert name == "p"

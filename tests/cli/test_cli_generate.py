@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -273,6 +275,27 @@ def test_a_line_is_written_as_soon_as_its_text_is_done(standing: Path, capsys: p
     lines = [json.loads(line) for line in penna(capsys, f"generate {command} --jsonl")[0].splitlines()]
     assert [line["strategy"] for line in lines] == ["short", "short", "long", "long"]
     assert sorted(map(json.dumps, lines)) == sorted(map(json.dumps, rows(capsys, command)))
+
+
+def test_a_line_that_finds_no_room_leaves_no_half_of_itself(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    penna(capsys, "generate hf --prompt I --max-new-tokens 3 --jsonl texts.jsonl")
+    before = (place / "texts.jsonl").read_bytes()
+    command = "generate hf --prompt I --max-new-tokens 40 -n 9 --jsonl texts.jsonl"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 250, limit[1]))
+        said = penna(capsys, command, code=2)[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "No space was left" in said
+    after = (place / "texts.jsonl").read_bytes()
+    assert after.startswith(before)
+    assert after.endswith(b"\n")
+    assert all(json.loads(line) for line in after.splitlines())
 
 
 def test_lines_are_put_behind_those_of_a_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

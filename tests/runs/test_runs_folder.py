@@ -174,6 +174,20 @@ def test_pruning_keeps_the_newest_the_best_and_the_last(tmp_path: Path, keep: in
     assert names(run) == left
 
 
+def test_the_best_is_used_and_the_last_where_only_the_start_was_measured(tmp_path: Path) -> None:
+    run = with_checkpoints(tmp_path, 0, 30, 40)
+    run.metrics_file.unlink(missing_ok=True)
+    assert run.chosen() is None
+    run.mark("best", run.checkpoints / "step-00000000")
+    assert run.chosen() == run.checkpoints / "step-00000000"
+    run.mark("last", run.checkpoints / "step-00000040")
+    run.log({"step": 0, "split": "valid"})
+    run.log({"step": 10, "split": "train"})
+    assert run.chosen() == run.checkpoints / "step-00000040"  # stopped before its first evaluation on the way
+    run.log({"step": 30, "split": "valid"})
+    assert run.chosen() == run.checkpoints / "step-00000000"  # what came behind was worse
+
+
 def test_link_to_what_is_gone_is_still_told(tmp_path: Path) -> None:
     run = with_checkpoints(tmp_path, 1)
     run.mark("last", run.checkpoints / "step-00000001")

@@ -1,10 +1,11 @@
-"""The decoding strategies that are compared: a vocabulary's size in, the usual grid out; or words of a person's own."""
+"""The decoding strategies that are compared: a vocabulary's size in, the usual grid out; or a person's own."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from penna.config.generation import GenerationConfig, generation_config
 from penna.errors import RecipeError
@@ -50,45 +51,24 @@ def default_grid(vocab_size: int) -> list[Strategy]:
     ]
 
 
-def parse_strategies(texts: Sequence[str]) -> list[Strategy]:
-    """Strategies of a person's own, ``name: temperature=0.7 top_p=0.9``; the settings name one that has no name.
+def own_strategies(named: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Strategy]:
+    """Strategies of a person's own, as names and settings.
 
-    Raises RecipeError for what is none, and where two have one name.
+    Raises RecipeError for settings that cannot be, and where two have one name.
     """
-    strategies = [_parse(text) for text in texts]
-    seen: set[str] = set()
-    for strategy in strategies:
-        if strategy.file_name in seen:
+    strategies: list[Strategy] = []
+    for name, values in named:
+        if "max_new_tokens" in values:
             raise RecipeError(
-                f"Two strategies are called {strategy.name!r}.",
-                "Each strategy has a name of its own.",
-                "Rename one of them.",
+                f"max_new_tokens = {values['max_new_tokens']} in the strategy {name!r} would make texts of another "
+                "length.",
+                "All strategies write texts of one length.",
+                "Give that length by --length.",
             )
-        seen.add(strategy.file_name)
+        strategy = Strategy(name, generation_config(values))
+        if strategy.file_name in (other.file_name for other in strategies):
+            raise RecipeError(
+                f"Two strategies are called {name!r}.", "Each strategy has a name of its own.", "Rename one of them."
+            )
+        strategies.append(strategy)
     return strategies
-
-
-def _parse(text: str) -> Strategy:
-    before, colon, behind = text.partition(":")
-    name, words = (before.strip(), behind.split()) if colon else (text.strip(), text.split())
-    values: dict[str, str] = {}
-    for word in words:
-        field, equals, value = word.partition("=")
-        if not equals or not field or not value:
-            raise RecipeError(
-                f"{word!r} in the strategy {text!r} is no setting.",
-                "A name, a colon and settings: field=value with spaces between.",
-                'Such as --strategy "mine: temperature=0.7 top_p=0.9".',
-            )
-        values[field] = value
-    if "max_new_tokens" in values:
-        raise RecipeError(
-            f"max_new_tokens = {values['max_new_tokens']} in the strategy {text!r} would make texts of another length.",
-            "All strategies write texts of one length.",
-            "Give that length by --length.",
-        )
-    if not name:
-        raise RecipeError(
-            f"The strategy {text!r} has no name.", "A name before the colon.", "Name it, or leave the colon out."
-        )
-    return Strategy(name, generation_config(values))

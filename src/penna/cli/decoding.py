@@ -62,13 +62,14 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Compare the strategies, print what was found, and save the recommended one where that is asked for."""
     from penna.api.decoding import DecodingSettings, compare_decoding
-    from penna.api.decoding_grid import parse_strategies
+    from penna.api.decoding_grid import own_strategies
+    from penna.cli.generation_options import strategy_of
     from penna.cli.screen import say
 
     if arguments.save:
         _check_save(arguments)
     settings = DecodingSettings(
-        strategies=tuple(parse_strategies(arguments.strategy)),
+        strategies=tuple(own_strategies([strategy_of(words) for words in arguments.strategy])),
         prefixes=arguments.prefixes,
         prefix_length=arguments.prefix_length,
         length=arguments.length,
@@ -117,6 +118,12 @@ def _save(arguments: argparse.Namespace, figures: DecodingFigures) -> None:
             "No strategy is recommended, so none is saved: all of them repeat or recite.",
             "A strategy that does neither.",
             'Try others: --strategy "mine: temperature=0.9 repetition_penalty=1.2".',
+        )
+    if "distance" not in figures.trusted:
+        raise DataError(
+            f"{name} is not saved: there is too little text to trust its distance.",
+            "A recommendation that would stand with other texts, too.",
+            "Compare more of them: --prefixes 100.",
         )
     folder, _ = run_and_checkpoint(arguments.run, Path(arguments.runs_dir))
     file = save_default(folder.path, figures.strategy(name).config, Tokenizer.load(folder.tokenizer))

@@ -6,6 +6,7 @@ of JSONL is written as soon as its text is done, in whatever order that is.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Generator, Iterator
@@ -95,11 +96,17 @@ def _lines_of(file: Path | None) -> Generator[Callable[[str], None]]:
     if file is None:
         yield lambda line: print(printable(line), flush=True)
         return
-    with explained_disk_errors(file), open(file, "a", encoding="utf-8") as lines:
+    with explained_disk_errors(file), open(file, "ab", buffering=0) as lines:
 
         def write(line: str) -> None:
-            lines.write(line + "\n")
-            lines.flush()
+            begun, left = lines.tell(), f"{line}\n".encode()
+            try:
+                while left:
+                    left = left[lines.write(left) :]
+            except OSError:
+                with contextlib.suppress(OSError):  # a pipe has no end to cut off
+                    lines.truncate(begun)  # no half line stays
+                raise
 
         yield write
 

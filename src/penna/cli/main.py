@@ -8,6 +8,7 @@ standard error. Exit codes: 0 done, 1 our fault, 2 the person's to mend, 130 and
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -92,6 +93,16 @@ def _explained(error: OSError) -> PennaError | None:
             f"The cache folder {cache} cannot be made: {error.strerror}.",
             "A folder that may be written, for what is prepared once: $PENNA_CACHE, or penna under the user's cache.",
             "Set the environment variable PENNA_CACHE to another one, such as /tmp/penna.",
+        )
+    if error.errno == errno.EROFS:
+        return DeviceError(
+            f"{place} may not be written: {error.strerror}.",
+            "A folder that may be written.",
+            "Choose another place.",
+        )
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return DeviceError(
+            f"{place} is in the way: {error.strerror}.", "A folder, or the name of a new one.", "Choose another name."
         )
     if isinstance(error, PermissionError):
         return DeviceError(

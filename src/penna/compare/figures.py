@@ -18,7 +18,7 @@ from penna.storage import explained_disk_errors
 Axis = Literal["step", "epoch", "tokens", "seconds"]
 Rows = Sequence[dict[str, Any]]  # of a run's metrics.jsonl
 
-_PANELS = (("loss", "loss (nats per token)"), ("accuracy", "token accuracy"), ("learning_rate", "learning rate"))
+_PANELS = (("loss", "loss (nats)"), ("accuracy", "accuracy"), ("learning_rate", "learning rate"))
 _AXES: dict[Axis, str] = {"step": "step", "epoch": "epoch", "tokens": "tokens learned from", "seconds": "seconds"}
 _SPLITS = {
     "train": ("training", {"linewidth": 1.0, "alpha": 0.45}),

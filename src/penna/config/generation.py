@@ -27,7 +27,10 @@ class GenerationConfig(Section):
     max_new_tokens: int = Field(default=200, ge=0, description="Tokens to write, at most.")
     min_new_tokens: int = Field(default=0, ge=0, description="No text ends by itself before so many.")
     temperature: float = Field(
-        default=1.0, ge=0, allow_inf_nan=False, description="Below 1 bolder, above 1 wilder; 0 takes the likeliest."
+        default=1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Below 1 tamer, above 1 wilder; 0 takes the likeliest.",
     )
     top_k: int | None = Field(
         default=None, ge=1, description="Only the so many likeliest tokens; contrastive search weighs these."
@@ -67,7 +70,7 @@ class GenerationConfig(Section):
         default=0.0, ge=0, allow_inf_nan=False, description="Taken off what an earlier group of beams chose."
     )
     length_penalty: float = Field(
-        default=1.0, allow_inf_nan=False, description="A beam's score is divided by its length to this power."
+        default=1.0, ge=-10, le=10, description="A beam's score is divided by its length to this power."
     )
     early_stopping: bool | Literal["never"] = Field(
         default=False,

@@ -132,6 +132,14 @@ class RunFolder:
         target = self.path / link
         return target.resolve() if target.is_symlink() else None
 
+    def chosen(self) -> Path | None:
+        """The checkpoint to be used: the best one; the last, where only the start was ever measured."""
+        best, last = self.marked("best"), self.marked("last")
+        if best is None or last is None:
+            return best or last
+        measured = (row["step"] for row in self.metrics() if row.get("split") == "valid")
+        return best if any(step > 0 for step in measured) else last
+
     def prune(self, keep: int) -> None:
         """Remove all checkpoints but the newest ``keep``, the best and the last."""
         kept = {self.marked("best"), self.marked("last")}

@@ -35,8 +35,8 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
             found = f"{torch.cuda.device_count()} CUDA device(s)" if available else "no CUDA device"
             raise DeviceError(
                 f"The device {name!r} is not there: this machine shows {found}.",
-                "train.device is auto, cpu, cuda or cuda:N of an existing device.",
-                "Use --train.device auto, or check the driver and that torch was built for CUDA.",
+                "A device is auto, cpu, cuda or cuda:N of an existing one.",
+                "Take auto (--device auto; --train.device auto for a training), or check the driver and torch's build.",
             )
         return torch.device("cuda", index)
     return torch.device("cpu")

@@ -29,7 +29,15 @@ def run(argv: list[str]) -> int:
     argv = [word for word in argv if word != "--debug"]
     try:
         words, overrides = split_overrides(argv)
-        arguments = make_parser().parse_args(words)
+        arguments, unknown = make_parser().parse_known_args(words)
+        if unknown:
+            verb = "" if arguments.command is None else f" {arguments.command}"
+            hint = 'What to go on from is --prompt "a text". ' if arguments.command == "generate" else ""
+            raise UsageError(
+                f"`penna{verb}` does not take {' '.join(unknown)}.",
+                "A verb, what it is about, and options of that verb.",
+                f"{hint}`penna{verb} --help` explains them.",
+            )
         if arguments.command is None:
             make_parser().print_help()
             return 0

@@ -182,15 +182,15 @@ def _strategies(config: GenerationConfig, named: Sequence[tuple[str, dict[str, A
 
 def _tell(asked: SideBySide, samples: int) -> None:
     """What a person should know before reading: prompts that were cut, characters that are lacking, texts alike."""
-    from penna.cli.page import fitted, visible
     from penna.cli.screen import say
+    from penna.compare.labels import end_cut, visible
 
     alone, block = asked.asks[-1].prompt_number == 0, asked.loaded.model.config.block_size
     for prompt in asked.cut:
         which = "The prompt" if alone else f"Prompt {prompt.number + 1}"
         say(f"{which} has {prompt.tokens:,} tokens, the block {block:,}: cut from the left, {block:,} are read.")
     if asked.lacking:
-        named = " ".join(fitted(visible(part), 20) for part in asked.lacking[:_NAMED])
+        named = " ".join(end_cut(visible(part), 20) for part in asked.lacking[:_NAMED])
         more = f" and {len(asked.lacking) - _NAMED:,} more" if len(asked.lacking) > _NAMED else ""
         unknown = asked.loaded.need_tokenizer().unknown_id is not None
         read = "as the unknown token" if unknown else "byte by byte"

@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from penna.cli.page import Page, fitted, share, visible
+from penna.cli.page import Page, share
+from penna.compare.labels import end_cut, visible
 from penna.data.inspection.findings import percent, plural
 from penna.data.inspection.result import Cut, Dialogues, Inspection, Labels, Lengths, Overlap, Trouble
 
@@ -147,7 +148,7 @@ class _Screen(Page):
         table.columns[0].justify = "right"
         table.columns[1].justify = "left"
         for repeated in duplicates.most:
-            table.add_row(f"{repeated.count:,}", fitted(visible(repeated.text), 40), _base(repeated.where))
+            table.add_row(f"{repeated.count:,}", end_cut(visible(repeated.text), 40), _base(repeated.where))
         self.show(table)
 
     def overlap(self, overlap: Overlap) -> None:
@@ -186,7 +187,7 @@ class _Screen(Page):
         table.columns[3].justify = "left"
         most = max(labels.counts.values())
         for label, count in list(labels.counts.items())[:_LABELS]:
-            table.add_row(fitted(visible(label), 24), f"{count:,}", percent(count / total), _bar(count / most, 20))
+            table.add_row(end_cut(visible(label), 24), f"{count:,}", percent(count / total), _bar(count / most, 20))
         self.show(table)
         if len(labels.counts) > _LABELS:
             self.wrapped(f"and {plural(len(labels.counts) - _LABELS, 'more label', 'more labels')}.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -60,16 +59,3 @@ class Page:
 def share(value: float) -> str:
     """A share for people, "none" where it is one of nothing."""
     return percent(value) if value else "none"
-
-
-def fitted(text: str, cells: int) -> str:
-    """A text in at most so many cells, its end left out where it is longer."""
-    return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
-
-
-def visible(text: str) -> str:
-    """A text on one line, with line ends as ⏎ and whatever cannot be printed spelled out."""
-    return "".join(
-        letter if letter.isprintable() else "⏎" if letter == "\n" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )

@@ -104,9 +104,10 @@ def _score(loaded: LoadedModel, texts: Sequence[str], arguments: argparse.Namesp
 
 def _score_after(loaded: LoadedModel, words: Sequence[str], arguments: argparse.Namespace) -> None:
     from penna.api.scoring import score_after
-    from penna.cli.page import Page, visible
+    from penna.cli.page import Page
     from penna.cli.score_tables import print_after
     from penna.cli.screen import say
+    from penna.compare.labels import visible
 
     top = _TOP if arguments.top is None else arguments.top
     context, space = arguments.after, not arguments.no_space
@@ -154,12 +155,12 @@ def _tell_windows(scores: Sequence[TextScore], block_size: int) -> None:
 
 
 def _tell_lacking(loaded: LoadedModel, parts: Iterable[str]) -> None:
-    from penna.cli.page import fitted, visible
     from penna.cli.screen import say
+    from penna.compare.labels import end_cut, visible
 
     distinct = list(dict.fromkeys(parts))
     if distinct:
-        shown = " ".join(fitted(visible(part), 20) for part in distinct[:_NAMED])
+        shown = " ".join(end_cut(visible(part), 20) for part in distinct[:_NAMED])
         others = f" and {len(distinct) - _NAMED:,} more" if len(distinct) > _NAMED else ""
         unknown = loaded.need_tokenizer().unknown_id is not None
         read = "as the unknown token" if unknown else "byte by byte"

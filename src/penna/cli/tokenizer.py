@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from penna.cli.data import with_input_kept
-from penna.cli.page import Page, fitted, share, visible
+from penna.cli.page import Page, share
+from penna.compare.labels import end_cut, visible
 from penna.data.inspection.findings import plural
 from penna.text.inspection import Cut, Inspection, TokenCount
 
@@ -110,7 +111,7 @@ def _print_inspection(seen: Inspection, text: str) -> None:
         if cut.first_difference is not None:
             screen.wrapped("The text does not come back as it was. The first difference:")
             screen.lines(
-                f"  {fitted(visible(part), 70)}" for part in (cut.first_difference.before, cut.first_difference.after)
+                f"  {end_cut(visible(part), 70)}" for part in (cut.first_difference.before, cut.first_difference.after)
             )
 
 
@@ -151,7 +152,7 @@ class _Screen(Page):
 
     def tokens(self, title: str, tokens: Iterable[TokenCount]) -> None:
         """Tokens and how often they occur."""
-        self.flow(f"{title}: ", [f"{fitted(token.text, 28)} {token.count:,}×" for token in tokens], "   ")
+        self.flow(f"{title}: ", [f"{end_cut(token.text, 28)} {token.count:,}×" for token in tokens], "   ")
 
     def sample(self, name: str, tokens: Sequence[str]) -> None:
         """A line of text cut into its tokens; of many tokens the first."""

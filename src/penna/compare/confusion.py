@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from penna.compare.fonts import drawable_letters, installed_fonts
 from penna.evaluate.calibration import BINS
 from penna.evaluate.classification import ClassificationFigures
 from penna.storage import explained_disk_errors, write_whole
@@ -19,12 +20,6 @@ from penna.storage import explained_disk_errors, write_whole
 _WRITTEN = 20  # classes up to which counts stand in the cells
 _CELL = 0.55  # inches
 _LONGEST = 40  # characters of a label
-_FONTS = (
-    "DejaVu Sans", "Noto Sans CJK KR", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans KR", "Noto Sans SC",
-    "NanumGothic", "UnDotum", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Unifont",
-    "Apple SD Gothic Neo", "PingFang SC", "Hiragino Sans", "Arial Unicode MS", "Malgun Gothic", "Microsoft YaHei",
-    "Noto Sans Arabic", "Noto Sans Devanagari", "Noto Sans Thai",
-)  # fmt: skip
 
 
 def draw_classification(figures: ClassificationFigures, folder: Path) -> list[Path]:
@@ -32,7 +27,7 @@ def draw_classification(figures: ClassificationFigures, folder: Path) -> list[Pa
     import matplotlib as mpl
 
     files: list[Path] = []
-    with mpl.rc_context({"font.family": _installed_fonts(), "svg.hashsalt": "penna"}):
+    with mpl.rc_context({"font.family": installed_fonts(), "svg.hashsalt": "penna"}):
         for name, figure in (("confusion", confusion_matrix(figures)), ("reliability", reliability(figures))):
             for ending in ("svg", "png"):
                 file, content = folder / f"{name}.{ending}", io.BytesIO()
@@ -134,19 +129,9 @@ def reliability(figures: ClassificationFigures) -> Any:
     return figure
 
 
-def _installed_fonts() -> list[str]:
-    from matplotlib.font_manager import fontManager
-
-    there = {font.name for font in fontManager.ttflist}
-    return [name for name in _FONTS if name in there]
-
-
 def _drawable(labels: Sequence[str]) -> list[str]:
     """The labels, long ones shortened; "class 1", the first being 0, where no installed font has the letters of one."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    fonts = [get_font(findfont(FontProperties(family=name))) for name in _installed_fonts()]
-    known = {letter for letter in set("".join(labels)) if any(font.get_char_index(ord(letter)) for font in fonts)}
+    known = drawable_letters("".join(labels))
     drawn: list[str] = []
     for number, label in enumerate(labels):
         shown = label if len(label) <= _LONGEST else label[: _LONGEST - 1] + "…"

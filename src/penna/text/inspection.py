@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from penna.text.places import is_whole
 from penna.text.tokenizer import Tokenizer
 
 _BATCH = 1 << 20  # characters encoded side by side
@@ -176,7 +177,7 @@ class _Counter:
         tokens = counts.total()
         unknown = tokenizer.unknown_id
         pieces = tokenizer.token_bytes()
-        partial = sum(counts[index] for index in used if not _is_whole(pieces[index]))
+        partial = sum(counts[index] for index in used if not is_whole(pieces[index]))
         rarest = heapq.nsmallest(_SHOWN, used, key=lambda index: (counts[index], -len(pieces[index]), index))
         return Cut(
             tokens=tokens,
@@ -202,14 +203,6 @@ class _Counter:
 def _longest(tokenizer: Tokenizer, ids: Iterable[int]) -> list[int]:
     pieces = tokenizer.token_bytes()
     return heapq.nsmallest(_SHOWN, ids, key=lambda index: (-len(pieces[index]), index))
-
-
-def _is_whole(piece: bytes) -> bool:
-    try:
-        piece.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _first_line(batch: Iterable[str]) -> str:

@@ -44,7 +44,7 @@ def lacking(tokenizer: Tokenizer, text: str, placed: PlacedIds) -> tuple[str, ..
     found = dict.fromkeys(
         text[start:end]
         for index, (start, end) in zip(placed.ids, placed.places, strict=True)
-        if index == tokenizer.unknown_id or not _is_whole(pieces[index])
+        if index == tokenizer.unknown_id or not is_whole(pieces[index])
     )
     return tuple(found)
 
@@ -58,7 +58,8 @@ def bytes_from(tokenizer: Tokenizer, text: str, placed: PlacedIds, first: int) -
     return len(text[placed.places[first - 1][1] :].encode())
 
 
-def _is_whole(piece: bytes) -> bool:
+def is_whole(piece: bytes) -> bool:
+    """Whether bytes are whole characters."""
     try:
         piece.decode("utf-8")
     except UnicodeDecodeError:

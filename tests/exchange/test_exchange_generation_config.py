@@ -62,11 +62,11 @@ def configs(draw) -> GenerationConfig:
         "no_repeat_ngram_size": draw(st.none() | st.integers(1, 5)),
         "bad_words": draw(st.lists(st.text("bad wors", min_size=1, max_size=5), max_size=3)),
         "stop": draw(st.lists(st.text(min_size=1, max_size=3), max_size=2)),
-        "past_block": draw(st.sampled_from(["restart", "slide"])),
     }
     kind = draw(st.sampled_from(["greedy", "sample", "beam", "groups", "contrastive"]))
     if kind in ("greedy", "sample"):
         fields["prompt_lookup_num_tokens"] = draw(st.none() | st.integers(1, 9))
+        fields["past_block"] = draw(st.sampled_from(["restart", "slide"]))
     if kind == "greedy":
         fields["temperature"] = 0.0
     if kind == "sample":

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from penna.cli.lines import opened, text_lines
 from penna.cli.loading import add_device_arguments, load
 from penna.errors import DataError
 
@@ -100,15 +101,7 @@ def _opened(arguments: argparse.Namespace, in_pairs: bool) -> Generator[Texts]:
                 f"Take out the text; or measure it, labels included: penna evaluate {arguments.run} "
                 f"--data.path {arguments.file}",
             )
-        try:
-            file = open(arguments.file, "rb")  # noqa: SIM115 - closed below, where an error is not one of opening it
-        except OSError as error:
-            raise DataError(
-                f"{arguments.file} cannot be read: {error.strerror or error}.",
-                "A UTF-8 file with a text on each line.",
-                "Check the path.",
-            ) from error
-        with file as lines:
+        with opened(arguments.file) as lines:
             yield _some(_lines(lines, arguments.file, in_pairs), arguments.file)
     else:
         yield _some(_lines(sys.stdin.buffer, "the standard input", in_pairs), "the standard input")
@@ -128,15 +121,7 @@ def _some(texts: Texts, name: str) -> Texts:
 
 
 def _lines(lines: IO[bytes], name: str, in_pairs: bool) -> Texts:
-    for number, line in enumerate(lines, start=1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"Line {number} of {name} is not text: byte {error.start + 1} is no part of a UTF-8 character.",
-                "UTF-8 with a text on each line.",
-                "Save it as UTF-8 text, or unpack it first (`zcat my.txt.gz | penna classify RUN`).",
-            ) from error
+    for number, text in text_lines(lines, name):
         if not in_pairs:
             yield (text,)
             continue

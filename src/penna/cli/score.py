@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING
 
+from penna.cli.lines import opened, text_lines
 from penna.cli.loading import add_device_arguments, load
 from penna.errors import DataError, RecipeError
 
@@ -53,7 +54,6 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Print how likely the model finds each text, or each word behind the context."""
-
     _check_options(arguments)
     texts = _texts(arguments)
     loaded = load(arguments)
@@ -174,15 +174,8 @@ def _texts(arguments: argparse.Namespace) -> list[str]:
             f"There are both texts and the file {arguments.file}.", "One of the two.", "Leave one of them out."
         )
     if arguments.file:
-        try:
-            with open(arguments.file, "rb") as lines:
-                return _lines(lines, arguments.file)
-        except OSError as error:
-            raise DataError(
-                f"{arguments.file} cannot be read: {error.strerror or error}.",
-                "A UTF-8 file with a text on each line.",
-                "Check the path.",
-            ) from error
+        with opened(arguments.file) as lines:
+            return _lines(lines, arguments.file)
     if arguments.text == ["-"] or (not arguments.text and arguments.after is None):
         return _lines(sys.stdin.buffer, "the standard input")
     for number, text in enumerate(arguments.text, start=1):
@@ -199,15 +192,7 @@ def _texts(arguments: argparse.Namespace) -> list[str]:
 
 def _lines(lines: IO[bytes], name: str) -> list[str]:
     texts: list[str] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"Line {number} of {name} is not text: byte {error.start + 1} is no part of a UTF-8 character.",
-                "UTF-8 with a text on each line.",
-                "Save it as UTF-8 text.",
-            ) from error
+    for number, text in text_lines(lines, name):
         if not text:
             raise DataError(f"Line {number} of {name} is empty.", "A text on each line.", "Take that line out.")
         texts.append(text)

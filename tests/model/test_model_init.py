@@ -41,6 +41,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(preset):
     assert not torch.equal(first["h.0.attn.c_attn.weight"], first["h.1.attn.c_attn.weight"])
 
 
+def test_models_that_differ_elsewhere_start_from_the_same_weights_where_their_shapes_agree():
+    plain = started(1, positions="learned", norm_position="pre").state_dict()
+    other = started(1, positions="rotary", norm_position="post", n_layer=2, n_inner=96).state_dict()
+    shared = [name for name, tensor in other.items() if name in plain and tensor.shape == plain[name].shape]
+    assert {"wte.weight", "h.0.attn.c_attn.weight", "h.1.attn.c_attn.weight"} <= set(shared)
+    assert all(torch.equal(plain[name], other[name]) for name in shared if "c_proj" not in name)
+
+
 @pytest.mark.parametrize("preset", ["gpt2", "gpt1", "modern"])
 @pytest.mark.parametrize("tie", [True, False])
 @pytest.mark.parametrize("residual_init", ["scaled", "zero"])

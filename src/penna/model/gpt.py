@@ -9,6 +9,7 @@ K key/value heads, D head_dim, C n_embd.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -230,9 +231,9 @@ class GPT(nn.Module):
         """Set every parameter anew: matrices normal with deviation 0.02, biases zero, norms one.
 
         Projections into the residual stream start at 0.02 / sqrt(2 n_layer) (Radford et al. 2019) or at zero, as
-        configured. The same seed gives the same weights on every device.
+        configured. A parameter is drawn from the seed and its name alone: the same on every device, and in two models
+        that differ elsewhere.
         """
-        generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
@@ -241,6 +242,7 @@ class GPT(nn.Module):
             if name.endswith("c_proj.weight"):
                 scaled = self.config.residual_init == "scaled"
                 deviation = 0.02 / math.sqrt(2 * self.depth_around(name)) if scaled else 0.0
+            generator = torch.Generator().manual_seed(_seed_of(seed, name))
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
 
     def depth_around(self, name: str) -> int:
@@ -311,17 +313,24 @@ class GPT(nn.Module):
 
     def embed(self, ids: Tensor, context: Context) -> Tensor:
         """Token embeddings with all that is added to them: (B, T) -> (B, T, C)."""
+        return self.placed(self.embed_tokens(ids, context.placement), context.placement)
+
+    def embed_tokens(self, ids: Tensor, placement: Placement | None = None) -> Tensor:
+        """What tokens, and the n-grams that end with them, are embedded as, wherever they stand: (B, T) -> (B, T, C)."""
         x = self.wte(ids)  # (B, T, C)
-        placement = context.placement
-        if self.ngrams is not None:
-            before = with_those_before(ids, self.ngrams.size) if placement is None else placement.before
-            assert before is not None
-            x = x + self.ngrams(before).view_as(x)
+        if self.ngrams is None:
+            return x
+        before = with_those_before(ids, self.ngrams.size) if placement is None else placement.before
+        assert before is not None
+        return x + self.ngrams(before).view_as(x)
+
+    def placed(self, x: Tensor, placement: Placement | None = None) -> Tensor:
+        """Embedded tokens (B, T, C) with their positions added, where positions are added at all."""
         if self.config.positions in ("rotary", "none"):
             return x
         table = self.wpe.weight if self.config.positions == "learned" else self.sinusoids
         if placement is None:
-            return x + table[: ids.shape[1]]
+            return x + table[: x.shape[1]]
         return x + F.embedding(placement.positions, table)
 
     def context(
@@ -344,6 +353,11 @@ class GPT(nn.Module):
             else:
                 rotary = self.rotary_cos[placement.positions], self.rotary_sin[placement.positions]
         return Context(rotary, cache, placement, None if placement is None else placement.mask, attention)
+
+
+def _seed_of(seed: int, name: str) -> int:
+    """A parameter's own seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8]) >> 1
 
 
 def count_parameters(model: nn.Module) -> int:

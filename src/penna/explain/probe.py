@@ -1,0 +1,93 @@
+"""A model under a question: read from ids or from embeddings, layer by layer, with the question's value at the end.
+
+What every method of this folder is built on. The embeddings of a token are those of `GPT.embed_tokens`: where a model
+has hashed n-grams, they are a part of the embedding of the token they end with. Positions are added after any change.
+Rows are read some at a time, so that memory does not grow with their number. Shapes: B rows, T tokens, C n_embd, H
+heads, L blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from penna.explain.question import Question
+from penna.model.gpt import GPT
+
+TOKENS_AT_ONCE = 4096
+
+
+class Probe:
+    """A model in evaluation mode, and a question about what it read. Its weights are taken as they are from here on:
+    they no longer ask for gradients."""
+
+    def __init__(self, model: GPT, question: Question) -> None:
+        if model.config.arch != "gpt":
+            raise ValueError(f"a model of arch = {model.config.arch} writes from a source; only a gpt can be asked")
+        self.model = model.eval().requires_grad_(False)
+        self.question = question
+        self.ids = torch.tensor(question.ids, device=model.wte.weight.device)  # (T,)
+
+    @property
+    def n_layer(self) -> int:
+        """How many blocks there are."""
+        return self.model.config.n_layer
+
+    def embeddings(self) -> Tensor:
+        """What is read, embedded without positions: (1, T, C)."""
+        return self.model.embed_tokens(self.ids[None])
+
+    def begin(self, embeddings: Tensor) -> Tensor:
+        """What the first block reads: (B, T, C) -> (B, T, C)."""
+        return self.model.placed(embeddings)
+
+    def blocks(
+        self, x: Tensor, first: int = 0, end: int | None = None, attention: list[Tensor] | None = None
+    ) -> Tensor:
+        """``x`` (B, T, C) through the blocks from number ``first`` up to ``end``; each appends its attention weights
+        (B, H, T, T) to ``attention`` where that is given."""
+        context = self.model.context(torch.empty(x.shape[:2], device=x.device), None, None, attention)
+        for block in list(self.model.h)[first:end]:
+            x = block(x, context)
+        return x
+
+    def states(self, embeddings: Tensor) -> list[Tensor]:
+        """The states before the first block and behind each, the final norm not applied: L + 1 of (B, T, C)."""
+        found = [self.begin(embeddings)]
+        for layer in range(self.n_layer):
+            found.append(self.blocks(found[-1], layer, layer + 1))
+        return found
+
+    def finish(self, x: Tensor) -> Tensor:
+        """The final norm: (B, T, C) -> (B, T, C), as `GPT.logits` reads it."""
+        return self.model.ln_f(x)
+
+    def value(self, embeddings: Tensor) -> Tensor:
+        """The question's value, in nats, of rows of embeddings: (B, T, C) -> (B,). Gradients flow through it."""
+        return self.question.target.value(self.model, self.finish(self.blocks(self.begin(embeddings))))
+
+    @torch.inference_mode()
+    def values(self, embeddings: Tensor) -> Tensor:
+        """The same without gradients, for any number of rows: (B, T, C) -> (B,)."""
+        return torch.cat([self.value(rows) for rows in embeddings.split(self.rows_at_once(embeddings.shape[1]))])
+
+    @torch.inference_mode()
+    def values_of_ids(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """The values, and the target's probabilities, of rows of ids that are of one length: two of (B,)."""
+        found = [self._of_ids(some) for some in self._some(rows)]
+        return torch.cat([value for value, _ in found]), torch.cat([probability for _, probability in found])
+
+    def rows_at_once(self, length: int) -> int:
+        """How many rows of so many tokens are read together."""
+        return max(1, TOKENS_AT_ONCE // length)
+
+    def _some(self, rows: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        step = self.rows_at_once(len(rows[0]))
+        for start in range(0, len(rows), step):
+            yield torch.tensor(rows[start : start + step], device=self.ids.device)
+
+    def _of_ids(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        hidden, target = self.model.hidden(ids), self.question.target
+        return target.value(self.model, hidden), target.probability(self.model, hidden)

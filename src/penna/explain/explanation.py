@@ -1,0 +1,145 @@
+"""An explanation: what a model was asked about a text, and what each method says mattered. One result, made for every
+rendering (terminal, SVG, HTML, JSON): tokens and words, scores, methods with their settings and checks, targets, seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from penna.explain.result import SIGNED, Method, Scores
+from penna.text.units import Unit
+
+Kind = Literal["next", "continuation", "generated", "label"]
+
+
+@dataclass(frozen=True)
+class ReadToken:
+    """A token that was read."""
+
+    text: str  # as `Tokenizer.token_text` shows it
+    id: int
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Something the model could have answered."""
+
+    text: str  # a token as `Tokenizer.token_text` shows it, or a class
+    probability: float
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What one method says: a score per token that may have mattered, and the same summed to words."""
+
+    method: Method
+    tokens: tuple[float, ...]  # one for each of the answer's ``tokens[first:end]``
+    words: tuple[float, ...]  # one for each of its ``words``
+    about: dict[str, Any]  # settings and checks
+
+    @property
+    def signed(self) -> bool:
+        """Whether a positive score spoke for the answer and a negative one against it."""
+        return self.method in SIGNED
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One thing the model said, and what moved it."""
+
+    text: str  # what was asked for: the token or tokens as text, or the class
+    logprob: float  # natural logarithm of its probability
+    probability: float
+    foil: Expected | None  # what it was asked against
+    expected: tuple[Expected, ...]  # the likeliest answers in its place
+    tokens: tuple[ReadToken, ...]  # all that was read for it
+    first: int  # the first token that may have mattered; those before it are read and not explained
+    end: int  # the one behind the last such
+    words: tuple[Unit, ...]  # the units of tokens[first:end]; their token numbers count from 0 at ``first``
+    attributions: tuple[Attribution, ...]
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """Where each token looks. Attention is not importance: a value that is looked at may say nothing."""
+
+    weights: tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]  # layer, head, token, the tokens it looks at
+    first_token: tuple[tuple[float, ...], ...]  # per layer and head, the mean share that goes to the first token
+
+
+@dataclass(frozen=True)
+class LensRow:
+    """What the model would answer if it stopped behind a block."""
+
+    layer: int  # 0: the embeddings
+    probability: float  # of the answer
+    rank: int  # of the answer; 1: the likeliest
+    top: tuple[Expected, ...]
+
+
+@dataclass(frozen=True)
+class HeadEffects:
+    """By how much the answer changes when one head alone is switched off."""
+
+    logprob: tuple[tuple[float, ...], ...]  # per layer and head, in nats: without it less with it
+    probability: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class WithoutHeads:
+    """What the model answers with some heads switched off."""
+
+    heads: tuple[tuple[int, int], ...]  # layer and head, from 0
+    probability: float  # of the answer
+    expected: tuple[Expected, ...]
+
+
+@dataclass(frozen=True)
+class LayerInformation:
+    """How much of each word is left in each layer's state (Guan et al. 2019): nats per number of its embedding."""
+
+    layers: tuple[int, ...]
+    tokens: tuple[tuple[float, ...], ...]  # per layer, one for each of the answer's tokens that may have mattered
+    words: tuple[tuple[float, ...], ...]
+    converged: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Views:
+    """What was looked at besides, of the first answer; None where it was not asked for."""
+
+    attention: AttentionMaps | None = None
+    lens: tuple[LensRow, ...] | None = None
+    heads: HeadEffects | None = None
+    without: WithoutHeads | None = None
+    layers: LayerInformation | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What moved a model's answers to one text."""
+
+    model: str  # the run, checkpoint or folder
+    kind: Kind
+    prompt: str
+    answers: tuple[Answer, ...]  # one; of a generated text, one for each token
+    views: Views
+    notices: tuple[str, ...]  # what was cut or left out
+    seed: int
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods that were asked."""
+        return tuple(found.method for found in self.answers[0].attributions) if self.answers else ()
+
+    def as_json(self) -> dict[str, Any]:
+        """A dictionary for JSON."""
+        return asdict(self)
+
+
+def attribution(scores: Scores, words: Sequence[Unit]) -> Attribution:
+    """Scores with their sums over words, whose token numbers count from the first score."""
+    sums = tuple(sum(scores.values[word.start : word.end]) for word in words)
+    return Attribution(scores.method, scores.values, sums, scores.about)

@@ -40,7 +40,7 @@ def units(tokenizer: Tokenizer, ids: Sequence[int]) -> list[Unit]:
     bytes_before = list(accumulate((len(letter.encode("utf-8", "surrogateescape")) for letter in text), initial=0))
     place_of = {at: place for place, at in enumerate(bytes_before)}  # of letters that begin with a byte
     control = [index in surface.special_ids for index in ids]
-    borders = [0]
+    borders = [0] if len(ids) else []
     for token in range(1, len(ids)):
         place = place_of.get(ends[token])
         if control[token] or control[token - 1] or (place is not None and _is_border(text, place)):

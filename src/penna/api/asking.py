@@ -183,6 +183,9 @@ def _about_tokens(loaded: LoadedModel, text: str, asked: Asked) -> Questions:
             f"The text has {len(ids):,} tokens; the last {room:,} are read, as many as the block of {block:,} holds."
         )
         ids, is_opened = ids[-room:], False
+    if len(ids) == 1 and room > 1 and tokenizer.separator_id is not None:
+        ids, is_opened = [tokenizer.separator_id, *ids], True
+        notices.append("The document separator is read before the text, whose only token could not be left out else.")
     first = _first(int(is_opened), len(ids), asked.longest, notices)
     if asked.generate:
         puts = [_put_next(loaded, [*ids, *answer[:place]], first, answer[place]) for place in range(len(answer))]

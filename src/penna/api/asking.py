@@ -28,6 +28,7 @@ from penna.tasks.chat import reply_request
 from penna.text.joining import join
 from penna.text.messages import Message
 from penna.text.tokenizer import Tokenizer
+from penna.text.units import Unit, units
 
 _GREEDY = GenerationConfig(temperature=0)
 _EXPECTED = 5  # likeliest answers told
@@ -104,6 +105,11 @@ def questions(loaded: LoadedModel, text: str, asked: Asked) -> Questions:
             f"A second text, {asked.pair!r}, goes with a class.", "A classifier of pairs.", "Leave it out."
         )
     return _about_tokens(loaded, text, asked)
+
+
+def words_asked(loaded: LoadedModel, question: Question) -> list[Unit]:
+    """The words that may have mattered, their tokens counted from the first of them."""
+    return units(loaded.need_tokenizer(), question.ids[question.first : question.end])
 
 
 def _about_label(loaded: LoadedModel, text: str, asked: Asked) -> Questions:

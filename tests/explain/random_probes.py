@@ -1,0 +1,84 @@
+"""Small models with large random weights under a question, and the same weights as a model of transformers."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from penna.config.sections import ModelConfig
+from penna.exchange.huggingface import read_hf
+from penna.explain.probe import Probe
+from penna.explain.question import NextTokens, Question, Target
+from penna.model.gpt import GPT
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+SHAPE = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 24, "vocab_size": 61}
+IDS = (7, 3, 59, 3, 20, 41, 0, 15, 33)
+NEXT = NextTokens((11,))
+
+
+@torch.no_grad()
+def randomised(model: nn.Module) -> Any:
+    """Every parameter at random: norm weights around one, all else around zero."""
+    generator = torch.Generator().manual_seed(5)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator) * 0.3
+        parameter.copy_(noise + 1 if parameter.dim() == 1 and name.endswith("weight") else noise)
+    return model.eval().requires_grad_(False)
+
+
+def random_model(**fields: Any) -> GPT:
+    """A GPT of these fields."""
+    return randomised(GPT(ModelConfig(**{**SHAPE, **fields})))
+
+
+def probe(model: GPT, ids: tuple[int, ...] = IDS, first: int = 0, target: Target = NEXT) -> Probe:
+    """The model under a question about all tokens from ``first`` on."""
+    return Probe(model, Question(ids, first, len(ids), target))
+
+
+def gpt2_and_ours(folder: Path) -> tuple[Any, GPT]:
+    """GPT-2 in transformers, and the same weights here."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=61,
+        n_positions=24,
+        n_embd=32,
+        n_layer=3,
+        n_head=4,
+        bos_token_id=None,
+        eos_token_id=None,
+        attn_implementation="eager",
+    )
+    return _both(GPT2LMHeadModel(config), folder)
+
+
+def qwen3_and_ours(folder: Path) -> tuple[Any, GPT]:
+    """Qwen3 with two heads to each key in transformers, and the same weights here."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=61,
+        max_position_embeddings=24,
+        hidden_size=32,
+        intermediate_size=40,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        attn_implementation="eager",
+    )
+    return _both(Qwen3ForCausalLM(config), folder)
+
+
+def _both(theirs: Any, folder: Path) -> tuple[Any, GPT]:
+    randomised(theirs).save_pretrained(folder)
+    foreign = read_hf(folder)
+    ours = GPT(foreign.config).eval()
+    ours.load_state_dict(foreign.weights)
+    return theirs, ours

@@ -1,0 +1,67 @@
+"""Attention: the maps are those of transformers, and scores are what a sum over all of them by hand gives."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from random_probes import IDS, gpt2_and_ours, probe, qwen3_and_ours, random_model
+
+from penna.explain.attention import attention_maps, attention_scores, first_token_share, rollout
+from penna.explain.question import Label, NextTokens
+
+
+@pytest.mark.parametrize("both", [gpt2_and_ours, qwen3_and_ours])
+def test_the_maps_are_those_that_transformers_gives_out(both, tmp_path: Path):
+    theirs, ours = both(tmp_path)
+    with torch.no_grad():
+        expected = torch.cat(theirs(torch.tensor([IDS]), output_attentions=True).attentions)
+    torch.testing.assert_close(attention_maps(probe(ours)), expected, atol=1e-5, rtol=0)
+
+
+def test_a_score_is_the_mean_over_layers_and_heads_of_what_the_last_token_looks_at():
+    asked = probe(random_model(), first=2)
+    maps = attention_maps(asked)
+    found = attention_scores(asked)
+    expected = [sum(float(maps[layer, head, 8, j]) for layer in range(3) for head in range(4)) / 12 for j in range(9)]
+    assert found.method == "attention"
+    assert found.values == pytest.approx(expected[2:], abs=1e-6)
+    assert found.about == {"places": 1, "elsewhere": pytest.approx(expected[0] + expected[1], abs=1e-6)}
+
+
+def test_of_a_continuation_the_last_places_count_and_of_mean_pooling_all_of_them():
+    model = random_model(n_class=3)
+    for target, places in [
+        (NextTokens((11, 4, 9)), [6, 7, 8]),
+        (Label(1, "mean"), list(range(9))),
+        (Label(1, "last"), [8]),
+    ]:
+        asked = probe(model, target=target)
+        rows = attention_maps(asked).mean((0, 1))[places].mean(0)
+        found = attention_scores(asked)
+        assert found.values == pytest.approx(rows.tolist(), abs=1e-6)
+        assert found.about["places"] == len(places)
+        assert sum(found.values) == pytest.approx(1, abs=1e-5)
+
+
+def test_rollout_is_the_sum_over_every_path_through_the_layers(tmp_path: Path):
+    theirs, ours = gpt2_and_ours(tmp_path)
+    ids = IDS[:4]
+    with torch.no_grad():
+        heads = torch.cat(theirs(torch.tensor([ids]), output_attentions=True).attentions).mean(1)
+    steps = [[[0.5 * float(layer[i, j]) + 0.5 * (i == j) for j in range(4)] for i in range(4)] for layer in heads]
+    expected = [
+        sum(steps[2][3][a] * steps[1][a][b] * steps[0][b][token] for a, b in product(range(4), repeat=2))
+        for token in range(4)
+    ]
+    found = rollout(probe(ours, ids))
+    assert found.method == "rollout"
+    assert found.values == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_share_of_the_first_token_leaves_out_what_the_first_token_does_itself():
+    maps = attention_maps(probe(random_model()))
+    expected = [[sum(float(head[i, 0]) for i in range(1, 9)) / 8 for head in layer] for layer in maps]
+    torch.testing.assert_close(first_token_share(maps), torch.tensor(expected))
+    alone = attention_maps(probe(random_model(), IDS[:1]))
+    torch.testing.assert_close(first_token_share(alone), torch.ones(3, 4))

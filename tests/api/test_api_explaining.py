@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from penna.api.asking import Asked
-from penna.api.explaining import DEFAULT_METHODS, ExplainSettings, explain
+from penna.api.explaining import ExplainSettings, explain
 from penna.api.faithfulness import measure_faithfulness
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask, PretrainTask
 from penna.errors import DataError, RecipeError
 from penna.exchange.load import LoadedModel
-from penna.explain.result import METHODS
+from penna.explain.result import DEFAULT_METHODS, METHODS
 from penna.model.gpt import GPT
 from penna.runs.folder import RunFolder
 from penna.text.training import train_tokenizer

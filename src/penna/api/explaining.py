@@ -31,11 +31,10 @@ from penna.explain.lens import Guess, logit_lens, reading
 from penna.explain.occlusion import occlusion
 from penna.explain.probe import Probe
 from penna.explain.question import Label
-from penna.explain.result import METHODS, Method, Scores
+from penna.explain.result import DEFAULT_METHODS, METHODS, Method, Scores
 from penna.explain.value_zeroing import value_zeroing
 
 _TOP = 5  # likeliest answers of a layer
-DEFAULT_METHODS: tuple[Method, ...] = ("occlusion", "integrated-gradients")
 
 
 @dataclass(frozen=True)

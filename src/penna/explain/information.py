@@ -1,7 +1,7 @@
 """How much of each word's information a hidden state keeps: the noise a word bears before the state moves.
 
 A probe and a layer come in, an unsigned score for each token that may have mattered comes out (Guan et al. 2019,
-"Towards a Deep and Unified Understanding of Deep Neural Models in NLP", equations 5 to 7). The embedding x_i of each
+"Towards a Deep and Unified Understanding of Deep Neural Models in NLP"). The embedding x_i of each
 token gets Gaussian noise of its own deviation σ_i, as large as may be while the state Φ that the answer is read from
 stays:
 

@@ -16,6 +16,7 @@ Method = Literal[
     "random",  # no method: the floor that others are held against
 ]
 METHODS: tuple[Method, ...] = tuple(method for method in get_args(Method) if method != "random")
+DEFAULT_METHODS: tuple[Method, ...] = ("occlusion", "integrated-gradients")
 SIGNED: frozenset[Method] = frozenset({"occlusion", "gradient-x-input", "integrated-gradients", "random"})
 """Methods that tell what spoke for an answer (positive) from what spoke against it; others say how much it counted."""
 

@@ -316,7 +316,7 @@ class GPT(nn.Module):
         return self.placed(self.embed_tokens(ids, context.placement), context.placement)
 
     def embed_tokens(self, ids: Tensor, placement: Placement | None = None) -> Tensor:
-        """What tokens, and the n-grams that end with them, are embedded as, wherever they stand: (B, T) -> (B, T, C)."""
+        """What tokens and the n-grams that end with them are embedded as, wherever they stand: (B, T) -> (B, T, C)."""
         x = self.wte(ids)  # (B, T, C)
         if self.ngrams is None:
             return x

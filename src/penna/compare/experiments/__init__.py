@@ -1,0 +1,1 @@
+"""Runs held against each other: figures, tables, warnings, a report."""

@@ -29,7 +29,7 @@ FLOORS = (
     ("serve",),
     ("studio",),
     ("cli",),
-    ("recipes",),
+    ("recipes", "experiments"),
 )
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 TORCH_IN_DATA = ("data/batches.py", "data/examples/batches.py")

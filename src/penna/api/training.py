@@ -29,6 +29,7 @@ from penna.tasks.pretrain import prepare_pretrain
 from penna.text.tokenizer import Tokenizer
 from penna.train.device import keep_memory_mapped, multiplies_bfloat16, resolve_device
 from penna.train.events import Finished, Listener, Notice, silent
+from penna.train.first_state import batch_order, weight_hashes
 from penna.train.loop import Loop, load_last
 from penna.train.ranks import Ranks, joined_ranks
 from penna.train.ready import Prepare, Ready
@@ -74,7 +75,7 @@ def train_recipe(
         name = ranks.agree(name)
         assert name is not None
         ready = _prepare_on_all(recipe, ranks, listen)
-        recipe = ready.completed(_with_vocab_size(recipe, ready.tokenizer))
+        recipe = ready.completed(with_vocab_size(recipe, ready.tokenizer))
         model, start = _new_model(recipe, ready, runs_dir, listen if ranks.is_first else silent)
         _check_disk(model, runs_dir)
         job = ready.job(recipe, model)  # before the folder is made: short text leaves nothing behind
@@ -82,7 +83,11 @@ def train_recipe(
             with new_run(runs_dir, name, recipe, overwrite=overwrite) as run:
                 ready.tokenizer.save(run.tokenizer)
                 started = {} if start is None else {"start": start.as_json()}
-                run.update_info(state="training", data=ready.info(), **started, **provenance(recipe))
+                first = {
+                    "batch_order": batch_order(job.batches, recipe.train.batch_size * recipe.train.accumulation),
+                    "initial_weights": weight_hashes(model),
+                }
+                run.update_info(state="training", data=ready.info(), **started, **provenance(recipe), **first)
         ranks.wait()
         run = RunFolder(runs_dir / name)
         _say_precision(recipe, device, listen)
@@ -189,7 +194,8 @@ def _new_model(recipe: Recipe, ready: Ready, runs_dir: Path, listen: Listener) -
     return model, start_from(model, ready.tokenizer, source, task=recipe.task, say=lambda line: listen(Notice(line)))
 
 
-def _with_vocab_size(recipe: Recipe, tokenizer: Tokenizer) -> Recipe:
+def with_vocab_size(recipe: Recipe, tokenizer: Tokenizer) -> Recipe:
+    """A recipe with the vocabulary's size filled in. Raises RecipeError where it asks for fewer rows than tokens."""
     wanted = recipe.model.vocab_size
     if wanted is not None and wanted < tokenizer.vocab_size:
         raise RecipeError(

@@ -124,6 +124,30 @@ def _decoding(arguments: argparse.Namespace, overrides: Overrides) -> int:
     return decoding.run(arguments, overrides)
 
 
+def _explain(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import explain
+
+    return explain.run(arguments, overrides)
+
+
+def _inspect(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import inspect
+
+    return inspect.run(arguments, overrides)
+
+
+def _experiment(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import experiment
+
+    return experiment.run(arguments, overrides)
+
+
+def _compare(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import compare
+
+    return compare.run(arguments, overrides)
+
+
 def _plot(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
 
@@ -190,6 +214,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
     "beams": _beams,
     "decoding": _decoding,
     "evaluate": _evaluate,
+    "explain": _explain,
+    "inspect": _inspect,
+    "experiment": _experiment,
+    "compare": _compare,
     "epochs": _epochs,
     "plot": _plot,
     "data": _data,

@@ -12,10 +12,14 @@ from typing import Any, NoReturn
 from penna.cli.beams import add_beams_arguments
 from penna.cli.chat import add_chat_arguments
 from penna.cli.classify import add_classify_arguments
+from penna.cli.compare import add_compare_arguments
 from penna.cli.complete import add_complete_arguments
 from penna.cli.decoding import add_decoding_arguments
 from penna.cli.epochs import add_epochs_arguments
+from penna.cli.experiment import add_experiment_arguments
+from penna.cli.explain import add_explain_arguments
 from penna.cli.generate import add_generate_arguments
+from penna.cli.inspect import add_inspect_arguments
 from penna.cli.loading import add_device_arguments
 from penna.cli.score import add_score_arguments
 from penna.errors import PennaError
@@ -124,6 +128,15 @@ def make_parser() -> argparse.ArgumentParser:
         "--data.path FILE names the text (repeatable); without it, the run's own validation part is taken. What is "
         "measured goes by the run's task, or by --task.kind."
     )
+
+    when_called("explain", "tell which words moved a model's answer", add_explain_arguments)
+    when_called(
+        "inspect",
+        "look into a model: its parts, what they take, tokens near a word, what its heads do",
+        add_inspect_arguments,
+    )
+    when_called("experiment", "train the arms of an experiment, with every seed", add_experiment_arguments)
+    when_called("compare", "hold runs, or the arms of an experiment, against each other", add_compare_arguments)
 
     add_epochs_arguments(verb("epochs", "show what runs came to in each epoch"))
     plot = verb("plot", "draw loss, accuracy and learning rate as SVG and PNG")

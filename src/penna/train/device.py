@@ -83,7 +83,7 @@ def choose_threads(config: TrainConfig, device: torch.device, run_once: Callable
     """The fastest thread count for this run's forward and backward pass, of all cores, half of them, and one."""
     if config.threads is not None:
         return config.threads
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cores_allowed()
     if device.type != "cpu" or cores == 1:
         return torch.get_num_threads()
     candidates = sorted({cores, max(1, cores // 2), 1}, reverse=True)
@@ -96,6 +96,13 @@ def choose_threads(config: TrainConfig, device: torch.device, run_once: Callable
     # Fewer threads must win clearly: a moment's noise on a busy machine must not halve a long run's speed.
     handicapped = {count: spent * (1.0 if count == cores else 1.15) for count, spent in times.items()}
     return min(handicapped, key=handicapped.__getitem__)
+
+
+def cores_allowed() -> int:
+    """How many cores this process may use: those it is given, and no more than OMP_NUM_THREADS where that is set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(limit)) if limit.isdecimal() and int(limit) > 0 else cores
 
 
 def choose_compile(config: TrainConfig, seconds_planned: float | None) -> bool:

@@ -2,7 +2,7 @@
 
     python benchmarks/explain.py [--tokens 30] [--preset gpt2]
 
-Each method runs once before it is timed once. What counts is the whole answer, as `penna explain` gives it after loading.
+Each method runs once before it is timed once. What counts is the whole answer, after loading.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _a_grid_or_a_list(self) -> Self:
         if bool(self.axes) == bool(self.arms):
-            both = "both [axes] and [[arms]] are given" if self.axes else "neither [axes] nor [[arms]] are given"
+            both = "both [axes] and [[arms]] are given" if self.axes else "neither [axes] nor [[arms]] is given"
             raise ValueError(f"{both}: give axes for a grid, or a list of arms")
         if self.base is None and (self.axes or any(arm.base is None for arm in self.arms)):
             raise ValueError("no base recipe is given, which the arms are to differ from")

@@ -134,9 +134,8 @@ def test_rows_that_nobody_uses_make_room_for_a_search(build, monkeypatch):
         told += engine.step()
     assert [event.request for event in told if isinstance(event, Finish)] == [0, 1, 2]
     monkeypatch.setattr(room, "free_bytes", lambda _: 0)
-    engine.submit(Request([2], config))
     with pytest.raises(DeviceError):
-        engine.step()
+        engine.submit(Request([2], config))
     assert engine.is_idle
 
 

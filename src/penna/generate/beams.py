@@ -59,11 +59,21 @@ class BeamSearch:
         self.number = number
         self.is_done = False
         self._model, self._request = model, request
-        self._tree = Tree(model, request, config.num_beams)
+        self._tree = Tree(model, request, self.width(model, request))
         self._beams = [_Beam(self._tree.pending, 0, (), 0.0, 0.0)]
         self._groups = [_Group([0]) for _ in range(config.num_beam_groups)]
         self._size = config.num_beams // config.num_beam_groups  # beams of a group
         self._written = 0  # tokens of each beam
+
+    @staticmethod
+    def width(model: GPT, request: Request) -> int:
+        """Tokens that are added to its tree at once, at most."""
+        return request.config.num_beams
+
+    @property
+    def capacity(self) -> int:
+        """Places of its tree."""
+        return self._tree.capacity
 
     def step(self) -> list[Event]:
         """Let every beam go on by a token; the best text's tokens and the end, once no better one can come."""

@@ -23,14 +23,24 @@ class ContrastiveSearch:
 
     def __init__(self, model: GPT, number: int, request: Request) -> None:
         """Read the prompt. Raises DeviceError where memory does not suffice."""
-        assert request.config.penalty_alpha is not None and request.config.top_k is not None
+        assert request.config.penalty_alpha is not None
         self.number = number
         self.is_done = False
         self._model, self._request = model, request
-        self._alpha, self._width = request.config.penalty_alpha, min(request.config.top_k, model.config.rows)
+        self._alpha, self._width = request.config.penalty_alpha, self.width(model, request)
         self._tree = Tree(model, request, self._width)
         self._text = continuation(request)
         self._logits = self._model.logits(self._tree.read([self._tree.pending], [0])).float()  # (1, vocab_size)
+
+    @staticmethod
+    def width(model: GPT, request: Request) -> int:
+        """Tokens that are added to its tree at once, at most."""
+        return min(request.config.top_k or 1, model.config.rows)
+
+    @property
+    def capacity(self) -> int:
+        """Places of its tree."""
+        return self._tree.capacity
 
     def step(self) -> list[Event]:
         """The next token, and the end where it is the last."""

@@ -3,7 +3,8 @@
 Requests of different prompts, lengths, settings and seeds run together in a number of slots; where one is finished, the
 next that waits takes its slot at once. Texts that grow token by token share a lane (`penna.generate.lane`); a search
 over several partial texts (`penna.generate.beams`, `penna.generate.contrastive`) keeps them as a tree of its own. What
-a request gets depends on nothing but itself: a draw depends on (seed, position) alone.
+a request gets depends on nothing but itself: a draw depends on (seed, position) alone. One that can never run is
+refused when it is submitted; one that fails on the way ends alone, and is told of as such.
 """
 
 from __future__ import annotations
@@ -21,8 +22,18 @@ from penna.generate.drawing import choose
 from penna.generate.lane import Lane, Row
 from penna.generate.likelihood import likelihoods
 from penna.generate.lookup import Lookup
-from penna.generate.request import Event, Finish, NewToken, Request, check_request, continuation, cut_prompt
-from penna.generate.room import rows_that_fit
+from penna.generate.request import (
+    Event,
+    Failed,
+    Finish,
+    NewToken,
+    Request,
+    check_request,
+    continuation,
+    cut_prompt,
+)
+from penna.generate.room import row_bytes, rows_that_fit
+from penna.generate.tree import tree_capacity
 from penna.model.gpt import GPT
 
 SLOTS = 32
@@ -44,22 +55,48 @@ class Engine:
         self._lane: Lane | None = None
         self._searches: list[BeamSearch | ContrastiveSearch] = []
         self._waiting: deque[tuple[int, Request]] = deque()
-        self._cancelled: list[int] = []
+        self._untold: list[Event | Failed] = []
         self._count = 0
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self._waiting or self._running or self._cancelled)
+        return not (self._waiting or self.running or self._untold)
 
     @property
-    def _running(self) -> int:
+    def slots(self) -> int:
+        """How many requests run at once."""
+        return self._slots
+
+    @property
+    def running(self) -> int:
+        """How many requests hold a slot."""
         return len(self._searches) + (len(self._lane.rows) if self._lane else 0)
 
-    def submit(self, request: Request) -> int:
-        """Let a request wait for a slot; its number, by which events tell of it. Raises DataError where it has no
-        prompt, or its source is not what the model reads."""
+    def check(self, request: Request) -> None:
+        """Raise what ``submit`` would: DataError where the request has no prompt, or holds what the model does not
+        read, or more than ``capacity``; DeviceError where its search would not fit the memory, even alone."""
         check_request(self._model, request)
+        config, block = request.config, self._model.config.block_size
+        if config.max_new_tokens == 0:
+            return
+        if config.strategy in ("greedy", "sample"):
+            prompt = min(len(request.ids), block)
+            longest = min(prompt + config.max_new_tokens - 1, block)  # the last token is never read
+            if longest > self._capacity:
+                raise DataError(
+                    f"The prompt's {prompt:,} tokens and {config.max_new_tokens:,} new ones do not fit here.",
+                    f"At most {self._capacity:,} tokens of a text are kept.",
+                    "Shorten the prompt, or write fewer tokens (max_new_tokens).",
+                )
+        else:
+            search = _search_of(request)
+            capacity = tree_capacity(block, request, search.width(self._model, request))
+            rows_that_fit(self._model, 1, capacity, held=self._held_bytes())
+
+    def submit(self, request: Request) -> int:
+        """Let a request wait for a slot; its number, by which events tell of it. Raises what ``check`` raises."""
+        self.check(request)
         self._count += 1
         self._waiting.append((self._count - 1, request))
         return self._count - 1
@@ -78,51 +115,91 @@ class Engine:
             self._searches.pop(searches[0])
         else:
             return
-        self._cancelled.append(number)
+        self._untold.append(Finish(number, "cancelled"))
+
+    def abandon(self) -> None:
+        """Forget all requests, and give back what they hold; nothing is told of them."""
+        self._lane = None
+        self._searches, self._untold = [], []
+        self._waiting.clear()
 
     @torch.inference_mode()
-    def step(self) -> list[Event]:
-        """Fill free slots and bring each request that runs forward: by a token at least, or by a step of its search."""
-        events: list[Event] = [Finish(number, "cancelled") for number in self._cancelled]
-        self._cancelled.clear()
-        self._admit(events)
-        if self._lane is not None and self._lane.rows:
-            events += self._step_lane(self._lane)
-        for search in self._searches:
-            events += search.step()
-        self._searches = [search for search in self._searches if not search.is_done]
-        return events
+    def step(self) -> list[Event | Failed]:
+        """Fill free slots and bring each request that runs forward: by a token at least, or by a step of its search.
 
-    def _admit(self, events: list[Event]) -> None:
+        Where the reading of all rows together fails, that is raised, and no request is forgotten: another step tries it
+        again, ``abandon`` gives all of them up.
+        """
+        self._admit()
+        if self._lane is not None and self._lane.rows:
+            self._untold += self._step_lane(self._lane)
+        for search in self._searches:
+            try:
+                self._untold += search.step()
+            except Exception as error:
+                search.is_done = True
+                self._untold.append(Failed(search.number, error))
+        self._searches = [search for search in self._searches if not search.is_done]
+        told, self._untold = self._untold, []
+        return told
+
+    def _admit(self) -> None:
         rows: list[Row] = []
-        while self._waiting and self._running + len(rows) < self._slots:
+        while self._waiting and self.running + len(rows) < self._slots:
             number, request = self._waiting.popleft()
             if request.config.max_new_tokens == 0:
-                events.append(Finish(number, "length"))
+                self._untold.append(Finish(number, "length"))
             elif request.config.strategy in ("greedy", "sample"):
                 rows.append(self._row(number, request))
             elif not self._begins_search(number, request, is_alone=not rows):
                 break
         if rows:
+            self._enter(rows)
+
+    def _enter(self, rows: Sequence[Row]) -> None:
+        """Let texts into the lane. Where they cannot be read together each is tried alone; where there is no memory for
+        a lane they wait until searches have given theirs back."""
+        try:
             if self._lane is None:
+                self._slots = rows_that_fit(self._model, self._slots, self._capacity)
                 self._lane = Lane(self._model, self._slots, self._capacity)
-            self._lane.admit(rows)
+            held = len(self._lane.rows)
+            try:
+                self._lane.admit(rows)
+            except Exception:
+                del self._lane.rows[held:]
+                raise
+        except Exception as error:
+            if isinstance(error, DeviceError) and self._searches:
+                self._waiting.extendleft((row.number, row.request) for row in reversed(rows))
+            elif len(rows) == 1:
+                self._untold.append(Failed(rows[0].number, error))
+            else:
+                for row in rows:
+                    self._enter([row])
 
     def _begins_search(self, number: int, request: Request, *, is_alone: bool) -> bool:
-        """Begin a search, or let it wait until others have given back the memory they hold. Raises DeviceError where
-        there are none."""
-        kind = BeamSearch if request.config.strategy == "beam" else ContrastiveSearch
+        """Begin a search, or let it wait until others have given back the memory they hold; whether the next in line
+        may be looked at. Where there are no others it fails."""
         try:
-            self._searches.append(kind(self._model, number, request))
-        except DeviceError:
-            is_alone = is_alone and not self._running
+            self._searches.append(_search_of(request)(self._model, number, request))
+        except DeviceError as error:
+            is_alone = is_alone and not self.running
             if is_alone and self._lane is None:
-                raise
+                self._untold.append(Failed(number, error))
+                return True
             if is_alone:
                 self._lane = None  # rows that nobody uses
             self._waiting.appendleft((number, request))
             return is_alone
+        except Exception as error:
+            self._untold.append(Failed(number, error))
         return True
+
+    def _held_bytes(self) -> int:
+        """What lane and searches take of the memory."""
+        lane = row_bytes(self._model, self._capacity) * self._slots if self._lane else 0
+        return lane + sum(row_bytes(self._model, search.capacity) for search in self._searches)
 
     def _row(self, number: int, request: Request) -> Row:
         guessed = request.config.prompt_lookup_num_tokens
@@ -170,7 +247,7 @@ class Engine:
 
     def _guess(self, row: Row, room: int) -> list[int]:
         """What might follow, where that is worth looking up."""
-        if row.lookup is None or self._running > _GUESSING_ROWS:
+        if row.lookup is None or self.running > _GUESSING_ROWS:
             return []
         return row.lookup.guess()[: room - 1]
 
@@ -197,11 +274,19 @@ class Engine:
         return not row.is_done
 
 
+def _search_of(request: Request) -> type[BeamSearch] | type[ContrastiveSearch]:
+    return BeamSearch if request.config.strategy == "beam" else ContrastiveSearch
+
+
 def generate(model: GPT, requests: Sequence[Request], *, slots: int = SLOTS) -> Iterator[Event]:
-    """Continue every request, step by step; the model is in evaluation mode. Raises what ``engine_for`` raises."""
+    """Continue every request, step by step; the model is in evaluation mode. Raises what ``engine_for`` raises, and
+    what goes wrong with any of them on the way."""
     engine = engine_for(model, requests, slots=slots)
     while not engine.is_idle:
-        yield from engine.step()
+        for event in engine.step():
+            if isinstance(event, Failed):
+                raise event.error
+            yield event
 
 
 def engine_for(model: GPT, requests: Sequence[Request], *, slots: int = SLOTS) -> Engine:

@@ -87,6 +87,14 @@ class Finish:
     hypotheses: tuple[Hypothesis, ...] = ()  # of a beam search, best first; the first one's tokens were given out
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A request came to an end that none of its settings asked for; nothing more is told of it."""
+
+    request: int
+    error: Exception
+
+
 Event = NewToken | BeamStep | Finish
 
 
@@ -104,11 +112,23 @@ def cut_prompt(ids: Sequence[int], block_size: int) -> list[int]:
 
 
 def check_request(model: GPT, request: Request) -> None:
-    """Raise DataError where a request has no prompt, or its source is not what the model reads."""
+    """Raise DataError where a request has no prompt, its source is not what the model reads, an id is none of the
+    model's, or a choice has no tokens."""
     if not request.ids:
         raise DataError(
             "A prompt without a token.", "At least one token to go on from.", "Begin with the document separator."
         )
+    rows = model.config.rows
+    for ids in (request.ids, request.source, *request.bad_ids, *request.choice_ids):
+        if ids and not 0 <= min(ids) <= max(ids) < rows:
+            wrong = next(index for index in ids if not 0 <= index < rows)
+            raise DataError(
+                f"The id {wrong} is none of this model's tokens.",
+                f"Ids from 0 to {rows - 1:,}.",
+                "Take the ids of the model's own tokenizer.",
+            )
+    if request.choice_ids:
+        ChoiceTrie(request.choice_ids)
     length = len(request.source)
     if not isinstance(model, Seq2Seq):
         if length:

@@ -26,12 +26,21 @@ def source_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
     return cache_bytes(config, config.source_span, dtype) + states
 
 
-def rows_that_fit(model: GPT, rows: int, capacity: int) -> int:
-    """As many of these rows of ``capacity`` tokens as there is memory for. Raises DeviceError where not one fits."""
-    weight = model.wte.weight
-    each = cache_bytes(model.config, capacity, weight.dtype) + source_bytes(model.config, weight.dtype)
-    free = free_bytes(weight.device)
-    if free is None or each * rows <= free * _SHARE:
+def row_bytes(model: GPT, capacity: int) -> int:
+    """What a row of ``capacity`` tokens takes, with its source."""
+    dtype = model.wte.weight.dtype
+    return cache_bytes(model.config, capacity, dtype) + source_bytes(model.config, dtype)
+
+
+def rows_that_fit(model: GPT, rows: int, capacity: int, *, held: int = 0) -> int:
+    """As many of these rows of ``capacity`` tokens as there is memory for, where ``held`` bytes are given back first.
+    Raises DeviceError where not one fits."""
+    each = row_bytes(model, capacity)
+    free = free_bytes(model.wte.weight.device)
+    if free is None:
+        return rows
+    free += held
+    if each * rows <= free * _SHARE:
         return rows
     fitting = int(free * _SHARE) // each
     if not fitting:

@@ -24,18 +24,23 @@ from penna.model.step import Step
 _LITTER = 64  # places that may always lie about
 
 
+def tree_capacity(block_size: int, request: Request, width: int) -> int:
+    """Places that a request's partial texts take at most, where ``width`` tokens are added at once."""
+    prompt = min(len(request.ids), block_size)
+    longest = prompt + request.config.max_new_tokens
+    capacity = prompt + width * (min(longest, block_size) - prompt + 1)
+    return capacity if longest <= block_size else max(capacity, width * (block_size + 1))
+
+
 class Tree:
     """The partial texts of one request; all have the same length."""
 
     def __init__(self, model: GPT, request: Request, width: int) -> None:
         """Read all but the last token of the prompt. ``width`` tokens are added at once, at most. Raises DeviceError
         where memory does not suffice."""
-        block, weight = model.config.block_size, model.wte.weight
-        prompt = cut_prompt(request.ids, block)
-        longest = len(prompt) + request.config.max_new_tokens
-        capacity = len(prompt) + width * (min(longest, block) - len(prompt) + 1)
-        if longest > block:
-            capacity = max(capacity, width * (block + 1))
+        weight = model.wte.weight
+        prompt = cut_prompt(request.ids, model.config.block_size)
+        capacity = tree_capacity(model.config.block_size, request, width)
         rows_that_fit(model, 1, capacity)
         self.pending = prompt[-1]  # the prompt's last token, to be read first
         self._model = model
@@ -49,6 +54,11 @@ class Tree:
         hidden = read_prompts(model, self._cache, self._memory, self._texts)
         if hidden is not None:
             self._states[: len(prompt) - 1] = hidden[0]
+
+    @property
+    def capacity(self) -> int:
+        """How many places there are."""
+        return self._cache.capacity
 
     def read(self, ids: Sequence[int], parents: Sequence[int]) -> Tensor:
         """Let texts go on: each of the ids behind the partial text ``parents`` names; their hidden states (N, C).

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, RecipeError
 from penna.generate.engine import SLOTS, Engine, engine_for
-from penna.generate.request import BeamStep, Finish, Hypothesis, NewToken, Reason, Request
+from penna.generate.request import BeamStep, Failed, Finish, Hypothesis, NewToken, Reason, Request
 from penna.generate.stops import StopFinder
 from penna.model.gpt import GPT
 from penna.text.stream import StreamDecoder
@@ -78,33 +78,34 @@ def write_pieces(
     """Write all requests, many at once, in pieces as they grow; a piece never ends within a character.
 
     Text that may be the beginning of a stop string is held back until it is known not to be. Raises what
-    ``penna.generate.engine.engine_for`` raises, with the first piece.
+    ``penna.generate.engine.engine_for`` raises, with the first piece, and what goes wrong on the way.
     """
     engine = engine_for(model, requests, slots=slots)
-    texts = [_GrowingText(tokenizer, request, show_special=show_special) for request in requests]
+    texts = [GrowingText(tokenizer, request, show_special=show_special) for request in requests]
     while not engine.is_idle:
         yield from _pieces(engine, texts)
 
 
-def _pieces(engine: Engine, texts: Sequence[_GrowingText]) -> Iterator[Piece]:
+def _pieces(engine: Engine, texts: Sequence[GrowingText]) -> Iterator[Piece]:
     """What one step of the engine adds."""
     for event in engine.step():
+        if isinstance(event, Failed):
+            raise event.error
         if isinstance(event, BeamStep):
             continue
         text = texts[event.request]
         if isinstance(event, Finish):
-            rest = text.finish()
-            yield Piece(event.request, rest, None, "stop" if text.is_stopped else event.reason, event.hypotheses)
+            yield text.end(event)
         elif not text.is_stopped:
-            yield Piece(event.request, text.push(event.id), event, None)
+            yield text.grow(event)
             if text.is_stopped:
                 engine.cancel(event.request)
 
 
-class _GrowingText:
-    """Decodes the tokens of one request."""
+class GrowingText:
+    """The text of one request, as its tokens come."""
 
-    def __init__(self, tokenizer: Tokenizer, request: Request, *, show_special: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, request: Request, *, show_special: bool = False) -> None:
         self._decoder = decoder_behind(tokenizer, request.ids)
         self._stops = StopFinder(request.config.stop)
         self._hidden = frozenset[int]() if show_special else frozenset(tokenizer.special_tokens.values())
@@ -114,11 +115,15 @@ class _GrowingText:
         """Whether a stop string came."""
         return self._stops.is_found
 
-    def push(self, index: int) -> str:
-        return "" if index in self._hidden else self._stops.push(self._decoder.push(index))
+    def grow(self, token: NewToken) -> Piece:
+        """What a token adds. Where a stop string came with it, the text is over: nothing may be added any more."""
+        text = "" if token.id in self._hidden else self._stops.push(self._decoder.push(token.id))
+        return Piece(token.request, text, token, None)
 
-    def finish(self) -> str:
-        return self._stops.push(self._decoder.finish()) + self._stops.finish()
+    def end(self, told: Finish) -> Piece:
+        """The last piece."""
+        rest = self._stops.push(self._decoder.finish()) + self._stops.finish()
+        return Piece(told.request, rest, None, "stop" if self.is_stopped else told.reason, told.hypotheses)
 
 
 def decoder_behind(tokenizer: Tokenizer, prompt: Sequence[int]) -> StreamDecoder:

@@ -148,6 +148,12 @@ def _compare(arguments: argparse.Namespace, overrides: Overrides) -> int:
     return compare.run(arguments, overrides)
 
 
+def _serve(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import serve
+
+    return serve.run(arguments, overrides)
+
+
 def _plot(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
 
@@ -222,6 +228,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
     "plot": _plot,
     "data": _data,
     "tokenizer": _tokenizer,
+    "serve": _serve,
     "import": _import,
     "export": _export,
 }

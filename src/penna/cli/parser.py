@@ -22,6 +22,7 @@ from penna.cli.generate import add_generate_arguments
 from penna.cli.inspect import add_inspect_arguments
 from penna.cli.loading import add_device_arguments
 from penna.cli.score import add_score_arguments
+from penna.cli.serve import add_serve_arguments
 from penna.errors import PennaError
 
 _FIELDS = (
@@ -148,6 +149,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     _data_verbs(verb("data", "look at a text, or prepare it"))
     _tokenizer_verbs(verb("tokenizer", "train tokenizers, or look at them"))
+
+    when_called("serve", "serve models behind an HTTP API that OpenAI's clients can use", add_serve_arguments)
 
     importing = verb("import", "make a run of a Hugging Face folder")
     importing.add_argument("source", metavar="SOURCE", help="a folder with config.json and weights")

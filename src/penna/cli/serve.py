@@ -1,0 +1,157 @@
+"""The verb ``penna serve``: runs in, an HTTP API that OpenAI's clients can use, until a signal ends it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penna.cli.loading import add_device_arguments
+from penna.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from penna.serve.registry import Card
+    from penna.serve.settings import ServeSettings
+
+Overrides = Sequence[tuple[str, str]]
+KEY = "PENNA_API_KEY"  # the environment variable
+_SIZES = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+_IN_BYTES = ("memory_limit", "max_body_bytes")
+_REPEATED = {"allowed_hosts": "--allowed-host", "allowed_origins": "--allowed-origin"}
+_METAVARS = {
+    "host": "ADDRESS",
+    "port": "PORT",
+    "memory_limit": "SIZE",
+    "max_body_bytes": "SIZE",
+    "allowed_hosts": "NAME",
+    "allowed_origins": "ORIGIN",
+}
+_TRIALS = {
+    "chat": ("chat/completions", {"messages": [{"role": "user", "content": "Hello!"}]}),
+    "classify": ("classify", {"input": "A text to tell the class of."}),
+}
+_TRIAL = ("completions", {"prompt": "Once upon a time"})  # of other tasks
+
+
+def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words of ``penna serve``; a flag for every setting of a server."""
+    from penna.serve.settings import ServeSettings
+
+    parser.usage = "%(prog)s RUN [RUN ...] [options]"
+    parser.add_argument(
+        "run", nargs="+", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder, also as NAME=RUN"
+    )
+    parser.add_argument(
+        "--api-key-file", metavar="FILE", help=f"a file that holds the API key; without it, ${KEY} is taken"
+    )
+    for name, field in ServeSettings.model_fields.items():
+        if name == "api_key":
+            continue
+        described = (field.description or "").rstrip(".").replace("%", "%%")
+        usual = "" if field.default is None or name in _REPEATED else f" ({field.default})"
+        parser.add_argument(
+            _REPEATED.get(name, f"--{name.replace('_', '-')}"),
+            dest=name,
+            action="append" if name in _REPEATED else "store",
+            metavar=_METAVARS.get(name, "SECONDS" if field.annotation is float else "N"),
+            help=described[:1].lower() + described[1:] + ("; repeatable" if name in _REPEATED else usual),
+        )
+    add_device_arguments(parser)
+
+
+def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    """Serve until a signal comes; 130 or 143, which say which."""
+    settings = _settings(arguments)
+    from penna.cli.screen import say
+    from penna.serve.app import create_app
+    from penna.serve.connections import listening, server_of
+    from penna.serve.registry import Registry
+
+    with listening(settings) as socket:
+        registry = Registry(
+            arguments.run,
+            settings,
+            runs_dir=Path(arguments.runs_dir),
+            device=arguments.device,
+            dtype=arguments.dtype,
+        )
+        server = server_of(create_app(registry, settings), settings)
+        say(_greeting(registry.cards(), settings, socket.getsockname()[1]))
+        received: list[int] = []
+        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself another when all is over
+            signal.signal(number, lambda number, frame: received.append(number))
+        server.run(sockets=[socket])
+    say("Stopped.")
+    return 128 + received[0] if received else 1
+
+
+def _settings(arguments: argparse.Namespace) -> ServeSettings:
+    """The settings that flags, file and environment give. Raises RecipeError for those that cannot be."""
+    from penna.serve.settings import ServeSettings, serve_settings
+
+    names = [name for name in ServeSettings.model_fields if name != "api_key"]
+    given: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    for name in _IN_BYTES:
+        if name in given:
+            given[name] = _bytes(name, given[name])
+    key = os.environ.get(KEY) if arguments.api_key_file is None else _key_of(Path(arguments.api_key_file).expanduser())
+    if key is not None:
+        given["api_key"] = _checked(key, arguments.api_key_file or f"${KEY}")
+    return serve_settings(given)
+
+
+def _key_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"The key file {file} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.",
+            "A file with one line, the key.",
+            "Check the path: --api-key-file FILE.",
+        ) from error
+
+
+def _checked(key: str, source: str) -> str:
+    """The key. Raises RecipeError, which does not repeat it, for one that no header can hold."""
+    if not re.fullmatch(r"[!-~]+", key):
+        raise RecipeError(
+            f"The API key of {source} is empty or has characters that no header can hold.",
+            "One word of ASCII letters, digits and signs.",
+            "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+        )
+    return key
+
+
+def _bytes(name: str, word: str) -> int:
+    """``4GB`` or ``512MiB`` as bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", word.strip().lower())
+    if found is None or found[2] not in _SIZES:
+        raise RecipeError(
+            f"--{name.replace('_', '-')} {word} is no size.",
+            "A number with kB, MB, GB, KiB, MiB or GiB, or of bytes.",
+            "Such as 4GB.",
+        )
+    return int(float(found[1]) * _SIZES[found[2]])
+
+
+def _greeting(cards: Sequence[Card], settings: ServeSettings, port: int) -> str:
+    """Where the server listens, what it serves, and a request to try it with."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"http://{host}:{port}"
+    path, body = _TRIALS.get(cards[0].task, _TRIAL)
+    key = f' -H "Authorization: Bearer ${KEY}"' if settings.api_key is not None else ""
+    content = shlex.quote(json.dumps({"model": cards[0].name, **body}, ensure_ascii=False))
+    return "\n".join(
+        (
+            f"Listening at {address}/v1",
+            *(f"  {card.name} ({card.task}, {card.parameters:,} parameters)" for card in cards),
+            f"Try it: curl {address}/v1/{path} -H 'Content-Type: application/json'{key} -d {content}",
+            f"Ctrl-C stops it; what is under way gets {settings.drain_seconds:g} seconds to end.",
+        )
+    )

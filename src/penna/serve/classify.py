@@ -1,0 +1,43 @@
+"""POST /v1/classify: texts in, the probabilities of the classes the model learned out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from penna.api.classifying import classify as classes_of
+from penna.serve.answers import Classes
+from penna.serve.errors import Json, by_name
+from penna.serve.schemas import ClassifyRequest
+from penna.serve.state import Served, Serving
+from penna.serve.streaming import answered
+from penna.serve.wanted import check_count
+
+router = APIRouter()
+
+
+@router.post("/v1/classify", response_model=Classes)
+async def classify(asked: ClassifyRequest, request: Request, serving: Served) -> Response:
+    """Tell the class of each text; one that is longer than the model reads is cut as it learned to."""
+    return Json(await answered(request, _answer(asked, serving), serving.settings.request_timeout))
+
+
+async def _answer(asked: ClassifyRequest, serving: Serving) -> dict[str, Any]:
+    texts = [asked.input] if isinstance(asked.input, str) else asked.input
+    pairs = [asked.pairs] if isinstance(asked.pairs, str) else asked.pairs
+    check_count(len(texts), serving.settings, "input")
+    worker = await serving.registry.worker(asked.model)
+    with by_name(worker.loaded, asked.model):
+        found = await worker.call(lambda loaded: classes_of(loaded, texts, pairs))
+    rows = [
+        {
+            "index": index,
+            "label": label,
+            "probability": probability,
+            "probabilities": dict(zip(found.labels, row.tolist(), strict=True)),
+        }
+        for index, ((label, probability), row) in enumerate(zip(found.likeliest, found.probabilities, strict=True))
+    ]
+    return {"object": "list", "model": asked.model, "data": rows}

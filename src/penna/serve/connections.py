@@ -1,0 +1,105 @@
+"""Connections: uvicorn's HTTP/1.1, which lets go of a client that takes too long to say what it wants.
+
+uvicorn waits forever for the end of a request's first line and headers; a few thousand such clients would use up what
+connections there are ("slow loris"). Here a connection that has not said all of its headers within a time is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from typing import ClassVar
+
+from fastapi import FastAPI
+from uvicorn import Config, Server
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from penna.errors import DeviceError
+from penna.serve.settings import ServeSettings
+
+_CONNECTIONS = 512  # open at once, above which uvicorn answers 503
+_BACKLOG = 1024  # connections that wait to be taken
+_HEADERS = 32 * 1024  # bytes of the first line and headers together
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1 that waits ``header_timeout`` seconds for the headers of a request."""
+
+    header_timeout: ClassVar[float]
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn's
+        """Begin to wait for a first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes in; wait on where a request has begun and its headers are not whole."""
+        self._wait()
+        super().data_received(data)
+        if self._is_answering:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._waiting is None:
+            self._waiting = self.loop.call_later(self.header_timeout, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _give_up(self) -> None:
+        self._waiting = None
+        if not self._is_answering:
+            self.transport.close()
+
+    @property
+    def _is_answering(self) -> bool:
+        return bool(self.cycle) and not self.cycle.response_complete
+
+
+def server_of(app: FastAPI, settings: ServeSettings) -> Server:
+    """uvicorn with these limits; on SIGTERM it takes nothing new and gives what it has begun ``drain_seconds``."""
+    protocol = type("Protocol", (PatientProtocol,), {"header_timeout": settings.body_timeout})
+    config = Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        h11_max_incomplete_event_size=_HEADERS,
+    )
+    return Server(config)
+
+
+def listening(settings: ServeSettings) -> socket.socket:
+    """A socket that listens at the settings' address. Raises DeviceError where there is none to be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        why = (
+            "another program listens there"
+            if error.errno == errno.EADDRINUSE
+            else "ports below 1024 are the system's"
+            if isinstance(error, PermissionError)
+            else error.strerror or str(error)
+        )
+        raise DeviceError(
+            f"The server cannot listen at {settings.host}, port {settings.port}: {why}.",
+            "A port that is free, at an address of this machine.",
+            "Choose another port, such as --port 8001, or 0 for any that is free.",
+        ) from error

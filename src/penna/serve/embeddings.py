@@ -1,0 +1,67 @@
+"""POST /v1/embeddings: texts in, the mean of the model's last hidden states for each out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from penna.api.embedding import embed_ids
+from penna.exchange.load import LoadedModel
+from penna.serve.answers import Embeddings
+from penna.serve.completions import check_ids, texts_or_ids
+from penna.serve.errors import Json, Refused, by_name
+from penna.serve.schemas import EmbeddingsRequest
+from penna.serve.settings import ServeSettings
+from penna.serve.state import Served, Serving
+from penna.serve.streaming import answered
+from penna.serve.wanted import check_count, check_length
+
+router = APIRouter()
+
+
+@router.post("/v1/embeddings", response_model=Embeddings)
+async def embeddings(asked: EmbeddingsRequest, request: Request, serving: Served) -> Response:
+    """Tell the vector of each text."""
+    return Json(await answered(request, _answer(asked, serving), serving.settings.request_timeout))
+
+
+async def _answer(asked: EmbeddingsRequest, serving: Serving) -> dict[str, Any]:
+    worker = await serving.registry.worker(asked.model)
+    with by_name(worker.loaded, asked.model):
+        rows = await asyncio.to_thread(_rows, worker.loaded, asked, serving.settings)
+        found = await worker.call(lambda loaded: embed_ids(loaded, rows))
+    told = [
+        base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+        if asked.encoding_format == "base64"
+        else vector.tolist()
+        for vector in found.vectors
+    ]
+    read = sum(found.tokens)
+    return {
+        "object": "list",
+        "model": asked.model,
+        "data": [{"object": "embedding", "index": index, "embedding": each} for index, each in enumerate(told)],
+        "usage": {"prompt_tokens": read, "total_tokens": read},
+    }
+
+
+def _rows(loaded: LoadedModel, asked: EmbeddingsRequest, limits: ServeSettings) -> list[Sequence[int]]:
+    width = loaded.model.config.n_embd
+    if asked.dimensions not in (None, width):
+        raise Refused(
+            f"dimensions = {asked.dimensions:,} cannot be.",
+            f"{width:,}, the width of this model: vectors are not shortened.",
+            "Leave it out.",
+            param="dimensions",
+        )
+    texts = texts_or_ids(asked.input)
+    check_count(len(texts), limits, "input")
+    rows = [check_ids(loaded.need_tokenizer(), text, "input") for text in texts]
+    for row in rows:
+        check_length(len(row), limits, loaded.model.config.block_size, "input")
+    return rows

@@ -1,0 +1,140 @@
+"""penna serve as a person starts it: what it says, what it refuses, and how it ends."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from penna.cli.main import run
+from penna.cli.serve import _bytes
+from penna.config.sections import ModelConfig, TokenizerConfig
+from penna.errors import RecipeError
+from penna.exchange.huggingface import write_hf
+from penna.model.gpt import GPT
+from penna.text.training import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder of a small model."""
+    tokenizer = train_tokenizer(TokenizerConfig(kind="char"), ["all roads lead to rome. "])
+    model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=16, block_size=32, vocab_size=tokenizer.vocab_size))
+    model.init_weights(1)
+    place = tmp_path_factory.mktemp("serve") / "small"
+    write_hf(model.config, model.state_dict(), place, tokenizer=tokenizer)
+    return place
+
+
+@contextmanager
+def served(*words: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """The process, its address and what it said when it began."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "penna", "serve", *words, "--port", "0", "--device", "cpu"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+    assert process.stderr is not None
+    try:
+        said = ""
+        while "Ctrl-C stops it" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        found = re.search(r"http://127\.0\.0\.1:\d+", said)
+        assert found
+        yield process, found[0], said
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_lets_what_is_under_way_end(folder: Path, number: signal.Signals, code: int):
+    body = json.dumps(
+        {"model": "it", "prompt": "all", "max_tokens": 600, "min_new_tokens": 600, "stream": True}
+    ).encode()
+    asked = {"Content-Type": "application/json", "Authorization": "Bearer secret-of-this-test"}
+    with served(f"it={folder}", PENNA_API_KEY="secret-of-this-test") as (process, address, said):
+        assert "it (pretrain, " in said
+        assert '-H "Authorization: Bearer $PENNA_API_KEY"' in said
+        assert "secret-of-this-test" not in said
+        with urllib.request.urlopen(urllib.request.Request(f"{address}/v1/completions", body, asked)) as answer:
+            first = answer.readline()
+            process.send_signal(number)
+            rest = answer.read()
+        assert first.startswith(b"data: {")
+        assert rest.endswith(b"data: [DONE]\n\n")
+        assert b'"finish_reason":"length"' in rest
+        assert process.wait(60) == code
+        assert process.stderr is not None
+        assert process.stderr.read() == "Stopped.\n"
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert run(["serve", *words]) == 2
+    return capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told_in_three_parts(folder: Path, capsys: pytest.CaptureFixture[str]):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refused(capsys, str(folder), "--port", str(port))
+    assert f"cannot listen at 127.0.0.1, port {port}: another program listens there." in said
+    assert "such as --port 8001" in said
+
+
+def test_another_address_needs_a_key(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.delenv("PENNA_API_KEY", raising=False)
+    said = refused(capsys, str(folder), "--host", "0.0.0.0")
+    assert "'0.0.0.0' can be reached from other machines, and there is no API key" in said
+    assert "--api-key-file FILE, or PENNA_API_KEY" in said
+    (tmp_path / "key").write_text("two words\n")
+    said = refused(capsys, str(folder), "--host", "0.0.0.0", "--api-key-file", str(tmp_path / "key"))
+    assert "characters that no header can hold" in said
+    assert "two words" not in said
+    assert "cannot be read" in refused(capsys, str(folder), "--api-key-file", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--slots", "0"], "slots = '0' cannot be"),
+        (["--port", "99999"], "port = '99999' cannot be"),
+        (["--memory-limit", "much"], "--memory-limit much is no size"),
+        (["--memory-limit", "1kB"], "alone takes"),
+        (["--request-timeout", "nan"], "request_timeout"),
+    ],
+)
+def test_settings_that_cannot_be_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+):
+    assert told in refused(capsys, str(folder), "--port", "0", *words)
+
+
+def test_a_run_that_is_none_and_two_of_one_name_are_told(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert "nowhere" in refused(capsys, "nowhere", "--port", "0")
+    assert "Two models would be served as 'small'" in refused(capsys, str(folder), str(folder), "--port", "0")
+
+
+@pytest.mark.parametrize(("word", "size"), [("4GB", 4 * 10**9), ("1.5 MiB", 3 << 19), ("512", 512), ("2kB", 2000)])
+def test_sizes_are_read(word: str, size: int):
+    assert _bytes("memory_limit", word) == size
+
+
+@pytest.mark.parametrize("word", ["", "GB", "4TBs", "-1GB", "1e3"])
+def test_what_is_no_size_is_refused(word: str):
+    with pytest.raises(RecipeError, match="is no size"):
+        _bytes("memory_limit", word)

@@ -1,0 +1,127 @@
+"""Two hundred requests that are wrong in every way there is: each is told so, none is our fault, and nothing is kept."""
+
+import gc
+import json
+import random
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from served import Running, made_runs, running
+
+ROUTES = ("completions", "chat/completions", "embeddings", "classify", "score", "explain")
+GOOD: dict[str, dict[str, Any]] = {
+    "completions": {"model": "writer", "prompt": "a", "max_tokens": 1},
+    "chat/completions": {"model": "talker", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1},
+    "embeddings": {"model": "writer", "input": "a"},
+    "classify": {"model": "teller", "input": "a"},
+    "score": {"model": "writer", "input": "ab"},
+    "explain": {"model": "writer", "input": "ab", "methods": ["gradient-x-input"]},
+}
+WRONG: tuple[Any, ...] = (
+    None, True, -1, 0.5, 10**30, "", "x" * 5000, [], {}, [[]], [None], {"a": [1]}, ["\ud800"], "\ud800\udfff\ud800", "\0",
+)  # fmt: skip
+RAW: tuple[bytes, ...] = (
+    b"", b"null", b"[]", b"0", b'"x"', b"{", b"}", b'{"model"', b"\xff\xfe", b"\xef\xbb\xbf{}", b"{}" * 9, b"NaN",
+    b"[" * 100_000, b'{"model": "writer", "prompt": ' + b"[" * 900 + b"]" * 900 + b"}", b'{"model": 1e999}',
+    b'{"model": ' + b"9" * 6000 + b"}", '{"model": "writer"}'.encode("utf-16"), b'{"model": "writer", "model": 1}',
+    b"\x00" * 100, b"a=b&c=d",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(made_runs(tmp_path_factory.mktemp("runs")), body_timeout=0.3) as found:
+        yield found
+
+
+def malformed() -> Iterator[tuple[str, bytes, dict[str, str]]]:
+    """(route, body, headers) of each request; the same ones every time."""
+    source, json_headers = random.Random(0), {"Content-Type": "application/json"}
+    for route in ROUTES:
+        for body in source.sample(RAW, 8):
+            yield route, body, json_headers
+        fields = [*GOOD[route], "seed", "n", "temperature", "stop", "logprobs", "stream", "surprise"]
+        for _ in range(24):
+            field, value = source.choice(fields), source.choice(WRONG)
+            if value is None:
+                continue
+            yield route, json.dumps({**GOOD[route], field: value}).encode(), json_headers
+        whole = json.dumps(GOOD[route]).encode()
+        yield route, whole, {"Content-Type": "text/plain"}
+        yield route, whole, {}
+        yield route, whole, {"Content-Type": "application/json; charset=utf-16"}
+        yield route, whole, {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        yield route, whole[:-1], json_headers
+        yield route, b"x" * (1 << 20) + b"x", json_headers
+
+
+def send(server: Running, every: int = 1) -> list[httpx.Response]:
+    """The answers to all of them, or to one in so many."""
+    with server.client() as client:
+        return [
+            client.post(f"/v1/{route}", content=body, headers=headers)
+            for route, body, headers in list(malformed())[::every]
+        ]
+
+
+def test_two_hundred_malformed_requests_are_refused_and_the_server_goes_on(server: Running):
+    answers = send(server)
+    assert len(answers) >= 200
+    assert {answer.status_code for answer in answers} <= {200, 400, 404, 408, 413, 415}
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert len(refused) > 180
+    for answer in refused:
+        error = answer.json()["error"]
+        assert error["message"]
+        assert len(error["message"]) < 2000
+        assert error["type"] == "invalid_request_error"
+        assert str(server.runs) not in answer.text
+    with server.client() as client:
+        for route, body in GOOD.items():
+            assert client.post(f"/v1/{route}", json=body).status_code == 200, route
+
+
+def test_requests_cut_off_anywhere_leave_nothing_behind(server: Running):
+    body = json.dumps(GOOD["completions"]).encode()
+    whole = (
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    ) + body
+    for length in range(0, len(whole), 7):
+        with server.raw() as connection:
+            connection.sendall(whole[:length])
+    for nonsense in (
+        b"\x16\x03\x01\x02\x00",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\r\n" * 50,
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    ):
+        with server.raw() as connection:
+            connection.sendall(nonsense)
+            connection.shutdown(1)
+            connection.recv(65536)
+    with server.client() as client:
+        assert client.post("/v1/completions", json=GOOD["completions"]).status_code == 200
+        metrics = client.get("/metrics").text
+    assert 'penna_running{model="writer"} 0.0' in metrics
+    assert 'status="500"' not in metrics
+    assert 'status="499"' in metrics
+
+
+def test_malformed_requests_take_no_memory_with_them(server: Running):
+    send(server, every=7)  # what is made once, such as compiled patterns, is made
+    gc.collect()
+    tracemalloc.start()
+    try:
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        send(server, every=7)
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 200_000  # bytes; one body that was kept would be more

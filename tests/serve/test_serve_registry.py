@@ -1,0 +1,320 @@
+"""The models that are served: names and never paths, loaded when asked for, within the memory there is."""
+
+import asyncio
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_served import ask, in_time, tiny_loaded, tiny_model, tiny_run, until, whole
+
+from penna import api
+from penna.errors import DeviceError, RecipeError, RunError
+from penna.generate.writing import write
+from penna.model.gpt import count_parameters
+from penna.runs.folder import RunFolder
+from penna.serve import registry as registries
+from penna.serve.footprint import Footprint, footprint
+from penna.serve.registry import Registry, UnknownModel
+from penna.serve.settings import ServeSettings, serve_settings
+from penna.serve.worker import Busy, Closing, Worker
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs that no test changes."""
+    folder = tmp_path_factory.mktemp("kept")
+    for seed, name in enumerate(("one", "two", "three")):
+        tiny_run(folder, name, seed)
+    return folder
+
+
+def registry(runs_dir: Path, *targets: str, **settings) -> Registry:
+    return Registry(targets, ServeSettings(**settings), runs_dir=runs_dir, device="cpu")
+
+
+async def asked(models: Registry, name: str) -> Worker:
+    """The worker as a request gets it, in a task of its own."""
+    return await asyncio.create_task(models.worker(name))
+
+
+def states(models: Registry) -> list[str]:
+    return [card.state for card in models.cards()]
+
+
+def test_a_card_says_what_a_model_is_before_it_is_loaded(kept: Path, tmp_path: Path):
+    loaded = api.load("two", runs_dir=kept, device="cpu")
+    checkpoint = next((kept / "two" / "checkpoints").iterdir())
+    hf = tmp_path / "foreign"
+    api.export_model(loaded, hf)
+    models = registry(kept, "one", f"other={kept / 'two'}", str(checkpoint), str(hf), "again=one")
+    cards = models.cards()
+    assert [card.name for card in cards] == ["one", "other", f"two-{checkpoint.name}", "foreign", "again"]
+    assert {card.parameters for card in cards} == {count_parameters(loaded.model)}
+    assert {(card.task, card.block_size, card.state) for card in cards} == {("pretrain", 48, "not loaded")}
+    assert cards[0].created == 1767323045  # 2026-01-02T03:04:05 UTC
+    assert cards[3].created == int((hf / "config.json").stat().st_mtime)
+
+    async def run():
+        for card in (cards[2], cards[3]):
+            worker = await models.worker(card.name)
+            assert (worker.loaded.run is None) == (card.name == "foreign")
+        assert states(models) == ["not loaded", "not loaded", "loaded", "loaded", "not loaded"]
+        assert list(models.workers()) == [card.name for card in cards[2:4]]
+        await models.close(5)
+
+    in_time(run())
+
+
+def test_targets_that_are_no_models_or_have_one_name_are_refused_at_the_start(kept: Path, tmp_path: Path):
+    with pytest.raises(RunError, match="'nowhere' is not a run"):
+        registry(kept, "one", "nowhere")
+    with pytest.raises(RunError, match="Two models would be served as 'one'") as caught:
+        registry(kept, "one", "one=two")
+    assert "OTHER-NAME=two" in caught.value.todo
+    with pytest.raises(RunError, match="cannot name a run"):
+        registry(kept, "../x=one")
+    with pytest.raises(RunError, match="cannot name a run"):
+        registry(kept, "=one")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "", "two", "../one", "/etc/passwd", "hf://openai/gpt2", "one/checkpoints"])
+def test_a_name_that_is_not_served_is_never_looked_for_on_the_disk(name: str, kept: Path, monkeypatch):
+    models = registry(kept, "one", "third=three")
+    monkeypatch.setattr(registries, "load", lambda *_, **__: pytest.fail("something was loaded"))
+    names = [name, str(kept / "two"), name + "x" * 10**6]
+
+    async def run():
+        for each in names:
+            with pytest.raises(UnknownModel) as caught:
+                await models.worker(each)
+            assert "one, third" in caught.value.expected
+            assert len(str(caught.value)) < 300
+
+    in_time(run())
+
+
+def test_many_who_ask_at_once_get_one_model(kept: Path, monkeypatch):
+    calls, at_once, most = [], [], []
+    whole_load = registries.load
+
+    def counting(target, **rest):
+        calls.append(target)
+        at_once.append(target)
+        most.append(len(at_once))
+        loaded = whole_load(target, **rest)
+        at_once.remove(target)
+        return loaded
+
+    monkeypatch.setattr(registries, "load", counting)
+    models = registry(kept, "one", "two")
+
+    async def run():
+        found = await asyncio.gather(*(asked(models, name) for name in ("one", "two") * 5))
+        assert len({id(worker) for worker in found}) == 2
+        assert found[0] is await models.worker("one")
+        await models.close(5)
+
+    in_time(run())
+    assert len(calls) == 2
+    assert max(most) == 1
+
+
+def test_a_client_that_leaves_does_not_stop_the_loading_for_others(kept: Path, monkeypatch):
+    held = threading.Event()
+    whole_load = registries.load
+    monkeypatch.setattr(registries, "load", lambda *args, **rest: held.wait(20) and whole_load(*args, **rest))
+    models = registry(kept, "one", slots=1, max_waiting=1)
+
+    async def run():
+        first, second = (asyncio.create_task(models.worker("one")) for _ in range(2))
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="2 requests wait for one"):
+            await models.worker("one")
+        first.cancel()
+        await asyncio.wait([first])
+        held.set()
+        worker = await second
+        assert states(models) == ["loaded"]
+        await models.close(5)
+        return worker
+
+    assert isinstance(in_time(run()), Worker)
+
+
+def test_a_model_that_cannot_be_loaded_is_tried_again(kept: Path, monkeypatch):
+    whole_load, faults = registries.load, [RuntimeError("planted")]
+
+    def failing(*args, **rest):
+        if faults:
+            raise faults.pop()
+        return whole_load(*args, **rest)
+
+    monkeypatch.setattr(registries, "load", failing)
+    models = registry(kept, "one")
+
+    async def run():
+        ends = await asyncio.gather(asked(models, "one"), asked(models, "one"), return_exceptions=True)
+        assert [str(end) for end in ends] == ["planted"] * 2
+        assert isinstance(await asked(models, "one"), Worker)
+        await models.close(5)
+
+    in_time(run())
+
+
+# --- Memory
+
+
+def of_one(kept: Path) -> Footprint:
+    run = RunFolder(kept / "one")
+    return footprint(run.recipe().model, [run.chosen() / "model.safetensors"], torch.device("cpu"), "float32")
+
+
+def two_fit(kept: Path) -> int:
+    """Bytes that two of the models take, with 2 slots each."""
+    return 2 * of_one(kept).bytes(2) + 1
+
+
+def test_what_was_used_longest_ago_gives_way_and_comes_back(kept: Path):
+    models = registry(kept, "one", "two", "three", slots=2, memory_limit=two_fit(kept))
+
+    async def run():
+        for name in ("one", "two", "one", "three"):
+            await asked(models, name)
+        assert states(models) == ["loaded", "not loaded", "loaded"]
+        worker = await models.worker("two")
+        assert states(models) == ["not loaded", "loaded", "loaded"]
+        request = ask(worker.loaded)
+        (pieces,) = await whole(worker, [request])
+        assert (
+            "".join(piece.text for piece in pieces)
+            == write(tiny_loaded(seed=1).model, worker.loaded.tokenizer, [request])[0].text
+        )
+        await models.close(5)
+
+    in_time(run())
+
+
+def test_a_model_in_use_never_gives_way(kept: Path):
+    models = registry(kept, "one", "two", "three", slots=2, memory_limit=two_fit(kept))
+
+    async def run():
+        one = await asked(models, "one")
+        stream = one.write([ask(one.loaded, count=10**6)])
+        may_end = asyncio.Event()
+
+        async def using():
+            worker = await models.worker("two")
+            await may_end.wait()
+            return await worker.call(lambda _: 7)  # had it been put away, Closing
+
+        user = asyncio.create_task(using())
+        await until(lambda: states(models)[1] == "loaded")
+        with pytest.raises(Busy, match="no memory for three now") as caught:
+            await asked(models, "three")
+        assert caught.value.retry_after > 0
+        may_end.set()
+        assert await user == 7
+        await asked(models, "three")
+        assert states(models) == ["loaded", "not loaded", "loaded"]
+        await anext(stream)
+        await stream.aclose()
+        await models.close(5)
+
+    in_time(run())
+
+
+def test_slots_are_fewer_where_memory_is_short_and_one_that_can_never_fit_is_refused(kept: Path):
+    takes = of_one(kept)
+    assert takes.slot == 2 * 2 * 32 * 48 * 4  # keys and values, layers, width, tokens, bytes
+    assert takes.weights == 2 * 4 * sum(each.numel() for each in tiny_model(244).parameters())
+
+    async def slots(limit: int) -> int:
+        models = registry(kept, "one", memory_limit=limit)
+        worker = await models.worker("one")
+        found = worker.gauges().slots
+        await models.close(5)
+        return found
+
+    assert [in_time(slots(takes.bytes(count) + 1)) for count in (1, 5, 99)] == [1, 5, 32]
+    with pytest.raises(DeviceError, match="one alone takes") as caught:
+        registry(kept, "one", memory_limit=takes.bytes(1) - 1)
+    assert "memory_limit" in caught.value.expected
+
+
+# --- Runs that go, and the end
+
+
+def test_a_run_that_is_deleted_goes_on_where_it_is_loaded_and_is_gone_where_not(tmp_path: Path):
+    for name in ("one", "two"):
+        tiny_run(tmp_path, name)
+    models = registry(tmp_path, "one", "two")
+
+    async def run():
+        worker = await models.worker("one")
+        before = await whole(worker, [ask(worker.loaded)])
+        for name in ("one", "two"):
+            shutil.rmtree(tmp_path / name)
+        assert states(models) == ["loaded", "gone"]
+        assert await models.worker("one") is worker
+        assert await whole(worker, [ask(worker.loaded)]) == before  # asks for its task, too
+        assert worker.loaded.task.kind == "pretrain"
+        with pytest.raises(UnknownModel, match="two is gone"):
+            await models.worker("two")
+        tiny_run(tmp_path, "two")
+        assert states(models) == ["loaded", "not loaded"]
+        await models.worker("two")
+        await models.close(5)
+
+    in_time(run())
+
+
+def test_closing_ends_all_models_and_takes_nothing_new(kept: Path):
+    models = registry(kept, "one", "two", "three")
+
+    async def run():
+        workers = [await models.worker(name) for name in ("one", "two")]
+        streams = [worker.write([ask(worker.loaded, count=20)]) for worker in workers]
+        loading = asyncio.create_task(models.worker("three"))
+        await asyncio.sleep(0)
+        await models.close(20)
+        with pytest.raises(Closing):
+            await loading
+        with pytest.raises(Closing):
+            await models.worker("one")
+        for stream in streams:
+            assert [piece.finish async for piece in stream][-1] in ("length", "stop")
+        assert "loaded" not in states(models)
+
+    in_time(run())
+
+
+# --- Settings
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
+def test_this_machine_alone_needs_no_key(host: str):
+    assert serve_settings({"host": host}).is_local
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.example.org", "localhost.x"]
+)
+def test_others_need_a_key_which_is_never_shown(host: str):
+    with pytest.raises(RecipeError, match="no API key") as caught:
+        serve_settings({"host": host})
+    assert "--api-key-file" in caught.value.todo
+    settings = serve_settings({"host": host, "api_key": "a-secret"})
+    assert "a-secret" not in repr(settings)
+    with pytest.raises(RecipeError) as wrong:
+        serve_settings({"host": host, "api_key": ["a-secret"]})
+    assert "a-secret" not in str(wrong.value)
+
+
+def test_settings_that_cannot_be_are_refused_by_name():
+    for values, name in (({"port": 70000}, "port = 70000"), ({"slots": 0}, "slots = 0"), ({"bogus": 1}, "'bogus'")):
+        with pytest.raises(RecipeError, match=name) as caught:
+            serve_settings(values)
+        assert caught.value.expected
+        assert caught.value.todo

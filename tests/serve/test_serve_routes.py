@@ -1,0 +1,152 @@
+"""The routes that OpenAI's API has not: each tells what the Python face tells, and none more than its limits allow."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from served import BLOCK, Running, made_runs, running
+
+from penna.api.asking import Asked
+from penna.api.classifying import classify
+from penna.api.explaining import ExplainSettings, explain
+from penna.api.scoring import score, score_after
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(made_runs(tmp_path_factory.mktemp("runs")), max_explain_steps=2048) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def client(server: Running) -> Iterator[httpx.Client]:
+    with server.client() as found:
+        yield found
+
+
+def same(found: object, wanted: object) -> bool:
+    """Whether two JSON values are the same but for the last digits of numbers."""
+    if isinstance(wanted, float) and isinstance(found, float):
+        return found == pytest.approx(wanted, abs=1e-4, rel=1e-4)
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return wanted.keys() == found.keys() and all(same(found[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, list | tuple) and isinstance(found, list | tuple):
+        return len(wanted) == len(found) and all(map(same, found, wanted))
+    return found == wanted
+
+
+def test_classes_are_those_of_the_classifier(client: httpx.Client, server: Running):
+    texts = ["the rain", "a", "plain " * 40]
+    found = client.post("/v1/classify", json={"model": "teller", "input": texts}).json()["data"]
+    wanted = classify(server.loaded("teller"), texts)
+    assert [row["label"] for row in found] == [label for label, _ in wanted.likeliest]
+    for row, probabilities in zip(found, wanted.probabilities, strict=True):
+        assert list(row["probabilities"]) == ["bad", "good", "so so"]
+        assert list(row["probabilities"].values()) == pytest.approx(probabilities.tolist(), abs=1e-5)
+        assert row["probability"] == max(row["probabilities"].values())
+
+
+def test_scores_are_those_of_the_model(client: httpx.Client, server: Running):
+    texts = ["the rain", "plain"]
+    found = client.post("/v1/score", json={"model": "words", "input": texts, "start_token": True}).json()
+    assert found["object"] == "list"
+    assert same(found["data"], [each.as_json() for each in score(server.loaded("words"), texts, start_token=True)])
+    behind = {"model": "words", "context": "the rain in", "words": ["Spain", "plain"], "top": 3}
+    found = client.post("/v1/score", json=behind).json()
+    assert found["object"] == "words"
+    assert same(found["data"], [score_after(server.loaded("words"), "the rain in", ["Spain", "plain"], 3).as_json()])
+
+
+@pytest.mark.parametrize("name", ["writer", "teller"])
+def test_an_explanation_is_the_models(client: httpx.Client, server: Running, name: str):
+    asked = {"methods": ["gradient-x-input", "occlusion"], "lens": True, "heads": True, "attention": True}
+    found = client.post("/v1/explain", json={"model": name, "input": "the rain", **asked}).json()
+    settings = ExplainSettings(
+        Asked(), methods=("gradient-x-input", "occlusion"), lens=True, heads=True, attention=True
+    )
+    wanted = {**explain(server.loaded(name), "the rain", settings).as_json(), "model": name}
+    assert same(found, wanted)
+
+
+def test_without_words_a_method_is_asked_about_a_continuation_and_generated_tokens(client: httpx.Client):
+    told = client.post(
+        "/v1/explain", json={"model": "writer", "input": "the", "generate": 3, "methods": ["gradient-x-input"]}
+    ).json()
+    assert told["kind"] == "generated"
+    assert len(told["answers"]) == 3
+    told = client.post("/v1/explain", json={"model": "writer", "input": "the", "continuation": "a"}).json()
+    assert [each["method"] for each in told["answers"][0]["attributions"]] == ["occlusion", "integrated-gradients"]
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "said"),
+    [
+        ("classify", {"model": "writer", "input": "a"}, "writer tells no classes"),
+        ("classify", {"model": "teller", "input": ["a"] * 33}, "33 texts"),
+        ("classify", {"model": "teller", "input": ["a", "b"], "pairs": ["c"]}, "1 second text"),
+        ("score", {"model": "writer"}, "Neither input nor context"),
+        ("score", {"model": "writer", "input": "a", "context": "b"}, "Both input and context"),
+        ("score", {"model": "writer", "input": "a", "words": ["b"]}, "words goes with a context"),
+        ("score", {"model": "writer", "input": ["a", ""]}, "Text 2 of 2 is empty"),
+        ("score", {"model": "writer", "input": "a" * (BLOCK + 1)}, "49 tokens"),
+        ("embeddings", {"model": "writer", "input": ""}, "no token"),
+        ("embeddings", {"model": "writer", "input": "a", "dimensions": 4}, "dimensions = 4"),
+        ("explain", {"model": "writer", "input": "ab", "methods": ["magic"]}, "no method 'magic'"),
+        ("explain", {"model": "writer", "input": "ab", "layer": 9}, "no layer 9"),
+        ("explain", {"model": "writer", "input": "ab", "without": [[7, 0]]}, "There is no"),
+        ("explain", {"model": "writer", "input": "ab", "longest": 999}, "longest = 999"),
+        ("explain", {"model": "writer", "input": "ab", "generate": 99_999}, "read the text"),
+        ("explain", {"model": "teller", "input": "ab", "label": "worse"}, "no class 'worse'"),
+        ("chat/completions", {"model": "writer", "messages": [{"role": "user", "content": "a"}]}, "no dialogues"),
+    ],
+)
+def test_what_cannot_be_is_told_without_a_path(
+    client: httpx.Client, server: Running, route: str, body: dict, said: str
+):
+    answer = client.post(f"/v1/{route}", json=body)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["message"]
+    assert str(server.runs) not in answer.text
+
+
+def test_the_server_tells_how_it_is(client: httpx.Client):
+    assert client.get("/health").json() == {"status": "ok"}
+    assert client.get("/ready").json() == {"status": "ready"}
+    client.post("/v1/completions", json={"model": "writer", "prompt": "a", "max_tokens": 3})
+    client.get("/v1/models/writer")
+    client.get("/v1/some/secret/path")
+    told = client.get("/metrics")
+    assert told.headers["content-type"].startswith("text/plain")
+    assert 'penna_requests_total{route="/v1/completions",status="200"}' in told.text
+    assert 'penna_requests_total{route="/v1/models/{model}",status="200"}' in told.text
+    assert 'penna_requests_total{route="none",status="404"}' in told.text
+    assert "secret" not in told.text
+    assert 'penna_tokens_total{model="writer"}' in told.text
+
+
+def test_ready_says_when_nothing_is_left_to_serve(tmp_path_factory: pytest.TempPathFactory):
+    import shutil
+
+    runs = made_runs(tmp_path_factory.mktemp("runs"))
+    with running(runs, ("writer",)) as server, server.client() as client:
+        assert client.get("/ready").status_code == 200
+        shutil.rmtree(runs / "writer")
+        assert client.get("/ready").status_code == 503
+        gone = client.post("/v1/completions", json={"model": "writer", "prompt": "a"})
+        assert gone.status_code == 404
+        assert "gone" in gone.json()["error"]["message"]
+
+
+def test_a_fault_of_ours_is_told_in_the_same_form_and_without_its_insides(
+    server: Running, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret insides")
+
+    monkeypatch.setattr("penna.serve.classify.classes_of", broken)
+    answer = client.post("/v1/classify", json={"model": "teller", "input": "a"})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["type"] == "server_error"
+    assert "secret" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert client.get("/health").status_code == 200

@@ -4,16 +4,25 @@ The command line, and later the server and the studio, are thin over these. Path
 out; nothing is printed. What happens on the way is told to ``listen``.
 """
 
+from penna.api.asking import Asked
 from penna.api.beams import grow_beams
 from penna.api.chat_figures import ChatFigures, measure_chat
 from penna.api.chatting import ChatSettings, Conversation
 from penna.api.classifying import Classifier, classifier, classify, evaluate_classification
+from penna.api.comparing import compare, comparison_folder, write_comparison
 from penna.api.completing import Completer, complete, completer, rank_sentences
 from penna.api.completion_figures import CompletionFigures, evaluate_completions
 from penna.api.data import inspect_data, prepare_data
 from penna.api.decoding import DecodingResult, DecodingSettings, compare_decoding
+from penna.api.embedding import embed
 from penna.api.epoch_figures import epochs
+from penna.api.estimate import Estimate, estimate_experiment
+from penna.api.experiment import ExperimentPlan, open_experiment, plan_experiment
+from penna.api.experiment_runner import run_experiment
+from penna.api.explaining import ExplainSettings, explain
+from penna.api.faithfulness import measure_faithfulness
 from penna.api.generation_defaults import default_settings, laid_over, save_default_settings
+from penna.api.inspecting import inspect_model
 from penna.api.measuring import evaluate, evaluate_text, plot, recitation
 from penna.api.models import export_model, import_model, load
 from penna.api.recipes import resolve_recipe
@@ -25,6 +34,7 @@ from penna.api.writing import Piece, generate_stream, prompts_too_long
 
 __all__ = [
     "AfterScore",
+    "Asked",
     "ChatFigures",
     "ChatSettings",
     "Classifier",
@@ -33,30 +43,42 @@ __all__ = [
     "Conversation",
     "DecodingResult",
     "DecodingSettings",
+    "Estimate",
+    "ExperimentPlan",
+    "ExplainSettings",
     "Piece",
     "SampledText",
     "SideBySide",
     "TextScore",
     "classifier",
     "classify",
+    "compare",
     "compare_decoding",
     "compare_tokenizers",
+    "comparison_folder",
     "complete",
     "completer",
     "default_settings",
+    "embed",
     "epochs",
+    "estimate_experiment",
     "evaluate",
     "evaluate_classification",
     "evaluate_completions",
     "evaluate_text",
+    "explain",
     "export_model",
     "generate_stream",
     "grow_beams",
     "import_model",
     "inspect_data",
+    "inspect_model",
     "laid_over",
     "load",
     "measure_chat",
+    "measure_faithfulness",
+    "open_experiment",
+    "plan_experiment",
     "plot",
     "prepare_data",
     "prompts_too_long",
@@ -65,6 +87,7 @@ __all__ = [
     "recitation",
     "resolve_recipe",
     "resume",
+    "run_experiment",
     "save_default_settings",
     "score",
     "score_after",
@@ -73,4 +96,5 @@ __all__ = [
     "train",
     "train_recipe",
     "train_tokenizer_from",
+    "write_comparison",
 ]

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo test test-all check format benchmarks clean
+.PHONY: demo test test-all test-browser check format benchmarks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/penna demo
@@ -13,7 +13,12 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -m "not browser"
+
+# The studio in Debian's Chromium; another one is named by PENNA_CHROMIUM.
+test-browser: $(VENV)/.installed-dev
+	test -n "$$PENNA_CHROMIUM" || test -x /usr/bin/chromium || { apt-get update -qq; apt-get install -y -qq chromium; }
+	$(BIN)/python -m pytest -m browser tests/browser
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

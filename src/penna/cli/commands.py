@@ -154,6 +154,12 @@ def _serve(arguments: argparse.Namespace, overrides: Overrides) -> int:
     return serve.run(arguments, overrides)
 
 
+def _studio(arguments: argparse.Namespace, overrides: Overrides) -> int:
+    from penna.cli import studio
+
+    return studio.run(arguments, overrides)
+
+
 def _plot(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna import api
 
@@ -229,6 +235,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
     "data": _data,
     "tokenizer": _tokenizer,
     "serve": _serve,
+    "studio": _studio,
     "import": _import,
     "export": _export,
 }

@@ -23,6 +23,7 @@ from penna.cli.inspect import add_inspect_arguments
 from penna.cli.loading import add_device_arguments
 from penna.cli.score import add_score_arguments
 from penna.cli.serve import add_serve_arguments
+from penna.cli.studio import add_studio_arguments
 from penna.errors import PennaError
 
 _FIELDS = (
@@ -151,6 +152,7 @@ def make_parser() -> argparse.ArgumentParser:
     _tokenizer_verbs(verb("tokenizer", "train tokenizers, or look at them"))
 
     when_called("serve", "serve models behind an HTTP API that OpenAI's clients can use", add_serve_arguments)
+    when_called("studio", "open a web application over your runs, on this machine", add_studio_arguments)
 
     importing = verb("import", "make a run of a Hugging Face folder")
     importing.add_argument("source", metavar="SOURCE", help="a folder with config.json and weights")

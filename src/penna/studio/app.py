@@ -1,0 +1,91 @@
+"""The studio as an application: its pages, and beside them the API of ``penna serve`` over the same models.
+
+In come the folder of runs, the folder of data and the server's limits; out comes an ASGI application. NiceGUI keeps one
+application in a process, so one process holds one studio.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+
+from fastapi import FastAPI
+from nicegui import ui
+from nicegui.storage import Storage
+
+from penna.serve.app import create_app
+from penna.serve.settings import ServeSettings
+from penna.storage import explained_disk_errors
+from penna.studio.frame import add_frame
+from penna.studio.guard import guarded
+from penna.studio.state import HIDDEN, Studio
+
+PAGES = (
+    "runs",
+    "run",
+    "new_run",
+    "playground",
+    "chat",
+    "compare",
+    "explain",
+    "decoding",
+    "classify",
+    "complete",
+    "glossary",
+)
+_KEYS = {"new_run": "new"}
+
+
+def create_studio(
+    runs_dir: Path, *, data_dir: Path | None = None, settings: ServeSettings, device: str = "auto"
+) -> FastAPI:
+    """The application; where it ends, models are put away, and trainings go on.
+
+    Raises DeviceError where the folder of runs may not be written.
+    """
+    studio = Studio(runs_dir.resolve(), None if data_dir is None else data_dir.resolve(), settings, device)
+    hidden = studio.runs_dir / HIDDEN
+    with explained_disk_errors(hidden):
+        hidden.mkdir(parents=True, exist_ok=True)
+    Storage.path = hidden / "browsers"  # what they chose: theme, language, the last run
+    api = create_app(studio.models, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with api.router.lifespan_context(api):
+            yield
+
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
+    add_frame()
+    for name in PAGES:
+        try:
+            module = import_module(f"penna.studio.pages.{name}")
+            module.add(studio)
+        except Exception as error:
+            print(f"page {name}: {type(error).__name__}: {error}")
+            continue
+        studio.pages.append(_KEYS.get(name, name))
+    ui.run_with(
+        app,
+        title="Penna",
+        language="en-US",
+        dark=None,
+        tailwind=False,
+        storage_secret=_secret(hidden / "secret"),
+        reconnect_timeout=20,
+        show_welcome_message=False,
+    )
+    guarded(app, api, settings)
+    return app
+
+
+def _secret(file: Path) -> str:
+    """What signs the cookies of browsers, kept so that they are known again."""
+    if not file.is_file():
+        with explained_disk_errors(file):
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_urlsafe(32))
+    return file.read_text()

@@ -1,0 +1,75 @@
+"""The models of a studio: every run of a folder, those within experiments among them, as it comes and goes.
+
+``penna serve`` is told its models when it starts; a studio looks again whenever it is asked, so that a run begun a
+minute ago can be talked with, and one that has trained on since it was loaded is read anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from penna.errors import PennaError, RunError
+from penna.runs.folder import RunFolder
+from penna.serve.registry import Card, Registry
+from penna.serve.settings import ServeSettings
+from penna.serve.worker import Worker
+
+
+def runs_within(runs_dir: Path) -> dict[str, RunFolder]:
+    """The runs of a folder by name; those of an experiment are called EXPERIMENT/RUN. Hidden folders are no runs."""
+    files = [*runs_dir.glob("*/recipe.toml"), *runs_dir.glob("*/*/recipe.toml")]
+    folders = (file.parent.relative_to(runs_dir) for file in files)
+    return {
+        folder.as_posix(): RunFolder(runs_dir / folder)
+        for folder in sorted(folders)
+        if not any(part.startswith(".") for part in folder.parts)
+    }
+
+
+class StudioModels(Registry):
+    """A registry whose models are what a folder holds at the moment."""
+
+    def __init__(self, settings: ServeSettings, runs_dir: Path, *, device: str = "auto") -> None:
+        super().__init__((), settings, runs_dir=runs_dir, device=device)
+        self._read: dict[str, Path] = {}  # the checkpoint that a name stands for
+
+    def cards(self) -> list[Card]:
+        """What can be used now."""
+        for name, run in runs_within(self._runs_dir).items():
+            try:
+                self._look(name, run)
+            except PennaError:
+                continue  # its own page says what it lacks
+        return [card for card in super().cards() if card.state != "gone"]
+
+    async def worker(self, name: str) -> Worker:
+        """The model of a run, at its best checkpoint of now unless an earlier one is at work.
+
+        Raises what Registry.worker raises, and RunError where the run has no checkpoint yet.
+        """
+        run = runs_within(self._runs_dir).get(name)
+        if run is not None:
+            stale = self._look(name, run)
+            if stale is not None:
+                await stale.close(1)
+        return await super().worker(name)
+
+    def _look(self, name: str, run: RunFolder) -> Worker | None:
+        """Take a run in, or again where it has another checkpoint; the worker that is to be put away for that."""
+        chosen = run.chosen()
+        if chosen is None:
+            raise RunError(
+                f"The run {name} has no checkpoint yet.",
+                "A checkpoint is written before the first step.",
+                "Wait for it, or go on with the run.",
+            )
+        known = self._entries.get(name)
+        if known is not None and self._read.get(name) == chosen:
+            return None
+        if known is not None and (known.loading is not None or not (known.worker is None or known.is_unused)):
+            return None
+        entry = self._looked_at(str(run.path))
+        entry.card = replace(entry.card, name=name)
+        self._entries[name], self._read[name] = entry, chosen
+        return None if known is None else known.worker

@@ -1,0 +1,177 @@
+"""What all pages of one studio share: where its runs and data lie, the models, the trainings under way.
+
+Runs are read from their folders whenever a page asks; nothing is remembered that the folder does not say, but what was
+read of a file that has not changed since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from penna.api.experiment_process import share_of_budget
+from penna.config.schema import Recipe
+from penna.errors import PennaError, RunError
+from penna.runs.folder import RunFolder
+from penna.serve.settings import ServeSettings
+from penna.studio.jobs import Jobs, is_written
+from penna.studio.models import StudioModels, runs_within
+
+HIDDEN = ".studio"  # the studio's own folder among the runs
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best figure of a run's validation text, and where it was reached."""
+
+    figure: str  # a field of metrics.jsonl: "bits_per_byte", "accuracy" or "loss"
+    value: float
+    step: int
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as a line of a list says it."""
+
+    name: str  # NAME, or EXPERIMENT/NAME
+    path: Path
+    task: str | None  # None where no recipe is there (yet) that can be read
+    data: tuple[str, ...]  # files, as the recipe names them
+    state: str  # "preparing", "training", "interrupted", "stopped", "finished", "imported", "failed" or "damaged"
+    step: int
+    share: float  # of its budget that is spent, 0 to 1
+    best: Best | None
+    changed: float  # seconds since 1970
+    problem: PennaError | None = None  # why it failed or cannot be read
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a process works on it."""
+        return self.state in ("preparing", "training")
+
+
+@dataclass
+class Studio:
+    """One studio: where things lie, and what works on them."""
+
+    runs_dir: Path
+    data_dir: Path | None
+    settings: ServeSettings
+    device: str = "auto"
+    models: StudioModels = field(init=False)
+    jobs: Jobs = field(init=False)
+    pages: list[str] = field(default_factory=list[str])  # those that are in place
+    _read: dict[Path, tuple[tuple[int, int], RunRow]] = field(default_factory=dict[Path, Any], init=False)
+
+    def __post_init__(self) -> None:
+        self.models = StudioModels(self.settings, self.runs_dir, device=self.device)
+        self.jobs = Jobs(self.runs_dir, self.runs_dir / HIDDEN)
+
+    @property
+    def registry(self) -> StudioModels:
+        """The models under the name that the server knows them by."""
+        return self.models
+
+    def runs(self) -> list[RunRow]:
+        """All runs, the one that was written last first, and trainings that have no folder yet."""
+        rows = {name: self._row(name, run) for name, run in runs_within(self.runs_dir).items()}
+        for name in self.jobs.names():
+            if name not in rows:
+                rows[name] = self._row_of_job(name)
+        return sorted(rows.values(), key=lambda row: (row.is_alive, row.changed), reverse=True)
+
+    def row(self, name: str) -> RunRow:
+        """One run. Raises RunError where there is none of this name."""
+        run = runs_within(self.runs_dir).get(name)
+        if run is not None:
+            return self._row(name, run)
+        if name in self.jobs.names():
+            return self._row_of_job(name)
+        raise self._unknown(name)
+
+    def run(self, name: str) -> RunFolder:
+        """The folder of a run. Raises RunError where there is none (any more)."""
+        run = runs_within(self.runs_dir).get(name)
+        if run is None:
+            raise self._unknown(name)
+        return run
+
+    def _unknown(self, name: str) -> RunError:
+        return RunError(
+            f"There is no run {name!r} here.",
+            f"A run in {self.runs_dir}; it may have been removed or renamed.",
+            "Choose one from the list of runs.",
+        )
+
+    def _row(self, name: str, run: RunFolder) -> RunRow:
+        try:
+            read = self._read_row(name, run)
+            return self._with_state(read, run)
+        except (PennaError, OSError, KeyError, ValueError) as error:
+            problem = error if isinstance(error, PennaError) else _damaged(run, error)
+            return RunRow(name, run.path, None, (), "damaged", 0, 0.0, None, 0.0, problem)
+
+    def _read_row(self, name: str, run: RunFolder) -> RunRow:
+        """What files say that change seldom; the state is still to be found."""
+        recipe_time = (run.path / "recipe.toml").stat().st_mtime_ns
+        log = run.metrics_file.stat() if run.metrics_file.exists() else None
+        mark = (recipe_time, log.st_size if log is not None else 0)
+        known = self._read.get(run.path)
+        if known is not None and known[0] == mark:
+            return known[1]
+        recipe, rows = run.recipe(), run.metrics()
+        last = rows[-1] if rows else None
+        row = RunRow(
+            name=name,
+            path=run.path,
+            task=recipe.task.kind,
+            data=tuple(recipe.data.path),
+            state="",
+            step=0 if last is None else last["step"],
+            share=0.0 if last is None else share_of_budget(recipe.train, last),
+            best=best_of(recipe, rows),
+            changed=log.st_mtime if log is not None else recipe_time / 1e9,
+        )
+        self._read[run.path] = (mark, row)
+        return row
+
+    def _with_state(self, row: RunRow, run: RunFolder) -> RunRow:
+        said = str(run.info().get("state", "imported"))
+        job = self.jobs.find(row.name)
+        if job is not None and job.is_alive:
+            return replace(row, state="training")
+        if said == "training":
+            said = "training" if is_written(run) else "interrupted"
+        if said == "interrupted" and job is not None and (failure := job.failure()) is not None:
+            return replace(row, state="failed", problem=failure)
+        return replace(row, state=said)
+
+    def _row_of_job(self, name: str) -> RunRow:
+        job = self.jobs.find(name)
+        assert job is not None
+        state = "preparing" if job.is_alive else "failed"
+        begun = datetime.fromisoformat(job.begun).timestamp()
+        return RunRow(name, self.runs_dir / name, None, (), state, 0, 0.0, None, begun, job.failure())
+
+
+def best_of(recipe: Recipe, rows: list[dict[str, Any]]) -> Best | None:
+    """The best figure of the validation rows: a classifier's accuracy, else the fewest bits per byte, else the loss."""
+    valid = [row for row in rows if row.get("split") == "valid"]
+    if not valid:
+        return None
+    if recipe.task.kind == "classify":
+        best = max(valid, key=lambda row: row["accuracy"])
+        return Best("accuracy", best["accuracy"], best["step"])
+    figure = "bits_per_byte" if all("bits_per_byte" in row for row in valid) else "loss"
+    best = min(valid, key=lambda row: row[figure])
+    return Best(figure, best[figure], best["step"])
+
+
+def _damaged(run: RunFolder, error: Exception) -> RunError:
+    return RunError(
+        f"The run {run.path} cannot be read: {error}.",
+        "A folder as Penna writes it.",
+        "Restore it, or remove the folder.",
+    )

@@ -1,0 +1,182 @@
+"""A studio in a process of its own over tiny runs, and chromium to look at it as a person would.
+
+Console errors and requests that fail make a test fail. ``PENNA_CHROMIUM`` names another browser than Debian's;
+``PENNA_SHOTS`` a folder that screenshots are kept in.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="make test-browser installs it")
+from axe_playwright_python.sync_playwright import Axe  # noqa: E402
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright  # noqa: E402
+from studio_runs import make_runs  # noqa: E402
+
+from penna.errors import PennaError  # noqa: E402
+from penna.studio.jobs import Jobs  # noqa: E402
+from penna.studio.state import HIDDEN  # noqa: E402
+
+CHROMIUM = os.environ.get("PENNA_CHROMIUM", "/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+START = """
+import argparse
+from penna.cli.studio import add_studio_arguments, run
+parser = argparse.ArgumentParser()
+parser.add_argument("--runs-dir")
+add_studio_arguments(parser)
+run(parser.parse_args(), ())
+"""
+SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A studio that runs."""
+
+    address: str
+    runs_dir: Path
+    data_dir: Path
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A studio over tiny runs of every task, on a free port."""
+    runs_dir, data_dir = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("data")
+    make_runs(runs_dir, data_dir)
+    words = ["--runs-dir", str(runs_dir), "--data-dir", str(data_dir), "--port", "0", "--no-browser"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "NO_COLOR": "1"}
+    environment.pop("PYTEST_CURRENT_TEST", None)
+    log = runs_dir.parent / "studio.log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen([sys.executable, "-c", START, *words], stdout=output, stderr=output, env=environment)
+    try:
+        yield Served(_address(process, log), runs_dir, data_dir)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        _stop_trainings(Jobs(runs_dir, runs_dir / HIDDEN))
+
+
+def _stop_trainings(jobs: Jobs) -> None:
+    """End what was begun from pages, which the end of the studio left alone."""
+    for name in jobs.names():
+        with suppress(PennaError):
+            jobs.stop(name)
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Where it listens, once it answers."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        said = log.read_text(errors="replace")
+        found = next((word for word in said.split() if word.startswith("http://")), None)
+        if process.poll() is not None:
+            break
+        if found is not None:
+            try:
+                urllib.request.urlopen(f"{found.rstrip('/')}/health", timeout=5).close()
+                return found.rstrip("/")
+            except OSError:
+                pass
+        time.sleep(0.2)
+    raise AssertionError(f"the studio does not answer:\n{log.read_text(errors='replace')}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed; make test-browser installs it")
+    with sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Page]:
+    """A page in a browser that has never been here; whatever its console reports as an error fails the test."""
+    context = browser.new_context(
+        base_url=served.address, viewport={"width": 1280, "height": 900}, locale="en-US", color_scheme="light"
+    )
+    opened = context.new_page()
+    opened.set_default_timeout(30_000)
+    faults: list[str] = []
+
+    def heard(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            faults.append(f"{message.text} ({message.location.get('url', '')})")
+
+    opened.on("console", heard)
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("request", lambda request: _refuse_foreign(request.url, served.address, faults))
+    yield opened
+    context.close()
+    assert not faults, "\n".join(faults)
+
+
+def _refuse_foreign(url: str, address: str, faults: list[str]) -> None:
+    if not url.startswith((address, address.replace("http", "ws", 1), "data:", "blob:")):
+        faults.append(f"a page asks another server: {url}")
+
+
+@pytest.fixture
+def axe() -> Callable[[Page], None]:
+    """Look a page over with axe-core; serious and critical findings fail the test."""
+
+    def check(page: Page) -> None:
+        found = Axe().run(page).response["violations"]
+        grave = [
+            f"{one['id']} ({one['impact']}): {one['help']}\n    "
+            + "\n    ".join(
+                node["html"][:200] + "  " + node.get("failureSummary", "")[:300] for node in one["nodes"][:4]
+            )
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert not grave, "\n".join(grave)
+
+    return check
+
+
+@pytest.fixture
+def shoot(tmp_path: Path) -> Callable[[Page, str], None]:
+    """Screenshots of a page as it stands: wide and narrow, light and dark; no width may make it scroll sideways."""
+    folder = Path(os.environ.get("PENNA_SHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def take(page: Page, name: str) -> None:
+        before = page.viewport_size
+        for size, (width, height) in SIZES.items():
+            page.set_viewport_size({"width": width, "height": height})
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                page.wait_for_timeout(250)
+                page.screenshot(path=folder / f"{name}-{size}-{scheme}.png", full_page=True)
+            over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert over <= 1, f"{name} is {over} pixels wider than {width}"
+        page.emulate_media(color_scheme="light")
+        if before is not None:
+            page.set_viewport_size(before)
+
+    return take

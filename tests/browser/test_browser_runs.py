@@ -1,0 +1,201 @@
+"""Runs as a person watches them: the list, a run's page, to go on and to stop, themes, languages, and what goes wrong."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="make test-browser installs it")
+from playwright.sync_api import Page, expect
+from studio_runs import LONG, recipe_table
+
+from conftest import Served
+from penna.api.training import train_recipe
+from penna.config.recipe import build_recipe, merge
+from penna.runs.folder import RunFolder
+
+pytestmark = pytest.mark.browser
+LATE = 60_000  # milliseconds for what a process of its own has to do first
+
+
+def test_the_list_says_what_every_run_is_and_leads_to_its_page(
+    page: Page, axe: Callable[[Page], None], shoot: Callable[[Page, str], None]
+):
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+    rows = {name: page.get_by_role("row").filter(has_text=name) for name in ("tiny-pretrain", "tiny-classify")}
+    expect(rows["tiny-pretrain"]).to_contain_text("finished")
+    expect(rows["tiny-pretrain"]).to_contain_text("bits per byte")
+    expect(rows["tiny-classify"]).to_contain_text("reviews.jsonl")
+    expect(rows["tiny-classify"]).to_contain_text("% right")
+    axe(page)
+    shoot(page, "runs")
+    page.get_by_label("Name contains").fill("classify")
+    expect(rows["tiny-pretrain"]).to_have_count(0)
+    rows["tiny-classify"].get_by_role("link").click()
+    expect(page.get_by_role("heading", name="tiny-classify")).to_be_visible()
+
+
+def test_a_finished_run_shows_its_figures_its_curves_and_what_it_wrote_at_every_step(
+    page: Page, served: Served, axe: Callable[[Page], None], shoot: Callable[[Page, str], None]
+):
+    page.goto("/run/tiny-pretrain")
+    run = RunFolder(served.runs_dir / "tiny-pretrain")
+    samples = run.samples()
+    expect(page.get_by_text("100% of its budget is spent")).to_be_visible()
+    expect(page.get_by_text(samples[-1]["text"].split(".")[0])).to_be_visible()
+    loss = run.metrics()[-1]["loss"]
+    expect(page.get_by_role("img", name=re.compile(f"loss.*validation {loss:.4g}"))).to_be_visible()
+    expect(page.get_by_role("button", name="Stop and save")).to_be_hidden()
+    expect(page.get_by_role("button", name="Go on")).to_be_hidden()
+    axe(page)
+    shoot(page, "run")
+    page.get_by_role("button", name="Earlier").click()
+    expect(page.get_by_text("Step 100", exact=True)).to_be_visible()
+    page.get_by_role("slider").focus()
+    for _ in range(8):
+        page.keyboard.press("ArrowLeft")
+    expect(page.get_by_text("Step 0", exact=True)).to_be_visible()
+    page.get_by_label("Figure").click()
+    page.get_by_role("option", name="bits per byte").click()
+    expect(page.get_by_role("img", name=re.compile("bits per byte"))).to_be_visible()
+    expect(page.get_by_text("How many bits the model needs")).to_be_visible()
+
+
+def test_a_run_goes_on_survives_a_reload_shows_the_same_in_two_tabs_and_stops_saved(
+    page: Page, served: Served, shoot: Callable[[Page, str], None]
+):
+    run = RunFolder(served.runs_dir / "tiny-stopped")
+    page.goto("/run/tiny-stopped")
+    expect(page.get_by_text("interrupted", exact=True)).to_be_visible()
+    other = page.context.new_page()
+    other.goto("/run/tiny-stopped")
+    expect(other.get_by_role("button", name="Go on")).to_be_visible()
+    page.get_by_role("button", name="Go on").click()
+    stop = page.get_by_role("button", name="Stop and save")
+    expect(stop).to_be_visible()
+    expect(page.get_by_text("training", exact=True).first).to_be_visible()
+    steps = page.locator(".figures .value").first
+    expect(steps).not_to_have_text(re.compile(r"^\d\d$"), timeout=LATE)  # three digits: beyond where it stood
+    page.reload()
+    expect(steps).to_have_text(re.compile(r"^[\d,]{3,}$"))
+    expect(page.locator(".figures")).to_contain_text(re.compile(r"\d MB"))
+    expect(other.get_by_role("button", name="Stop and save")).to_be_visible()
+    expect(other.get_by_role("button", name="Go on")).to_be_hidden()
+    shoot(page, "run-training")
+    other.get_by_role("button", name="Stop and save").click()
+    for tab in (page, other):
+        expect(tab.get_by_text("stopped", exact=True)).to_be_visible(timeout=LATE)
+        expect(tab.get_by_role("button", name="Go on")).to_be_visible()
+    assert run.info()["state"] == "stopped"
+    last = run.marked("last")
+    assert last is not None
+    assert int(last.name.removeprefix("step-")) == run.metrics()[-1]["step"] > 40
+
+
+def test_a_run_of_a_terminal_is_watched_and_not_stopped(page: Page, served: Served):
+    table = merge(recipe_table(served.data_dir / "stories.txt", "pretrain", LONG), {"data.document": "line"})
+    code = (
+        "import json, sys; from pathlib import Path; from penna.api.training import train_recipe;"
+        "from penna.config.recipe import build_recipe;"
+        "train_recipe(build_recipe(json.loads(sys.argv[1])), name='of-a-terminal', runs_dir=Path(sys.argv[2]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, json.dumps(table), str(served.runs_dir)])
+    try:
+        page.goto("/")
+        expect(page.get_by_role("link", name="of-a-terminal")).to_be_visible(timeout=LATE)  # without a reload
+        page.get_by_role("link", name="of-a-terminal").click()
+        expect(page.get_by_text("It was begun in a terminal")).to_be_visible(timeout=LATE)
+        expect(page.get_by_role("button", name="Stop and save")).to_be_hidden()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+    expect(page.get_by_text("stopped", exact=True)).to_be_visible(timeout=LATE)
+    shutil.rmtree(served.runs_dir / "of-a-terminal")
+    expect(page.get_by_role("alert")).to_contain_text("There is no run 'of-a-terminal' here")
+
+
+def test_what_went_wrong_is_told_in_three_parts_where_a_run_cannot_go_on(page: Page, served: Served):
+    """The text was changed since: the run's process refuses, and its page says why."""
+    text = served.data_dir / "changed.txt"
+    text.write_text("One line and another. " * 200, encoding="utf-8")
+    table = recipe_table(text, "pretrain", 40)
+    train_recipe(build_recipe(table), name="changed", runs_dir=served.runs_dir)
+    run = RunFolder(served.runs_dir / "changed")
+    run.update_info(state="stopped")
+    text.write_text("Something else. " * 200, encoding="utf-8")
+    page.goto("/run/changed")
+    page.get_by_role("button", name="Go on").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("was changed after the run began", timeout=LATE)
+    expect(alert).to_contain_text("A resumed run reads the text it began with.")
+    expect(alert).to_contain_text("Restore the text")
+    assert "Traceback" not in page.content()
+    shutil.rmtree(run.path)
+
+
+def test_a_run_that_is_not_there_says_so(page: Page, axe: Callable[[Page], None]):
+    page.goto("/run/nothing")
+    expect(page.get_by_role("alert")).to_contain_text("There is no run 'nothing' here")
+    axe(page)
+
+
+@pytest.mark.parametrize(("words", "title", "code"), [("한국어", "학습 기록", "ko"), ("中文", "训练记录", "zh")])
+def test_a_language_is_chosen_and_kept(page: Page, words: str, title: str, code: str):
+    page.goto("/")
+    page.get_by_role("button", name="Language").click()
+    page.get_by_role("menuitem", name=words).click()
+    expect(page.get_by_role("heading", name=title)).to_be_visible()
+    assert page.evaluate("document.documentElement.lang") == code
+    page.goto("/glossary")
+    assert page.evaluate("document.documentElement.lang") == code
+
+
+def test_a_theme_is_chosen_and_kept(page: Page):
+    page.goto("/")
+    page.get_by_role("button", name="Theme").click()
+    page.get_by_role("menuitem", name="Dark").click()
+    expect(page.locator("body.body--dark")).to_be_visible()
+    page.goto("/glossary")
+    expect(page.locator("body.body--dark")).to_be_visible()
+
+
+def test_all_of_it_is_reached_by_the_keyboard(page: Page):
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Name contains")).to_be_focused()
+    page.get_by_role("link", name="Glossary").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Glossary")).to_be_visible()
+
+
+def test_the_glossary_says_what_words_mean_and_finds_them(
+    page: Page, axe: Callable[[Page], None], shoot: Callable[[Page, str], None]
+):
+    page.goto("/glossary")
+    expect(page.get_by_text("Bits per byte", exact=True)).to_be_visible()
+    axe(page)
+    shoot(page, "glossary")
+    page.get_by_label("Find a word").fill("perplex")
+    expect(page.get_by_text("Bits per byte", exact=True)).to_be_hidden()
+    expect(page.get_by_text("Perplexity", exact=True)).to_be_visible()
+
+
+def test_a_narrow_page_has_its_menu_behind_a_button(page: Page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/")
+    link = page.get_by_role("link", name="Glossary")
+    expect(link).not_to_be_in_viewport()
+    page.get_by_role("button", name="Open or close the menu").click()
+    expect(link).to_be_in_viewport()
+    link.click()
+    expect(page.get_by_role("heading", name="Glossary")).to_be_visible()

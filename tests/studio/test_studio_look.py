@@ -1,0 +1,155 @@
+"""The pages that look into models: what they put into HTML, and that the commands they show say the same."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penna.api.asking import Asked
+from penna.api.decoding import DecodingSettings
+from penna.api.decoding_grid import own_strategies
+from penna.api.explaining import ExplainSettings
+from penna.api.strategy_texts import Progress
+from penna.cli.generation_options import strategy_of
+from penna.cli.main import run
+from penna.errors import PennaError, RecipeError
+from penna.evaluate.copied_spans import copied_spans
+from penna.explain.explanation import Answer, Attribution, ReadToken
+from penna.explain.result import METHODS, Method
+from penna.runs.folder import RunFolder
+from penna.serve.settings import ServeSettings
+from penna.studio.pages import decoding
+from penna.studio.pages.classify_figures import evaluations_of
+from penna.studio.pages.complete_result import marked, source_spans
+from penna.studio.pages.decoding import Comparison, strategies_of
+from penna.studio.pages.explain import command
+from penna.studio.pages.explain_views import map_options
+from penna.studio.pages.explain_words import words_html
+from penna.studio.state import Studio
+from penna.text.units import Unit
+
+_TEXTS = st.text(st.sampled_from("ab AB.<&>\"'한 "), max_size=40)
+
+
+def without_tags(content: str) -> str:
+    """What a browser would show."""
+    return html.unescape(re.sub(r"<[^>]*>", "", content))
+
+
+@given(_TEXTS, _TEXTS)
+def test_marks_leave_a_text_as_it_stands_and_no_letter_of_it_becomes_html(source: str, output: str) -> None:
+    spans = copied_spans(source, output)
+    in_output = marked(output, [(span.start, span.end, number) for number, span in enumerate(spans)])
+    in_source = marked(source, source_spans(spans))
+    assert without_tags(in_output) == output
+    assert without_tags(in_source) == source
+    assert set(re.findall(r"<(/?\w+)", in_output + in_source)) <= {"mark", "/mark"}
+
+
+def test_words_of_a_text_are_escaped_and_carry_their_scores() -> None:
+    words = (Unit("<b>", 0, 1), Unit(' "x"', 1, 2))
+    tokens = (ReadToken("<b>", 1), ReadToken('"x"', 2))
+    found = Attribution("occlusion", (0.5, -1.0), (0.5, -1.0), {})
+    answer = Answer("y", -0.1, 0.9, None, (), tokens, 0, 2, words, (found,))
+    content = words_html(answer, found, "ltr")
+    assert without_tags(content).replace(" ", "") == '<b>+0.50"x"-1.00'
+    assert "<b>" not in content
+    assert 'class="w f5"' in content
+    assert 'class="w a10"' in content
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ExplainSettings(),
+        ExplainSettings(asked=Asked(label="good", against="bad", pair="--a second"), attention=True, lens=True),
+        ExplainSettings(asked=Asked(continuation="-x"), methods=("attention", "value-zeroing"), heads=True),
+        ExplainSettings(asked=Asked(generate=7), methods=METHODS),
+    ],
+)
+def test_the_command_shown_asks_the_terminal_for_the_same(
+    settings: ExplainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[tuple[str, ExplainSettings]] = []
+
+    def explain(loaded: object, text: str, asked: ExplainSettings) -> None:
+        heard.append((text, asked))
+        raise PennaError("heard", "", "")
+
+    def load(arguments: object) -> None:
+        pass
+
+    monkeypatch.setattr("penna.cli.explain.load", load)
+    monkeypatch.setattr("penna.api.explaining.explain", explain)
+    run(command("runs/one", "A text\nof two lines", settings)[1:])
+    assert heard == [("A text\nof two lines", settings)]
+
+
+@pytest.mark.parametrize("line", ["mine: temperature=0.7 top-p=0.9", "beams: num_beams=4", "temperature=0 min_p=none"])
+def test_a_strategy_is_read_as_the_terminal_reads_it(line: str) -> None:
+    assert strategies_of(f"\n {line} \n") == own_strategies([strategy_of(line)])
+
+
+@pytest.mark.parametrize(("line", "told"), [("mine: hot", "hot"), ("mine: heat=3", "heat"), ("top_p=7", "top_p")])
+def test_a_strategy_that_cannot_be_is_told_with_its_fault(line: str, told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        strategies_of(line)
+
+
+def test_a_comparison_is_stopped_at_its_next_sign_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compare(*_: object, listen: Any, **__: object) -> None:
+        listen(Progress("greedy", 0.5, None))
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(decoding, "compare_decoding", compare)
+    comparison = Comparison("one", "", stop=True)
+    comparison.work(Studio(tmp_path, None, ServeSettings()), DecodingSettings())
+    assert comparison.is_over
+    assert isinstance(comparison.failure, PennaError)
+    assert comparison.failure.happened == "The comparison was stopped."
+
+
+def test_only_classifications_are_offered_the_newest_first(tmp_path: Path) -> None:
+    import os
+
+    folder = tmp_path / "evaluations"
+    folder.mkdir()
+    for age, (name, content) in enumerate({"new": {"confusion": []}, "old": {"confusion": []}, "other": {}}.items()):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+        os.utime(folder / f"{name}.json", (1000 - age, 1000 - age))
+    assert list(evaluations_of(RunFolder(tmp_path))) == ["new", "old"]
+
+
+def weights(size: int) -> list[list[float]]:
+    """Each token looks at itself and those before it alike."""
+    return [[1 / (row + 1) if column <= row else 0.0 for column in range(size)] for row in range(size)]
+
+
+def test_a_map_has_a_place_for_every_look_and_rows_are_those_that_look() -> None:
+    options = map_options(["the", "cat", "sat"], weights(3), 1)
+    places = options["series"][0]["data"]
+    assert len(places) == 6
+    assert places[3]["value"] == [0, 2, 0.3333]
+    assert places[3]["name"] == "3 sat → 1 the: 0.333"
+
+
+def test_a_large_map_names_no_places() -> None:
+    names: Sequence[str] = [f"t{number}" for number in range(130)]
+    options = map_options(list(names), weights(65), 2)
+    assert all("name" not in place for place in options["series"][0]["data"])
+    assert options["xAxis"]["data"][1] == "3 t2"
+
+
+def test_every_method_has_words_in_every_language() -> None:
+    from penna.studio.pages.explain_labels import WORDS
+
+    methods: tuple[Method, ...] = (*METHODS, "random")
+    assert all(all(WORDS[f"method.{method}"]) for method in methods)

@@ -21,7 +21,7 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="make test-browser installs it")
 from axe_playwright_python.sync_playwright import Axe  # noqa: E402
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright  # noqa: E402
 from studio_runs import make_runs  # noqa: E402
 
 from penna.errors import PennaError  # noqa: E402
@@ -46,7 +46,11 @@ parser.add_argument("--runs-dir")
 add_studio_arguments(parser)
 run(parser.parse_args(), ())
 """
+PATIENCE = 60_000  # milliseconds that a page may take to become what is expected: machines may be busy
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
+
+
+expect.set_options(timeout=PATIENCE)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:
         base_url=served.address, viewport={"width": 1280, "height": 900}, locale="en-US", color_scheme="light"
     )
     opened = context.new_page()
-    opened.set_default_timeout(30_000)
+    opened.set_default_timeout(PATIENCE)
     faults: list[str] = []
 
     def heard(message: ConsoleMessage) -> None:

@@ -29,6 +29,10 @@ def button(page: Page, name: str) -> Any:
     return page.get_by_role("button", name=name, exact=True)
 
 
+def unfold(page: Any, name: str) -> None:
+    page.get_by_role("button", name=f'"{name}"').click()  # Quasar calls it: Expand "NAME"
+
+
 def pieces(page: Page) -> list[str]:
     return page.locator(".play .tokens [data-place]").all_inner_texts()
 
@@ -114,7 +118,7 @@ def test_strategies_stand_side_by_side_each_as_it_writes_alone(writer: Page, ser
     loaded = load(str(served.runs_dir / "tiny-pretrain"), device="cpu")
     writer.get_by_role("textbox", name="Prompt").fill(PROMPT)
     writer.get_by_label("max_new_tokens").first.fill("20")
-    button(writer, "Strategies side by side").click()
+    unfold(writer, "Strategies side by side")
     button(writer, "Write side by side").click()
     expect(writer.locator(".side").get_by_text("perplexity")).to_have_count(5)
     for name, fields in {"greedy": {"temperature": 0}, "beam 4": {"num_beams": 4}, "top-p 0.9": {"top_p": 0.9}}.items():
@@ -128,7 +132,7 @@ def test_strategies_stand_side_by_side_each_as_it_writes_alone(writer: Page, ser
 
 def test_a_long_text_is_stopped_where_it_is(writer: Page) -> None:
     writer.get_by_role("textbox", name="Prompt").fill(PROMPT)
-    button(writer, "All settings").click()
+    unfold(writer, "All settings")
     writer.get_by_label("max_new_tokens").first.fill("1000")
     writer.get_by_label("min_new_tokens").fill("1000")
     writer.get_by_role("combobox", name="past_block").click()  # slow behind the block
@@ -180,7 +184,7 @@ def test_a_conversation_is_that_of_the_terminal_and_can_be_changed_anywhere(
     assert last.forgotten > 0
     expect(talker.locator(".turn.unread")).to_have_count(last.forgotten)
     expect(talker.get_by_text("fell out of the window")).to_be_visible()
-    button(talker, "What the model read for the last reply").click()
+    unfold(talker, "What the model read for the last reply")
     expect(talker.locator(".rendered")).to_contain_text("<|assistant|>")
     expect(talker.locator(".rendered")).not_to_contain_text(LINES[0])
     expect(talker.get_by_text(f"{last.forgotten} turns fell out")).to_be_visible()
@@ -211,7 +215,7 @@ def test_a_conversation_is_that_of_the_terminal_and_can_be_changed_anywhere(
 def test_two_models_are_told_the_same_and_a_line_too_long_is_refused(talker: Page, axe: Any, shoot: Any) -> None:
     talker.get_by_role("switch", name="Two models side by side").click()
     expect(talker.get_by_role("region", name="Second model")).to_be_visible()
-    button(talker.get_by_role("region", name="Second model"), "Settings").click()
+    unfold(talker.get_by_role("region", name="Second model"), "Settings")
     talker.get_by_role("region", name="Second model").get_by_label("seed").fill("5")
     say(talker, LINES[0], 2)
     axe(talker)

@@ -20,7 +20,7 @@ from penna.config.recipe import build_recipe, merge
 from penna.runs.folder import RunFolder
 
 pytestmark = pytest.mark.browser
-LATE = 60_000  # milliseconds for what a process of its own has to do first
+LATE = 120_000  # milliseconds for what a process of its own has to do first
 
 
 def test_the_list_says_what_every_run_is_and_leads_to_its_page(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penna.config.recipe import build_recipe
@@ -216,6 +216,7 @@ def test_an_unknown_model_and_one_without_a_checkpoint_are_refused(studio: Studi
             asyncio.run(studio.models.worker(name))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=6))
 def test_a_growing_log_is_read_as_the_whole_log_is_wherever_a_look_falls(tmp_path_factory: Any, cuts: list[int]):
     whole = "".join(json.dumps({"step": step, "text": "글"}, ensure_ascii=False) + "\n" for step in range(3)).encode()
@@ -250,6 +251,7 @@ def test_a_log_that_became_another_is_read_from_its_beginning(tmp_path: Path):
     assert log.rows == []
 
 
+@settings(deadline=None)
 @given(st.integers(0, 500), st.integers(1, 60))
 def test_a_thinned_line_keeps_its_ends_and_no_more_points_than_asked(count: int, most: int):
     points = [(float(place), float(place)) for place in range(count)]

@@ -43,10 +43,11 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     data_dir = _data_dir(arguments.data_dir)
     from penna.cli.screen import say
     from penna.serve.connections import listening
-    from penna.studio.app import create_studio
-    from penna.studio.server import server_of
 
     with listening(settings) as socket:
+        from penna.studio.app import create_studio  # takes seconds: a port in use is told before
+        from penna.studio.server import server_of
+
         app = create_studio(
             Path(arguments.runs_dir).expanduser(), data_dir=data_dir, settings=settings, device=arguments.device
         )

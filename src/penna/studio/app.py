@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from importlib import import_module
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -21,22 +20,22 @@ from penna.serve.settings import ServeSettings
 from penna.storage import explained_disk_errors
 from penna.studio.frame import add_frame
 from penna.studio.guard import guarded
+from penna.studio.pages import (
+    chat,
+    classify,
+    compare,
+    complete,
+    decoding,
+    explain,
+    glossary,
+    new_run,
+    playground,
+    run,
+    runs,
+)
 from penna.studio.state import HIDDEN, Studio
 
-PAGES = (
-    "runs",
-    "run",
-    "new_run",
-    "playground",
-    "chat",
-    "compare",
-    "explain",
-    "decoding",
-    "classify",
-    "complete",
-    "glossary",
-)
-_KEYS = {"new_run": "new"}
+_PAGES = (runs, run, new_run, playground, chat, compare, explain, decoding, classify, complete, glossary)
 
 
 def create_studio(
@@ -60,14 +59,8 @@ def create_studio(
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     add_frame()
-    for name in PAGES:
-        try:
-            module = import_module(f"penna.studio.pages.{name}")
-            module.add(studio)
-        except Exception as error:
-            print(f"page {name}: {type(error).__name__}: {error}")
-            continue
-        studio.pages.append(_KEYS.get(name, name))
+    for page in _PAGES:
+        page.add(studio)
     ui.run_with(
         app,
         title="Penna",

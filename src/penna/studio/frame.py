@@ -79,7 +79,7 @@ def frame(studio: Studio, page: str, title: str | None = None) -> Generator[ui.e
     ui.dark_mode(_THEMES.get(theme))
     ui.colors(primary="#1d5bb8", negative="#b3261e", positive="#1b6e3c", warning="#8a5a00", dark_page="#15181d")
     with ui.left_drawer(bordered=True).props("width=230 breakpoint=900 role=none") as drawer:
-        _ways(studio, page)
+        _ways(page)
     with ui.header(elevated=False).classes("bar"):
         menu = ui.button(icon="menu", on_click=drawer.toggle).props("flat round color=white")
         menu.props(f'aria-label="{t("frame.menu")}"')
@@ -193,11 +193,9 @@ def add_frame() -> None:
     ui.add_css(Path(__file__).with_name("studio.css").read_text(encoding="utf-8"), shared=True)
 
 
-def _ways(studio: Studio, here: str) -> None:
+def _ways(here: str) -> None:
     with ui.element("nav").props(f'aria-label="{t("frame.pages")}"').classes("ways"):
         for page, (target, icon) in PLACES.items():
-            if page not in studio.pages:
-                continue
             with ui.link(target=target).classes("way") as way:
                 ui.icon(icon).props("aria-hidden=true")
                 ui.label(t(f"page.{page}"))

@@ -102,7 +102,8 @@ class Jobs:
         file = _file(self._folder, name, "json")
         try:
             said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            return Job(folder=self._folder, **{**said, "command": tuple(said["command"])})
+            known: dict[str, Any] = {**said, "folder": self._folder, "command": tuple(said["command"])}
+            return Job(**known)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

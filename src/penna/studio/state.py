@@ -62,7 +62,6 @@ class Studio:
     device: str = "auto"
     models: StudioModels = field(init=False)
     jobs: Jobs = field(init=False)
-    pages: list[str] = field(default_factory=list[str])  # those that are in place
     _read: dict[Path, tuple[tuple[int, int], RunRow]] = field(default_factory=dict[Path, Any], init=False)
 
     def __post_init__(self) -> None:

@@ -86,12 +86,13 @@ class _Column:
 
         Whether it could be said.
         """
-        number: int | None = None
+        is_said = False
         with self._told, told_problems(self._told):  # what was pressed may be drawn anew meanwhile
             worker = await self._studio.models.worker(self.runs.value)
             talk, settings = self._talk, self._settings.settings()
             asked = await in_thread(talk.asked, worker.loaded, settings, line, behind)
             number, exchange, pace = talk.begin(asked), asked.exchange, Pace()
+            is_said = True
             self._show()
             try:
                 async with aclosing(replied(worker, asked)) as grown:
@@ -103,7 +104,7 @@ class _Column:
                 if exchange.finish is None:
                     talk.branches.put(number, replace(exchange, finish="cancelled"))
                 self._show()
-        return number is not None
+        return is_said
 
     def forget(self) -> None:
         """Begin a new conversation; the versions of the old one stay reachable no more."""

@@ -136,8 +136,9 @@ def _heat_map(explanation: Explanation, method: int) -> str:
             for column, score in zip(scores.columns, row, strict=True)
         )
         rows.append(f'<tr><th scope="row"><bdi>{escape(name)}</bdi></th>{places}</tr>')
+    title = f"{t(f'method.{found.method}')} ({scale_text(found, most)})"
     return (
-        f"<h3>{escape(t(f'method.{found.method}'))} <small>({escape(scale_text(found, most))})</small></h3>"
+        f"<h3 class=heading>{escape(title)}</h3>"
         f'<div class="scroll" tabindex="0"><table class="heat"><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -6,6 +6,8 @@ shows the same; the training itself is a process of its own.
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from nicegui import ui
 
 from penna.config.recipe import recipe_toml
@@ -43,7 +45,12 @@ WORDS = {
     "run.command": ("Command", "명령", "命令"),
 }
 _REFRESH = 1.5  # seconds
-_USES = {"pretrain": ("playground", "explain"), "chat": ("chat", "explain")}
+_USES = {
+    "pretrain": ("playground", "explain"),
+    "chat": ("chat", "explain"),
+    "classify": ("classify", "explain"),
+    "complete": ("complete", "playground"),
+}
 
 
 def add(studio: Studio) -> None:
@@ -73,9 +80,8 @@ class _Live:
         with ui.element("div").classes("line"):
             self._stop = ui.button(t("run.stop"), icon="stop", on_click=self._on_stop).props("outline")
             self._resume = ui.button(t("run.resume"), icon="play_arrow", on_click=self._on_resume)
-            for page in _USES.get(row.task or "", (row.task or "",)):
-                if page in studio.pages:
-                    ui.link(t(f"page.{page}"), f"/{page}?run={name}").classes("badge")
+            for page in _USES.get(row.task or "", ()):
+                ui.link(t(f"page.{page}"), f"/{page}?run={quote(name, safe='')}").classes("badge")
             self._said = ui.label().classes("meaning").props("role=status")
         self._told = ui.element("div")
         if row.data:

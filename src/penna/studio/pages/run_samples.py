@@ -32,10 +32,10 @@ class Samples:
         self._by_step: dict[int, list[dict[str, Any]]] = {}
         with ui.element("section").classes("card") as self._card:
             heading(t("samples.title"))
-            with ui.element("div").classes("line"):
+            with ui.element("div").classes("scrubber"):
                 before = ui.button(icon="chevron_left", on_click=lambda: self._move(-1)).props("flat round")
                 before.props["aria-label"] = t("samples.before")
-                self._slider = ui.slider(min=0, max=0, step=1, value=0, on_change=self._draw).classes("grow")
+                self._slider = ui.slider(min=0, max=0, step=1, value=0, on_change=self._draw)
                 self._slider.props["aria-label"] = t("samples.scrub")
                 after = ui.button(icon="chevron_right", on_click=lambda: self._move(1)).props("flat round")
                 after.props["aria-label"] = t("samples.after")

@@ -61,5 +61,6 @@ STYLE = """
 .setting{display:flex;flex-direction:column;gap:2px;min-width:0}
 .setting .meaning{font-size:.8rem;line-height:1.3}
 .fold{width:100%}
+.body--dark .q-btn.text-primary{--q-primary:var(--accent)}
 .fold .nicegui-expansion-content{padding:8px 0}
 """

@@ -1,0 +1,42 @@
+"""penna studio as a person starts it: what it refuses, and that it does so at once."""
+
+import argparse
+import socket
+from pathlib import Path
+
+import pytest
+
+from penna.cli.studio import add_studio_arguments, run
+from penna.errors import DataError, DeviceError, RecipeError
+
+
+def started(*words: str) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs-dir", default="runs")
+    add_studio_arguments(parser)
+    run(parser.parse_args(["--no-browser", *words]), ())
+
+
+def test_a_port_in_use_is_told_in_three_parts_and_leaves_nothing_behind(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(DeviceError, match=f"port {port}: another program listens there") as caught:
+            started("--port", str(port), "--runs-dir", str(tmp_path / "runs"))
+    assert caught.value.expected
+    assert "--port" in caught.value.todo
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "said"),
+    [
+        (("--host", "0.0.0.0"), RecipeError, "can be reached from other machines"),
+        (("--port", "words"), RecipeError, "port"),
+        (("--data-dir", "/nowhere/at/all"), DataError, "is no folder"),
+        (("--memory-limit", "much"), RecipeError, "is no size"),
+        (("--api-key-file", "/nowhere/key"), DataError, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_is_refused(words: tuple[str, ...], error: type[Exception], said: str):
+    with pytest.raises(error, match=said):
+        started(*words)

@@ -78,7 +78,7 @@ def frame(studio: Studio, page: str, title: str | None = None) -> Generator[ui.e
     theme = kept.get("theme", "auto")
     ui.dark_mode(_THEMES.get(theme))
     ui.colors(primary="#1d5bb8", negative="#b3261e", positive="#1b6e3c", warning="#8a5a00", dark_page="#15181d")
-    with ui.left_drawer(bordered=True).props("width=230 breakpoint=900 role=none") as drawer:
+    with ui.left_drawer(value=False, bordered=True).props("show-if-above width=230 breakpoint=900") as drawer:
         _ways(page)
     with ui.header(elevated=False).classes("bar"):
         menu = ui.button(icon="menu", on_click=drawer.toggle).props("flat round color=white")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,23 @@ def test_a_training_that_failed_tells_why_and_one_without_a_folder_is_a_row_too(
         assert row.problem is not None
         assert row.problem.happened == "The text is empty."
     assert rows["never"].task is None
+
+
+@pytest.mark.parametrize("said", ["stopped", "training"])
+def test_a_refusal_to_go_on_is_told_until_something_else_is_done_with_the_run(studio: Studio, said: str):
+    run = made(studio.runs_dir, "one", state=said)
+    hidden = studio.runs_dir / ".studio"
+    hidden.mkdir()
+    (hidden / "one.log").write_text("penna: The text was changed.\nThe same text.\nRestore it.\n")
+    record = {"name": "one", "pid": 1, "command": ["penna"], "begun": "2026-01-02T03:04:05+00:00", "log_begins": 0}
+    (hidden / "one.json").write_text(json.dumps(record))
+    row = studio.row("one")
+    assert row.state == "failed"
+    assert row.problem is not None
+    assert row.problem.todo == "Restore it."
+    later = (hidden / "one.log").stat().st_mtime + 10
+    os.utime(run.path / "run.json", (later, later))
+    assert studio.row("one").state == {"stopped": "stopped", "training": "interrupted"}[said]
 
 
 def test_a_damaged_run_is_told_of_and_hides_no_other(studio: Studio):

@@ -64,7 +64,7 @@ def create_studio(
     ui.run_with(
         app,
         title="Penna",
-        language="en-US",
+        language=None,  # the page says which, by its reader
         dark=None,
         tailwind=False,
         storage_secret=_secret(hidden / "secret"),

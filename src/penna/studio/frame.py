@@ -208,7 +208,7 @@ def _choice(key: str, icon: str, choices: dict[str, str], chosen: str, on_choice
     button = ui.button(icon=icon).props(f'flat round color=white aria-haspopup=menu aria-label="{t(key)}"')
     with button, ui.menu().props("auto-close"):
         for code, words in choices.items():
-            item = ui.menu_item(words, on_click=partial(on_choice, code))
+            item = ui.menu_item(words, on_click=partial(on_choice, code)).props("role=menuitem")
             if code == chosen:
                 item.classes("chosen").props("aria-current=true")
 

@@ -59,6 +59,14 @@ class Job:
             return log.read().decode("utf-8", errors="replace")
 
     @property
+    def last_said(self) -> float:
+        """When it last said something, in seconds since 1970; 0 where it never did."""
+        try:
+            return _file(self.folder, self.name, "log").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    @property
     def memory(self) -> int | None:
         """Bytes of memory its process holds; None where it has ended, or the system does not tell."""
         if not self.is_alive:

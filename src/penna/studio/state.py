@@ -143,8 +143,10 @@ class Studio:
             return replace(row, state="training")
         if said == "training":
             said = "training" if is_written(run) else "interrupted"
-        if said == "interrupted" and job is not None and (failure := job.failure()) is not None:
-            return replace(row, state="failed", problem=failure)
+        if said in ("interrupted", "stopped") and job is not None and job.last_said >= _info_written(run):
+            failure = job.failure()  # nothing was done with the run since, from a terminal or so
+            if failure is not None:
+                return replace(row, state="failed", problem=failure)
         return replace(row, state=said)
 
     def _row_of_job(self, name: str) -> RunRow:
@@ -166,6 +168,11 @@ def best_of(recipe: Recipe, rows: list[dict[str, Any]]) -> Best | None:
     figure = "bits_per_byte" if all("bits_per_byte" in row for row in valid) else "loss"
     best = min(valid, key=lambda row: row[figure])
     return Best(figure, best[figure], best["step"])
+
+
+def _info_written(run: RunFolder) -> float:
+    file = run.path / "run.json"
+    return file.stat().st_mtime if file.exists() else 0.0
 
 
 def _damaged(run: RunFolder, error: Exception) -> RunError:

@@ -38,14 +38,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-START = """
-import argparse
-from penna.cli.studio import add_studio_arguments, run
-parser = argparse.ArgumentParser()
-parser.add_argument("--runs-dir")
-add_studio_arguments(parser)
-run(parser.parse_args(), ())
-"""
 PATIENCE = 60_000  # milliseconds that a page may take to become what is expected: machines may be busy
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
 
@@ -72,7 +64,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     environment.pop("PYTEST_CURRENT_TEST", None)
     log = runs_dir.parent / "studio.log"
     with open(log, "wb") as output:
-        process = subprocess.Popen([sys.executable, "-c", START, *words], stdout=output, stderr=output, env=environment)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "penna", "studio", *words], stdout=output, stderr=output, env=environment
+        )
     try:
         yield Served(_address(process, log), runs_dir, data_dir)
     finally:
@@ -121,7 +115,11 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, served: Served) -> Iterator[Page]:
     """A page in a browser that has never been here; whatever its console reports as an error fails the test."""
     context = browser.new_context(
-        base_url=served.address, viewport={"width": 1280, "height": 900}, locale="en-US", color_scheme="light"
+        base_url=served.address,
+        viewport={"width": 1280, "height": 900},
+        locale="en-US",
+        color_scheme="light",
+        reduced_motion="reduce",
     )
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)
@@ -146,21 +144,27 @@ def _refuse_foreign(url: str, address: str, faults: list[str]) -> None:
 
 @pytest.fixture
 def axe() -> Callable[[Page], None]:
-    """Look a page over with axe-core; serious and critical findings fail the test."""
+    """Look a page over with axe-core, light and dark; serious and critical findings fail the test."""
 
     def check(page: Page) -> None:
-        found = Axe().run(page).response["violations"]
-        grave = [
-            f"{one['id']} ({one['impact']}): {one['help']}\n    "
-            + "\n    ".join(
-                node["html"][:200] + "  " + node.get("failureSummary", "")[:300] for node in one["nodes"][:4]
-            )
-            for one in found
-            if one["impact"] in ("serious", "critical")
-        ]
+        grave: list[str] = []
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_timeout(250)  # colours change within a moment
+            grave += [f"{scheme}: {said}" for said in _grave(page)]
         assert not grave, "\n".join(grave)
 
     return check
+
+
+def _grave(page: Page) -> list[str]:
+    """What axe-core finds that is serious or critical."""
+    return [
+        f"{one['id']} ({one['impact']}): {one['help']}\n    "
+        + "\n    ".join(f"{node['html'][:200]}  {node.get('failureSummary', '')[:300]}" for node in one["nodes"][:4])
+        for one in Axe().run(page).response["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+pytest.importorskip("playwright.sync_api", reason="make test-browser installs it")
+from playwright.sync_api import expect
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -80,7 +83,7 @@ def test_generated_tokens_and_faithfulness_are_shown(page: Page, axe: Check, sho
     page.get_by_role("option").nth(2).click()
     page.wait_for_function("before => !document.querySelector('main').innerText.includes(before)", arg=before)
     page.get_by_text("All generated tokens").click()
-    assert page.locator("table.heat").first.get_by_role("row").count() == 4
+    expect(page.locator("table.heat").first.get_by_role("row")).to_have_count(4)
 
     page.get_by_text("Faithfulness", exact=True).click()
     press(page, "Measure the methods")

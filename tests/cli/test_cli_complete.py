@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from rouge_score import rouge_scorer
 
 from penna.api.completing import complete, completer, highest, rank_sentences
 from penna.api.completion_figures import evaluate_completions
@@ -127,6 +128,39 @@ def test_json_gives_every_text_and_greedy_writing_is_the_likeliest_continuation(
         assert result["text"] == tokenizer.decode(written).strip()
         assert result["tokens"] == len(written)
         assert result["finish"] == ("length" if len(written) == 12 else "stop")
+
+
+def test_json_tells_what_was_copied_and_what_a_reference_shares(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "reference.txt").write_text(summary(1), encoding="utf-8")
+    words = [str(place / "runs/little"), article(1), "--json", "--max-new-tokens", "12"]
+    (found,) = json.loads(printed(capsys, *words, "--reference", str(place / "reference.txt")))
+    output, source = found["text"], article(1)
+    spans = found["copied"]["spans"]
+    assert spans
+    for span in spans:
+        ours, theirs = output[span["start"] : span["end"]], source[span["source_start"] : span["source_end"]]
+        assert ours.casefold().split() == theirs.casefold().split()
+        assert len(ours.split()) == span["words"]
+    letters = output.replace(".", "").split()
+    assert found["copied"]["coverage"] == pytest.approx(sum(span["words"] for span in spans) / len(letters))
+    expected = rouge_scorer.RougeScorer(["rouge1", "rouge2"]).score(summary(1), output)
+    for kind, score in expected.items():
+        assert found["reference"]["rouge"][kind] == pytest.approx(score.fmeasure)
+    assert found["reference"]["copied"]["coverage"] == pytest.approx(3 / 4)  # "Ben" and "in Oslo", no "is"
+    (alone,) = json.loads(printed(capsys, *words))
+    assert alone == {name: value for name, value in found.items() if name != "reference"}
+
+
+def test_references_that_fit_no_text_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "reference.txt").write_text(summary(1), encoding="utf-8")
+    name, reference = str(place / "runs/little"), ["--reference", str(place / "reference.txt")]
+    with pytest.raises(DataError, match="There are 2 texts and 1 references"):
+        printed(capsys, name, article(1), article(2), "--json", *reference)
+    for words in ([], ["--json", "--extract", "1"]):
+        with pytest.raises(DataError, match="told in JSON alone"):
+            printed(capsys, name, article(1), *words, *reference)
 
 
 def test_sampling_depends_on_its_seed(little: LoadedModel) -> None:

@@ -42,7 +42,16 @@ def add_complete_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, help="another seed, another text (0)")
     add_device_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print a JSON list")
+    parser.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="what a person wrote for the text, to measure against; one for each text, with --json",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print a JSON list, with what each output copied from its text"
+    )
     add_generation_arguments(parser, {"max_new_tokens": "by what it learned from", "temperature": "0"})
 
 
@@ -55,11 +64,12 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     if arguments.extract is not None:
         _check_extract(arguments, given)
     texts = _texts(arguments)
+    references = _references(arguments, len(texts))
     loaded = load(arguments)
     template = None if arguments.template is None else arguments.template.replace(r"\n", "\n")
     at_hand = completer(loaded, template=template, cut=arguments.cut)
     if arguments.extract is None:
-        _complete(at_hand, texts, api.laid_over(completion_settings(loaded), given), arguments)
+        _complete(at_hand, texts, references, api.laid_over(completion_settings(loaded), given), arguments)
     else:
         _extract(at_hand, texts, arguments)
     return 0
@@ -85,7 +95,11 @@ def _check_extract(arguments: argparse.Namespace, given: Mapping[str, Any]) -> N
 
 
 def _complete(
-    at_hand: Completer, texts: Sequence[str], config: GenerationConfig, arguments: argparse.Namespace
+    at_hand: Completer,
+    texts: Sequence[str],
+    references: Sequence[str],
+    config: GenerationConfig,
+    arguments: argparse.Namespace,
 ) -> None:
     from penna.cli.screen import printable, say
 
@@ -102,11 +116,24 @@ def _complete(
         return
     written = at_hand.write(requests)
     if arguments.json:
-        results = [{**vars(result), "cut": was_cut, "seed": seed} for result, was_cut in zip(written, cut, strict=True)]
+        results = [
+            {**vars(result), "cut": was_cut, "seed": seed, **_beside(text, result.text, reference)}
+            for text, result, was_cut, reference in zip(texts, written, cut, references, strict=True)
+        ]
         print(json.dumps(results, ensure_ascii=False, indent=2))
         return
     for number, result in enumerate(written, start=1):
         print(f"--- {number} ---\n{printable(result.text)}")
+
+
+def _beside(text: str, output: str, reference: str) -> dict[str, Any]:
+    """What an output copied from its text, and beside a reference also what that copied and what they share."""
+    from penna.evaluate.taken import overlap, taken
+
+    found: dict[str, Any] = {"copied": taken(text, output).as_json()}
+    if reference:
+        found["reference"] = {"copied": taken(text, reference).as_json(), "rouge": overlap(reference, output)}
+    return found
 
 
 def _extract(at_hand: Completer, texts: Sequence[str], arguments: argparse.Namespace) -> None:
@@ -131,6 +158,26 @@ def _texts(arguments: argparse.Namespace) -> list[str]:
     if not texts:
         texts.append(_checked(_decoded(sys.stdin.buffer.read(), "the standard input"), "The standard input"))
     return texts
+
+
+def _references(arguments: argparse.Namespace, count: int) -> list[str]:
+    """What people wrote for each text, "" where nothing is given. Raises DataError where that does not fit."""
+    files = arguments.reference
+    if not files:
+        return [""] * count
+    if not arguments.json or arguments.extract is not None:
+        raise DataError(
+            "--reference is measured against what is written, and told in JSON alone.",
+            "--json, and no --extract.",
+            "Add --json; `penna evaluate` measures many texts at once.",
+        )
+    if len(files) != count:
+        raise DataError(
+            f"There are {count:,} texts and {len(files):,} references.",
+            "One reference for each text, in the same order.",
+            "Name as many with --reference.",
+        )
+    return [_checked(_content(Path(file)), file) for file in files]
 
 
 def _content(file: Path) -> str:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 from penna.evaluate.rouge_words import words, written_words
 from penna.evaluate.sentences import sentences
@@ -36,6 +37,10 @@ class Support:
         """Absent ones among all; None where there are none."""
         return self.absent / self.count if self.count else None
 
+    def as_json(self) -> dict[str, Any]:
+        """As JSON keeps it."""
+        return {**asdict(self), "share": self.share}
+
 
 @dataclass(frozen=True)
 class CopyFigures:
@@ -46,12 +51,20 @@ class CopyFigures:
     """
 
     coverage: float | None  # share of an output's words that lie in spans copied from the source
-    density: (
-        float | None
-    )  # mean length of the copied span that a word of an output lies in, in words; 0 for one in none
+    density: float | None  # mean length in words of the copied span that an output's word lies in; 0 for one in none
     novel: tuple[float | None, ...]  # for n in ORDERS, share of an output's n-grams that the source lacks
     numbers: Support
     names: Support
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON keeps them."""
+        return {
+            "coverage": self.coverage,
+            "density": self.density,
+            "novel": {f"{order}-grams": share for order, share in zip(ORDERS, self.novel, strict=True)},
+            "numbers": self.numbers.as_json(),
+            "names": self.names.as_json(),
+        }
 
 
 class Source:

@@ -17,7 +17,7 @@ import numpy as np
 
 from penna.errors import DataError
 from penna.evaluate.bleu import OverlapFigures, OverlapScorer, Tokenization
-from penna.evaluate.copying import ORDERS, CopyFigures, Source, Support, copy_figures
+from penna.evaluate.copying import CopyFigures, Source, copy_figures
 from penna.evaluate.rouge import (
     KINDS,
     Interval,
@@ -58,7 +58,7 @@ class SystemFigures:
             "words": self.words,
             "length_ratio": self.length_ratio,
             "empty": self.empty,
-            "copying": _copying_as_json(self.copying),
+            "copying": self.copying.as_json(),
         }
 
 
@@ -89,7 +89,7 @@ class SummaryFigures:
             "system": self.system.as_json(),
             "baselines": [baseline.as_json() for baseline in self.baselines],
             "leads": {name: {kind: asdict(lead) for kind, lead in leads.items()} for name, leads in self.leads.items()},
-            "references": _copying_as_json(self.references),
+            "references": self.references.as_json(),
         }
 
 
@@ -200,17 +200,3 @@ def drawn(text: str, seed: Sequence[int]) -> str:
     random = np.random.default_rng(seed)
     chosen = random.choice(len(found), min(_SENTENCES, len(found)), replace=False) if found else []
     return "\n".join(found[place] for place in sorted(chosen))
-
-
-def _copying_as_json(figures: CopyFigures) -> dict[str, Any]:
-    return {
-        "coverage": figures.coverage,
-        "density": figures.density,
-        "novel": {f"{order}-grams": share for order, share in zip(ORDERS, figures.novel, strict=True)},
-        "numbers": _support_as_json(figures.numbers),
-        "names": _support_as_json(figures.names),
-    }
-
-
-def _support_as_json(support: Support) -> dict[str, Any]:
-    return {**asdict(support), "share": support.share}

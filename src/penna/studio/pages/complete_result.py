@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from nicegui import ui
 
 from penna.api.completing import RankedSentence
-from penna.evaluate.copied_spans import CopiedSpan, copied_spans
-from penna.evaluate.copying import ORDERS, CopyFigures, Source, Support, copy_figures
-from penna.evaluate.rouge import KINDS, rouge_scores
+from penna.evaluate.copied_spans import CopiedSpan
+from penna.evaluate.copying import ORDERS, CopyFigures, Support
+from penna.evaluate.taken import Taken, overlap, taken
 from penna.studio.frame import heading, meaning
 from penna.studio.pages.shading import cell, shaded, shaded_cell, table
 from penna.studio.words import t
 
 _MARKED = 2  # words from which a span is marked
 _ROUGE = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
-_FMEASURE = 2  # column of `rouge_scores`
 
 
 def show_completion(source: str, output: str, reference: str) -> None:
     """Source, reference and output with what is copied, and the figures."""
-    spans = [span for span in copied_spans(source, output) if span.words >= _MARKED]
+    ours, theirs = taken(source, output), taken(source, reference) if reference else None
     with ui.element("div").classes("cards"):
-        _text(t("complete.output"), marked(output, [(each.start, each.end, n) for n, each in enumerate(spans)]))
-        if reference:
-            theirs = [span for span in copied_spans(source, reference) if span.words >= _MARKED]
-            places = [(each.start, each.end, n) for n, each in enumerate(theirs)]
-            _text(t("complete.reference-shown"), marked(reference, places))
-    _text(t("complete.source"), marked(source, source_spans(spans)))
+        _text(t("complete.output"), marked(output, _places(ours)))
+        if theirs is not None:
+            _text(t("complete.reference-shown"), marked(reference, _places(theirs)))
+    _text(t("complete.source"), marked(source, source_spans(_marked(ours))))
     meaning("complete.marked")
     heading(t("complete.figures"))
-    shaded(_figures(source, output, reference))
+    scores = overlap(reference, output) if reference else {}
+    shaded(_figures(ours, theirs, scores))
     meaning("complete.figures-meaning")
 
 
@@ -83,16 +81,20 @@ def _text(title: str, content: str) -> None:
         shaded(f'<p class="text" dir="auto" tabindex="0">{content}</p>')
 
 
-def _figures(source: str, output: str, reference: str) -> str:
+def _marked(found: Taken) -> list[CopiedSpan]:
+    return [span for span in found.spans if span.words >= _MARKED]
+
+
+def _places(found: Taken) -> list[tuple[int, int, int]]:
+    return [(span.start, span.end, number) for number, span in enumerate(_marked(found))]
+
+
+def _figures(ours: Taken, theirs: Taken | None, scores: Mapping[str, float]) -> str:
     """A column for the output, and one for the reference where there is one."""
-    read = Source(source)
-    texts = [output, reference] if reference else [output]
-    columns = [_copying(copy_figures([(read, text)])) for text in texts]
+    columns = [_copying(each.figures) for each in (ours, theirs) if each is not None]
     rows = [[name, *(cell(column[place][1]) for column in columns)] for place, (name, _) in enumerate(columns[0])]
-    if reference:
-        scores = rouge_scores(reference, output)
-        rows += [[_ROUGE[kind], cell(f"{scores[place, _FMEASURE]:.3f}"), cell("–")] for place, kind in enumerate(KINDS)]
-    names = [t("complete.output"), t("complete.reference-shown")][: len(texts)]
+    rows += [[_ROUGE[kind], cell(f"{score:.3f}"), cell("–")] for kind, score in scores.items()]
+    names = [t("complete.output"), t("complete.reference-shown")][: len(columns)]
     return table([t("complete.figure"), *names], rows)
 
 

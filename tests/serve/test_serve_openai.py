@@ -366,7 +366,7 @@ def test_fields_that_change_nothing_are_left_aside(client: openai.OpenAI):
         ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "Turn 3 is nobody's"),
         ({"messages": [{"role": "system", "content": "a"}]}, "Turn 2 is nobody's"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "user", "content": "x" * 60}]}, "The last turn takes 6. tokens"),
+        ({"messages": [{"role": "user", "content": "x" * 60}]}, "The line takes 6. tokens"),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "a"}]}, "messages"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools is not served"),
         ({"response_format": {"type": "json_object"}}, "response_format is not served"),

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from penna.api.abilities import check_writes, need_chat_tokenizer
+from penna.api.chat_window import Window, window_of
 from penna.api.generation_defaults import default_settings, laid_over
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, PennaError, RecipeError
 from penna.exchange.load import LoadedModel
-from penna.generate.request import Request
 from penna.generate.writing import write_pieces
 from penna.storage import write_whole
-from penna.tasks.chat import Dialogue, prompt_room, reply_request, without_oldest
+from penna.tasks.chat import Dialogue
 from penna.text.messages import Message
 from penna.text.spacing import SpacingMender
 
@@ -119,8 +119,7 @@ class Conversation:
         Where the pieces are not taken to the end, what was written so far is the reply. Raises DataError, and nothing
         was said, where the line alone is longer than the model can read.
         """
-        request, forgotten = self._request(text)
-        return self._reply(text, request, forgotten)
+        return self._reply(text, self._window(text))
 
     def retry(self) -> Generator[str]:
         """Another reply to the last line, with another seed. Raises DataError where nothing was said."""
@@ -168,44 +167,24 @@ class Conversation:
             "replies": [asdict(reply) for reply in self._replies],
         }
 
-    def _request(self, text: str) -> tuple[Request, int]:
-        """What is asked for a reply to ``text``, and how many turns the model no longer reads."""
-        settings, model = self.settings, self.loaded.model.config
-        new = settings.generation.max_new_tokens
-        turns = (*self.messages, Message("user", text))
-        limit = prompt_room(model, new)
-        limit = min(limit, settings.history_tokens or limit)
+    def _window(self, text: str) -> Window:
+        """What is read for a reply to ``text``."""
+        settings = self.settings
+        return window_of(
+            self.loaded,
+            (*self.messages, Message("user", text)),
+            settings.generation,
+            seed=settings.seed + self._drawn,
+            most_tokens=settings.history_tokens,
+            most_turns=settings.history_turns,
+        )
 
-        def request(kept: Dialogue) -> Request:
-            seed = settings.seed + self._drawn
-            return reply_request(self._tokenizer, model, kept, settings.generation, seed=seed)
-
-        def length(kept: Dialogue) -> int:
-            asked = request(kept)
-            return len(asked.source) or len(asked.ids)
-
-        def fits(kept: Dialogue) -> bool:
-            earlier = len(kept) - 1 - (settings.system is not None)
-            return length(kept) <= limit and (settings.history_turns is None or earlier <= settings.history_turns)
-
-        kept = without_oldest(turns, fits)
-        if kept is None:
-            alone = turns[:1] if settings.system is not None else ()
-            raise DataError(
-                f"The line takes {length((*alone, turns[-1])):,} tokens"
-                + (", with the system turn." if alone else "."),
-                f"At most {limit:,} can be read here; the rest of the block is kept for the reply.",
-                "Say it in fewer words"
-                + (", or allow more: --history-tokens." if settings.history_tokens is not None else "."),
-            )
-        return request(kept), len(turns) - len(kept)
-
-    def _reply(self, line: str, request: Request, forgotten: int) -> Generator[str]:
+    def _reply(self, line: str, read: Window) -> Generator[str]:
         mender = SpacingMender(self._tokenizer)
         pieces: list[str] = []
         tokens, logprob, finish = 0, 0.0, "interrupted"
         try:
-            for piece in write_pieces(self.loaded.model, self._tokenizer, [request]):
+            for piece in write_pieces(self.loaded.model, self._tokenizer, [read.request]):
                 if piece.token is not None:
                     tokens += 1
                     logprob += piece.token.logprob
@@ -218,4 +197,4 @@ class Conversation:
         finally:
             self._drawn += 1
             self._turns += [Message("user", line), Message("assistant", "".join(pieces))]
-            self._replies.append(Reply(tokens, logprob, finish, forgotten, request.seed))
+            self._replies.append(Reply(tokens, logprob, finish, read.forgotten, read.request.seed))

@@ -15,7 +15,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from penna.api.abilities import check_writes, need_chat_tokenizer
+from penna.api.chat_window import LongLineError, window_of
 from penna.api.chatting import reply_settings
 from penna.exchange.load import LoadedModel
 from penna.serve.answers import ChatCompletion, usage
@@ -29,7 +29,7 @@ from penna.serve.state import Answering, Served, Serving, answering
 from penna.serve.streaming import answered, event_stream
 from penna.serve.wanted import Ask, asks_of, check_texts, generation_of, seed_of
 from penna.serve.worker import Worker
-from penna.tasks.chat import Dialogue, prompt_room, read_length, reply_request, without_oldest
+from penna.tasks.chat import Dialogue
 from penna.text.messages import Message
 from penna.text.tokenizer import Tokenizer
 
@@ -119,30 +119,19 @@ async def _ready(asked: ChatRequest, serving: Serving, marks: Answering) -> tupl
 
 
 def _plan(loaded: LoadedModel, asked: ChatRequest, limits: ServeSettings, seed: int) -> _Plan:
-    check_writes(loaded)
-    tokenizer, model = need_chat_tokenizer(loaded), loaded.model.config
     config = generation_of(asked, reply_settings(loaded), limits)
-    turns = _turns(asked)
-    most = prompt_room(model, config.max_new_tokens)
-    most = min(most, limits.max_prompt_tokens or most)
-
-    def fits(kept: Dialogue) -> bool:
-        return read_length(tokenizer, model, kept) <= most
-
-    kept = without_oldest(turns, fits)
-    if kept is None:
-        alone = (*turns[:1], turns[-1]) if turns[0].role == "system" else turns[-1:]
+    try:
+        read = window_of(loaded, _turns(asked), config, seed=seed, most_tokens=limits.max_prompt_tokens)
+    except LongLineError as error:
         raise Refused(
-            f"The last turn{' and the system turn take' if len(alone) > 1 else ' takes'} "
-            f"{read_length(tokenizer, model, alone):,} tokens.",
-            f"At most {most:,} can be read here; the rest of the block is kept for the reply.",
-            "Say it in fewer words, or ask for a shorter reply.",
+            error.happened,
+            error.expected,
+            "Say it in fewer words, or ask for a shorter reply (max_tokens).",
             param="messages",
             code="context_length_exceeded",
-        )
-    request = replace(reply_request(tokenizer, model, kept, config, seed=seed), top_n=asked.top_n)
-    read = len(request.source) or len(request.ids)
-    return _Plan(asks_of([request], asked), read, len(turns) - len(kept), tokenizer, asked)
+        ) from error
+    asks = asks_of([replace(read.request, top_n=asked.top_n)], asked)
+    return _Plan(asks, read.tokens, read.forgotten, loaded.need_tokenizer(), asked)
 
 
 def _turns(asked: ChatRequest) -> Dialogue:

@@ -11,14 +11,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from penna.api.abilities import check_writes, need_chat_tokenizer
+from penna.api.chat_window import window_of
 from penna.api.chatting import ChatSettings
 from penna.errors import DataError
 from penna.exchange.load import LoadedModel
 from penna.generate.request import Reason, Request
 from penna.serve.worker import Worker
 from penna.studio.branches import Branches, Node
-from penna.tasks.chat import Dialogue, prompt_room, read_length, reply_request, without_oldest
+from penna.tasks.chat import Dialogue
 from penna.text.chat import Rendered, render_chat
 from penna.text.messages import Message
 from penna.text.spacing import SpacingMender
@@ -95,33 +95,21 @@ class Talk:
         Raises DataError for an empty line, and for one that is longer than the model can read; TokenizerError,
         TemplateError or RunError where the model cannot chat.
         """
-        check_writes(loaded)
-        tokenizer, model = need_chat_tokenizer(loaded), loaded.model.config
         if not line.strip():
             raise DataError("The line is empty.", "Something to answer.", "Write a line.")
-        room = prompt_room(model, settings.generation.max_new_tokens)
-        room = min(room, settings.history_tokens or room)
         turns = (*self.messages(settings, behind), Message("user", line))
-
-        def fits(kept: Dialogue) -> bool:
-            earlier = len(kept) - 1 - (settings.system is not None)
-            within = settings.history_turns is None or earlier <= settings.history_turns
-            return within and read_length(tokenizer, model, kept) <= room
-
-        kept = without_oldest(turns, fits)
-        if kept is None:
-            system = turns[:1] if settings.system is not None else ()
-            raise DataError(
-                f"The line takes {read_length(tokenizer, model, (*system, turns[-1])):,} tokens"
-                + (", with the system turn." if system else "."),
-                f"At most {room:,} can be read here; the rest of the block is kept for the reply.",
-                "Say it in fewer words, or ask for a shorter reply (max_new_tokens).",
-            )
         seed = settings.seed + len(self.branches)
-        request = reply_request(tokenizer, model, kept, settings.generation, seed=seed)
-        rendered = render_chat(tokenizer, kept, add_generation_prompt=model.arch != "seq2seq")
-        tokens = len(request.source) or len(request.ids)
-        return Asked(line, behind, request, Read(rendered, tokens, room, len(turns) - len(kept)))
+        read = window_of(
+            loaded,
+            turns,
+            settings.generation,
+            seed=seed,
+            most_tokens=settings.history_tokens,
+            most_turns=settings.history_turns,
+        )
+        is_seq2seq = loaded.model.config.arch == "seq2seq"
+        rendered = render_chat(loaded.need_tokenizer(), read.kept, add_generation_prompt=not is_seq2seq)
+        return Asked(line, behind, read.request, Read(rendered, read.tokens, read.room, read.forgotten))
 
     def begin(self, asked: Asked) -> int:
         """Say the line; the exchange's number."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from penna.cli.main import run
-from penna.cli.serve import _bytes
+from penna.cli.serving import bytes_of
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.errors import RecipeError
 from penna.exchange.huggingface import write_hf
@@ -131,10 +131,10 @@ def test_a_run_that_is_none_and_two_of_one_name_are_told(folder: Path, capsys: p
 
 @pytest.mark.parametrize(("word", "size"), [("4GB", 4 * 10**9), ("1.5 MiB", 3 << 19), ("512", 512), ("2kB", 2000)])
 def test_sizes_are_read(word: str, size: int):
-    assert _bytes("memory_limit", word) == size
+    assert bytes_of("memory_limit", word) == size
 
 
 @pytest.mark.parametrize("word", ["", "GB", "4TBs", "-1GB", "1e3"])
 def test_what_is_no_size_is_refused(word: str):
     with pytest.raises(RecipeError, match="is no size"):
-        _bytes("memory_limit", word)
+        bytes_of("memory_limit", word)

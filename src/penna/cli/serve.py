@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
 import shlex
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penna.cli.loading import add_device_arguments
-from penna.errors import DataError, RecipeError
+from penna.cli.serving import KEY, address_of, bytes_of, key_of, run_until_signal
 
 if TYPE_CHECKING:
     from penna.serve.registry import Card
     from penna.serve.settings import ServeSettings
 
 Overrides = Sequence[tuple[str, str]]
-KEY = "PENNA_API_KEY"  # the environment variable
-_SIZES = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _IN_BYTES = ("memory_limit", "max_body_bytes")
 _REPEATED = {"allowed_hosts": "--allowed-host", "allowed_origins": "--allowed-origin"}
 _METAVARS = {
@@ -83,12 +78,9 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
         )
         server = server_of(create_app(registry, settings), settings)
         say(_greeting(registry.cards(), settings, socket.getsockname()[1]))
-        received: list[int] = []
-        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself another when all is over
-            signal.signal(number, lambda number, frame: received.append(number))
-        server.run(sockets=[socket])
+        code = run_until_signal(server, socket)
     say("Stopped.")
-    return 128 + received[0] if received else 1
+    return code
 
 
 def _settings(arguments: argparse.Namespace) -> ServeSettings:
@@ -99,51 +91,16 @@ def _settings(arguments: argparse.Namespace) -> ServeSettings:
     given: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     for name in _IN_BYTES:
         if name in given:
-            given[name] = _bytes(name, given[name])
-    key = os.environ.get(KEY) if arguments.api_key_file is None else _key_of(Path(arguments.api_key_file).expanduser())
+            given[name] = bytes_of(name, given[name])
+    key = key_of(arguments.api_key_file)
     if key is not None:
-        given["api_key"] = _checked(key, arguments.api_key_file or f"${KEY}")
+        given["api_key"] = key
     return serve_settings(given)
-
-
-def _key_of(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"The key file {file} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.",
-            "A file with one line, the key.",
-            "Check the path: --api-key-file FILE.",
-        ) from error
-
-
-def _checked(key: str, source: str) -> str:
-    """The key. Raises RecipeError, which does not repeat it, for one that no header can hold."""
-    if not re.fullmatch(r"[!-~]+", key):
-        raise RecipeError(
-            f"The API key of {source} is empty or has characters that no header can hold.",
-            "One word of ASCII letters, digits and signs.",
-            "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
-        )
-    return key
-
-
-def _bytes(name: str, word: str) -> int:
-    """``4GB`` or ``512MiB`` as bytes."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", word.strip().lower())
-    if found is None or found[2] not in _SIZES:
-        raise RecipeError(
-            f"--{name.replace('_', '-')} {word} is no size.",
-            "A number with kB, MB, GB, KiB, MiB or GiB, or of bytes.",
-            "Such as 4GB.",
-        )
-    return int(float(found[1]) * _SIZES[found[2]])
 
 
 def _greeting(cards: Sequence[Card], settings: ServeSettings, port: int) -> str:
     """Where the server listens, what it serves, and a request to try it with."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    address = f"http://{host}:{port}"
+    address = address_of(settings, port)
     path, body = _TRIALS.get(cards[0].task, _TRIAL)
     key = f' -H "Authorization: Bearer ${KEY}"' if settings.api_key is not None else ""
     content = shlex.quote(json.dumps({"model": cards[0].name, **body}, ensure_ascii=False))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penna.cli.serve import KEY, _bytes, _checked, _key_of
+from penna.cli.serving import KEY, address_of, bytes_of, key_of, run_until_signal
 from penna.errors import DataError
 
 if TYPE_CHECKING:
@@ -42,26 +40,22 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     settings = _settings(arguments)
     data_dir = _data_dir(arguments.data_dir)
     from penna.cli.screen import say
-    from penna.serve.connections import listening
+    from penna.serve.connections import listening, server_of
 
     with listening(settings) as socket:
         from penna.studio.app import create_studio  # takes seconds: a port in use is told before
-        from penna.studio.server import server_of
 
         app = create_studio(
             Path(arguments.runs_dir).expanduser(), data_dir=data_dir, settings=settings, device=arguments.device
         )
-        server = server_of(app, settings)
-        address = _address(settings, socket.getsockname()[1])
+        server = server_of(app, settings, web_sockets=True)
+        address = address_of(settings, socket.getsockname()[1])
         say(_greeting(address, settings, Path(arguments.runs_dir)))
         if not arguments.no_browser:
             _open_browser(address)
-        received: list[int] = []
-        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself another when all is over
-            signal.signal(number, lambda number, frame: received.append(number))
-        server.run(sockets=[socket])
+        code = run_until_signal(server, socket)
     say("Stopped. Trainings that were begun from it go on.")
-    return 128 + received[0] if received else 1
+    return code
 
 
 def _settings(arguments: argparse.Namespace) -> ServeSettings:
@@ -75,10 +69,10 @@ def _settings(arguments: argparse.Namespace) -> ServeSettings:
         "drain_seconds": 3,
     }
     if arguments.memory_limit is not None:
-        given["memory_limit"] = _bytes("memory_limit", arguments.memory_limit)
-    key = os.environ.get(KEY) if arguments.api_key_file is None else _key_of(Path(arguments.api_key_file).expanduser())
+        given["memory_limit"] = bytes_of("memory_limit", arguments.memory_limit)
+    key = key_of(arguments.api_key_file)
     if key is not None:
-        given["api_key"] = _checked(key, arguments.api_key_file or f"${KEY}")
+        given["api_key"] = key
     return serve_settings(given)
 
 
@@ -94,11 +88,6 @@ def _data_dir(word: str | None) -> Path | None:
             "Check the path, or leave it out: texts can be uploaded too.",
         )
     return folder
-
-
-def _address(settings: ServeSettings, port: int) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{port}"
 
 
 def _greeting(address: str, settings: ServeSettings, runs_dir: Path) -> str:

@@ -11,6 +11,7 @@ import errno
 import socket
 from typing import ClassVar
 
+import h11
 from fastapi import FastAPI
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -21,6 +22,7 @@ from penna.serve.settings import ServeSettings
 _CONNECTIONS = 512  # open at once, above which uvicorn answers 503
 _BACKLOG = 1024  # connections that wait to be taken
 _HEADERS = 32 * 1024  # bytes of the first line and headers together
+_MESSAGE = 4 << 20  # bytes of one message of a web socket
 
 
 class PatientProtocol(H11Protocol):
@@ -40,6 +42,11 @@ class PatientProtocol(H11Protocol):
         super().data_received(data)
         if self._is_answering:
             self._stop_waiting()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the connection over; a web socket may be quiet for long."""
+        self._stop_waiting()
+        super().handle_websocket_upgrade(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go."""
@@ -65,13 +72,14 @@ class PatientProtocol(H11Protocol):
         return bool(self.cycle) and not self.cycle.response_complete
 
 
-def server_of(app: FastAPI, settings: ServeSettings) -> Server:
+def server_of(app: FastAPI, settings: ServeSettings, *, web_sockets: bool = False) -> Server:
     """uvicorn with these limits; on SIGTERM it takes nothing new and gives what it has begun ``drain_seconds``."""
     protocol = type("Protocol", (PatientProtocol,), {"header_timeout": settings.body_timeout})
     config = Config(
         app,
         http=protocol,
-        ws="none",
+        ws="websockets-sansio" if web_sockets else "none",
+        ws_max_size=_MESSAGE,
         lifespan="on",
         log_level="warning",
         access_log=False,

@@ -14,8 +14,9 @@ from penna.api.completing import completion_settings
 from penna.api.generation_defaults import laid_over
 from penna.cli.chat import add_chat_arguments
 from penna.cli.complete import add_complete_arguments
-from penna.cli.generation_options import given_settings, kind_of, setting, settings_of, shown, strategy_of
+from penna.cli.generation_options import given_settings
 from penna.config.generation import GenerationConfig, generation_config
+from penna.config.generation_words import kind_of, setting, settings_of, shown, strategy_of
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.errors import RecipeError
 from penna.exchange.huggingface import write_hf

@@ -16,12 +16,10 @@ from hypothesis import strategies as st
 
 from penna.api.asking import Asked
 from penna.api.decoding import DecodingSettings
-from penna.api.decoding_grid import own_strategies
 from penna.api.explaining import ExplainSettings
 from penna.api.strategy_texts import Progress
-from penna.cli.generation_options import strategy_of
 from penna.cli.main import run
-from penna.errors import PennaError, RecipeError
+from penna.errors import PennaError
 from penna.evaluate.copied_spans import copied_spans
 from penna.explain.explanation import Answer, Attribution, ReadToken
 from penna.explain.result import METHODS, Method
@@ -30,7 +28,7 @@ from penna.serve.settings import ServeSettings
 from penna.studio.pages import decoding
 from penna.studio.pages.classify_figures import evaluations_of
 from penna.studio.pages.complete_result import marked, source_spans
-from penna.studio.pages.decoding import Comparison, strategies_of
+from penna.studio.pages.decoding import Comparison
 from penna.studio.pages.explain import command
 from penna.studio.pages.explain_views import map_options
 from penna.studio.pages.explain_words import words_html
@@ -93,17 +91,6 @@ def test_the_command_shown_asks_the_terminal_for_the_same(
     monkeypatch.setattr("penna.api.explaining.explain", explain)
     run(command("runs/one", "A text\nof two lines", settings)[1:])
     assert heard == [("A text\nof two lines", settings)]
-
-
-@pytest.mark.parametrize("line", ["mine: temperature=0.7 top-p=0.9", "beams: num_beams=4", "temperature=0 min_p=none"])
-def test_a_strategy_is_read_as_the_terminal_reads_it(line: str) -> None:
-    assert strategies_of(f"\n {line} \n") == own_strategies([strategy_of(line)])
-
-
-@pytest.mark.parametrize(("line", "told"), [("mine: hot", "hot"), ("mine: heat=3", "heat"), ("top_p=7", "top_p")])
-def test_a_strategy_that_cannot_be_is_told_with_its_fault(line: str, told: str) -> None:
-    with pytest.raises(RecipeError, match=told):
-        strategies_of(line)
 
 
 def test_a_comparison_is_stopped_at_its_next_sign_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

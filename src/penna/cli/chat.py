@@ -12,8 +12,9 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penna.cli.generation_options import add_generation_arguments, given_settings, settings_of, shown
+from penna.cli.generation_options import add_generation_arguments, given_settings
 from penna.cli.loading import add_device_arguments, load
+from penna.config.generation_words import settings_of, shown
 from penna.errors import DataError, DeviceError, PennaError, RecipeError
 
 if TYPE_CHECKING:

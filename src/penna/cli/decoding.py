@@ -63,8 +63,8 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Compare the strategies, print what was found, and save the recommended one where that is asked for."""
     from penna.api.decoding import DecodingSettings, compare_decoding
     from penna.api.decoding_grid import own_strategies
-    from penna.cli.generation_options import strategy_of
     from penna.cli.screen import say
+    from penna.config.generation_words import strategy_of
 
     if arguments.save:
         _check_save(arguments)

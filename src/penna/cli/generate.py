@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penna.cli.generation_options import add_generation_arguments, given_settings, strategy_of
+from penna.cli.generation_options import add_generation_arguments, given_settings
 from penna.cli.loading import add_device_arguments, load
+from penna.config.generation_words import strategy_of
 from penna.errors import DataError, RecipeError
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ and every tab sees how far it is. Texts that are written stay in the run's evalu
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,10 @@ from typing import Any
 from nicegui import background_tasks, ui
 
 from penna.api.decoding import DecodingResult, DecodingSettings, compare_decoding
-from penna.api.decoding_grid import Strategy, own_strategies
+from penna.api.decoding_grid import own_strategies
 from penna.api.strategy_texts import Progress
-from penna.errors import PennaError, RecipeError, RunError
+from penna.config.generation_words import strategy_of
+from penna.errors import PennaError, RunError
 from penna.studio.frame import frame, heading, in_thread, meaning, problem, run_select, told_problems, usable
 from penna.studio.jobs import as_typed
 from penna.studio.pages.decoding_labels import WORDS as WORDS
@@ -154,7 +154,7 @@ class _Page:
     def _settings(self) -> DecodingSettings:
         judge = self._judge.value
         return DecodingSettings(
-            strategies=tuple(strategies_of(self._own.value or "")),
+            strategies=tuple(own_strategies([strategy_of(line) for line in self._lines()])),
             prefixes=_whole(self._prefixes.value, 0),
             length=None if self._length.value is None else _whole(self._length.value, 0),
             judge=str(self._studio.runs_dir / judge) if judge else None,
@@ -175,9 +175,11 @@ class _Page:
         for option, value in (("--length", settings.length), ("--judge", settings.judge)):
             words += [] if value is None else [option, str(value)]
         words += ["--seed", str(settings.seed)] if settings.seed else []
-        for line in (self._own.value or "").splitlines():
-            words += ["--strategy", line] if line.strip() else []
-        return words
+        return words + [word for line in self._lines() for word in ("--strategy", line)]
+
+    def _lines(self) -> list[str]:
+        """The strategies that were written, one a line."""
+        return [line.strip() for line in (self._own.value or "").splitlines() if line.strip()]
 
     def _end(self) -> None:
         last = self._lab.last(self._runs.value)
@@ -225,37 +227,6 @@ class _Page:
         told = t("decoding.writing", strategy=progress.strategy, share=f"{progress.share:.0%}")
         self._line.set_text(told if left is None else f"{told} · {t('decoding.left', left=_clock(left))}")
         self._bar.set_value(round(progress.share, 3))
-
-
-def strategies_of(lines: str) -> list[Strategy]:
-    """A strategy on each line, ``NAME: SETTING=VALUE …``; without a name the settings are it.
-
-    Raises RecipeError for a line that sets nothing, and for settings that cannot be.
-    """
-    named: list[tuple[str, dict[str, Any]]] = []
-    for line in filter(None, map(str.strip, lines.splitlines())):
-        name, colon, rest = line.partition(":")
-        name, rest = (name.strip(), rest) if colon and "=" not in name else (line, line)
-        settings: dict[str, Any] = {}
-        for word in rest.split():
-            setting, equals, value = word.partition("=")
-            if not (setting and equals and value):
-                raise RecipeError(
-                    f"{word!r} in the strategy {line!r} sets nothing.",
-                    "A name, a colon, and settings with spaces between.",
-                    "Such as mine: temperature=0.7 top_p=0.9",
-                )
-            settings[setting.replace("-", "_")] = _value(value)
-        named.append((name, settings))
-    return own_strategies(named)
-
-
-def _value(word: str) -> Any:
-    """A number, true, false, none or a list as such, anything else as it stands."""
-    try:
-        return None if word == "none" else json.loads(word)
-    except ValueError:
-        return word
 
 
 def _whole(value: Any, otherwise: int) -> int:

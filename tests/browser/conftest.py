@@ -1,7 +1,7 @@
 """A studio in a process of its own over tiny runs, and chromium to look at it as a person would.
 
-Console errors and requests that fail make a test fail. ``PENNA_CHROMIUM`` names another browser than Debian's;
-``PENNA_SHOTS`` a folder that screenshots are kept in.
+Console errors and requests that fail make a test fail. ``PENNA_CHROMIUM`` names another browser than Debian's,
+``PENNA_SHOTS`` a folder that screenshots of every page are kept in, and ``PENNA_PICTURES`` one for those of docs/.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Served:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A studio over tiny runs of every task, on a free port."""
-    runs_dir, data_dir = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("data")
+    place = tmp_path_factory.mktemp("studio")
+    runs_dir, data_dir = place / "runs", place / "data"
+    data_dir.mkdir()
     make_runs(runs_dir, data_dir)
     words = ["--runs-dir", str(runs_dir), "--data-dir", str(data_dir), "--port", "0", "--no-browser"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "NO_COLOR": "1"}
@@ -65,7 +67,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     log = runs_dir.parent / "studio.log"
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "penna", "studio", *words], stdout=output, stderr=output, env=environment
+            [sys.executable, "-m", "penna", "studio", *words], stdout=output, stderr=output, env=environment, cwd=place
         )
     try:
         yield Served(_address(process, log), runs_dir, data_dir)
@@ -186,5 +188,15 @@ def shoot(tmp_path: Path) -> Callable[[Page, str], None]:
         page.emulate_media(color_scheme="light")
         if before is not None:
             page.set_viewport_size(before)
+        _keep_picture(page, name)
 
     return take
+
+
+def _keep_picture(page: Page, name: str) -> None:
+    """Keep what a reader sees first, for docs/."""
+    folder = os.environ.get("PENNA_PICTURES")
+    if folder is not None:
+        page.evaluate("scrollTo(0, 0)")
+        page.wait_for_timeout(250)
+        page.screenshot(path=Path(folder) / f"studio-{name}.png")

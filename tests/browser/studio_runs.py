@@ -72,13 +72,13 @@ def recipe_table(file: Path, task: str, steps: int) -> dict[str, Any]:
 
 
 def make_runs(runs_dir: Path, data_dir: Path) -> None:
-    """``tiny-pretrain``, ``tiny-chat``, ``tiny-classify``, ``tiny-complete``, and ``tiny-stopped``, cut off in the middle."""
+    """``stories``, ``talks``, ``reviews``, ``summaries``, and ``tales``, cut off in the middle."""
     files = write_data(data_dir)
     for task, file in files.items():
         table = recipe_table(file, task, 120)
         if task == "pretrain":
             table = merge(table, {"data.document": "line"})
-        train_recipe(build_recipe(table), name=f"tiny-{task}", runs_dir=runs_dir)
+        train_recipe(build_recipe(table), name=file.stem, runs_dir=runs_dir)
     table = merge(recipe_table(files["pretrain"], "pretrain", LONG), {"data.document": "line"})
 
     def listen(event: Event) -> None:
@@ -86,4 +86,4 @@ def make_runs(runs_dir: Path, data_dir: Path) -> None:
             raise Stop
 
     with suppress(Stop):
-        train_recipe(build_recipe(table), name="tiny-stopped", runs_dir=runs_dir, listen=listen)
+        train_recipe(build_recipe(table), name="tales", runs_dir=runs_dir, listen=listen)

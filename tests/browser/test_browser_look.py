@@ -38,7 +38,7 @@ def command(page: Page, verb: str) -> str:
 
 
 def test_a_text_is_explained_and_its_maps_are_walked_by_keyboard(page: Page, axe: Check, shoot: Shoot) -> None:
-    page.goto("/explain?run=tiny-pretrain")
+    page.goto("/explain?run=stories")
     press(page, "Explain")
     refused = page.get_by_role("alert")
     refused.wait_for()
@@ -71,7 +71,7 @@ def test_a_text_is_explained_and_its_maps_are_walked_by_keyboard(page: Page, axe
 
 
 def test_generated_tokens_and_faithfulness_are_shown(page: Page, axe: Check, shoot: Shoot) -> None:
-    page.goto("/explain?run=tiny-pretrain")
+    page.goto("/explain?run=stories")
     page.get_by_label("Text", exact=True).fill("The fox hides by the")
     choose(page, "What is asked", "tokens it writes")
     page.get_by_label("How many tokens").fill("3")
@@ -97,7 +97,7 @@ def test_generated_tokens_and_faithfulness_are_shown(page: Page, axe: Check, sho
 
 
 def test_a_class_is_told_with_its_evidence_and_the_model_is_measured(page: Page, axe: Check, shoot: Shoot) -> None:
-    page.goto("/classify?run=tiny-classify")
+    page.goto("/classify?run=reviews")
     page.get_by_text("This model was not measured yet.").wait_for()
     page.get_by_label("Text", exact=True).fill("A lovely film about the owl by the river.")
     press(page, "Classify")
@@ -119,7 +119,7 @@ def test_a_class_is_told_with_its_evidence_and_the_model_is_measured(page: Page,
 
 
 def test_a_source_is_completed_and_what_is_copied_is_marked(page: Page, axe: Check, shoot: Shoot) -> None:
-    page.goto("/complete?run=tiny-complete")
+    page.goto("/complete?run=summaries")
     page.get_by_label("Item of the validation text").fill("9999")
     press(page, "Take it")
     page.get_by_role("alert").wait_for()
@@ -142,7 +142,7 @@ def test_a_source_is_completed_and_what_is_copied_is_marked(page: Page, axe: Che
 def test_a_comparison_of_decoding_goes_on_when_the_page_is_left(
     page: Page, browser: Browser, served: Served, axe: Check, shoot: Shoot
 ) -> None:
-    page.goto("/decoding?run=tiny-pretrain")
+    page.goto("/decoding?run=stories")
     page.get_by_label("Prefixes").fill("6")
     page.get_by_label("Tokens behind each").fill("16")
     strategies = page.get_by_label("Strategies of your own")
@@ -152,7 +152,7 @@ def test_a_comparison_of_decoding_goes_on_when_the_page_is_left(
     strategies.fill("greedy: temperature=0\nmine: top_p=0.9")
     press(page, "Compare")
     page.goto("/glossary")
-    page.goto("/decoding?run=tiny-pretrain")
+    page.goto("/decoding?run=stories")
     assert "--strategy 'mine: top_p=0.9'" in command(page, "decoding")
     page.get_by_role("heading", name="Recommendation").wait_for()
     table = page.locator("table", has_text="self-BLEU-4")
@@ -162,7 +162,7 @@ def test_a_comparison_of_decoding_goes_on_when_the_page_is_left(
     shoot(page, "decoding")
 
     other = browser.new_context(base_url=served.address).new_page()  # another tab sees the same
-    other.goto("/decoding?run=tiny-pretrain")
+    other.goto("/decoding?run=stories")
     other.locator(".code", has_text="penna decoding").wait_for()
     other.context.close()
 

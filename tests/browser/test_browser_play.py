@@ -52,14 +52,14 @@ def written(page: Page, tokens: int) -> None:
 
 @pytest.fixture
 def writer(page: Page) -> Page:
-    page.goto("/playground?run=tiny-pretrain")
+    page.goto("/playground?run=stories")
     expect(page.get_by_label("temperature")).to_have_value("0.8")
     return page
 
 
 @pytest.fixture
 def talker(page: Page) -> Page:
-    page.goto("/chat?run=tiny-chat")
+    page.goto("/chat?run=talks")
     expect(page.get_by_text("Nothing was said yet.").first).to_be_visible()
     return page
 
@@ -67,7 +67,7 @@ def talker(page: Page) -> Page:
 def test_a_text_is_what_the_model_writes_and_every_token_tells_its_alternatives(
     writer: Page, served: Any, axe: Callable[[Page], None], shoot: Callable[[Page, str], None]
 ) -> None:
-    loaded = load(str(served.runs_dir / "tiny-pretrain"), device="cpu")
+    loaded = load(str(served.runs_dir / "stories"), device="cpu")
     tokenizer = loaded.need_tokenizer()
     written(writer, 30)
     expected = alone(loaded, DEFAULT.model_copy(update={"max_new_tokens": 30}))
@@ -115,7 +115,7 @@ def test_a_text_is_what_the_model_writes_and_every_token_tells_its_alternatives(
 
 
 def test_strategies_stand_side_by_side_each_as_it_writes_alone(writer: Page, served: Any, axe: Any, shoot: Any) -> None:
-    loaded = load(str(served.runs_dir / "tiny-pretrain"), device="cpu")
+    loaded = load(str(served.runs_dir / "stories"), device="cpu")
     writer.get_by_role("textbox", name="Prompt").fill(PROMPT)
     writer.get_by_label("max_new_tokens").first.fill("20")
     unfold(writer, "Strategies side by side")
@@ -174,7 +174,7 @@ def say(page: Page, line: str, replies: int) -> str:
 def test_a_conversation_is_that_of_the_terminal_and_can_be_changed_anywhere(
     talker: Page, served: Any, axe: Callable[[Page], None], shoot: Callable[[Page, str], None]
 ) -> None:
-    loaded = load(str(served.runs_dir / "tiny-chat"), device="cpu")
+    loaded = load(str(served.runs_dir / "talks"), device="cpu")
     terminal = Conversation(loaded, ChatSettings())
     for count, line in enumerate(LINES, start=1):
         expected = "".join(terminal.say(line))
@@ -234,7 +234,7 @@ def test_two_models_are_told_the_same_and_a_line_too_long_is_refused(talker: Pag
 def test_the_pages_speak_korean_and_chinese(browser: Any, served: Any, locale: str, title: str, axe: Any) -> None:
     context = browser.new_context(base_url=served.address, locale=locale, color_scheme="dark")
     page = context.new_page()
-    for address in ("/playground?run=tiny-pretrain", "/chat?run=tiny-chat"):
+    for address in ("/playground?run=stories", "/chat?run=talks"):
         page.goto(address)
         expect(page.get_by_label("temperature").first).to_be_attached()
         page.wait_for_timeout(300)

@@ -28,24 +28,25 @@ def test_the_list_says_what_every_run_is_and_leads_to_its_page(
 ):
     page.goto("/")
     expect(page.get_by_role("heading", name="Runs")).to_be_visible()
-    rows = {name: page.get_by_role("row").filter(has_text=name) for name in ("tiny-pretrain", "tiny-classify")}
-    expect(rows["tiny-pretrain"]).to_contain_text("finished")
-    expect(rows["tiny-pretrain"]).to_contain_text("bits per byte")
-    expect(rows["tiny-classify"]).to_contain_text("reviews.jsonl")
-    expect(rows["tiny-classify"]).to_contain_text("% right")
+    links = {name: page.get_by_role("link", name=name, exact=True) for name in ("stories", "reviews")}
+    rows = {name: page.get_by_role("row").filter(has=link) for name, link in links.items()}
+    expect(rows["stories"]).to_contain_text("finished")
+    expect(rows["stories"]).to_contain_text("bits per byte")
+    expect(rows["reviews"]).to_contain_text("reviews.jsonl")
+    expect(rows["reviews"]).to_contain_text("% right")
     axe(page)
     shoot(page, "runs")
-    page.get_by_label("Name contains").fill("classify")
-    expect(rows["tiny-pretrain"]).to_have_count(0)
-    rows["tiny-classify"].get_by_role("link").click()
-    expect(page.get_by_role("heading", name="tiny-classify")).to_be_visible()
+    page.get_by_label("Name contains").fill("view")
+    expect(rows["stories"]).to_have_count(0)
+    rows["reviews"].get_by_role("link").click()
+    expect(page.get_by_role("heading", name="reviews")).to_be_visible()
 
 
 def test_a_finished_run_shows_its_figures_its_curves_and_what_it_wrote_at_every_step(
     page: Page, served: Served, axe: Callable[[Page], None], shoot: Callable[[Page, str], None]
 ):
-    page.goto("/run/tiny-pretrain")
-    run = RunFolder(served.runs_dir / "tiny-pretrain")
+    page.goto("/run/stories")
+    run = RunFolder(served.runs_dir / "stories")
     samples = run.samples()
     expect(page.get_by_text("100% of its budget is spent")).to_be_visible()
     expect(page.get_by_text(samples[-1]["text"].split(".")[0])).to_be_visible()
@@ -70,11 +71,11 @@ def test_a_finished_run_shows_its_figures_its_curves_and_what_it_wrote_at_every_
 def test_a_run_goes_on_survives_a_reload_shows_the_same_in_two_tabs_and_stops_saved(
     page: Page, served: Served, shoot: Callable[[Page, str], None]
 ):
-    run = RunFolder(served.runs_dir / "tiny-stopped")
-    page.goto("/run/tiny-stopped")
+    run = RunFolder(served.runs_dir / "tales")
+    page.goto("/run/tales")
     expect(page.get_by_text("interrupted", exact=True)).to_be_visible()
     other = page.context.new_page()
-    other.goto("/run/tiny-stopped")
+    other.goto("/run/tales")
     expect(other.get_by_role("button", name="Go on")).to_be_visible()
     page.get_by_role("button", name="Go on").click()
     stop = page.get_by_role("button", name="Stop and save")

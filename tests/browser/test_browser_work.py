@@ -52,7 +52,7 @@ def test_a_text_is_sent_looked_at_measured_and_trained(
     assert refused.count() == 0
     assert (served.runs_dir / ".studio" / "uploads" / "reviews.tsv").read_bytes() == reviews.read_bytes()
 
-    choose(page, "Show token boundaries of", "tiny-classify")
+    choose(page, "Show token boundaries of", "reviews")
     page.get_by_role("button", name="Look at the text").click()
     page.get_by_role("heading", name="Token boundaries").wait_for(timeout=300_000)
     assert page.get_by_text("cannot be used").count() >= 1
@@ -92,13 +92,13 @@ def test_a_field_that_names_a_path_is_refused_in_three_parts(page: Page) -> None
 
 def test_runs_are_compared_and_the_report_is_handed_out(page: Page, axe: Check, shoot: Shoot) -> None:
     page.goto("/compare")
-    for run in ("tiny-pretrain", "tiny-stopped"):
+    for run in ("stories", "tales"):
         choose(page, "Runs, or an experiment", re.compile(f"^{run}"), several=True)
     page.get_by_role("button", name="Compare", exact=True).click()
     page.get_by_role("heading", name="Where the recipes differ").wait_for()
     table = page.get_by_role("region", name="Where the recipes differ")
     assert "train.steps" in table.inner_text()
-    assert page.get_by_role("img", name=re.compile("tiny-pretrain, tiny-stopped")).count() == 1
+    assert page.get_by_role("img", name=re.compile("stories, tales")).count() == 1
     axe(page)
     shoot(page, "compare")
     for name, begins in (
@@ -113,7 +113,7 @@ def test_runs_are_compared_and_the_report_is_handed_out(page: Page, axe: Check, 
 
 
 def test_what_cannot_be_compared_is_told(page: Page) -> None:
-    page.goto("/compare?runs=tiny-pretrain,tiny-classify")
+    page.goto("/compare?runs=stories,reviews")
     alert = page.get_by_role("alert")
     alert.wait_for()
     assert "Runs of different tasks cannot be compared" in alert.inner_text()

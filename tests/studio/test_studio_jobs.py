@@ -77,11 +77,15 @@ def ended(jobs: Jobs) -> None:
         child.wait(60)
 
 
-def test_a_training_is_the_command_a_person_would_type_and_is_known_as_long_as_it_lives(jobs: Jobs, gate: Gate):
+def test_a_training_is_the_command_a_person_would_type_and_is_known_as_long_as_it_lives(
+    jobs: Jobs, gate: Gate, monkeypatch: pytest.MonkeyPatch
+):
     job = jobs.train("new", ["my text.txt", "--train.steps", "5"])
     gate.wait_until_begun()
     assert job.is_alive
     assert as_typed(job.command) == f"penna train 'my text.txt' --train.steps 5 --name new --runs-dir {jobs._runs_dir}"
+    monkeypatch.chdir(jobs._runs_dir.parent)
+    assert as_typed(job.command).endswith("--name new --runs-dir runs")
     assert jobs.names() == ["new"]
     gate.let_go()
     ended(jobs)

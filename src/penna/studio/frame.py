@@ -190,6 +190,7 @@ def usable(studio: Studio, tasks: Sequence[str] | None = None) -> list[RunRow]:
 def add_frame() -> None:
     """Put words and style in place, once for a studio."""
     add(WORDS)
+    ui.button.default_props("no-caps")
     app.config.quasar_config["loadingBar"]["skipHijack"] = True  # a bar for every request, which no reader is told of
     ui.add_css(Path(__file__).with_name("studio.css").read_text(encoding="utf-8"), shared=True)
 

@@ -178,8 +178,13 @@ class Jobs:
 
 
 def as_typed(command: Sequence[str]) -> str:
-    """A command as a line of a shell."""
-    return shlex.join(command)
+    """A command as a line of a shell, with paths told from here."""
+    return shlex.join(map(from_here, command))
+
+
+def from_here(path: str) -> str:
+    """A path below the folder that the studio was started in, told from there; anything else as it is."""
+    return path.removeprefix(f"{Path.cwd()}{os.sep}")
 
 
 def is_written(run: RunFolder) -> bool:

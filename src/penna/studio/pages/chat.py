@@ -148,9 +148,9 @@ class _Page:
         with ui.element("div").classes("line say"):
             self._line = ui.textarea(t("chat.line")).props("outlined dense autogrow rows=1")
             self._line.on("keydown", self._say, js_handler=_ENTER)
-            send = ui.button(t("chat.send"), icon="send", on_click=self._say).props("unelevated no-caps")
-            stop = ui.button(t("chat.stop"), icon="stop").props("outline no-caps")
-            new = ui.button(t("chat.new"), on_click=self._new).props("flat no-caps")
+            send = ui.button(t("chat.send"), icon="send", on_click=self._say).props("unelevated")
+            stop = ui.button(t("chat.stop"), icon="stop").props("outline")
+            new = ui.button(t("chat.new"), on_click=self._new).props("flat")
         meaning("chat.send-means")
         self._flow = Flow((send, new, self._two, *(column.runs for column in self._columns)), stop)
         for column in self._columns:

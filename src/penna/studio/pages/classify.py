@@ -51,14 +51,14 @@ class _Page:
         self._runs = runs
         self._text = ui.textarea(t("classify.text")).props(f"{_FIELD} autogrow").classes("wide")
         self._pair = ui.textarea(t("classify.pair")).props(f"{_FIELD} autogrow").classes("wide")
-        self._go = ui.button(t("classify.go"), on_click=self._try).props("unelevated no-caps")
+        self._go = ui.button(t("classify.go"), on_click=self._try).props("unelevated")
         self._go.classes("self-start")
         self._result = ui.element("div").classes("results").props("aria-live=polite")
         heading(t("classify.measure"))
         with ui.element("div").classes("line"):
             self._measured = ui.select([], label=t("classify.evaluation"), on_change=self._show_measured)
             self._measured.props(_FIELD).classes("run-select")
-            self._measure_go = ui.button(t("classify.measure-go"), on_click=self._measure).props("outline no-caps")
+            self._measure_go = ui.button(t("classify.measure-go"), on_click=self._measure).props("outline")
         self._measuring = ui.element("div").props("role=status")
         self._figures = ui.element("div").classes("results")
         self._evaluations: dict[str, Any] = {}

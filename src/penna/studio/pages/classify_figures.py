@@ -159,4 +159,4 @@ def _show_worst(worst: Sequence[Found], look: Callable[[str], Any]) -> None:
                 ui.label(mistake["place"] or "").classes("name")
                 if text.strip():
                     button = ui.button(t("classify.look"), on_click=partial(look, text))
-                    button.props("flat dense no-caps")
+                    button.props("flat dense")

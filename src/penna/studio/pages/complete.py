@@ -52,7 +52,7 @@ class _Page:
         self._runs = runs
         with ui.element("div").classes("line") as self._own:
             self._number = ui.number(t("complete.item"), value=1, min=1, precision=0).props(_FIELD)
-            ui.button(t("complete.take"), on_click=self._take).props("outline no-caps")
+            ui.button(t("complete.take"), on_click=self._take).props("outline")
         self._taken = ui.element("div").props("role=status")
         self._source = ui.textarea(t("complete.source")).props(_FIELD).classes("wide")
         self._reference = ui.textarea(t("complete.reference")).props(f"{_FIELD} autogrow").classes("wide")
@@ -66,9 +66,9 @@ class _Page:
             for field in self._settings.values():
                 field.props(f"{_FIELD} clearable")
         with ui.element("div").classes("line"):
-            self._go = ui.button(t("complete.go"), on_click=self._complete).props("unelevated no-caps")
-            self._stop = ui.button(t("complete.stop"), on_click=self._end).props("outline no-caps")
-            self._rank_go = ui.button(t("complete.rank"), on_click=self._rank).props("outline no-caps")
+            self._go = ui.button(t("complete.go"), on_click=self._complete).props("unelevated")
+            self._stop = ui.button(t("complete.stop"), on_click=self._end).props("outline")
+            self._rank_go = ui.button(t("complete.rank"), on_click=self._rank).props("outline")
         self._stop.set_visibility(False)
         self._result = ui.element("div").classes("results").props("aria-live=polite")
         self._items: list[tuple[Completion, str]] | None = None

@@ -142,8 +142,8 @@ class _Page:
         self._own.props(f"{_FIELD} autogrow").classes("wide")
         meaning("decoding.strategies-meaning")
         with ui.element("div").classes("line"):
-            self._go = ui.button(t("decoding.go"), on_click=self._begin).props("unelevated no-caps")
-            self._stop = ui.button(t("decoding.stop"), on_click=self._end).props("outline no-caps")
+            self._go = ui.button(t("decoding.go"), on_click=self._begin).props("unelevated")
+            self._stop = ui.button(t("decoding.stop"), on_click=self._end).props("outline")
         self._state = ui.element("div").classes("results").props("role=status")
         self._result = ui.element("div").classes("results")
         self._shown: Comparison | None = None

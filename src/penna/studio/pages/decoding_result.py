@@ -81,7 +81,7 @@ def _show_recommendation(figures: DecodingFigures, studio: Studio, run: str) -> 
                 with said:
                     ui.label(t("decoding.saved", name=name))
 
-        ui.button(t("decoding.save", name=name), on_click=save).props("outline no-caps")
+        ui.button(t("decoding.save", name=name), on_click=save).props("outline")
         said = ui.element("div").props("role=status")
 
 

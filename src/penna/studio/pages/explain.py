@@ -71,12 +71,12 @@ class _Page:
                 for view in _VIEWS
             }
         with ui.element("div").classes("line"):
-            self._go = ui.button(t("explain.go"), on_click=self._explain).props("unelevated no-caps")
+            self._go = ui.button(t("explain.go"), on_click=self._explain).props("unelevated")
         self._result = ui.element("div").classes("results").props("aria-live=polite")
         with ui.expansion(t("explain.faithful")):
             meaning("explain.faithful-about")
             self._texts = ui.textarea(t("explain.faithful-texts")).props(_FIELD).classes("wide")
-            self._measure_go = ui.button(t("explain.faithful-go"), on_click=self._measure).props("outline no-caps")
+            self._measure_go = ui.button(t("explain.faithful-go"), on_click=self._measure).props("outline")
             self._measured = ui.element("div").classes("results").props("aria-live=polite")
 
     @ui.refreshable_method
@@ -163,7 +163,7 @@ def _show(found: Explanation, run: str, settings: ExplainSettings) -> None:
             t("explain.download"),
             icon="download",
             on_click=lambda: ui.download.content(explanation_html(found), "explanation.html", "text/html"),
-        ).props("flat no-caps")
+        ).props("flat")
     ui.label(t("explain.command")).classes("name")
     ui.label(as_typed(command(run, found.prompt, settings))).classes("code")
 

@@ -73,9 +73,9 @@ class _Page:
         self._prompt = ui.textarea(t("play.prompt")).props("outlined autogrow").classes("prompt-field")
         self._form = SettingsForm(_SEEN, studio.settings)
         with ui.element("div").classes("line"):
-            write = ui.button(t("play.write"), icon="edit", on_click=self._write).props("unelevated no-caps")
-            stop = ui.button(t("play.stop"), icon="stop").props("outline no-caps")
-            more = ui.button(t("play.more"), icon="more_horiz", on_click=self._more).props("outline no-caps")
+            write = ui.button(t("play.write"), icon="edit", on_click=self._write).props("unelevated")
+            stop = ui.button(t("play.stop"), icon="stop").props("outline")
+            more = ui.button(t("play.more"), icon="more_horiz", on_click=self._more).props("outline")
             self._seed = ui.number(t("play.seed"), value=0, precision=0, step=1).props("outlined dense")
             ui.label(t("play.seed-means")).classes("meaning")
         self._told = ui.element("div")

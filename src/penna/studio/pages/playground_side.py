@@ -56,7 +56,7 @@ class SideBySide:
     def button(self, on_click: Callable[[], Any]) -> ui.button:
         """What begins it."""
         with self._line:
-            return ui.button(t("play.side-write"), on_click=on_click).props("outline no-caps")
+            return ui.button(t("play.side-write"), on_click=on_click).props("outline")
 
     def offer(self, vocab_size: int) -> None:
         """Offer the strategies that a model of this vocabulary knows; what was chosen stays."""
@@ -108,7 +108,7 @@ class SideBySide:
             text = ui.html("", sanitize=False).classes("tokens written")
             told = ui.label(t("play.writing")).classes("meaning").props("role=status")
             keep = ui.button(t("play.keep"), on_click=lambda: self._on_keep(self._drafts[place]))
-            keep.props("flat no-caps dense").set_visibility(False)
+            keep.props("flat dense").set_visibility(False)
         return _Card(text, told, keep)
 
 

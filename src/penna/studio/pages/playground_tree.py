@@ -35,8 +35,8 @@ class Tree:
             card.props["aria-label"] = t("play.tree")
             heading(t("play.tree"))
             with ui.element("div").classes("line"):
-                self.back = ui.button(t("play.undo"), icon="undo", on_click=self._undo).props("outline no-caps dense")
-                self.forth = ui.button(t("play.redo"), icon="redo", on_click=self._redo).props("outline no-caps dense")
+                self.back = ui.button(t("play.undo"), icon="undo", on_click=self._undo).props("outline dense")
+                self.forth = ui.button(t("play.redo"), icon="redo", on_click=self._redo).props("outline dense")
             self._rows = ui.element("ol").classes("tree")
             meaning("play.tree-means")
 

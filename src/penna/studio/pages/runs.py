@@ -9,6 +9,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from penna.studio.frame import frame, meaning, problem
+from penna.studio.jobs import from_here
 from penna.studio.state import Best, RunRow, Studio
 from penna.studio.words import add as add_words
 from penna.studio.words import t
@@ -69,7 +70,7 @@ def add(studio: Studio) -> None:
         with frame(studio, "runs"):
             rows = studio.runs()
             if not rows:
-                meaning("runs.none", folder=studio.runs_dir)
+                meaning("runs.none", folder=from_here(str(studio.runs_dir)))
                 return
             filtered = ui.input(label=t("runs.filter")).props("outlined dense clearable").classes("run-select")
 
@@ -90,7 +91,7 @@ def add(studio: Studio) -> None:
                     table.refresh()
 
             table()
-            meaning("runs.means", folder=studio.runs_dir)
+            meaning("runs.means", folder=from_here(str(studio.runs_dir)))
             filtered.on_value_change(look)
             ui.timer(_REFRESH, look)
 

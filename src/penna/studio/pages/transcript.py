@@ -117,9 +117,9 @@ class Transcript:
             field = ui.textarea(t("chat.edited"), value=node.value.line).props("outlined dense autogrow autofocus")
             with ui.element("div").classes("line"):
                 say = ui.button(t("chat.say"), on_click=lambda: self._on_edit(node.number, field.value or ""))
-                say.props("unelevated no-caps dense")
+                say.props("unelevated dense")
                 back = ui.button(t("chat.cancel"), on_click=lambda: self.show(self._talk, self._name))
-                back.props("flat no-caps dense")
+                back.props("flat dense")
 
     @staticmethod
     def _button(icon: str, key: str, on_click: Callable[[], Any]) -> ui.button:

@@ -18,6 +18,7 @@ from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import Checkpoint, write_checkpoint
 from penna.runs.folder import RunFolder, new_run
 from penna.runs.metrics import append_row, drop_rows_after, read_rows
+from penna.serve.registry import UnknownModel
 from penna.serve.settings import ServeSettings
 from penna.studio.models import runs_within
 from penna.studio.rows import GrowingRows, thinned
@@ -229,9 +230,23 @@ def test_a_model_is_read_anew_where_the_run_has_trained_on_but_not_while_it_is_u
 def test_an_unknown_model_and_one_without_a_checkpoint_are_refused(studio: Studio):
     with new_run(studio.runs_dir, "empty", made(studio.runs_dir, "one").recipe()):
         pass
-    for name, said in (("other", "no model 'other'"), ("empty", "no checkpoint yet")):
-        with pytest.raises(Exception, match=said):
+    for name, kind, said in (("other", UnknownModel, "no run 'other' here"), ("empty", RunError, "no checkpoint yet")):
+        with pytest.raises(kind, match=said):
             asyncio.run(studio.models.worker(name))
+
+
+def test_a_run_that_was_deleted_is_known_no_more_and_gives_its_memory_back(studio: Studio):
+    made(studio.runs_dir, "one")
+
+    async def used_then_deleted() -> None:
+        await asyncio.create_task(studio.models.worker("one"))
+        shutil.rmtree(studio.runs_dir / "one")
+        with pytest.raises(UnknownModel, match="no run 'one' here"):
+            await asyncio.create_task(studio.models.worker("one"))
+        assert studio.models.workers() == {}
+        assert "one" not in [card.name for card in studio.models.cards()]
+
+    asyncio.run(used_then_deleted())
 
 
 @settings(deadline=None)

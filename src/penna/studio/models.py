@@ -11,7 +11,7 @@ from pathlib import Path
 
 from penna.errors import PennaError, RunError
 from penna.runs.folder import RunFolder
-from penna.serve.registry import Card, Registry
+from penna.serve.registry import Card, Registry, UnknownModel
 from penna.serve.settings import ServeSettings
 from penna.serve.worker import Worker
 
@@ -25,6 +25,15 @@ def runs_within(runs_dir: Path) -> dict[str, RunFolder]:
         for folder in sorted(folders)
         if not any(part.startswith(".") for part in folder.parts)
     }
+
+
+def no_run(name: str, runs_dir: Path) -> tuple[str, str, str]:
+    """What is told where a run is not there (any more)."""
+    return (
+        f"There is no run {name!r} here.",
+        f"A run in {runs_dir}; it may have been removed or renamed.",
+        "Choose one from the list of runs.",
+    )
 
 
 class StudioModels(Registry):
@@ -46,14 +55,24 @@ class StudioModels(Registry):
     async def worker(self, name: str) -> Worker:
         """The model of a run, at its best checkpoint of now unless an earlier one is at work.
 
-        Raises what Registry.worker raises, and RunError where the run has no checkpoint yet.
+        Raises what Registry.worker raises, UnknownModel where the run is gone, RunError where it has no checkpoint yet.
         """
         run = runs_within(self._runs_dir).get(name)
-        if run is not None:
-            stale = self._look(name, run)
-            if stale is not None:
-                await stale.close(1)
+        stale = self._forget(name) if run is None else self._look(name, run)
+        if stale is not None:
+            await stale.close(1)
+        if run is None:
+            raise UnknownModel(*no_run(name, self._runs_dir))
         return await super().worker(name)
+
+    def _forget(self, name: str) -> Worker | None:
+        """Know a run no more whose folder is gone; its worker, where nobody uses it."""
+        known = self._entries.get(name)
+        if known is None or known.loading is not None or not (known.worker is None or known.is_unused):
+            return None
+        del self._entries[name]
+        self._read.pop(name, None)
+        return known.worker
 
     def _look(self, name: str, run: RunFolder) -> Worker | None:
         """Take a run in, or again where it has another checkpoint; the worker that is to be put away for that."""

@@ -17,7 +17,7 @@ from penna.errors import PennaError, RunError
 from penna.runs.folder import RunFolder
 from penna.serve.settings import ServeSettings
 from penna.studio.jobs import Jobs, is_written
-from penna.studio.models import StudioModels, runs_within
+from penna.studio.models import StudioModels, no_run, runs_within
 
 HIDDEN = ".studio"  # the studio's own folder among the runs
 
@@ -73,6 +73,11 @@ class Studio:
         """The models under the name that the server knows them by."""
         return self.models
 
+    @property
+    def uploads(self) -> Path:
+        """Where texts lie that browsers sent."""
+        return self.runs_dir / HIDDEN / "uploads"
+
     def runs(self) -> list[RunRow]:
         """All runs, the one that was written last first, and trainings that have no folder yet."""
         rows = {name: self._row(name, run) for name, run in runs_within(self.runs_dir).items()}
@@ -88,21 +93,14 @@ class Studio:
             return self._row(name, run)
         if name in self.jobs.names():
             return self._row_of_job(name)
-        raise self._unknown(name)
+        raise RunError(*no_run(name, self.runs_dir))
 
     def run(self, name: str) -> RunFolder:
         """The folder of a run. Raises RunError where there is none (any more)."""
         run = runs_within(self.runs_dir).get(name)
         if run is None:
-            raise self._unknown(name)
+            raise RunError(*no_run(name, self.runs_dir))
         return run
-
-    def _unknown(self, name: str) -> RunError:
-        return RunError(
-            f"There is no run {name!r} here.",
-            f"A run in {self.runs_dir}; it may have been removed or renamed.",
-            "Choose one from the list of runs.",
-        )
 
     def _row(self, name: str, run: RunFolder) -> RunRow:
         try:

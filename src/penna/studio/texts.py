@@ -50,6 +50,11 @@ def chosen_texts(keys: list[str], data_dir: Path | None, uploads: Path) -> list[
     return [known[key] for key in keys]
 
 
+def options(listed: list[ListedText]) -> dict[str, str]:
+    """Keys and what they are called, for a field to choose from."""
+    return {text.key: f"{'⇪ ' if text.origin == 'upload' else ''}{text.name} · {_size(text.size)}" for text in listed}
+
+
 def _inside(folder: Path) -> list[Path]:
     """Files of a folder that are text by their endings and do not lie elsewhere."""
     try:
@@ -63,3 +68,7 @@ def _inside(folder: Path) -> list[Path]:
 def _listed(file: Path, folder: Path, origin: Literal["folder", "upload"]) -> ListedText:
     name = file.relative_to(folder).as_posix()
     return ListedText(f"{origin}:{name}", name, file, origin, file.stat().st_size)
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"

@@ -192,7 +192,7 @@ class _Files:
                 ("finals", "finals.svg"),
             ):  # fmt: skip
                 click = partial(self._hand_out, name)
-                ui.button(t(f"compare.{key}"), icon="download", color=None, on_click=click).props("outline")
+                ui.button(t(f"compare.{key}"), icon="download", on_click=click).props("outline")
         self._place = ui.element("div")
         meaning("compare.keep-mean")
         ui.label(comparison.made.command).classes("code")

@@ -23,6 +23,7 @@ from penna.studio.pages.decoding_labels import WORDS as WORDS
 from penna.studio.pages.decoding_result import show_decoding
 from penna.studio.pages.shading import add_shading
 from penna.studio.state import Studio
+from penna.studio.texts import chosen_texts, listed_texts, options
 from penna.studio.words import add as add_words
 from penna.studio.words import t
 
@@ -138,6 +139,10 @@ class _Page:
             self._seed = ui.number(t("decoding.seed"), value=0, min=0, precision=0).props(_FIELD)
             judges = {"": t("decoding.no-judge"), **{row.name: row.name for row in usable(studio, _TASKS)}}
             self._judge = ui.select(judges, value="", label=t("decoding.judge")).props(_FIELD).classes("run-select")
+            texts = options(listed_texts(studio.data_dir, studio.uploads))
+            self._human = ui.select({"": t("decoding.own-text"), **texts}, value="", label=t("decoding.human-text"))
+            self._human.props(_FIELD).classes("run-select")
+        meaning("decoding.human-meaning")
         self._own = ui.textarea(t("decoding.strategies"), placeholder="mine: temperature=0.7 top_p=0.9")
         self._own.props(f"{_FIELD} autogrow").classes("wide")
         meaning("decoding.strategies-meaning")
@@ -152,8 +157,10 @@ class _Page:
         ui.timer(_EVERY, self._look)
 
     def _settings(self) -> DecodingSettings:
-        judge = self._judge.value
+        judge, human = self._judge.value, self._human.value
+        chosen = chosen_texts([human], self._studio.data_dir, self._studio.uploads) if human else [None]
         return DecodingSettings(
+            human=chosen[0],
             strategies=tuple(own_strategies([strategy_of(line) for line in self._lines()])),
             prefixes=_whole(self._prefixes.value, 0),
             length=None if self._length.value is None else _whole(self._length.value, 0),
@@ -172,7 +179,7 @@ class _Page:
         """The line of the terminal that does the same."""
         words = ["penna", "decoding", str(self._studio.runs_dir / self._runs.value)]
         words += ["--prefixes", str(settings.prefixes)]
-        for option, value in (("--length", settings.length), ("--judge", settings.judge)):
+        for option, value in (("--human", settings.human), ("--length", settings.length), ("--judge", settings.judge)):
             words += [] if value is None else [option, str(value)]
         words += ["--seed", str(settings.seed)] if settings.seed else []
         return words + [word for line in self._lines() for word in ("--strategy", line)]

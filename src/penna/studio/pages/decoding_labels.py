@@ -14,6 +14,18 @@ WORDS: dict[str, Row] = {
     "decoding.length": ("Tokens behind each", "각각의 뒤에 쓸 토큰 수", "每个前缀后写多少词元"),
     "decoding.seed": ("Seed", "시드", "随机种子"),
     "decoding.judge": ("Another model that rates the texts", "글을 평가할 다른 모델", "评价文本的另一模型"),
+    "decoding.human-text": ("Human text", "사람이 쓴 글", "人写的文本"),
+    "decoding.own-text": ("the run's validation part", "이 학습의 검증용 글", "该训练的验证部分"),
+    "decoding.human-meaning": (
+        "Prefixes and what people wrote behind them come from a text the model did not learn from: the run's "
+        "validation part, or a file that was uploaded on New run or lies in the studio's folder. A run that learned "
+        "no running text, such as a chat, needs a file.",
+        "앞부분과 사람이 이어 쓴 글은 모델이 배우지 않은 글에서 가져옵니다. 학습의 검증용 글이나, "
+        "'새 학습'에서 올렸거나 스튜디오 폴더에 있는 파일입니다. "
+        "대화처럼 이어지는 글로 배우지 않은 학습에는 파일이 필요합니다.",
+        "前缀及其后人写的文字取自模型未学过的文本：该训练的验证部分，或在“新建训练”中上传的、工作室文件夹中的文件。"
+        "对话等不是从连续文本学习的训练需要选择文件。",
+    ),
     "decoding.no-judge": ("none", "없음", "无"),
     "decoding.strategies": (
         "Strategies of your own, one on a line",

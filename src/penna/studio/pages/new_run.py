@@ -22,7 +22,7 @@ from penna.studio.pages.new_run_seen import show_inspection, show_preview
 from penna.studio.pages.new_run_texts import TextChoice
 from penna.studio.pages.new_run_words import WORDS
 from penna.studio.plans import Choices, OfferedRecipe, offered_recipes
-from penna.studio.state import HIDDEN, Studio
+from penna.studio.state import Studio
 from penna.studio.texts import ListedText, listed_texts
 from penna.studio.uploads import Uploads, add_route
 from penna.studio.words import add as add_words
@@ -41,7 +41,7 @@ def add(studio: Studio) -> None:
     """Put the page, its style and the way of uploads in place."""
     add_words(WORDS)
     ui.add_css(_STYLE, shared=True)
-    uploads = Uploads(studio.runs_dir / HIDDEN / "uploads")
+    uploads = Uploads(studio.uploads)
     add_route(app, uploads)
 
     @ui.page("/new", response_timeout=20)
@@ -63,13 +63,13 @@ class _Page:
             cutters = {"": t("new.no-tokenizer"), **{row.name: row.name for row in usable(studio)}}
             self._cutter = ui.select(cutters, value="", label=t("new.cutter")).classes("run-select")
             self._cutter.props("outlined dense options-dense")
-            self._look_button = ui.button(t("new.look"), color=None, on_click=self._look).props("outline")
+            self._look_button = ui.button(t("new.look"), on_click=self._look).props("outline")
         self._seen = ui.element("div").classes("page").style("padding: 0; max-width: none")
         self._recipe = RecipeChoice(studio, offered, self._texts, self._changed)
         heading(t("new.fit-step"))
         meaning("new.fit-mean")
         with ui.element("div").classes("line"):
-            self._fit_button = ui.button(t("new.measure"), color=None, on_click=self._measure).props("outline")
+            self._fit_button = ui.button(t("new.measure"), on_click=self._measure).props("outline")
         self._fit = ui.element("div").style("width: 100%")
         heading(t("new.start-step"))
         self._name = ui.input(t("new.name"), on_change=self._changed)

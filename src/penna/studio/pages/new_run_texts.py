@@ -12,8 +12,8 @@ from penna.errors import DataError, PennaError
 from penna.studio.frame import heading, in_thread, meaning, told_problems
 from penna.studio.pages.upload_input import upload_input
 from penna.studio.plans import fields_from
-from penna.studio.state import HIDDEN, Studio
-from penna.studio.texts import ListedText, chosen_texts, listed_texts
+from penna.studio.state import Studio
+from penna.studio.texts import ListedText, chosen_texts, listed_texts, options
 from penna.studio.uploads import LIMIT
 from penna.studio.words import t
 
@@ -26,7 +26,6 @@ class TextChoice:
 
     def __init__(self, studio: Studio, listed: list[ListedText], on_change: Changed) -> None:
         self._studio, self._on_change = studio, on_change
-        self._uploads = studio.runs_dir / HIDDEN / "uploads"
         heading(t("new.texts"))
         meaning("new.texts-mean")
         self._texts = self._chooser("new.choose", listed)
@@ -63,10 +62,10 @@ class TextChoice:
         return fields_from([("data.document", document), *columns])
 
     def _chosen(self, chooser: ui.select) -> tuple[Path, ...]:
-        return tuple(chosen_texts(list(chooser.value or []), self._studio.data_dir, self._uploads))
+        return tuple(chosen_texts(list(chooser.value or []), self._studio.data_dir, self._studio.uploads))
 
     def _chooser(self, key: str, listed: list[ListedText]) -> ui.select:
-        chooser = ui.select(_options(listed), value=[], multiple=True, label=t(key), on_change=self._on_change)
+        chooser = ui.select(options(listed), value=[], multiple=True, label=t(key), on_change=self._on_change)
         return chooser.props("outlined dense use-chips options-dense").style("width: 100%")
 
     async def _answered(self, told: dict[str, Any]) -> None:
@@ -75,9 +74,9 @@ class TextChoice:
         if kept := told.get("kept"):
             self._progress.text = t("new.uploaded", name=kept)
             self._told.clear()
-            listed = await in_thread(listed_texts, self._studio.data_dir, self._uploads)
-            self._texts.set_options(_options(listed), value=[*self._texts.value, f"upload:{kept}"])
-            self._tests.set_options(_options(listed), value=self._tests.value)
+            listed = await in_thread(listed_texts, self._studio.data_dir, self._studio.uploads)
+            self._texts.set_options(options(listed), value=[*self._texts.value, f"upload:{kept}"])
+            self._tests.set_options(options(listed), value=self._tests.value)
         elif error := _fault(told, name, size):
             self._progress.text = ""
             with told_problems(self._told):
@@ -103,12 +102,3 @@ def _fault(told: dict[str, Any], name: str, size: int) -> PennaError | None:
             "See that the studio is still running, and choose the file again.",
         )
     return None
-
-
-def _options(listed: list[ListedText]) -> dict[str, str]:
-    """Keys and what they are called."""
-    return {text.key: f"{'⇪ ' if text.origin == 'upload' else ''}{text.name} · {_size(text.size)}" for text in listed}
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import penna.model.linear as module
 from penna.config.sections import ModelConfig
 from penna.model.gpt import GPT
-from penna.model.linear import Linear, fastest_matmul, linear
+from penna.model.linear import Linear, fastest_matmul, linear, packing_is_faster
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 
@@ -97,7 +97,8 @@ def test_a_model_gives_the_same_logits_and_gradients_with_either_library(
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_the_choice_is_by_time_and_blas_where_it_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
+def priced(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """What a product by each library costs from now on, on a clock that only products move."""
     clock, cost = [0.0], {"onednn": 1.0, "blas": 1.0}
 
     def spend(name: str) -> Any:
@@ -109,11 +110,30 @@ def test_the_choice_is_by_time_and_blas_where_it_is_close(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "_product", spend("onednn"))
     monkeypatch.setattr(module.F, "linear", spend("blas"))
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
-    cpu = torch.device("cpu")
+    return cost
+
+
+def test_the_choice_is_by_time_and_blas_where_it_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost, cpu = priced(monkeypatch), torch.device("cpu")
     for blas, chosen in ((2.0, "onednn"), (1.2, "onednn"), (1.1, "blas"), (0.5, "blas")):
         cost["blas"] = blas
         assert fastest_matmul(cpu) == chosen
     assert fastest_matmul(torch.device("cuda")) == "blas"
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+@pytest.mark.parametrize(("blas", "is_worth_it"), [(2.0, True), (1.1, False), (0.5, False)])
+def test_a_model_that_writes_is_packed_where_that_is_faster_whatever_library_trains_it(
+    monkeypatch: pytest.MonkeyPatch, blas: float, is_worth_it: bool
+) -> None:
+    packing_is_faster.cache_clear()
+    priced(monkeypatch)["blas"] = blas
+    model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=256, block_size=8, vocab_size=50)).eval().requires_grad_(False)
+    for matmul in ("blas", "onednn"):
+        model.use_matmul(matmul)
+        model.pack()
+        assert (model.h[0].mlp.c_fc.packed is not None) == is_worth_it
+    packing_is_faster.cache_clear()
 
 
 def test_a_layer_keeps_torchs_names_and_default() -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from penna.config.sections import ModelConfig
 from penna.model.cache import KVCache, Memory, Placement
 from penna.model.int8 import Int8Linear
-from penna.model.linear import Linear, Matmul, Packed, linear, packed
+from penna.model.linear import Linear, Matmul, Packed, linear, packed, packing_is_faster
 from penna.model.ngrams import NgramEmbedding, with_those_before
 
 
@@ -297,8 +297,8 @@ class GPT(nn.Module):
 
     def pack(self) -> None:
         """Make reading a few rows at a time faster, for a second copy of the weights in memory; only on a CPU where
-        oneDNN is the faster library (``use_matmul``), and only once."""
-        if self.matmul != "onednn" or self._is_packed:
+        it is measured to be so, and only once."""
+        if self._is_packed or self.wte.weight.device.type != "cpu" or not packing_is_faster():
             return
         self._is_packed = True
         if self.int8_head is None:

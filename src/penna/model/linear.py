@@ -5,12 +5,14 @@ unused; oneDNN, in the same torch, uses all of it. Which is faster is measured (
 (``use_matmul``). Both are float32 throughout and differ in the order of sums alone.
 
 A model that only writes reads all of its weights for a few rows at a time. For that, a weight can be kept a second time
-in the order oneDNN likes (``Packed``), which is twice to four times as fast.
+in the order oneDNN likes (``Packed``), which may be twice to four times as fast; that is measured, too.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -120,11 +122,33 @@ def fastest_matmul(device: torch.device) -> Matmul:
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return "blas"
     x, weight = torch.ones(512, 512), torch.ones(512, 512)
-    blas = onednn = float("inf")
-    for _ in range(8):  # in turns, so that a busy moment touches both
-        begun = time.perf_counter()
-        F.linear(x, weight)
-        half = time.perf_counter()
-        _product(x, weight, None)
-        blas, onednn = min(blas, half - begun), min(onednn, time.perf_counter() - half)
+    blas, onednn = _timed(lambda: F.linear(x, weight), lambda: _product(x, weight, None))
     return "onednn" if onednn * _CLEARLY < blas else "blas"
+
+
+@cache
+def packing_is_faster() -> bool:
+    """Whether this machine multiplies a few rows faster with packed weights than with those they were made of.
+
+    By timing both for some milliseconds, once for a process, with a weight too large for the caches of a core. It does
+    not follow from ``fastest_matmul``: a library may be as good as the other with hundreds of rows, and half as fast
+    with one.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    with torch.no_grad():
+        x, weight = torch.ones(1, 1024), torch.ones(4096, 1024)
+        reordered = Packed(weight)
+        plain, quick = _timed(lambda: F.linear(x, weight), lambda: reordered.multiply(x, None))
+    return quick * _CLEARLY < plain
+
+
+def _timed(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
+    """The least seconds that each takes, in turns, so that a busy moment touches both."""
+    least = [float("inf"), float("inf")]
+    for _ in range(8):
+        for place, function in enumerate((first, second)):
+            begun = time.perf_counter()
+            function()
+            least[place] = min(least[place], time.perf_counter() - begun)
+    return least[0], least[1]

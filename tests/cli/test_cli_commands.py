@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from penna.api.fitting import Fit
 from penna.cli.main import run
 from penna.cli.parser import split_overrides
 from penna.cli.screen import training_screen
@@ -236,6 +238,22 @@ def test_train_prints_every_default(trained: Path, capsys: pytest.CaptureFixture
     printed = capsys.readouterr().err.replace("\n", " ")
     for field in ("n_layer=2", "learning_rate=0.003", "warmup_steps=30", "keep_checkpoints=2", "valid_fraction=0.1"):
         assert field in printed
+
+
+def test_a_dry_run_tells_what_training_would_take_and_leaves_nothing(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = f"train {trained}/runs/little/recipe.toml --name never --runs-dir {trained}/runs --dry-run"
+    told = output(capsys, words)
+    assert "this run fits" in told
+    assert re.search(r"steps +30\n", told)
+    for name in ("time, about", "memory", "checkpoints"):
+        assert re.search(rf"{name} +[\d:.,]+", told)
+    assert not (trained / "runs" / "never").exists()
+
+    monkeypatch.setattr("penna.api.fitting.fit", lambda *_, **__: Fit(30, 60.0, 10**9, 10**6, 10**9, 10**10))
+    assert run(words.split()) == 1
+    assert "does NOT fit" in capsys.readouterr().out
 
 
 def test_dotted_flags_are_taken_out_of_the_words() -> None:

@@ -63,6 +63,22 @@ def test_everything_is_told_on_standard_output_in_80_columns(corpus: Path, capsy
     ElementTree.parse(corpus / "figures" / "lengths.svg")
 
 
+def test_the_first_records_are_told_as_training_takes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "reviews.tsv"
+    file.write_text("text\tlabel\n좋은 영화\tgood\nno label\na dull one\tbad\n那部电影\tgood\n", encoding="utf-8")
+    assert inspect(str(file), "--records", "3") == 0
+    beginning = capsys.readouterr().out.split("\n\n")[0].strip().splitlines()[1:]
+    assert [line.strip() for line in beginning] == [
+        f"{file}:2: with a label", "text: 좋은 영화", "label: good",
+        f"{file}:3: cannot be used: 1 column, where 2 are expected",
+        f"{file}:4: with a label", "text: a dull one", "label: bad",
+    ]  # fmt: skip
+    assert inspect(str(file), "--records", "3", "--json") == 0
+    told = json.loads(capsys.readouterr().out)["records"]
+    assert [record["where"] for record in told] == [f"{file}:{line}" for line in (2, 3, 4)]
+    assert dict(told[2]["parts"]) == {"text": "a dull one", "label": "bad"}
+
+
 def test_json_is_what_the_api_gives(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, test = str(corpus / "train.tsv"), str(corpus / "test.tsv")
     assert inspect(train, "--test", test, "--json") == 0

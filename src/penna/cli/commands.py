@@ -6,6 +6,10 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penna.config.schema import Recipe
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -26,6 +30,8 @@ def _train(arguments: argparse.Namespace, overrides: Overrides) -> int:
     runs_dir = Path(arguments.runs_dir)
     recipe, stem = api.resolve_recipe(with_input_kept(arguments.target, parsed), parsed, runs_dir=runs_dir)
     print_recipe(recipe)
+    if arguments.dry_run:
+        return _measure(recipe, runs_dir)
     with training_screen() as listen:
         run, finished = api.train_recipe(
             recipe,
@@ -36,6 +42,16 @@ def _train(arguments: argparse.Namespace, overrides: Overrides) -> int:
             listen=listen,
         )
     return print_summary(run, finished)
+
+
+def _measure(recipe: Recipe, runs_dir: Path) -> int:
+    """Tell what a run would take; 1 where it does not fit."""
+    from penna.api.fitting import fit
+    from penna.cli.dry_run import print_fit
+
+    found = fit(recipe, runs_dir=runs_dir)
+    print_fit(found)
+    return 0 if found.fits else 1
 
 
 def _resume(arguments: argparse.Namespace, overrides: Overrides) -> int:

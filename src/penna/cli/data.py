@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,17 @@ def prepare(arguments: argparse.Namespace, overrides: Overrides) -> int:
 def inspect(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Print what a text holds, and what that means for training."""
     from penna.api.data import inspect_data
-    from penna.cli.inspection import print_inspection
+    from penna.api.preview import preview_data
+    from penna.cli.inspection import print_inspection, print_records
     from penna.cli.screen import say
     from penna.config.recipe import parse_overrides
 
     given = parse_overrides(overrides)
     paths = with_input_kept(arguments.path, given)
     figure = Path(arguments.figure) if arguments.figure else None
+    records = None if arguments.records is None else preview_data(paths, given, count=max(arguments.records, 0))
+    if records is not None and not arguments.json:
+        print_records(records)
     inspection = inspect_data(
         paths,
         given,
@@ -57,7 +62,8 @@ def inspect(arguments: argparse.Namespace, overrides: Overrides) -> int:
         say=say,
     )
     if arguments.json:
-        print(json.dumps(inspection.as_json(), ensure_ascii=False, indent=2))
+        shown = {} if records is None else {"records": [asdict(record) for record in records]}
+        print(json.dumps({**shown, **inspection.as_json()}, ensure_ascii=False, indent=2))
     else:
         print_inspection(inspection)
     if figure is not None:

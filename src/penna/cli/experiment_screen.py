@@ -138,16 +138,17 @@ def print_estimate(plan: ExperimentPlan, estimate: Estimate, free: int) -> None:
         first = by_name[runs[0].name]
         name = f"{arm} (start)" if runs[0].is_start else arm
         seeds = ", ".join(str(run.seed) for run in runs)
-        row = (name, seeds, f"{first.steps:,}", clock(first.seconds), _size(first.disk))
+        row = (name, seeds, f"{first.steps:,}", clock(first.seconds), size(first.disk))
         table.add_row(*map(Text, row))
     page.show(table)
     page.gap()
     at_once = "one run at a time" if estimate.workers == 1 else f"{estimate.workers} runs at a time"
-    page.wrapped(f"In all about {clock(estimate.seconds)} with {at_once}, and {_size(estimate.disk)} of disk.")
-    page.wrapped(f"Free on that disk: {_size(free)}.")
+    page.wrapped(f"In all about {clock(estimate.seconds)} with {at_once}, and {size(estimate.disk)} of disk.")
+    page.wrapped(f"Free on that disk: {size(free)}.")
     if plan.experiment.evaluate:
         page.wrapped("What [evaluate] takes is not among it.")
 
 
-def _size(amount: int) -> str:
+def size(amount: int) -> str:
+    """Bytes for people."""
     return f"{amount / 1e9:,.1f} GB" if amount >= 1e9 else f"{amount / 1e6:,.1f} MB"

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from penna.api.preview import Preview
 from penna.cli.page import Page, share
 from penna.compare.labels import end_cut, visible
 from penna.data.inspection.findings import percent, plural
@@ -52,6 +53,15 @@ def print_inspection(seen: Inspection) -> None:
         if seen.cut is not None:
             screen.cut(seen.cut)
     screen.findings(seen)
+
+
+def print_records(records: Sequence[Preview]) -> None:
+    """Print the first records, each with its place, and a fault where it cannot be used."""
+    page = Page()
+    page.title("First records, as training takes them")
+    for record in records:
+        kind = f"cannot be used: {record.fault}" if record.shape is None else _SHAPES[record.shape]
+        page.lines([f"{record.where}: {kind}", *(f"  {name}: {visible(text)}" for name, text in record.parts)])
 
 
 class _Screen(Page):

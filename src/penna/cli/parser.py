@@ -100,6 +100,9 @@ def make_parser() -> argparse.ArgumentParser:
     def naming(made: argparse.ArgumentParser) -> None:
         made.add_argument("--name", help="name of the new run")
         made.add_argument("--overwrite", action="store_true", help="replace a run of that name")
+        made.add_argument(
+            "--dry-run", action="store_true", help="train nothing, but measure how long it takes and whether it fits"
+        )
 
     demo = verb("demo", "train a small GPT in two minutes on text this machine has", recipe=True)
     naming(demo)
@@ -175,6 +178,7 @@ def _data_verbs(data: argparse.ArgumentParser) -> None:
     inspect.add_argument("path", nargs="+", metavar="TEXT", help="files, folders, globs, or - for standard input")
     inspect.add_argument("--tokenizer", metavar="T", help="also how this tokenizer (or a run's) cuts it")
     inspect.add_argument("--test", action="append", default=[], metavar="FILE", help="also what it shares with this")
+    inspect.add_argument("--records", type=int, metavar="N", help="first the N first records as training takes them")
     inspect.add_argument("--figure", metavar="FILE", help="draw the lengths as SVG or PNG")
     inspect.add_argument("--json", action="store_true", help="print JSON")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from penna.cli.lines import opened, text_lines
-from penna.cli.loading import add_device_arguments, load
+from penna.cli.loading import add_device_arguments, add_run_and_texts, load
 from penna.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,15 +32,7 @@ _TABLES = (".csv", ".json", ".jsonl", ".parquet", ".gz")  # endings of files who
 
 def add_classify_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of ``penna classify``."""
-    parser.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
-    texts = parser.add_argument(
-        "text",
-        nargs="+",
-        default=[],
-        metavar="TEXT",
-        help="what to classify; the lines of standard input where none is given",
-    )
-    texts.required = False  # nargs="*" would take none of them where an option stands between the run and the texts
+    add_run_and_texts(parser, "what to classify; the lines of standard input where none is given")
     parser.add_argument("--file", metavar="FILE", help="classify every line of a file")
     parser.add_argument(
         "--pair",

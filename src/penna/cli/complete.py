@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penna.cli.generation_options import add_generation_arguments, given_settings
-from penna.cli.loading import add_device_arguments, load
+from penna.cli.loading import add_device_arguments, add_run_and_texts, load
 from penna.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -23,11 +23,7 @@ Overrides = Sequence[tuple[str, str]]
 def add_complete_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of ``penna complete``."""
     parser.usage = "%(prog)s RUN [TEXT ...] [options]"
-    parser.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
-    text = parser.add_argument(
-        "text", nargs="+", default=[], metavar="TEXT", help="what to complete; standard input where none is given"
-    )
-    text.required = False  # nargs="*" would take none of them where an option stands between the run and the texts
+    add_run_and_texts(parser, "what to complete; standard input where none is given")
     parser.add_argument("--file", action="append", default=[], metavar="FILE", help="a text to complete; repeatable")
     parser.add_argument(
         "--extract", type=int, metavar="N", help="instead, the N sentences of the text that the model rates highest"

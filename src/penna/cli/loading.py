@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from penna.exchange.load import LoadedModel
 
 
+def add_run_and_texts(parser: argparse.ArgumentParser, what: str) -> None:
+    """A run, and any number of texts behind it, be it that options stand between them; ``what`` describes a text."""
+    parser.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
+    texts = parser.add_argument("text", nargs="+", default=[], metavar="TEXT", help=what)
+    texts.required = False  # nargs="*" would take none of them where an option stands between the run and the texts
+
+
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     """``--device`` and ``--dtype``."""
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING
 
 from penna.cli.lines import opened, text_lines
-from penna.cli.loading import add_device_arguments, load
+from penna.cli.loading import add_device_arguments, add_run_and_texts, load
 from penna.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -29,15 +29,7 @@ _NAMED = 12  # characters that the vocabulary lacks
 
 def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of ``penna score``."""
-    parser.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
-    texts = parser.add_argument(
-        "text",
-        nargs="+",
-        default=[],
-        metavar="TEXT",
-        help="what to score, with --after the words; - or none: the lines of standard input",
-    )
-    texts.required = False  # nargs="*" would take none of them where an option stands between the run and the texts
+    add_run_and_texts(parser, "what to score, with --after the words; - or none: the lines of standard input")
     parser.add_argument("--file", metavar="FILE", help="score every line of a file")
     parser.add_argument("--start-token", action="store_true", help="begin with the document separator")
     parser.add_argument(

@@ -238,7 +238,7 @@ def summaries(run: str, pairs: int) -> None:
         return lambda: [at_hand.write([request])[0].text for request in requests]
 
     compare(
-        "summaries, prompt lookup against none", write(4), write(None), pairs=pairs, target=1.5, tokens=len(articles)
+        "summaries, prompt lookup against none", write(10), write(None), pairs=pairs, target=1.5, tokens=len(articles)
     )
     plain = api.evaluate_text(run, device="cpu").loss
     rounded = api.evaluate_text(run, device="cpu", dtype="int8").loss

@@ -21,19 +21,53 @@ SETTINGS = [
 ]
 
 
+def mostly_followed(ids: list[int], context: list[int]) -> int | None:
+    """By looking at every place: what most often followed the longest end of a context that stood in the text, of two
+    the one that followed last."""
+    for length in range(min(_LONGEST, len(context)), _SHORTEST - 1, -1):
+        end = context[-length:]
+        followed = [ids[at] for at in range(length, len(ids)) if ids[at - length : at] == end]
+        if followed:
+            most = max(map(followed.count, followed))
+            return next(index for index in reversed(followed) if followed.count(index) == most)
+    return None
+
+
 @given(st.lists(st.integers(0, 3), max_size=30), st.integers(1, 6))
-def test_what_followed_the_last_tokens_when_they_stood_last_is_guessed(ids, count):
+def test_what_mostly_followed_the_last_tokens_is_guessed_to_follow_now(ids, count):
     lookup = Lookup(count)
     for cut in range(0, len(ids), 4):  # in parts
         lookup.extend(ids[cut : cut + 4])
     expected: list[int] = []
-    for length in range(_LONGEST, _SHORTEST - 1, -1):
-        places = [at for at in range(length, len(ids)) if ids[at - length : at] == ids[-length:]]
-        if len(ids) > length and places:
-            repeated = ids[places[-1] :] * count  # at the end of the text it goes on into itself
-            expected = repeated[:count]
+    while len(expected) < count:
+        index = mostly_followed(ids, [*ids, *expected][-_LONGEST:])
+        if index is None:
             break
-    assert lookup.guess() == expected
+        expected.append(index)
+    guessed = lookup.guess()
+    assert guessed == expected[: len(guessed)]
+    assert bool(guessed) == bool(expected)
+
+
+def test_a_guess_goes_on_as_long_as_guesses_are_right_and_is_given_up_where_they_are_wrong():
+    loop = list(range(10, 20))
+    trusted, doubted = Lookup(20), Lookup(20)
+    trusted.extend(loop * 2)
+    first = len(trusted.guess())
+    for index in loop * 4:
+        trusted.guess()
+        trusted.extend([index])
+    assert len(trusted.guess()) == 20 > first > 0
+
+    doubted.extend(loop * 2)
+    lengths: list[int] = []
+    for index in range(100, 200):  # each behind a 10, after which an 11 has always come
+        doubted.extend([10])
+        lengths.append(len(doubted.guess()))
+        doubted.extend([index])
+    assert lengths[0] > 0
+    assert lengths[-1] == 0
+    assert lengths == sorted(lengths, reverse=True)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "modern, grouped", "n-grams", "seq2seq"])

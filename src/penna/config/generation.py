@@ -81,7 +81,7 @@ class GenerationConfig(Section):
         default=None, ge=0, le=1, description="Contrastive search: the weight of being unlike what stands before."
     )
     prompt_lookup_num_tokens: int | None = Field(
-        default=None, ge=1, description="Tokens guessed ahead from the text before; the result stays the same."
+        default=None, ge=1, description="Tokens guessed ahead from the text before, at most; the result stays the same."
     )
     past_block: Literal["restart", "slide"] = Field(
         default="restart",

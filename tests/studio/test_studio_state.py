@@ -137,6 +137,20 @@ def test_a_training_that_failed_tells_why_and_one_without_a_folder_is_a_row_too(
     assert rows["never"].task is None
 
 
+@pytest.mark.parametrize(
+    "record", ["{", "[]", '{"name": "x"}', '{"pid": 1, "command": [], "begun": "soon", "log_begins": 0}']
+)
+def test_a_damaged_record_of_a_training_hides_no_run(studio: Studio, record: str):
+    made(studio.runs_dir, "good")
+    hidden = studio.runs_dir / ".studio"
+    hidden.mkdir()
+    for name in ("good", "never"):
+        (hidden / f"{name}.json").write_text(record)
+    assert [(row.name, row.state) for row in studio.runs()] == [("good", "finished")]
+    with pytest.raises(RunError, match="There is no run 'never' here"):
+        studio.row("never")
+
+
 @pytest.mark.parametrize("said", ["stopped", "training"])
 def test_a_refusal_to_go_on_is_told_until_something_else_is_done_with_the_run(studio: Studio, said: str):
     run = made(studio.runs_dir, "one", state=said)

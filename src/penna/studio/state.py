@@ -7,7 +7,6 @@ read of a file that has not changed since.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from penna.config.schema import Recipe
 from penna.errors import PennaError, RunError
 from penna.runs.folder import RunFolder
 from penna.serve.settings import ServeSettings
-from penna.studio.jobs import Jobs, is_written
+from penna.studio.jobs import Job, Jobs, is_written
 from penna.studio.models import StudioModels, no_run, runs_within
 
 HIDDEN = ".studio"  # the studio's own folder among the runs
@@ -69,11 +68,6 @@ class Studio:
         self.jobs = Jobs(self.runs_dir, self.runs_dir / HIDDEN)
 
     @property
-    def registry(self) -> StudioModels:
-        """The models under the name that the server knows them by."""
-        return self.models
-
-    @property
     def uploads(self) -> Path:
         """Where texts lie that browsers sent."""
         return self.runs_dir / HIDDEN / "uploads"
@@ -81,9 +75,9 @@ class Studio:
     def runs(self) -> list[RunRow]:
         """All runs, the one that was written last first, and trainings that have no folder yet."""
         rows = {name: self._row(name, run) for name, run in runs_within(self.runs_dir).items()}
-        for name in self.jobs.names():
-            if name not in rows:
-                rows[name] = self._row_of_job(name)
+        for job in self.jobs.all():
+            if job.name not in rows:
+                rows[job.name] = self._row_of_job(job)
         return sorted(rows.values(), key=lambda row: (row.is_alive, row.changed), reverse=True)
 
     def row(self, name: str) -> RunRow:
@@ -91,8 +85,9 @@ class Studio:
         run = runs_within(self.runs_dir).get(name)
         if run is not None:
             return self._row(name, run)
-        if name in self.jobs.names():
-            return self._row_of_job(name)
+        job = self.jobs.find(name)
+        if job is not None:
+            return self._row_of_job(job)
         raise RunError(*no_run(name, self.runs_dir))
 
     def run(self, name: str) -> RunFolder:
@@ -147,12 +142,9 @@ class Studio:
                 return replace(row, state="failed", problem=failure)
         return replace(row, state=said)
 
-    def _row_of_job(self, name: str) -> RunRow:
-        job = self.jobs.find(name)
-        assert job is not None
-        state = "preparing" if job.is_alive else "failed"
-        begun = datetime.fromisoformat(job.begun).timestamp()
-        return RunRow(name, self.runs_dir / name, None, (), state, 0, 0.0, None, begun, job.failure())
+    def _row_of_job(self, job: Job) -> RunRow:
+        state, begun = "preparing" if job.is_alive else "failed", job.begun.timestamp()
+        return RunRow(job.name, self.runs_dir / job.name, None, (), state, 0, 0.0, None, begun, job.failure())
 
 
 def best_of(recipe: Recipe, rows: list[dict[str, Any]]) -> Best | None:

@@ -56,6 +56,7 @@ def create_studio(
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with api.router.lifespan_context(api):
             yield
+            studio.long.end()
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     add_frame()

@@ -16,6 +16,7 @@ from penna.errors import PennaError, RunError
 from penna.runs.folder import RunFolder
 from penna.serve.settings import ServeSettings
 from penna.studio.jobs import Job, Jobs, is_written
+from penna.studio.long_work import LongWork
 from penna.studio.models import StudioModels, no_run, runs_within
 
 HIDDEN = ".studio"  # the studio's own folder among the runs
@@ -61,6 +62,7 @@ class Studio:
     device: str = "auto"
     models: StudioModels = field(init=False)
     jobs: Jobs = field(init=False)
+    long: LongWork = field(default_factory=LongWork, init=False)
     _read: dict[Path, tuple[tuple[int, int], RunRow]] = field(default_factory=dict[Path, Any], init=False)
 
     def __post_init__(self) -> None:

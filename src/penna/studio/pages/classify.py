@@ -11,7 +11,7 @@ from penna.api.classifying import Classified, classify, evaluate_classification
 from penna.api.explaining import ExplainSettings, explain
 from penna.explain.explanation import Explanation
 from penna.studio.charts import chart
-from penna.studio.frame import busy, frame, heading, in_thread, meaning, run_select, told_problems
+from penna.studio.frame import busy, frame, heading, meaning, run_select, told_problems
 from penna.studio.jobs import as_typed
 from penna.studio.pages.classify_figures import evaluations_of, show_figures
 from penna.studio.pages.classify_labels import WORDS as WORDS
@@ -154,7 +154,7 @@ class _Page:
                 self._measure_go.disable()
                 try:
                     target = str(self._studio.runs_dir / name)
-                    await in_thread(
+                    await self._studio.long.done(
                         evaluate_classification,
                         target,
                         runs_dir=self._studio.runs_dir,

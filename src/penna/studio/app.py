@@ -6,7 +6,6 @@ application in a process, so one process holds one studio.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,6 +32,7 @@ from penna.studio.pages import (
     run,
     runs,
 )
+from penna.studio.secret import kept_secret
 from penna.studio.state import HIDDEN, Studio
 
 _PAGES = (runs, run, new_run, playground, chat, compare, explain, decoding, classify, complete, glossary)
@@ -68,18 +68,9 @@ def create_studio(
         language=None,  # the page says which, by its reader
         dark=None,
         tailwind=False,
-        storage_secret=_secret(hidden / "secret"),
+        storage_secret=kept_secret(hidden / "secret"),
         reconnect_timeout=20,
         show_welcome_message=False,
     )
     guarded(app, api, settings)
     return app
-
-
-def _secret(file: Path) -> str:
-    """What signs the cookies of browsers, kept so that they are known again."""
-    if not file.is_file():
-        with explained_disk_errors(file):
-            file.touch(mode=0o600)
-            file.write_text(secrets.token_urlsafe(32))
-    return file.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -165,6 +166,18 @@ def test_a_comparison_of_decoding_goes_on_when_the_page_is_left(
     other.goto("/decoding?run=stories")
     other.locator(".code", has_text="penna decoding").wait_for()
     other.context.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "like"), [("/explain", "stories"), ("/classify", "reviews"), ("/complete", "summaries")]
+)
+def test_choosing_a_run_that_was_removed_meanwhile_is_told(page: Page, served: Served, address: str, like: str) -> None:
+    gone = served.runs_dir / f"gone-{like}"
+    shutil.copytree(served.runs_dir / like, gone, symlinks=True)
+    page.goto(f"{address}?run={like}")
+    shutil.rmtree(gone)
+    choose(page, "Run", gone.name)
+    expect(page.get_by_role("alert")).to_contain_text(f"There is no run '{gone.name}' here.")
 
 
 @pytest.mark.parametrize(("locale", "labels"), [("ko-KR", ("설명하기", "분류하기")), ("zh-CN", ("解释", "分类"))])

@@ -68,9 +68,10 @@ class _Page:
         """Another run is chosen."""
         self._result.clear()
         self._measuring.clear()
-        recipe = self._studio.run(name).recipe()
-        self._pair.set_visibility(recipe.data.pair_column is not None)
-        self._read_evaluations()
+        with told_problems(self._result):
+            recipe = self._studio.run(name).recipe()
+            self._pair.set_visibility(recipe.data.pair_column is not None)
+            self._read_evaluations()
 
     def _read_evaluations(self, chosen: str | None = None) -> None:
         with told_problems(self._figures):

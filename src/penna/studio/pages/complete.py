@@ -77,7 +77,8 @@ class _Page:
 
     def _changed(self, name: str) -> None:
         self._items = None
-        self._own.set_visibility(self._studio.run(name).recipe().task.kind == "complete")
+        with told_problems(self._result):
+            self._own.set_visibility(self._studio.run(name).recipe().task.kind == "complete")
 
     async def _take(self) -> None:
         """Put an item of the run's own validation text into the fields."""

@@ -16,6 +16,7 @@ from penna.api.explaining import ExplainSettings, explain
 from penna.api.faithfulness import measure_faithfulness
 from penna.compare.explanations.html import explanation_html
 from penna.compare.explanations.wording import heading as about
+from penna.config.schema import Recipe
 from penna.config.tasks import ClassifyTask
 from penna.errors import DataError
 from penna.explain.explanation import Explanation
@@ -53,12 +54,12 @@ class _Page:
 
     def __init__(self, studio: Studio, run: str, text: str, label: str) -> None:
         self._studio = studio
-        runs = run_select(studio, wanted=run, on_change=lambda _: self._ask.refresh(""))
+        runs = run_select(studio, wanted=run, on_change=self._changed)
         if runs is None:
             return
         self._runs = runs
         self._text = ui.textarea(t("explain.text"), value=text).props(f"{_FIELD} autogrow").classes("wide")
-        self._ask(label)
+        self._ask(studio.run(runs.value).recipe(), label)
         with ui.element("div").classes("line").props(f'role=group aria-label="{t("explain.methods")}"'):
             ui.label(t("explain.methods")).classes("name")
             self._methods: dict[Method, ui.checkbox] = {
@@ -79,10 +80,14 @@ class _Page:
             self._measure_go = ui.button(t("explain.faithful-go"), on_click=self._measure).props("outline")
             self._measured = ui.element("div").classes("results").props("aria-live=polite")
 
+    def _changed(self, name: str) -> None:
+        """Another run is chosen."""
+        with told_problems(self._result):
+            self._ask.refresh(self._studio.run(name).recipe(), "")
+
     @ui.refreshable_method
-    def _ask(self, label: str) -> None:
+    def _ask(self, recipe: Recipe, label: str) -> None:
         """What is asked of the run that is chosen."""
-        recipe = self._studio.run(self._runs.value).recipe()
         task = recipe.task
         is_classifier = isinstance(task, ClassifyTask)
         kinds = ["label"] if is_classifier else ["next", "continuation", "generate"]

@@ -1,6 +1,9 @@
 """Making, naming, finding, replacing and locking runs."""
 
+import fcntl
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,16 @@ def test_run_that_is_being_written_is_not_replaced(tmp_path: Path) -> None:
         make(tmp_path, "one", overwrite=True)
     assert run.metrics() == [{"step": 1}]
     make(tmp_path, "one", overwrite=True)
+
+
+def test_a_look_at_the_lock_keeps_no_training_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(tmp_path)
+    (tmp_path / ".lock").touch()
+    look = os.open(tmp_path / ".lock", os.O_RDONLY)
+    fcntl.flock(look, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda _: os.close(look))  # the look ends while the training waits
+    with run.locked():
+        pass
 
 
 def test_lock_is_given_back_also_after_an_error(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from penna.runs.metrics import append_row, drop_rows_after, read_rows
 from penna.storage import explained_disk_errors, point_to, write_json, write_whole
 
 RUNS = Path("runs")  # where runs are kept unless said otherwise
+_A_LOOK = 0.5  # seconds that a look at a lock never takes
 _NAME = re.compile(r"[^\W_][\w.\-]*")
 
 
@@ -149,10 +150,13 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Generator[None]:
-        """Hold the run for writing. Raises RunError where another process does; a kill frees it."""
+        """Hold the run for writing. Raises RunError where another process does; a kill frees it.
+
+        Who only looks whether it is held holds it for a moment, which is waited out.
+        """
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_A_LOOK)
         except Timeout as error:
             raise RunError(
                 f"The run {self.path} is being written by another process.",

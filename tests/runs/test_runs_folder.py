@@ -213,3 +213,16 @@ def test_evaluations_are_kept_by_name(tmp_path: Path) -> None:
     file = run.save_evaluation("valid", {"loss": 1.5})
     assert file == run.path / "evaluations" / "valid.json"
     assert file.read_text() == '{\n  "loss": 1.5\n}\n'
+
+
+def test_which_checkpoint_is_used_is_known_from_the_first_measured_step_on(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for link, step in (("best", 0), ("last", 5)):
+        run.mark(link, write_checkpoint(run.checkpoints, step, Checkpoint({}, {}, {})))
+    run.log({"step": 0, "split": "valid"})
+    run.log({"step": 5, "split": "train"})
+    assert run.chosen() == run.checkpoints / "step-00000005"
+    run.log({"step": 5, "split": "valid"})
+    with open(run.metrics_file, "a") as log:
+        log.write("no json\n")  # nobody reads so far
+    assert run.chosen() == run.checkpoints / "step-00000000"

@@ -107,6 +107,29 @@ def test_a_row_changes_as_the_log_grows_and_as_it_is_taken_back(studio: Studio):
     assert studio.row("one").step == 5
 
 
+def test_of_a_log_that_grows_only_what_is_new_is_read(studio: Studio):
+    run = made(studio.runs_dir, "one")
+    assert studio.row("one").step == 10
+    with open(run.metrics_file, "r+b") as log:
+        log.write(b"no json")  # in the place of what was read
+    run.log(logged(15))
+    row = studio.row("one")
+    assert (row.state, row.step) == ("finished", 15)
+    assert row.best is not None
+    assert (row.best.value, row.best.step) == (2.25, 15)
+
+
+def test_a_damaged_line_is_told_of_at_every_look_by_its_number(studio: Studio):
+    run = made(studio.runs_dir, "one")
+    assert studio.row("one").state == "finished"
+    with open(run.metrics_file, "a") as log:
+        log.write("no json\n")
+    for _ in range(2):
+        problem = studio.row("one").problem
+        assert problem is not None
+        assert "metrics.jsonl:4 is not JSON" in problem.happened
+
+
 def test_a_run_is_training_only_while_a_process_holds_it(studio: Studio):
     run = made(studio.runs_dir, "one", state="training")
     assert studio.row("one").state == "interrupted"

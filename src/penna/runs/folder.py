@@ -25,7 +25,7 @@ from penna.config.recipe import build_recipe, read_toml, recipe_toml
 from penna.config.schema import Recipe
 from penna.errors import RunError
 from penna.runs.checkpoint import list_checkpoints
-from penna.runs.metrics import append_row, drop_rows_after, read_rows
+from penna.runs.metrics import append_row, drop_rows_after, each_row, read_rows
 from penna.storage import explained_disk_errors, point_to, write_json, write_whole
 
 RUNS = Path("runs")  # where runs are kept unless said otherwise
@@ -138,7 +138,7 @@ class RunFolder:
         best, last = self.marked("best"), self.marked("last")
         if best is None or last is None:
             return best or last
-        measured = (row["step"] for row in self.metrics() if row.get("split") == "valid")
+        measured = (row["step"] for row in each_row(self.metrics_file) if row.get("split") == "valid")
         return best if any(step > 0 for step in measured) else last
 
     def prune(self, keep: int) -> None:

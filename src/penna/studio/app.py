@@ -6,6 +6,7 @@ application in a process, so one process holds one studio.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from nicegui.storage import Storage
 from penna.serve.app import create_app
 from penna.serve.settings import ServeSettings
 from penna.storage import explained_disk_errors
-from penna.studio.frame import add_frame
+from penna.studio.frame import add_frame, in_thread
 from penna.studio.guard import guarded
 from penna.studio.pages import (
     chat,
@@ -55,7 +56,9 @@ def create_studio(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with api.router.lifespan_context(api):
+            first_look = asyncio.create_task(in_thread(studio.runs))  # reads whole logs; the later ones what is new
             yield
+            first_look.cancel()
             studio.long.end()
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
+from nicegui import app as nicegui_app
 from nicegui import ui
 from nicegui.storage import Storage
 
@@ -36,6 +37,7 @@ from penna.studio.pages import (
 from penna.studio.secret import kept_secret
 from penna.studio.state import HIDDEN, Studio
 
+_A_DAY = 24 * 3600.0  # seconds
 _PAGES = (runs, run, new_run, playground, chat, compare, explain, decoding, classify, complete, glossary)
 
 
@@ -50,6 +52,7 @@ def create_studio(
     hidden = studio.runs_dir / HIDDEN
     with explained_disk_errors(hidden):
         hidden.mkdir(parents=True, exist_ok=True)
+    nicegui_app.storage.max_tab_storage_age = _A_DAY  # drafts and conversations of a tab that is not looked at
     Storage.path = hidden / "browsers"  # what they chose: theme, language, the last run
     api = create_app(studio.models, settings)
 

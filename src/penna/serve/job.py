@@ -56,6 +56,7 @@ class Call:
 
     function: Callable[[LoadedModel], Any]
     future: Future[Any] = field(default_factory=Future[Any])
+    is_left: bool = False  # nobody waits for it any more
 
 
 class Writing(AsyncGenerator[Piece, None]):

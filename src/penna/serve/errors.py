@@ -6,6 +6,7 @@ what happened, what was expected, what to do. Nothing that was sent comes back a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penna.errors import DeviceError, PennaError
 from penna.exchange.load import LoadedModel
+from penna.serve.job import stopping
 from penna.serve.registry import UnknownModel
 from penna.serve.worker import Busy, WorkError
 
@@ -165,7 +167,8 @@ def by_name(loaded: LoadedModel, name: str) -> Generator[None]:
 
 
 class Faults:
-    """ASGI: answers what nobody caught, a fault of ours, and lets the log have it."""
+    """ASGI: answers what nobody caught, a fault of ours, and lets the log have it; and what the server could not wait
+    for when it ended."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -181,6 +184,9 @@ class Faults:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:  # by the server, which has waited for long enough
+            if not has_begun and scope["type"] == "http":
+                await refusal(stopping())(scope, receive, send)
         except Exception:
             if has_begun:
                 raise

@@ -25,9 +25,17 @@ from penna.exchange.load import LoadedModel
 from penna.generate.engine import Engine
 from penna.generate.request import BeamStep, Failed, Finish, NewToken
 from penna.model.gpt import Block
-from penna.serve.job import Call, Closing, Job, Told, WorkError
+from penna.serve.job import Call, Job, Told, WorkError, stopping
 
 _LOG = logging.getLogger("penna.serve")
+
+
+_NAME = "penna model"  # and where it is from
+
+
+def are_at_work() -> bool:
+    """Whether models of this process have threads that did not end."""
+    return any(thread.name.startswith(_NAME) for thread in threading.enumerate())
 
 
 class ModelThread:
@@ -46,7 +54,7 @@ class ModelThread:
         self._calls: deque[Call] = deque()
         self._telling: dict[asyncio.AbstractEventLoop, list[tuple[Job, Told]]] = {}
         self._is_closing = self._is_cut_off = False
-        threading.Thread(target=self._serve, name=f"penna {loaded.source}", daemon=True).start()
+        threading.Thread(target=self._serve, name=f"{_NAME} {loaded.source}", daemon=True).start()
 
     def write(self, job: Job) -> None:
         """Write the texts of a job."""
@@ -204,7 +212,7 @@ class ModelThread:
             if call.is_left:
                 raise CancelledError
             if self._is_cut_off:
-                raise _closing()
+                raise stopping()
 
         blocks = (module for module in self._loaded.model.modules() if isinstance(module, Block))
         hooks = [block.register_forward_pre_hook(check) for block in blocks]
@@ -219,7 +227,7 @@ class ModelThread:
             self.called -= 1
 
     def _give_up(self) -> None:
-        error = _closing()
+        error = stopping()
         for job in {job: None for job, _ in self._live.values()}:
             self._tell(job, error)
             self._drop(job)
@@ -247,10 +255,6 @@ class ModelThread:
 def _put_all(told: Sequence[tuple[Job, Told]]) -> None:
     for job, each in told:
         job.told.put_nowait(each)
-
-
-def _closing() -> Closing:
-    return Closing("The server stops.", "Requests that end while it waits for them.", "Ask again later.")
 
 
 def _at(place: int, told: Finish) -> Finish:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import math
+import reprlib
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -30,6 +31,8 @@ from penna.serve.worker import Busy, WorkError
 _LOG = logging.getLogger(__name__)
 _SHOWN = 60  # characters of a value that was sent
 _NAMED = 4  # faults told at once
+_BRIEFLY = reprlib.Repr()
+_BRIEFLY.maxstring = _BRIEFLY.maxother = _BRIEFLY.maxlong = 2 * _SHOWN
 Kind = Literal["invalid_request_error", "authentication_error", "rate_limit_error", "server_error"]
 
 
@@ -258,7 +261,7 @@ def _fault(name: str, own: Sequence[Any]) -> str:
         return f"{name} is missing."
     at = ".".join(str(part) for part in own[0]["loc"] if part != "body" and isinstance(part, int | str))
     place = name if len(own) > 1 or len(own[0]["loc"]) < 3 else _shown(at)
-    return f"{place} = {_shown(repr(own[0].get('input')))} cannot be."
+    return f"{place} = {_shown(_BRIEFLY.repr(own[0].get('input')))} cannot be."
 
 
 def _expected(own: Sequence[Any]) -> str:

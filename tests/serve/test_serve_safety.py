@@ -2,14 +2,17 @@
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from served import Running, events, made_runs, running
 
 from penna.errors import RecipeError
+from penna.exchange.load import LoadedModel
 from penna.serve.settings import serve_settings
 
 KEY = "a-key-of-this-test"
@@ -220,6 +223,39 @@ def test_a_request_that_takes_too_long_is_ended(runs: Path):
             told = events(streamed.iter_lines())
         assert json.loads(told[-1])["error"]["code"] == "timeout"
         assert client.post("/v1/completions", json={**asked, **SHORT}).status_code == 200
+
+
+@pytest.mark.parametrize("how", ["leaves", "takes too long"])
+def test_an_explanation_nobody_waits_for_any_more_takes_the_model_from_nobody(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    begun = threading.Event()
+
+    def endless(loaded: LoadedModel, *_: object) -> None:
+        while True:
+            loaded.model.hidden(torch.zeros(1, 4, dtype=torch.long))
+            begun.set()
+
+    monkeypatch.setattr("penna.serve.explain.explanation_of", endless)
+    asked = {"model": "writer", "input": "ab"}
+    with running(runs, ("writer",), request_timeout=2) as server, server.client() as client:
+        while client.post("/v1/score", json=asked).status_code != 200:  # until it is loaded
+            pass
+        if how == "leaves":
+            body = json.dumps(asked).encode()
+            head = (
+                "POST /v1/explain HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n"
+            )
+            with server.raw() as connection:
+                connection.sendall(head.encode() + body)
+                assert begun.wait(20)
+        else:
+            answer = client.post("/v1/explain", json=asked)
+            assert answer.status_code == 504
+            assert answer.json()["error"]["code"] == "timeout"
+        assert client.post("/v1/score", json=asked).status_code == 200
+        assert client.post("/v1/completions", json={"model": "writer", "prompt": "a", **SHORT}).status_code == 200
 
 
 def test_a_full_queue_sends_away_and_says_when_to_come_again(runs: Path):

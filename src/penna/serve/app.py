@@ -6,8 +6,9 @@ cross-origin answers where pages are allowed, the key, whole bodies; behind them
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI
@@ -39,7 +40,8 @@ def create_app(registry: Registry, settings: ServeSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         yield
         serving.is_closing = True
-        await registry.close(settings.drain_seconds)
+        with suppress(asyncio.CancelledError):  # a second signal, by which nothing is waited for
+            await registry.close(settings.drain_seconds)
 
     app = FastAPI(
         title="Penna",

@@ -25,12 +25,13 @@ from penna.generate.writing import prompt_ids, request_for
 from penna.serve.answers import Completion, CompletionChoice, Usage, usage
 from penna.serve.choices import Ending, Manner, ToldToken, gathered, written
 from penna.serve.errors import Json, Refused, by_name
+from penna.serve.limits import check_count, check_length
 from penna.serve.logprobs import completion_logprobs
 from penna.serve.schemas import CompletionRequest
 from penna.serve.settings import ServeSettings
 from penna.serve.state import Answering, Served, Serving, answering
 from penna.serve.streaming import answered, event_stream
-from penna.serve.wanted import Ask, asks_of, check_count, check_length, check_texts, generation_of, most_tokens, seed_of
+from penna.serve.wanted import Ask, asks_of, check_texts, generation_of, most_tokens, seed_of
 from penna.serve.worker import Worker
 from penna.text.tokenizer import Tokenizer
 

@@ -15,11 +15,11 @@ from penna.exchange.load import LoadedModel
 from penna.serve.answers import Embeddings
 from penna.serve.completions import check_ids, texts_or_ids
 from penna.serve.errors import Json, Refused, by_name
+from penna.serve.limits import check_count, check_length
 from penna.serve.schemas import EmbeddingsRequest
 from penna.serve.settings import ServeSettings
 from penna.serve.state import Served, Serving
 from penna.serve.streaming import answered
-from penna.serve.wanted import check_count, check_length
 
 router = APIRouter()
 

@@ -6,9 +6,11 @@ what happened, what was expected, what to do. Nothing that was sent comes back a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
+import reprlib
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -22,12 +24,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penna.errors import DeviceError, PennaError
 from penna.exchange.load import LoadedModel
+from penna.serve.job import stopping
 from penna.serve.registry import UnknownModel
 from penna.serve.worker import Busy, WorkError
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = 60  # characters of a value that was sent
 _NAMED = 4  # faults told at once
+_BRIEFLY = reprlib.Repr()
+_BRIEFLY.maxstring = _BRIEFLY.maxother = _BRIEFLY.maxlong = 2 * _SHOWN
 Kind = Literal["invalid_request_error", "authentication_error", "rate_limit_error", "server_error"]
 
 
@@ -165,7 +170,8 @@ def by_name(loaded: LoadedModel, name: str) -> Generator[None]:
 
 
 class Faults:
-    """ASGI: answers what nobody caught, a fault of ours, and lets the log have it."""
+    """ASGI: answers what nobody caught, a fault of ours, and lets the log have it; and what the server could not wait
+    for when it ended."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -181,6 +187,9 @@ class Faults:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:  # by the server, which has waited for long enough
+            if not has_begun and scope["type"] == "http":
+                await refusal(stopping())(scope, receive, send)
         except Exception:
             if has_begun:
                 raise
@@ -252,7 +261,7 @@ def _fault(name: str, own: Sequence[Any]) -> str:
         return f"{name} is missing."
     at = ".".join(str(part) for part in own[0]["loc"] if part != "body" and isinstance(part, int | str))
     place = name if len(own) > 1 or len(own[0]["loc"]) < 3 else _shown(at)
-    return f"{place} = {_shown(repr(own[0].get('input')))} cannot be."
+    return f"{place} = {_shown(_BRIEFLY.repr(own[0].get('input')))} cannot be."
 
 
 def _expected(own: Sequence[Any]) -> str:

@@ -27,8 +27,9 @@ from penna.model.precision import Dtype
 from penna.runs.checkpoint import MODEL
 from penna.runs.folder import RUNS, RunFolder, check_name
 from penna.serve.footprint import Footprint, footprint
+from penna.serve.job import stopping
 from penna.serve.settings import ServeSettings
-from penna.serve.worker import Busy, Closing, Worker
+from penna.serve.worker import Busy, Worker
 from penna.train.device import resolve_device
 
 State = Literal["loaded", "not loaded", "gone"]
@@ -159,16 +160,15 @@ class Registry:
         """Let all models end what they do within ``drain`` seconds, and put them away."""
         self._is_closing = True
         loading = [entry.loading for entry in self._entries.values() if entry.loading is not None]
-        if loading:
-            await asyncio.wait(loading, timeout=drain)
-        workers = list(self.workers().values())
-        await asyncio.gather(*(worker.close(drain) for worker in workers))
+        for task in loading:
+            task.cancel()  # what is loaded now would do nothing any more
+        await asyncio.gather(*(worker.close(drain) for worker in self.workers().values()))
         for entry in self._entries.values():
             entry.worker = None
 
     def _check_open(self) -> None:
         if self._is_closing:
-            raise Closing("The server stops.", "A server that takes requests.", "Ask again later.")
+            raise stopping()
 
     async def _loaded(self, entry: _Entry) -> Worker:
         """The worker of a model that is being loaded, whoever asked for it first; who leaves does not stop that."""
@@ -180,9 +180,13 @@ class Registry:
         if entry.loading is None:
             entry.loading = asyncio.create_task(self._load(entry))
             entry.loading.add_done_callback(_retrieved)
-        entry.waiting += 1
+        loading, entry.waiting = entry.loading, entry.waiting + 1
         try:
-            return await asyncio.shield(entry.loading)
+            return await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            if loading.cancelled():
+                raise stopping() from None
+            raise
         finally:
             entry.waiting -= 1
 

@@ -14,11 +14,11 @@ from penna.api.scoring import score_after
 from penna.exchange.load import LoadedModel
 from penna.serve.answers import ScoredTexts
 from penna.serve.errors import Json, Refused, by_name
+from penna.serve.limits import check_count, check_length
 from penna.serve.schemas import ScoreRequest
 from penna.serve.settings import ServeSettings
 from penna.serve.state import Served, Serving
 from penna.serve.streaming import answered
-from penna.serve.wanted import check_count, check_length
 
 router = APIRouter()
 _TOP = 10  # likeliest next tokens

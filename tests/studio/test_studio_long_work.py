@@ -92,7 +92,7 @@ def test_where_the_studio_ends_a_comparison_stops_and_what_waits_is_not_begun(tm
     studio.long.end()
     never = studio.long.begin(lambda: begun.append("never"))
     gate.set()
-    for thread in [each for each in threading.enumerate() if each.name == "penna long work"]:
+    for thread in [each for each in threading.enumerate() if each.name.endswith("at long work")]:
         thread.join(60)
     assert comparison.failure is not None
     assert "was stopped" in str(comparison.failure)

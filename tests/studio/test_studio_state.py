@@ -274,7 +274,7 @@ def test_a_list_of_models_drops_none_that_is_loaded_when_its_run_has_trained_on(
     run = made(studio.runs_dir, "one")
 
     def at_work() -> set[threading.Thread]:
-        return {thread for thread in threading.enumerate() if thread.name.startswith(f"penna {run.path}")}
+        return {thread for thread in threading.enumerate() if thread.name.startswith(f"penna model {run.path}")}
 
     async def listed() -> None:
         before = await asyncio.create_task(first_weight(studio))

@@ -13,7 +13,7 @@ from penna.api.explaining import explain as explanation_of
 from penna.exchange.load import LoadedModel
 from penna.explain.result import Method
 from penna.serve.errors import Json, Refused, by_name
-from penna.serve.limits import check_length, check_maps, check_steps
+from penna.serve.limits import check_explanation
 from penna.serve.schemas import ExplainRequest
 from penna.serve.settings import ServeSettings
 from penna.serve.state import Served, Serving
@@ -38,12 +38,7 @@ async def _answer(asked: ExplainRequest, serving: Serving) -> dict[str, Any]:
 def _explained(
     loaded: LoadedModel, asked: ExplainRequest, settings: ExplainSettings, limits: ServeSettings
 ) -> dict[str, Any]:
-    model, tokens = loaded.model.config, len(loaded.need_tokenizer().encode(asked.input))
-    if limits.max_prompt_tokens is not None:
-        check_length(tokens, limits, model.block_size, "input")
-    if settings.attention:
-        check_maps(model, settings.asked.longest)
-    check_steps(model, settings, tokens, limits)
+    check_explanation(loaded, asked.input, settings, limits)
     return {**explanation_of(loaded, asked.input, settings).as_json(), "model": asked.model}
 
 

@@ -9,6 +9,7 @@ from penna.api.explaining import ExplainSettings
 from penna.config.generation import GenerationConfig
 from penna.config.sections import ModelConfig
 from penna.data.inspection.findings import plural
+from penna.exchange.load import LoadedModel
 from penna.explain.gradients import MOST_STEPS
 from penna.explain.information import DRAWS, STEPS
 from penna.serve.errors import Refused
@@ -64,7 +65,17 @@ def check_length(tokens: int, limits: ServeSettings, block_size: int, param: str
         )
 
 
-def check_steps(model: ModelConfig, settings: ExplainSettings, tokens: int, limits: ServeSettings) -> None:
+def check_explanation(loaded: LoadedModel, text: str, settings: ExplainSettings, limits: ServeSettings) -> None:
+    """Raise Refused for an explanation that takes, or tells, more than one may."""
+    model, tokens = loaded.model.config, len(loaded.need_tokenizer().encode(text))
+    if limits.max_prompt_tokens is not None:
+        check_length(tokens, limits, model.block_size, "input")
+    if settings.attention:
+        _check_maps(model, min(tokens + settings.asked.generate, settings.asked.longest))
+    _check_steps(model, settings, tokens, limits)
+
+
+def _check_steps(model: ModelConfig, settings: ExplainSettings, tokens: int, limits: ServeSettings) -> None:
     """Raise Refused where an explanation of so many tokens might let the model read them more often than it may."""
     explained, answers = min(tokens, settings.asked.longest), max(settings.asked.generate, 1)
     steps = sum(answers * _READS.get(method, explained) for method in settings.methods)
@@ -79,13 +90,13 @@ def check_steps(model: ModelConfig, settings: ExplainSettings, tokens: int, limi
         )
 
 
-def check_maps(model: ModelConfig, longest: int) -> None:
+def _check_maps(model: ModelConfig, longest: int) -> None:
     """Raise Refused for attention maps, those of the last ``longest`` tokens, of more numbers than an answer holds."""
     maps, shown = model.n_layer * model.n_head, min(longest, model.block_size)
     if maps * shown**2 > _MOST_WEIGHTS:
         raise Refused(
             f"{maps:,} attention maps of {shown:,} tokens are {maps * shown**2:,} numbers.",
             f"At most {_MOST_WEIGHTS:,}.",
-            f"Ask for the last tokens alone: longest = {int((_MOST_WEIGHTS / maps) ** 0.5):,}.",
+            f"Ask for no maps, or for the last tokens alone: longest = {int((_MOST_WEIGHTS / maps) ** 0.5):,}.",
             param="longest",
         )

@@ -30,12 +30,12 @@ from penna.serve.job import Call, Job, Told, WorkError, stopping
 _LOG = logging.getLogger("penna.serve")
 
 
-_NAME = "penna model"  # and where it is from
+NAME = "penna model"  # and where it is from
 
 
 def are_at_work() -> bool:
     """Whether models of this process have threads that did not end."""
-    return any(thread.name.startswith(_NAME) for thread in threading.enumerate())
+    return any(thread.name.startswith(NAME) for thread in threading.enumerate())
 
 
 class ModelThread:
@@ -54,7 +54,7 @@ class ModelThread:
         self._calls: deque[Call] = deque()
         self._telling: dict[asyncio.AbstractEventLoop, list[tuple[Job, Told]]] = {}
         self._is_closing = self._is_cut_off = False
-        threading.Thread(target=self._serve, name=f"{_NAME} {loaded.source}", daemon=True).start()
+        threading.Thread(target=self._serve, name=f"{NAME} {loaded.source}", daemon=True).start()
 
     def write(self, job: Job) -> None:
         """Write the texts of a job."""

@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from penna.serve.model_thread import NAME
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -36,7 +38,7 @@ class LongWork:
     def begin(self, function: Callable[[], T]) -> Future[T]:
         """Call the function when it is its turn."""
         future: Future[T] = Future()
-        threading.Thread(target=self._work, args=(function, future), name="penna long work", daemon=True).start()
+        threading.Thread(target=self._work, args=(function, future), name=f"{NAME} at long work", daemon=True).start()
         return future
 
     def end(self) -> None:

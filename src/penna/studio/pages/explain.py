@@ -12,21 +12,21 @@ from typing import cast
 from nicegui import ui
 
 from penna.api.asking import Asked
-from penna.api.explaining import ExplainSettings, explain
-from penna.api.faithfulness import measure_faithfulness
+from penna.api.explaining import ExplainSettings
 from penna.compare.explanations.html import explanation_html
 from penna.compare.explanations.wording import heading as about
 from penna.config.schema import Recipe
 from penna.config.tasks import ClassifyTask
-from penna.errors import DataError
 from penna.explain.explanation import Explanation
 from penna.explain.result import DEFAULT_METHODS, METHODS, Method
+from penna.studio.explaining import explanation, faithfulness
 from penna.studio.frame import busy, frame, heading, meaning, run_select, told_problems
 from penna.studio.jobs import as_typed
 from penna.studio.pages.explain_faithful import show_faithfulness
 from penna.studio.pages.explain_labels import WORDS as WORDS
 from penna.studio.pages.explain_views import show_views
 from penna.studio.pages.explain_words import show_words
+from penna.studio.pages.flow import Flow
 from penna.studio.pages.shading import add_shading
 from penna.studio.state import Studio
 from penna.studio.words import add as add_words
@@ -72,12 +72,15 @@ class _Page:
                 for view in _VIEWS
             }
         with ui.element("div").classes("line"):
-            self._go = ui.button(t("explain.go"), on_click=self._explain).props("unelevated")
+            go = ui.button(t("explain.go"), on_click=self._explain).props("unelevated")
+            self._flow = Flow((go,), ui.button(t("explain.stop"), icon="stop").props("outline"))
         self._result = ui.element("div").classes("results").props("aria-live=polite")
         with ui.expansion(t("explain.faithful")):
             meaning("explain.faithful-about")
             self._texts = ui.textarea(t("explain.faithful-texts")).props(_FIELD).classes("wide")
-            self._measure_go = ui.button(t("explain.faithful-go"), on_click=self._measure).props("outline")
+            with ui.element("div").classes("line"):
+                go = ui.button(t("explain.faithful-go"), on_click=self._measure).props("outline")
+                self._measuring = Flow((go,), ui.button(t("explain.stop"), icon="stop").props("outline"))
             self._measured = ui.element("div").classes("results").props("aria-live=polite")
 
     def _changed(self, name: str) -> None:
@@ -126,34 +129,28 @@ class _Page:
 
     async def _explain(self) -> None:
         name, text = self._runs.value, self._text.value or ""
-        with told_problems(self._result):
-            with self._result, busy():
-                self._go.disable()
-                try:
-                    settings = self._settings()
-                    worker = await self._studio.models.worker(name)
-                    found = await worker.call(lambda loaded: explain(loaded, text, settings))
-                finally:
-                    self._go.enable()
-            with self._result:
-                _show(found, self._studio.runs_dir.joinpath(name).as_posix(), settings)
+        if self._flow.is_running:
+            return
+        with self._result, told_problems(self._result), self._flow.running():
+            with busy():
+                settings = self._settings()
+                worker = await self._studio.models.worker(name)
+                found = await explanation(worker, text, settings, self._studio.settings)
+            _show(found, self._studio.runs_dir.joinpath(name).as_posix(), settings)
 
     async def _measure(self) -> None:
         name = self._runs.value
         texts = [line for line in (self._texts.value or "").splitlines() if line.strip()]
-        with told_problems(self._measured):
-            if not texts:
-                raise DataError("There is no text to measure on.", "A text on each line.", "Put some into the field.")
-            with self._measured, busy():
-                self._measure_go.disable()
-                try:
-                    settings = ExplainSettings(methods=self._settings().methods)
-                    worker = await self._studio.models.worker(name)
-                    found = await worker.call(lambda loaded: measure_faithfulness(loaded, texts, settings))
-                finally:
-                    self._measure_go.enable()
-            with self._measured:
-                show_faithfulness(found)
+        if self._measuring.is_running:
+            return
+        with self._measured, told_problems(self._measured), self._measuring.running():
+            with busy() as shown:
+                with shown:
+                    told = ui.label()
+                settings = ExplainSettings(methods=self._settings().methods)
+                worker = await self._studio.models.worker(name)
+                found = await faithfulness(worker, texts, settings, self._studio.settings, told.set_text)
+            show_faithfulness(found)
 
 
 def _show(found: Explanation, run: str, settings: ExplainSettings) -> None:

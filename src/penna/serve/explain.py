@@ -13,7 +13,7 @@ from penna.api.explaining import explain as explanation_of
 from penna.exchange.load import LoadedModel
 from penna.explain.result import Method
 from penna.serve.errors import Json, Refused, by_name
-from penna.serve.limits import check_length, check_maps, check_steps
+from penna.serve.limits import check_maps, check_steps, read_ids
 from penna.serve.schemas import ExplainRequest
 from penna.serve.settings import ServeSettings
 from penna.serve.state import Served, Serving
@@ -32,19 +32,24 @@ async def _answer(asked: ExplainRequest, serving: Serving) -> dict[str, Any]:
     settings = _settings(asked)
     worker = await serving.registry.worker(asked.model)
     with by_name(worker.loaded, asked.model):
-        return await worker.call(lambda loaded: _explained(loaded, asked, settings, serving.settings))
+        await serving.reading.do(_check, worker.loaded, asked, settings, serving.settings)
+        found = await worker.call(lambda loaded: explanation_of(loaded, asked.input, settings).as_json())
+    return {**found, "model": asked.model}
 
 
-def _explained(
-    loaded: LoadedModel, asked: ExplainRequest, settings: ExplainSettings, limits: ServeSettings
-) -> dict[str, Any]:
-    model, tokens = loaded.model.config, len(loaded.need_tokenizer().encode(asked.input))
-    if limits.max_prompt_tokens is not None:
-        check_length(tokens, limits, model.block_size, "input")
+def _check(loaded: LoadedModel, asked: ExplainRequest, settings: ExplainSettings, limits: ServeSettings) -> None:
+    """Raise Refused for more than is explained here. A text may be longer than the model reads, which is cut then."""
+    model, tokenizer = loaded.model.config, loaded.need_tokenizer()
+    if limits.max_prompt_tokens is None:
+        tokens = len(tokenizer.encode(asked.input))
+    else:
+        tokens = len(read_ids(tokenizer, asked.input, limits, model.block_size, "input"))
+    for name, text in (("continuation", asked.continuation), ("against", asked.against)):
+        if text is not None:
+            read_ids(tokenizer, text, limits, model.block_size, name)
     if settings.attention:
         check_maps(model, settings.asked.longest)
     check_steps(model, settings, tokens, limits)
-    return {**explanation_of(loaded, asked.input, settings).as_json(), "model": asked.model}
 
 
 def _settings(asked: ExplainRequest) -> ExplainSettings:

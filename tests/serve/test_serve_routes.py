@@ -131,6 +131,26 @@ def test_a_text_that_is_far_too_long_is_refused_before_it_is_read(
     assert max(read, default=0) < 10
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"model": "writer", "pair": "é" * 100_000},
+        {"model": "writer", "against": "é" * 1000},
+        {"model": "writer", "against": "é" * 100_000},
+        {"model": "teller", "label": "é" * 1000},
+        {"model": "teller", "label": "é" * 100_000},
+        {"model": "writer", "methods": ["é" * 100_000]},
+        {"model": "é" * 200},
+        {"model": "é" * 100_000},
+    ],
+)
+def test_nothing_that_was_sent_comes_back_at_length(client: httpx.Client, body: dict):
+    answer = client.post("/v1/explain", json={"input": "ab", **body})
+    assert answer.status_code in (400, 404)
+    assert answer.json()["error"]["message"]
+    assert len(answer.text) < 2500
+
+
 def test_a_document_that_may_be_cut_is_read_however_long_it_is(client: httpx.Client):
     text = "the rain in spain " * 1000
     turns = [{"role": role, "content": text} for role in ("user", "assistant")] + [{"role": "user", "content": "a"}]

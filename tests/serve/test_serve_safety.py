@@ -278,6 +278,22 @@ def test_elsewhere_than_on_this_machine_a_key_is_needed():
     assert serve_settings({"host": "0.0.0.0", "api_key": KEY}).api_key == KEY
 
 
+def test_any_host_may_be_named_only_where_a_key_is_asked_for(runs: Path):
+    from starlette.testclient import TestClient
+
+    from penna.serve.app import create_app
+    from penna.serve.registry import Registry
+
+    with pytest.raises(RecipeError, match="no API key") as caught:
+        serve_settings({"allowed_hosts": ("box.example", "*")})
+    assert "--api-key-file" in caught.value.todo
+    limits = serve_settings({"allowed_hosts": ("*",), "api_key": KEY})
+    app = create_app(Registry(("writer",), limits, runs_dir=runs, device="cpu"), limits)
+    client = TestClient(app, base_url="http://evil.example")
+    assert client.get("/v1/models").status_code == 401
+    assert client.get("/v1/models", headers=HEADERS).status_code == 200
+
+
 def test_an_open_server_is_called_by_any_address_and_by_no_other_name(runs: Path):
     from starlette.testclient import TestClient
 

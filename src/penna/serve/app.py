@@ -18,6 +18,7 @@ from penna import __version__
 from penna.serve import chat_completions, classify, completions, embeddings, explain, health, models, score
 from penna.serve.errors import ErrorAnswer, Faults, add_error_handlers
 from penna.serve.metrics import Measured, Metrics
+from penna.serve.reading import Reading
 from penna.serve.registry import Registry
 from penna.serve.safety import ApiKey, HostAndOrigin, SecurityHeaders, WholeBody
 from penna.serve.settings import ServeSettings
@@ -34,7 +35,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 def create_app(registry: Registry, settings: ServeSettings) -> FastAPI:
     """The application that serves these models; where it ends, the models are given ``drain_seconds`` and closed."""
     streams = Streams(settings.max_streams)
-    serving = Serving(registry, settings, streams, Metrics(registry, streams))
+    serving = Serving(registry, settings, streams, Metrics(registry, streams), Reading(settings.max_waiting))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:

@@ -30,6 +30,7 @@ from penna.serve.worker import Busy, WorkError
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = 60  # characters of a value that was sent
+_LONGEST = 800  # characters of a part of a message
 _NAMED = 4  # faults told at once
 _BRIEFLY = reprlib.Repr()
 _BRIEFLY.maxstring = _BRIEFLY.maxother = _BRIEFLY.maxlong = 2 * _SHOWN
@@ -123,7 +124,7 @@ def error_event(error: Exception) -> dict[str, Any]:
 
 
 def _told(error: PennaError) -> tuple[int, ErrorDetail, dict[str, str]]:
-    message = " ".join(str(error).split("\n"))
+    message = " ".join(_cut(part) for part in (error.happened, error.expected, error.todo) if part)
     if isinstance(error, Busy):
         wait = str(max(1, math.ceil(error.retry_after)))
         return (
@@ -144,6 +145,12 @@ def _told(error: PennaError) -> tuple[int, ErrorDetail, dict[str, str]]:
     if isinstance(error, DeviceError) or error.exit_code != PennaError.exit_code:
         return 503, ErrorDetail(message=message, type="server_error", param=None, code=None), {}
     return 400, ErrorDetail(message=message, type="invalid_request_error", param=None, code=None), {}
+
+
+def _cut(part: str) -> str:
+    """A part of a message on one line, without the middle where a value in it is told at length."""
+    line = " ".join(part.split("\n"))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
 
 
 _OURS = ErrorDetail(

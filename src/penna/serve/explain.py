@@ -10,12 +10,10 @@ from starlette.responses import Response
 from penna.api.asking import LONGEST, Asked
 from penna.api.explaining import DEFAULT_METHODS, ExplainSettings
 from penna.api.explaining import explain as explanation_of
-from penna.exchange.load import LoadedModel
 from penna.explain.result import Method
 from penna.serve.errors import Json, Refused, by_name
 from penna.serve.limits import check_explanation
 from penna.serve.schemas import ExplainRequest
-from penna.serve.settings import ServeSettings
 from penna.serve.state import Served, Serving
 from penna.serve.streaming import answered
 
@@ -32,14 +30,9 @@ async def _answer(asked: ExplainRequest, serving: Serving) -> dict[str, Any]:
     settings = _settings(asked)
     worker = await serving.registry.worker(asked.model)
     with by_name(worker.loaded, asked.model):
-        return await worker.call(lambda loaded: _explained(loaded, asked, settings, serving.settings))
-
-
-def _explained(
-    loaded: LoadedModel, asked: ExplainRequest, settings: ExplainSettings, limits: ServeSettings
-) -> dict[str, Any]:
-    check_explanation(loaded, asked.input, settings, limits)
-    return {**explanation_of(loaded, asked.input, settings).as_json(), "model": asked.model}
+        await serving.reading.do(check_explanation, worker.loaded, asked.input, settings, serving.settings)
+        found = await worker.call(lambda loaded: explanation_of(loaded, asked.input, settings).as_json())
+    return {**found, "model": asked.model}
 
 
 def _settings(asked: ExplainRequest) -> ExplainSettings:

@@ -5,6 +5,8 @@ A limit holds whoever set what passes it, the request or the run's own settings.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from penna.api.explaining import ExplainSettings
 from penna.config.generation import GenerationConfig
 from penna.config.sections import ModelConfig
@@ -14,6 +16,7 @@ from penna.explain.gradients import MOST_STEPS
 from penna.explain.information import DRAWS, STEPS
 from penna.serve.errors import Refused
 from penna.serve.settings import ServeSettings
+from penna.text.tokenizer import Tokenizer
 
 _MOST_WEIGHTS = 1_000_000  # of attention maps in one answer
 _READS: dict[str, int] = {  # how often a method reads the text, at most; the others once for each token
@@ -52,26 +55,50 @@ def check_count(count: int, limits: ServeSettings, param: str) -> None:
         )
 
 
-def check_length(tokens: int, limits: ServeSettings, block_size: int, param: str) -> None:
-    """Raise Refused for a text of more tokens than are read here."""
+def read_ids(
+    tokenizer: Tokenizer, given: str | list[int], limits: ServeSettings, block_size: int, param: str
+) -> Sequence[int]:
+    """The ids of a text, or ids that were given. Raises Refused for more than are read here, of a text that is far too
+    long before it is read at all, and for an id that is none of the tokenizer's."""
     most = limits.max_prompt_tokens or block_size
-    if tokens > most:
+    if isinstance(given, str) and len(given) > tokenizer.most_characters(most):
+        raise _too_long(f"{len(given):,} characters", most, param)
+    ids = tokenizer.encode(given) if isinstance(given, str) else given
+    if len(ids) > most:
+        raise _too_long(f"{len(ids):,} tokens", most, param)
+    wrong = next((index for index in ids if index >= tokenizer.vocab_size), None)
+    if wrong is not None:
         raise Refused(
-            f"A text of {param} has {tokens:,} tokens.",
-            f"At most {most:,} are read here.",
-            "Shorten it, or send it in parts.",
+            f"{wrong} in {param} is no token's id.",
+            f"From 0 to {tokenizer.vocab_size - 1:,}.",
+            "Use the tokenizer of this model.",
             param=param,
-            code="context_length_exceeded",
         )
+    return ids
+
+
+def _too_long(length: str, most: int, param: str) -> Refused:
+    return Refused(
+        f"A text of {param} has {length}.",
+        f"At most {most:,} tokens are read here.",
+        "Shorten it, or send it in parts.",
+        param=param,
+        code="context_length_exceeded",
+    )
 
 
 def check_explanation(loaded: LoadedModel, text: str, settings: ExplainSettings, limits: ServeSettings) -> None:
-    """Raise Refused for an explanation that takes, or tells, more than one may."""
-    model, tokens = loaded.model.config, len(loaded.need_tokenizer().encode(text))
-    if limits.max_prompt_tokens is not None:
-        check_length(tokens, limits, model.block_size, "input")
+    """Raise Refused for more than is explained here. A text may be longer than the model reads, which is cut then."""
+    model, tokenizer, asked = loaded.model.config, loaded.need_tokenizer(), settings.asked
+    if limits.max_prompt_tokens is None:
+        tokens = len(tokenizer.encode(text))
+    else:
+        tokens = len(read_ids(tokenizer, text, limits, model.block_size, "input"))
+    for name, given in (("continuation", asked.continuation), ("against", asked.against)):
+        if given is not None:
+            read_ids(tokenizer, given, limits, model.block_size, name)
     if settings.attention:
-        _check_maps(model, min(tokens + settings.asked.generate, settings.asked.longest))
+        _check_maps(model, min(tokens + asked.generate, asked.longest))
     _check_steps(model, settings, tokens, limits)
 
 

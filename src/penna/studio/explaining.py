@@ -6,13 +6,13 @@ methods are measured on is one. Whoever is cancelled meanwhile, and so leaves th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from penna.api.explaining import ExplainSettings, check_layer, explain
+from penna.api.explaining import ExplainSettings, explain
 from penna.api.faithfulness import kept_figures, text_faithfulness
 from penna.errors import DataError
-from penna.exchange.load import LoadedModel
 from penna.explain.explanation import Explanation
 from penna.explain.faithfulness import FaithfulnessFigures, TextFaithfulness
 from penna.serve.limits import check_explanation
@@ -24,12 +24,8 @@ MOST_TEXTS = 50  # that methods are measured on
 
 async def explanation(worker: Worker, text: str, settings: ExplainSettings, limits: ServeSettings) -> Explanation:
     """What moved the answer to a text. Raises Refused beyond a limit, and what ``explain`` and the worker raise."""
-
-    def explained(loaded: LoadedModel) -> Explanation:
-        check_explanation(loaded, text, settings, limits)
-        return explain(loaded, text, settings)
-
-    return await worker.call(explained)
+    await asyncio.to_thread(check_explanation, worker.loaded, text, settings, limits)
+    return await worker.call(lambda loaded: explain(loaded, text, settings))
 
 
 async def faithfulness(
@@ -51,14 +47,11 @@ async def faithfulness(
             f"At most {MOST_TEXTS} on a page.",
             "Take fewer; the terminal has no such limit (`penna explain RUN --faithfulness FILE`).",
         )
-
-    def measured_on(loaded: LoadedModel, text: str, number: int) -> tuple[TextFaithfulness, ...]:
-        check_explanation(loaded, text, settings, limits)
-        return text_faithfulness(loaded, text, settings, number)
-
-    check_layer(worker.loaded, settings)
+    for text in texts:
+        await asyncio.to_thread(check_explanation, worker.loaded, text, settings, limits)
     measured: list[TextFaithfulness] = []
     for done, text in enumerate(texts):
         say(f"{done} / {len(texts)}")
-        measured += await worker.call(partial(measured_on, text=text, number=len(measured)))
+        one = partial(text_faithfulness, text=text, settings=settings, number=len(measured))
+        measured += await worker.call(one)
     return await worker.call(lambda loaded: kept_figures(loaded, measured, len(texts), settings))

@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,11 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is there whole or as it was before. Links are followed; devices are written to."""
+def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:
+    """Write a file so that it is there whole or as it was before. Links are followed; devices are written to.
+
+    ``mode`` says who may do what with it, less what the umask takes away.
+    """
     if not path.name or path.is_dir():
         raise DeviceError(
             f"{path} cannot be written: it is a folder.", "The name of a file.", f"Name one in it: {path / 'name'}."
@@ -96,7 +100,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
                 device.write(data)
             return
         try:
-            with open(temporary, "wb") as file:
+            with open(temporary, "wb", opener=partial(os.open, mode=mode)) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -79,9 +79,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def _stop_trainings(jobs: Jobs) -> None:
     """End what was begun from pages, which the end of the studio left alone."""
-    for name in jobs.names():
+    for job in jobs.all():
         with suppress(PennaError):
-            jobs.stop(name)
+            jobs.stop(job.name)
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:

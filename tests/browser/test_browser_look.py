@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -96,6 +97,27 @@ def test_generated_tokens_and_faithfulness_are_shown(page: Page, axe: Check, sho
     shoot(page, "faithfulness")
 
 
+def test_measuring_has_a_limit_and_stop_gives_the_model_back(page: Page) -> None:
+    page.goto("/explain?run=stories")
+    page.get_by_role("checkbox", name="Value zeroing").click()
+    page.get_by_text("Faithfulness", exact=True).click()
+    texts, line = page.get_by_label("Texts to measure on"), " ".join(["The fox hides by the bridge."] * 6)
+    texts.fill("\n".join([line] * 51))
+    press(page, "Measure the methods")
+    expect(page.get_by_role("alert")).to_contain_text("penna explain RUN --faithfulness FILE")
+    texts.fill("\n".join([line] * 50))
+    press(page, "Measure the methods")
+    told = page.get_by_text(re.compile("^[1-9][0-9]* / 50$"))
+    told.wait_for()
+    page.get_by_role("button", name="Stop", exact=True).last.click()
+    expect(page.get_by_role("button", name="Measure the methods")).to_be_enabled()
+    expect(told).to_have_count(0)
+    assert page.get_by_role("alert").count() == 0
+    page.get_by_label("Text", exact=True).fill("The fox hides by the")
+    press(page, "Explain")
+    command(page, "explain")
+
+
 def test_a_class_is_told_with_its_evidence_and_the_model_is_measured(page: Page, axe: Check, shoot: Shoot) -> None:
     page.goto("/classify?run=reviews")
     page.get_by_text("This model was not measured yet.").wait_for()
@@ -143,13 +165,26 @@ def test_a_comparison_of_decoding_goes_on_when_the_page_is_left(
     page: Page, browser: Browser, served: Served, axe: Check, shoot: Shoot
 ) -> None:
     page.goto("/decoding?run=stories")
-    page.get_by_label("Prefixes").fill("6")
-    page.get_by_label("Tokens behind each").fill("16")
+    page.get_by_label("Tokens behind each").fill("48")
     strategies = page.get_by_label("Strategies of your own")
     strategies.fill("mine: hot")
     press(page, "Compare")
     assert "sets nothing" in page.get_by_role("alert").inner_text()
-    strategies.fill("greedy: temperature=0\nmine: top_p=0.9")
+    strategies.fill("\n".join(f"s{n}: num_beams=8 length_penalty=0.{n + 10}" for n in range(40)))  # a minute or more
+    press(page, "Compare")
+    stop, compare = (page.get_by_role("button", name=name, exact=True) for name in ("Stop", "Compare"))
+    stop.wait_for()
+    page.goto("/glossary")
+    page.goto("/decoding?run=stories")
+    stop.wait_for()
+    expect(compare).to_be_disabled()
+    page.get_by_role("progressbar", name="Share of the texts that is written").wait_for()
+    stop.click()
+    expect(page.get_by_role("alert")).to_contain_text("The comparison was stopped.")
+
+    page.get_by_label("Prefixes").fill("6")
+    page.get_by_label("Tokens behind each").fill("16")
+    page.get_by_label("Strategies of your own").fill("greedy: temperature=0\nmine: top_p=0.9")
     press(page, "Compare")
     page.goto("/glossary")
     page.goto("/decoding?run=stories")
@@ -167,17 +202,32 @@ def test_a_comparison_of_decoding_goes_on_when_the_page_is_left(
     other.context.close()
 
 
-@pytest.mark.parametrize(("locale", "labels"), [("ko-KR", ("설명하기", "분류하기")), ("zh-CN", ("解释", "分类"))])
+@pytest.mark.parametrize(
+    ("address", "like"), [("/explain", "stories"), ("/classify", "reviews"), ("/complete", "summaries")]
+)
+def test_choosing_a_run_that_was_removed_meanwhile_is_told(page: Page, served: Served, address: str, like: str) -> None:
+    gone = served.runs_dir / f"gone-{like}"
+    shutil.copytree(served.runs_dir / like, gone, symlinks=True)
+    page.goto(f"{address}?run={like}")
+    shutil.rmtree(gone)
+    choose(page, "Run", gone.name)
+    expect(page.get_by_role("alert")).to_contain_text(f"There is no run '{gone.name}' here.")
+
+
+@pytest.mark.parametrize(
+    ("locale", "labels"),
+    [
+        ("ko-KR", {"explain": "설명하기", "classify": "분류하기", "decoding": "비교하기", "complete": "이어 쓰기"}),
+        ("zh-CN", {"explain": "解释", "classify": "分类", "decoding": "比较", "complete": "续写"}),
+    ],
+)
 def test_labels_are_in_the_readers_language(
-    browser: Browser, served: Served, shoot: Shoot, locale: str, labels: tuple[str, str]
+    browser: Browser, served: Served, shoot: Shoot, locale: str, labels: dict[str, str]
 ) -> None:
     context = browser.new_context(base_url=served.address, locale=locale)
     page = context.new_page()
-    for address, label in zip(("/explain", "/classify"), labels, strict=True):
-        page.goto(address)
-        page.get_by_role("button", name=label, exact=True).wait_for()
-        shoot(page, f"{address.strip('/')}-{locale[:2]}")
-    for address in ("/decoding", "/complete"):
-        page.goto(address)
-        page.get_by_role("main").wait_for()
+    for name, label in labels.items():
+        page.goto(f"/{name}")
+        page.get_by_role("main").get_by_role("button", name=label, exact=True).wait_for()
+        shoot(page, f"{name}-{locale[:2]}")
     context.close()

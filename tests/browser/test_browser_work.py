@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +80,11 @@ def test_a_text_is_sent_looked_at_measured_and_trained(
 
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url("**/run/from-the-page")
-    assert served.runs_dir.is_dir()
+    page.locator(".badge", has_text="finished").wait_for(timeout=300_000)
+    run = served.runs_dir / "from-the-page"
+    assert json.loads((run / "run.json").read_text())["state"] == "finished"
+    recipe = tomllib.loads((run / "recipe.toml").read_text())
+    assert (recipe["task"]["kind"], recipe["model"]["n_layer"], recipe["train"]["steps"]) == ("classify", 2, 4)
 
 
 def test_a_field_that_names_a_path_is_refused_in_three_parts(page: Page) -> None:

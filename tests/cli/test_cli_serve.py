@@ -7,15 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from penna.cli.main import run
-from penna.cli.serving import bytes_of
+from penna.cli.serving import bytes_of, run_until_signal
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.errors import RecipeError
 from penna.exchange.huggingface import write_hf
@@ -79,6 +83,95 @@ def test_a_signal_lets_what_is_under_way_end(folder: Path, number: signal.Signal
         assert process.wait(60) == code
         assert process.stderr is not None
         assert process.stderr.read() == "Stopped.\n"
+
+
+LONG = {"model": "it", "prompt": "all", "max_tokens": 10**7, "min_new_tokens": 10**7}
+
+
+def asked(address: str, path: str, **body: object) -> tuple[int, str]:
+    """Status and body of an answer, whatever it is."""
+    request = urllib.request.Request(
+        f"{address}/v1/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def until_running(address: str, texts: int) -> None:
+    """Wait until so many texts are written."""
+    for _ in range(5000):
+        with urllib.request.urlopen(f"{address}/metrics") as answer:
+            if f'penna_running{{model="it"}} {texts}.0' in answer.read().decode():
+                return
+    raise AssertionError("they never were")
+
+
+def test_who_is_not_answered_when_the_time_is_over_is_told_so_and_nothing_else_is_said(folder: Path):
+    limits = ("--drain-seconds", "1", "--max-new-tokens", str(10**7))
+    with served(f"it={folder}", *limits) as (process, address, _), ThreadPoolExecutor(2) as pool:
+        whole, stream = (pool.submit(asked, address, "completions", **LONG, stream=stream) for stream in (False, True))
+        until_running(address, 2)
+        process.send_signal(signal.SIGTERM)
+        status, said = whole.result(60)
+        assert status == 503
+        error = json.loads(said)["error"]
+        assert error["message"].startswith("The server stops.")
+        assert error["type"] == "server_error"
+        status, said = stream.result(60)
+        assert status == 200
+        assert json.loads(said.split("data: ")[-1])["error"] == error
+        assert process.wait(60) == 143
+        assert process.stderr is not None
+        assert process.stderr.read() == "Stopped.\n"
+
+
+def test_a_second_signal_ends_it_at_once(folder: Path):
+    limits = ("--drain-seconds", "600", "--max-new-tokens", str(10**7))
+    with served(f"it={folder}", *limits) as (process, address, _), ThreadPoolExecutor(1) as pool:
+        whole = pool.submit(asked, address, "completions", **LONG)
+        until_running(address, 1)
+        process.send_signal(signal.SIGINT)
+        until_refused(address)
+        process.send_signal(signal.SIGINT)
+        status, said = whole.result(60)
+        assert status == 503
+        assert "The server stops." in said
+        assert process.wait(60) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == "Stopped.\n"
+
+
+def until_refused(address: str) -> None:
+    """Wait until nothing new is taken."""
+    port = int(address.rpartition(":")[2])
+    for _ in range(5000):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except ConnectionError:
+            return
+    raise AssertionError("it never was")
+
+
+@pytest.mark.parametrize("is_at_work", [True, False])
+def test_a_model_that_cannot_be_cut_off_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, is_at_work: bool
+):
+    """Nothing of Python's own end runs then; with a thread in torch it would abort."""
+    ended, held = [], threading.Event()
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    thread = threading.Thread(target=held.wait, name="penna model it" if is_at_work else "another", daemon=True)
+    thread.start()
+    try:
+        assert run_until_signal(SimpleNamespace(run=lambda sockets: None), None, "Bye.") == 1
+    finally:
+        held.set()
+        thread.join()
+    assert ended == ([1] if is_at_work else [])
+    assert capsys.readouterr().err == "Bye.\n"
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -1,6 +1,9 @@
 """Making, naming, finding, replacing and locking runs."""
 
+import fcntl
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,16 @@ def test_run_that_is_being_written_is_not_replaced(tmp_path: Path) -> None:
         make(tmp_path, "one", overwrite=True)
     assert run.metrics() == [{"step": 1}]
     make(tmp_path, "one", overwrite=True)
+
+
+def test_a_look_at_the_lock_keeps_no_training_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(tmp_path)
+    (tmp_path / ".lock").touch()
+    look = os.open(tmp_path / ".lock", os.O_RDONLY)
+    fcntl.flock(look, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda _: os.close(look))  # the look ends while the training waits
+    with run.locked():
+        pass
 
 
 def test_lock_is_given_back_also_after_an_error(tmp_path: Path) -> None:
@@ -200,3 +213,16 @@ def test_evaluations_are_kept_by_name(tmp_path: Path) -> None:
     file = run.save_evaluation("valid", {"loss": 1.5})
     assert file == run.path / "evaluations" / "valid.json"
     assert file.read_text() == '{\n  "loss": 1.5\n}\n'
+
+
+def test_which_checkpoint_is_used_is_known_from_the_first_measured_step_on(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for link, step in (("best", 0), ("last", 5)):
+        run.mark(link, write_checkpoint(run.checkpoints, step, Checkpoint({}, {}, {})))
+    run.log({"step": 0, "split": "valid"})
+    run.log({"step": 5, "split": "train"})
+    assert run.chosen() == run.checkpoints / "step-00000005"
+    run.log({"step": 5, "split": "valid"})
+    with open(run.metrics_file, "a") as log:
+        log.write("no json\n")  # nobody reads so far
+    assert run.chosen() == run.checkpoints / "step-00000000"

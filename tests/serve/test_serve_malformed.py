@@ -3,13 +3,19 @@
 import gc
 import json
 import random
+import threading
+import time
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 from served import Running, made_runs, running
+
+from penna.serve import schemas
+from penna.serve.errors import Refused
 
 ROUTES = ("completions", "chat/completions", "embeddings", "classify", "score", "explain")
 GOOD: dict[str, dict[str, Any]] = {
@@ -19,6 +25,14 @@ GOOD: dict[str, dict[str, Any]] = {
     "classify": {"model": "teller", "input": "a"},
     "score": {"model": "writer", "input": "ab"},
     "explain": {"model": "writer", "input": "ab", "methods": ["gradient-x-input"]},
+}
+SCHEMAS: dict[str, type[schemas.Closed]] = {
+    "completions": schemas.CompletionRequest,
+    "chat/completions": schemas.ChatRequest,
+    "embeddings": schemas.EmbeddingsRequest,
+    "classify": schemas.ClassifyRequest,
+    "score": schemas.ScoreRequest,
+    "explain": schemas.ExplainRequest,
 }
 WRONG: tuple[Any, ...] = (
     None, True, -1, 0.5, 10**30, "", "x" * 5000, [], {}, [[]], [None], {"a": [1]}, ["\ud800"], "\ud800\udfff\ud800", "\0",
@@ -82,6 +96,54 @@ def test_two_hundred_malformed_requests_are_refused_and_the_server_goes_on(serve
     with server.client() as client:
         for route, body in GOOD.items():
             assert client.post(f"/v1/{route}", json=body).status_code == 200, route
+
+
+LARGE: tuple[tuple[str, dict[str, Any]], ...] = (  # bodies of nearly 1 MiB that are wrong in every place
+    ("completions", {"prompt": [1.5] * 200_000}),
+    ("completions", {"prompt": [[-1]] * 180_000}),
+    ("completions", {"prompt": "a", "stop": [0] * 300_000}),
+    ("completions", {"prompt": "a", **{f"field{n}": n for n in range(50_000)}}),
+    ("chat/completions", {"messages": [1] * 300_000}),
+    ("chat/completions", {"messages": [{"role": "user", "content": [0] * 300_000}]}),
+    ("embeddings", {"input": [-1] * 200_000}),
+    ("classify", {"input": [1] * 300_000, "pairs": [1] * 20_000}),
+    ("score", {"context": "a", "words": [1] * 300_000}),
+    ("explain", {"input": "a", "without": [[-1]] * 150_000}),
+    ("explain", {"input": "a", "methods": [1] * 300_000}),
+)
+
+
+def test_others_are_answered_while_large_bodies_are_refused(server: Running):
+    longest, ended = [0.0], threading.Event()
+
+    def look() -> None:
+        with server.client() as client:
+            while not ended.is_set():
+                begun = time.monotonic()
+                assert client.get("/health").status_code == 200
+                longest[0] = max(longest[0], time.monotonic() - begun)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        with server.client() as client:
+            for route, body in LARGE:
+                answer = client.post(f"/v1/{route}", json={"model": GOOD[route]["model"], **body})
+                assert answer.status_code == 400, route
+                assert len(answer.text) < 3000
+    finally:
+        ended.set()
+        looking.join()
+    assert longest[0] < 1.5  # seconds; one error for every item takes twice that
+
+
+@pytest.mark.parametrize(("route", "body"), LARGE)
+def test_a_list_is_given_up_at_its_first_fault(route: str, body: dict[str, Any]):
+    schema = SCHEMAS[route]
+    with pytest.raises((ValidationError, Refused)) as caught:
+        schema.model_validate({"model": "one", **body})
+    if isinstance(caught.value, ValidationError):
+        assert caught.value.error_count() <= 6  # one for each form that the field may have
 
 
 def test_requests_cut_off_anywhere_leave_nothing_behind(server: Running):

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from penna.generate.writing import write
 from penna.model.gpt import count_parameters
 from penna.runs.folder import RunFolder
 from penna.serve import registry as registries
+from penna.serve.errors import _told
 from penna.serve.footprint import Footprint, footprint
-from penna.serve.registry import Registry, UnknownModel
+from penna.serve.registry import Registry, UnknownModel, UnreadableModel
 from penna.serve.settings import ServeSettings, serve_settings
 from penna.serve.worker import Busy, Closing, Worker
 
@@ -225,6 +227,32 @@ def test_a_model_in_use_never_gives_way(kept: Path):
     in_time(run())
 
 
+def test_the_memory_is_kept_to_where_a_model_is_used_again_while_another_gives_way(kept: Path, monkeypatch):
+    """Two must give way for a larger one; the second is asked for while the first is being closed."""
+    limit = two_fit(kept)
+    models = registry(kept, "one", "two", "three", slots=2, memory_limit=limit)
+    whole_close = Worker.close
+
+    async def run():
+        one, two = [await asked(models, name) for name in ("one", "two")]
+        models._entries["three"].footprint = replace(of_one(kept), weights=limit - 2 * of_one(kept).slot)
+        streams = []
+
+        async def close(worker: Worker, drain: float) -> None:
+            if worker is one and not streams:
+                streams.append(two.write([ask(two.loaded, count=10**6)]))
+            await whole_close(worker, drain)
+
+        monkeypatch.setattr(Worker, "close", close)
+        with pytest.raises(Busy, match="no memory for three now"):
+            await asked(models, "three")
+        assert states(models) == ["not loaded", "loaded", "not loaded"]
+        await streams[0].aclose()
+        await models.close(5)
+
+    in_time(run())
+
+
 def test_slots_are_fewer_where_memory_is_short_and_one_that_can_never_fit_is_refused(kept: Path):
     takes = of_one(kept)
     assert takes.slot == 2 * 2 * 32 * 48 * 4  # keys and values, layers, width, tokens, bytes
@@ -268,6 +296,34 @@ def test_a_run_that_is_deleted_goes_on_where_it_is_loaded_and_is_gone_where_not(
         await models.close(5)
 
     in_time(run())
+
+
+@pytest.mark.parametrize("target", ["run", "checkpoint", "foreign"])
+def test_a_model_damaged_while_it_is_served_is_told_without_its_place_and_one_without_weights_is_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str
+):
+    run = tiny_run(tmp_path, "one")
+    files = {"run": run.path, "checkpoint": run.chosen(), "foreign": tmp_path / "foreign"}
+    if target == "foreign":
+        api.export_model(api.load("one", runs_dir=tmp_path, device="cpu"), files["foreign"])
+    (weights,) = [run.chosen() / "model.safetensors"] if target != "foreign" else files[target].glob("*.safetensors")
+    models = registry(tmp_path, f"it={files[target]}")
+    weights.write_bytes(weights.read_bytes()[:-9])
+
+    async def run_it():
+        assert states(models) == ["not loaded"]
+        with pytest.raises(UnreadableModel, match="it cannot be loaded") as caught:
+            await asked(models, "it")
+        assert str(tmp_path) not in str(caught.value)
+        status, detail, _ = _told(caught.value)
+        assert (status, detail.type) == (503, "server_error")
+        assert str(weights.parent) in caplog.text
+        weights.unlink()
+        assert states(models) == ["gone"]
+        with pytest.raises(UnknownModel, match="it is gone"):
+            await asked(models, "it")
+
+    in_time(run_it())
 
 
 def test_closing_ends_all_models_and_takes_nothing_new(kept: Path):

@@ -10,6 +10,7 @@ from penna.api.asking import Asked
 from penna.api.classifying import classify
 from penna.api.explaining import ExplainSettings, explain
 from penna.api.scoring import score, score_after
+from penna.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,61 @@ def test_what_cannot_be_is_told_without_a_path(
     assert answer.status_code == 400
     assert said in answer.json()["error"]["message"]
     assert str(server.runs) not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "param"),
+    [
+        ("completions", {"prompt": "a" * 10_000}, "prompt"),
+        ("embeddings", {"input": ["a", "a" * 10_000]}, "input"),
+        ("score", {"input": "a" * 10_000}, "input"),
+        ("score", {"context": "a", "words": ["a" * 10_000]}, "words"),
+        ("explain", {"input": "a", "continuation": "a" * 10_000}, "continuation"),
+    ],
+)
+def test_a_text_that_is_far_too_long_is_refused_before_it_is_read(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, route: str, body: dict, param: str
+):
+    read, encode = [], Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, text: read.append(len(text)) or encode(self, text))
+    error = client.post(f"/v1/{route}", json={"model": "writer", **body}).json()["error"]
+    assert error["message"].startswith(f"A text of {param} has 10,000 characters. At most {BLOCK} tokens")
+    assert (error["param"], error["code"]) == (param, "context_length_exceeded")
+    assert max(read, default=0) < 10
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"model": "writer", "pair": "é" * 100_000},
+        {"model": "writer", "against": "é" * 1000},
+        {"model": "writer", "against": "é" * 100_000},
+        {"model": "teller", "label": "é" * 1000},
+        {"model": "teller", "label": "é" * 100_000},
+        {"model": "writer", "methods": ["é" * 100_000]},
+        {"model": "é" * 200},
+        {"model": "é" * 100_000},
+    ],
+)
+def test_nothing_that_was_sent_comes_back_at_length(client: httpx.Client, body: dict):
+    answer = client.post("/v1/explain", json={"input": "ab", **body})
+    assert answer.status_code in (400, 404)
+    assert answer.json()["error"]["message"]
+    assert len(answer.text) < 2500
+
+
+def test_a_document_that_may_be_cut_is_read_however_long_it_is(client: httpx.Client):
+    text = "the rain in spain " * 1000
+    turns = [{"role": role, "content": text} for role in ("user", "assistant")] + [{"role": "user", "content": "a"}]
+    for route, body in (
+        ("completions", {"model": "summer", "prompt": text, "max_tokens": 1}),
+        ("classify", {"model": "teller", "input": text}),
+        ("explain", {"model": "writer", "input": text, "methods": ["gradient-x-input"]}),
+        ("chat/completions", {"model": "talker", "messages": turns, "max_tokens": 1}),
+    ):
+        answer = client.post(f"/v1/{route}", json=body)
+        assert answer.status_code == 200, answer.text
+    assert answer.json()["forgotten"] == 2
 
 
 def test_the_server_tells_how_it_is(client: httpx.Client):

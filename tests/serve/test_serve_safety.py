@@ -2,14 +2,17 @@
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from served import Running, events, made_runs, running
 
 from penna.errors import RecipeError
+from penna.exchange.load import LoadedModel
 from penna.serve.settings import serve_settings
 
 KEY = "a-key-of-this-test"
@@ -222,6 +225,39 @@ def test_a_request_that_takes_too_long_is_ended(runs: Path):
         assert client.post("/v1/completions", json={**asked, **SHORT}).status_code == 200
 
 
+@pytest.mark.parametrize("how", ["leaves", "takes too long"])
+def test_an_explanation_nobody_waits_for_any_more_takes_the_model_from_nobody(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    begun = threading.Event()
+
+    def endless(loaded: LoadedModel, *_: object) -> None:
+        while True:
+            loaded.model.hidden(torch.zeros(1, 4, dtype=torch.long))
+            begun.set()
+
+    monkeypatch.setattr("penna.serve.explain.explanation_of", endless)
+    asked = {"model": "writer", "input": "ab"}
+    with running(runs, ("writer",), request_timeout=2) as server, server.client() as client:
+        while client.post("/v1/score", json=asked).status_code != 200:  # until it is loaded
+            pass
+        if how == "leaves":
+            body = json.dumps(asked).encode()
+            head = (
+                "POST /v1/explain HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n"
+            )
+            with server.raw() as connection:
+                connection.sendall(head.encode() + body)
+                assert begun.wait(20)
+        else:
+            answer = client.post("/v1/explain", json=asked)
+            assert answer.status_code == 504
+            assert answer.json()["error"]["code"] == "timeout"
+        assert client.post("/v1/score", json=asked).status_code == 200
+        assert client.post("/v1/completions", json={"model": "writer", "prompt": "a", **SHORT}).status_code == 200
+
+
 def test_a_full_queue_sends_away_and_says_when_to_come_again(runs: Path):
     asked = {"model": "writer", "prompt": "a", **LONG, "stream": True}
     limits = {"slots": 1, "max_waiting": 0, "max_new_tokens": 100_000}
@@ -240,6 +276,22 @@ def test_elsewhere_than_on_this_machine_a_key_is_needed():
     with pytest.raises(RecipeError, match="no API key"):
         serve_settings({"host": "0.0.0.0"})
     assert serve_settings({"host": "0.0.0.0", "api_key": KEY}).api_key == KEY
+
+
+def test_any_host_may_be_named_only_where_a_key_is_asked_for(runs: Path):
+    from starlette.testclient import TestClient
+
+    from penna.serve.app import create_app
+    from penna.serve.registry import Registry
+
+    with pytest.raises(RecipeError, match="no API key") as caught:
+        serve_settings({"allowed_hosts": ("box.example", "*")})
+    assert "--api-key-file" in caught.value.todo
+    limits = serve_settings({"allowed_hosts": ("*",), "api_key": KEY})
+    app = create_app(Registry(("writer",), limits, runs_dir=runs, device="cpu"), limits)
+    client = TestClient(app, base_url="http://evil.example")
+    assert client.get("/v1/models").status_code == 401
+    assert client.get("/v1/models", headers=HEADERS).status_code == 200
 
 
 def test_an_open_server_is_called_by_any_address_and_by_no_other_name(runs: Path):

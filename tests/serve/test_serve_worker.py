@@ -2,14 +2,19 @@
 
 import asyncio
 import threading
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
+import torch
 from tiny_served import ask, in_time, tiny_loaded, until, whole, working
 
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, DeviceError, RunError
+from penna.exchange.load import LoadedModel
 from penna.generate.engine import Engine
 from penna.generate.lane import Lane
 from penna.generate.request import Request
@@ -358,6 +363,59 @@ def test_what_other_work_raises_comes_back_and_harms_nobody():
     in_time(run())
 
 
+@dataclass
+class Endless:
+    """Work that reads through a model for ever, and stands still for a moment before its second layer."""
+
+    loaded: LoadedModel
+    layers: list[int] = field(default_factory=list)
+    stands: threading.Event = field(default_factory=threading.Event)
+    goes_on: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, loaded: LoadedModel) -> None:
+        while True:
+            loaded.model.hidden(torch.zeros(1, 4, dtype=torch.long))
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        hooks = [block.register_forward_pre_hook(partial(self._note, n)) for n, block in enumerate(self.loaded.model.h)]
+        yield
+        for hook in hooks:
+            hook.remove()
+
+    def _note(self, layer: int, *_: object) -> None:
+        self.layers.append(layer)
+        if len(self.layers) == 2:
+            self.stands.set()
+            self.goes_on.wait(20)
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout"])
+def test_other_work_that_is_left_in_the_middle_stops_before_another_layer_and_the_others_go_on(how: str):
+    loaded = tiny_loaded()
+    expected = write(loaded.model, loaded.tokenizer, [ask(loaded)])[0].text
+    endless = Endless(loaded)
+
+    async def run():
+        async with working(loaded) as worker:
+            with endless.watched():
+                calling = asyncio.create_task(asyncio.wait_for(worker.call(endless), 0.2 if how == "timeout" else None))
+                await until(endless.stands.is_set)
+                if how == "cancel":
+                    calling.cancel()
+                await asyncio.wait([calling])
+                endless.goes_on.set()
+                await until(lambda: worker.is_idle)
+            (pieces,) = await whole(worker, [ask(loaded)])
+            return calling, "".join(piece.text for piece in pieces), await worker.call(lambda _: 7)
+
+    calling, text, seven = in_time(run())
+    assert calling.cancelled() if how == "cancel" else isinstance(calling.exception(), TimeoutError)
+    assert endless.layers == [0, 1]
+    assert (text, seven) == (expected, 7)
+    assert not any(block._forward_pre_hooks for block in loaded.model.h)
+
+
 def test_other_work_waits_in_a_queue_that_ends():
     async def run():
         async with working(max_waiting=2) as worker:
@@ -408,6 +466,26 @@ def test_closing_cuts_off_what_does_not_end():
         await worker.close(0)  # twice is once
 
     in_time(run())
+
+
+def test_closing_cuts_off_other_work_that_does_not_end():
+    endless = Endless(tiny_loaded())
+
+    async def run():
+        worker = Worker(endless.loaded, ServeSettings())
+        with endless.watched():
+            calls = [asyncio.create_task(worker.call(each)) for each in (endless, lambda _: 7)]
+            await until(endless.stands.is_set)
+            closing = asyncio.create_task(worker.close(0))
+            await until(lambda: worker._thread._is_cut_off)
+            endless.goes_on.set()
+            await closing
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(end) for end in ends] == [Closing] * 2
+        assert worker.is_idle
+
+    in_time(run())
+    assert endless.layers == [0, 1]
 
 
 def test_a_loop_that_is_gone_leaves_nothing_behind():

@@ -8,9 +8,10 @@ from penna.studio.branches import Branches
 STEPS = st.lists(st.one_of(st.just("undo"), st.just("redo"), st.just("add"), st.integers(0, 20)), max_size=40)
 
 
-@given(STEPS)
-def test_nothing_is_lost_and_redo_leads_back_to_where_undo_came_from(steps):
-    branches = Branches[int]()
+@given(STEPS, st.integers(1, 41))
+def test_nothing_but_the_oldest_is_lost_and_redo_leads_back_to_where_undo_came_from(steps, most):
+    branches = Branches[int](most)
+    dropped = 0  # nodes, the oldest first
     paths: list[tuple[int, ...]] = []  # of every node, by its number
     here: tuple[int, ...] = ()
     for step in steps:
@@ -18,6 +19,9 @@ def test_nothing_is_lost_and_redo_leads_back_to_where_undo_came_from(steps):
             here = (*here, len(paths))
             paths.append(here)
             assert branches.add(len(paths) - 1).number == len(paths) - 1
+            dropped = max(0, len(paths) - most)
+            paths = [tuple(number for number in path if number >= dropped) for path in paths]
+            here = paths[-1]
         elif step == "undo":
             was, here = here, here[:-1]
             branches.undo()
@@ -28,13 +32,14 @@ def test_nothing_is_lost_and_redo_leads_back_to_where_undo_came_from(steps):
             branches.redo()
             here = tuple(node.number for node in branches.path())
             assert here == before or here[:-1] == before
-        elif step < len(paths):
+        elif dropped <= step < len(paths):
             here = paths[step]
             branches.go(step)
         assert tuple(node.number for node in branches.path()) == here
         assert branches.value == (here[-1] if here else None)
     rows = list(branches.rows())
-    assert sorted(row.node.number for row in rows) == list(range(len(paths)))
+    assert sorted(row.node.number for row in rows) == list(range(dropped, len(paths)))
+    assert branches.made == len(paths)
     assert all(row.depth == len(paths[row.node.number]) - 1 for row in rows)
     order = [paths[row.node.number] for row in rows]
     assert order == sorted(order)  # depth first, and as they came

@@ -1,16 +1,21 @@
 """What stands around the pages: other sites and names are kept out, the key is asked for, nothing is loaded from elsewhere."""
 
+import asyncio
+from typing import Any
+
 import pytest
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, Request, WebSocket
 from starlette.testclient import TestClient, WebSocketDenialResponse
+from tiny_writers import in_time
 
 from penna.serve.settings import ServeSettings
 from penna.studio.guard import guarded
+from penna.studio.uploads import PART
 
 LOCAL = "http://127.0.0.1:8080"
 
 
-def guarded_app(**settings: str) -> FastAPI:
+def guarded_app(**settings: Any) -> FastAPI:
     app, api = FastAPI(), FastAPI()
 
     @app.get("/")
@@ -21,6 +26,10 @@ def guarded_app(**settings: str) -> FastAPI:
     async def socket(websocket: WebSocket) -> None:
         await websocket.accept()
         await websocket.send_text("open")
+
+    @app.put("/studio/uploads/key")
+    async def upload(request: Request) -> int:
+        return len(await request.body())
 
     @api.get("/v1/models")
     def models() -> str:
@@ -68,3 +77,29 @@ def test_a_key_is_asked_for_once_and_never_stands_in_the_cookie():
     assert client.get("/").json() == "page"
     other = TestClient(guarded_app(api_key="secret-word"), base_url=LOCAL, cookies={"penna_key": "f" * 64})
     assert other.get("/").status_code == 401
+
+
+def test_a_body_is_read_whole_and_one_that_is_too_large_or_does_not_come_is_let_go():
+    app = guarded_app(body_timeout=0.05)
+    client = TestClient(app, base_url=LOCAL)
+    assert client.put("/studio/uploads/key", content=b"a" * PART).json() == PART
+    assert client.put("/studio/uploads/key", content=b"a" * (2 * PART + 1)).status_code == 413
+    assert in_time(half_sent(app)) == 408
+
+
+async def half_sent(app: FastAPI) -> int:
+    """The status that a client is told which sends two of five bytes, and never the others."""
+    sent = iter([{"type": "http.request", "body": b"12", "more_body": True}])
+    told: list[Any] = []
+    headers = [(b"host", b"127.0.0.1:8080"), (b"content-length", b"5")]
+    scope = {"type": "http", "method": "PUT", "path": "/studio/uploads/key", "headers": headers, "query_string": b""}
+
+    async def receive() -> Any:
+        message = next(sent, None)
+        return message or await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    await app({**scope, "raw_path": b"", "root_path": "", "scheme": "http", "http_version": "1.1"}, receive, send)
+    return told[0]["status"]

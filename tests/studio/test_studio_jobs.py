@@ -86,7 +86,7 @@ def test_a_training_is_the_command_a_person_would_type_and_is_known_as_long_as_i
     assert as_typed(job.command) == f"penna train 'my text.txt' --train.steps 5 --name new --runs-dir {jobs._runs_dir}"
     monkeypatch.chdir(jobs._runs_dir.parent)
     assert as_typed(job.command).endswith("--name new --runs-dir runs")
-    assert jobs.names() == ["new"]
+    assert [job.name for job in jobs.all()] == ["new"]
     gate.let_go()
     ended(jobs)
     found = jobs.find("new")
@@ -174,13 +174,13 @@ def test_a_name_that_is_taken_or_no_name_is_refused_before_anything_begins(tmp_p
     for name, said in (("taken", "exists"), ("../out", "cannot name a run"), (".hidden", "cannot name a run")):
         with pytest.raises(RunError, match=said):
             jobs.train(name, ["text.txt"])
-    assert jobs.names() == []
+    assert jobs.all() == []
 
 
 def test_a_run_of_an_experiment_has_files_of_its_own(jobs: Jobs, gate: Gate):
     jobs.resume("exp/arm-s1")
     gate.wait_until_begun()
-    assert jobs.names() == ["exp/arm-s1"]
+    assert [job.name for job in jobs.all()] == ["exp/arm-s1"]
     assert sorted(file.name for file in jobs._folder.iterdir()) == [
         f"exp%2Farm-s1.{kind}" for kind in ("json", "lock", "log")
     ]

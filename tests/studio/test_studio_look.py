@@ -99,8 +99,8 @@ def test_a_comparison_is_stopped_at_its_next_sign_of_life(tmp_path: Path, monkey
         raise AssertionError("it went on")
 
     monkeypatch.setattr(decoding, "compare_decoding", compare)
-    comparison = Comparison("one", "", stop=True)
-    comparison.work(Studio(tmp_path, None, ServeSettings()), DecodingSettings())
+    comparison = Comparison(Studio(tmp_path, None, ServeSettings()), "one", "", stop=True)
+    comparison.work(DecodingSettings())
     assert comparison.is_over
     assert isinstance(comparison.failure, PennaError)
     assert comparison.failure.happened == "The comparison was stopped."

@@ -9,9 +9,11 @@ from penna.api.generation_defaults import laid_over
 from penna.cli.generation_options import add_generation_arguments, given_settings
 from penna.config.generation import GenerationConfig
 from penna.errors import RecipeError
+from penna.serve.errors import Refused
+from penna.serve.limits import check_limits
 from penna.serve.settings import ServeSettings
 from penna.studio.pages import chat_words, playground_words, settings_words
-from penna.studio.pages.settings_form import check_limits, flag, flags, kind_of, typed_of, value_of
+from penna.studio.pages.settings_form import flag, flags, kind_of, typed_of, value_of
 
 OWN = GenerationConfig(temperature=0.7, top_p=0.9, stop=("\n",))
 CONFIGS = [
@@ -60,13 +62,14 @@ def test_half_a_token_is_refused_by_name():
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"max_new_tokens": 2000}, "max_new_tokens = 2,000"),
-        ({"num_beams": 17}, "num_beams = 17"),
+        ({"max_new_tokens": 2000}, "2,000 tokens"),
+        ({"num_beams": 17}, "17 beams"),
         ({"penalty_alpha": 0.5, "top_k": 17}, "top_k"),
+        ({"stop": ("a", "b", "c", "d", "e")}, "5 stop strings"),
     ],
 )
 def test_more_than_a_page_writes_at_once_is_refused(fields, named):
-    with pytest.raises(RecipeError, match=named) as error:
+    with pytest.raises(Refused, match=named) as error:
         check_limits(GenerationConfig(**fields), ServeSettings())
     assert error.value.expected
     assert error.value.todo

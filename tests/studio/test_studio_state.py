@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,16 @@ TOKENIZER = train_tokenizer(TokenizerConfig(kind="char"), ["abcdefghijklmnopqrst
 SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 32, "vocab_size": TOKENIZER.vocab_size}
 
 
-def save(run: RunFolder, step: int) -> None:
-    """A checkpoint with the seed ``step``, marked as best and last."""
+def save(run: RunFolder, step: int, seed: int | None = None) -> None:
+    """A checkpoint with the seed ``step`` or another, marked as best and last."""
     model = build_model(ModelConfig(**SHAPE))
-    model.init_weights(step)
+    model.init_weights(step if seed is None else seed)
     path = write_checkpoint(run.checkpoints, step, Checkpoint(model.state_dict(), {}, {"step": step}))
     run.mark("last", path)
     run.mark("best", path)
 
 
-def made(folder: Path, name: str, state: str | None = "finished", task: str = "pretrain") -> RunFolder:
+def made(folder: Path, name: str, state: str | None = "finished", task: str = "pretrain", seed: int = 0) -> RunFolder:
     """A run with one checkpoint and ten logged steps of twenty."""
     recipe = build_recipe(
         {
@@ -52,7 +53,7 @@ def made(folder: Path, name: str, state: str | None = "finished", task: str = "p
     folder.mkdir(parents=True, exist_ok=True)
     with new_run(folder, name, recipe) as run:
         TOKENIZER.save(run.tokenizer)
-        save(run, 0)
+        save(run, 0, seed)
         for step in (0, 5, 10):
             run.log(logged(step))
         if state is not None:
@@ -106,6 +107,29 @@ def test_a_row_changes_as_the_log_grows_and_as_it_is_taken_back(studio: Studio):
     assert studio.row("one").step == 5
 
 
+def test_of_a_log_that_grows_only_what_is_new_is_read(studio: Studio):
+    run = made(studio.runs_dir, "one")
+    assert studio.row("one").step == 10
+    with open(run.metrics_file, "r+b") as log:
+        log.write(b"no json")  # in the place of what was read
+    run.log(logged(15))
+    row = studio.row("one")
+    assert (row.state, row.step) == ("finished", 15)
+    assert row.best is not None
+    assert (row.best.value, row.best.step) == (2.25, 15)
+
+
+def test_a_damaged_line_is_told_of_at_every_look_by_its_number(studio: Studio):
+    run = made(studio.runs_dir, "one")
+    assert studio.row("one").state == "finished"
+    with open(run.metrics_file, "a") as log:
+        log.write("no json\n")
+    for _ in range(2):
+        problem = studio.row("one").problem
+        assert problem is not None
+        assert "metrics.jsonl:4 is not JSON" in problem.happened
+
+
 def test_a_run_is_training_only_while_a_process_holds_it(studio: Studio):
     run = made(studio.runs_dir, "one", state="training")
     assert studio.row("one").state == "interrupted"
@@ -135,6 +159,20 @@ def test_a_training_that_failed_tells_why_and_one_without_a_folder_is_a_row_too(
         assert row.problem is not None
         assert row.problem.happened == "The text is empty."
     assert rows["never"].task is None
+
+
+@pytest.mark.parametrize(
+    "record", ["{", "[]", '{"name": "x"}', '{"pid": 1, "command": [], "begun": "soon", "log_begins": 0}']
+)
+def test_a_damaged_record_of_a_training_hides_no_run(studio: Studio, record: str):
+    made(studio.runs_dir, "good")
+    hidden = studio.runs_dir / ".studio"
+    hidden.mkdir()
+    for name in ("good", "never"):
+        (hidden / f"{name}.json").write_text(record)
+    assert [(row.name, row.state) for row in studio.runs()] == [("good", "finished")]
+    with pytest.raises(RunError, match="There is no run 'never' here"):
+        studio.row("never")
 
 
 @pytest.mark.parametrize("said", ["stopped", "training"])
@@ -225,6 +263,57 @@ def test_a_model_is_read_anew_where_the_run_has_trained_on_but_not_while_it_is_u
 
     first, again, kept, anew = asyncio.run(both())
     assert first == again == kept != anew
+
+
+async def first_weight(studio: Studio) -> float:
+    worker = await studio.models.worker("one")
+    return await worker.call(lambda loaded: float(next(loaded.model.parameters()).flatten()[0]))
+
+
+def test_a_list_of_models_drops_none_that_is_loaded_when_its_run_has_trained_on(studio: Studio):
+    run = made(studio.runs_dir, "one")
+
+    def at_work() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name.startswith(f"penna model {run.path}")}
+
+    async def listed() -> None:
+        before = await asyncio.create_task(first_weight(studio))
+        loaded = at_work()
+        assert len(loaded) == 1
+        save(run, 12)
+        await asyncio.sleep(0)  # until the registry knows that nobody uses it
+        assert [card.state for card in studio.models.cards()] == ["loaded"]
+        assert await asyncio.create_task(first_weight(studio)) != before
+        assert len(at_work()) == 1
+        assert not at_work() & loaded
+        await studio.models.close(5)
+
+    asyncio.run(listed())
+    assert not at_work()
+
+
+def test_a_run_that_was_replaced_by_another_of_its_name_and_step_is_read_anew(studio: Studio):
+    run = made(studio.runs_dir, "one")
+
+    async def replaced() -> None:
+        before = await asyncio.create_task(first_weight(studio))
+        shutil.rmtree(run.path)
+        made(studio.runs_dir, "one", seed=1)
+        assert run.chosen() == run.checkpoints / "step-00000000"
+        after = await asyncio.create_task(first_weight(studio))
+        await studio.models.close(5)
+        assert after != before
+
+    asyncio.run(replaced())
+
+
+def test_a_run_whose_weights_are_gone_is_told_of_by_its_name_and_hides_no_other(studio: Studio):
+    made(studio.runs_dir, "good")
+    shutil.rmtree(made(studio.runs_dir, "bare").checkpoints / "step-00000000")
+    assert [card.name for card in studio.models.cards()] == ["good"]
+    with pytest.raises(RunError, match="The run bare has no weights at step-00000000") as told:
+        asyncio.run(studio.models.worker("bare"))
+    assert str(studio.runs_dir) not in str(told.value)
 
 
 def test_an_unknown_model_and_one_without_a_checkpoint_are_refused(studio: Studio):

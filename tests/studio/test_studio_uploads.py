@@ -161,6 +161,20 @@ def test_a_full_disk_is_told_before_the_file_is_sent(tmp_path: Path, monkeypatch
         send(Uploads(tmp_path), "a.txt", b"a" * 1000)
 
 
+def test_all_files_together_have_a_limit_and_those_that_are_being_sent_count_as_whole(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path, quota=100)
+    assert send(uploads, "a.txt", b"a" * 40) == "a.txt"
+    uploads.add_part("1" * 32, "b.txt", 50, 0, b"b")
+    with pytest.raises(DeviceError, match=r"c\.txt has .* MB; the texts in .* have .* MB already") as refused:
+        send(uploads, "c.txt", b"c" * 11)
+    assert refused.value.todo
+    assert send(uploads, "d.txt", b"d" * 10) == "d.txt"
+    uploads.add_part("1" * 32, "b.txt", 50, 0, b"b")  # begun anew, it counts once
+    assert uploads.add_part("1" * 32, "b.txt", 50, 1, b"b" * 49) == "b.txt"
+    (tmp_path / "a.txt").unlink()
+    assert send(uploads, "c.txt", b"c" * 40) == "c.txt"
+
+
 def test_the_route_takes_parts_and_answers_refusals_in_three_parts(tmp_path: Path) -> None:
     browser = client(Uploads(tmp_path))
     assert put(browser, "a.txt", b"12345", size=9) == {"received": 5}

@@ -127,6 +127,15 @@ def test_what_loses_nothing_says_so_and_only_that(every: dict[str, Tokenizer], n
     assert (tokenizer.unknown_id is None) == (name in (*KINDS, "unigram-True.model", "bpe-True.model"))
 
 
+@pytest.mark.parametrize("name", EVERY)
+@given(text=texts)
+@settings(max_examples=60, deadline=None)
+def test_no_text_is_longer_than_its_tokens_can_spell(every: dict[str, Tokenizer], name: str, text: str) -> None:
+    tokenizer = every[name]
+    assert len(text) <= tokenizer.most_characters(len(tokenizer.encode(text)))
+    assert (tokenizer.most_characters(9) < 10_000) == tokenizer.lossless
+
+
 def test_a_byte_level_tokenizer_that_puts_a_space_in_front_is_not_lossless(
     tokenizers: dict[str, Tokenizer], tmp_path: Path
 ) -> None:

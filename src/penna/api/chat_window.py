@@ -56,7 +56,11 @@ def window_of(
 
     def fits(kept: Dialogue) -> bool:
         earlier = len(kept) - 1 - len(system)
-        return (most_turns is None or earlier <= most_turns) and read_length(tokenizer, model, kept) <= room
+        if most_turns is not None and earlier > most_turns:
+            return False
+        if sum(len(turn.content) for turn in kept) > tokenizer.most_characters(room):
+            return False  # which is told sooner than its tokens are counted
+        return read_length(tokenizer, model, kept) <= room
 
     kept = without_oldest(turns, fits)
     if kept is None:

@@ -34,18 +34,32 @@ def measure_faithfulness(
     check_layer(loaded, settings)
     measured: list[TextFaithfulness] = []
     for text in texts:
-        question = questions(loaded, text, settings.asked).puts[0].question
-        words = words_asked(loaded, question)
-        if len(words) < 2:
-            continue
-        probe = Probe(loaded.model, question)
-        scores: dict[Method, tuple[float, ...]] = {
-            method: attribution(attribute(probe, method, settings), words).words for method in settings.methods
-        }
-        placed = [replace(word, start=word.start + question.first, end=word.end + question.first) for word in words]
-        measured.append(measure_text(probe, placed, scores, seed=(settings.seed, len(measured))))
+        measured += text_faithfulness(loaded, text, settings, len(measured))
+    return kept_figures(loaded, measured, len(texts), settings)
+
+
+def text_faithfulness(
+    loaded: LoadedModel, text: str, settings: ExplainSettings, number: int
+) -> tuple[TextFaithfulness, ...]:
+    """What one text says, the one of this number; nothing where it has fewer than two words."""
+    question = questions(loaded, text, settings.asked).puts[0].question
+    words = words_asked(loaded, question)
+    if len(words) < 2:
+        return ()
+    probe = Probe(loaded.model, question)
+    scores: dict[Method, tuple[float, ...]] = {
+        method: attribution(attribute(probe, method, settings), words).words for method in settings.methods
+    }
+    placed = [replace(word, start=word.start + question.first, end=word.end + question.first) for word in words]
+    return (measure_text(probe, placed, scores, seed=(settings.seed, number)),)
+
+
+def kept_figures(
+    loaded: LoadedModel, measured: Sequence[TextFaithfulness], given: int, settings: ExplainSettings
+) -> FaithfulnessFigures:
+    """What all texts say of each method, kept in the evaluations of the run where there is one."""
     figures = measure_figures(measured, seed=settings.seed)
     if loaded.run is not None:
-        about = {"checkpoint": loaded.source.name, "given": len(texts), "seed": settings.seed}
+        about = {"checkpoint": loaded.source.name, "given": given, "seed": settings.seed}
         loaded.run.save_evaluation("faithfulness", {**about, **figures.as_json()})
     return figures

@@ -78,9 +78,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
         )
         server = server_of(create_app(registry, settings), settings)
         say(_greeting(registry.cards(), settings, socket.getsockname()[1]))
-        code = run_until_signal(server, socket)
-    say("Stopped.")
-    return code
+        return run_until_signal(server, socket, "Stopped.")
 
 
 def _settings(arguments: argparse.Namespace) -> ServeSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,13 +37,26 @@ def address_of(settings: ServeSettings, port: int) -> str:
     return f"http://{host}:{port}"
 
 
-def run_until_signal(server: Server, listener: socket) -> int:
-    """Serve until SIGINT or SIGTERM; 130 or 143, which say which, or 1 where it ended by itself."""
+def run_until_signal(server: Server, listener: socket, farewell: str) -> int:
+    """Serve until SIGINT or SIGTERM, and say so; 130 or 143, which say which, or 1 where it ended by itself.
+
+    Where a model is at work still that could not be cut off, the process ends here: Python would abort, as its threads
+    cannot be ended in the middle of torch.
+    """
+    from penna.cli.screen import say
+    from penna.serve.model_thread import are_at_work
+
     received: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself another when all is over
         signal.signal(number, lambda number, frame: received.append(number))
     server.run(sockets=[listener])
-    return 128 + received[0] if received else 1
+    say(farewell)
+    code = 128 + received[0] if received else 1
+    if are_at_work():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def bytes_of(name: str, word: str) -> int:

@@ -53,9 +53,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
         say(_greeting(address, settings, Path(arguments.runs_dir)))
         if not arguments.no_browser:
             _open_browser(address)
-        code = run_until_signal(server, socket)
-    say("Stopped. Trainings that were begun from it go on.")
-    return code
+        return run_until_signal(server, socket, "Stopped. Trainings that were begun from it go on.")
 
 
 def _settings(arguments: argparse.Namespace) -> ServeSettings:

@@ -25,10 +25,11 @@ from penna.config.recipe import build_recipe, read_toml, recipe_toml
 from penna.config.schema import Recipe
 from penna.errors import RunError
 from penna.runs.checkpoint import list_checkpoints
-from penna.runs.metrics import append_row, drop_rows_after, read_rows
+from penna.runs.metrics import append_row, drop_rows_after, each_row, read_rows
 from penna.storage import explained_disk_errors, point_to, write_json, write_whole
 
 RUNS = Path("runs")  # where runs are kept unless said otherwise
+_A_LOOK = 0.5  # seconds that a look at a lock never takes
 _NAME = re.compile(r"[^\W_][\w.\-]*")
 
 
@@ -137,7 +138,7 @@ class RunFolder:
         best, last = self.marked("best"), self.marked("last")
         if best is None or last is None:
             return best or last
-        measured = (row["step"] for row in self.metrics() if row.get("split") == "valid")
+        measured = (row["step"] for row in each_row(self.metrics_file) if row.get("split") == "valid")
         return best if any(step > 0 for step in measured) else last
 
     def prune(self, keep: int) -> None:
@@ -149,10 +150,13 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Generator[None]:
-        """Hold the run for writing. Raises RunError where another process does; a kill frees it."""
+        """Hold the run for writing. Raises RunError where another process does; a kill frees it.
+
+        Who only looks whether it is held holds it for a moment, which is waited out.
+        """
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_A_LOOK)
         except Timeout as error:
             raise RunError(
                 f"The run {self.path} is being written by another process.",

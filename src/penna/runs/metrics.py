@@ -7,6 +7,7 @@ that a run goes on from are dropped, for they will be written again.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +23,27 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """All whole rows of a JSONL file; none where it does not exist."""
+    return list(each_row(path))
+
+
+def each_row(path: Path) -> Iterator[dict[str, Any]]:
+    """The same row by row, for whoever needs the first of a kind."""
     if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")  # half a last line may end in half a character
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number == len(lines):  # no line end behind it: a kill cut it short
-                break
-            raise RunError(
-                f"{path}:{number} is not JSON: {line[:60].decode(errors='replace')!r}.",
-                "One JSON object a line.",
-                "Remove that line; the rest of the log stays usable.",
-            ) from error
-    return rows
+        return
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                row = json.loads(line) if line.strip() else None
+            except ValueError as error:
+                if not line.endswith(b"\n"):  # a kill cut it short, perhaps in half a character
+                    return
+                raise RunError(
+                    f"{path}:{number} is not JSON: {line[:60].decode(errors='replace')!r}.",
+                    "One JSON object a line.",
+                    "Remove that line; the rest of the log stays usable.",
+                ) from error
+            if row is not None:
+                yield row
 
 
 def drop_rows_after(path: Path, step: int) -> None:

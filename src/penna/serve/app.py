@@ -6,8 +6,9 @@ cross-origin answers where pages are allowed, the key, whole bodies; behind them
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,6 +18,7 @@ from penna import __version__
 from penna.serve import chat_completions, classify, completions, embeddings, explain, health, models, score
 from penna.serve.errors import ErrorAnswer, Faults, add_error_handlers
 from penna.serve.metrics import Measured, Metrics
+from penna.serve.reading import Reading
 from penna.serve.registry import Registry
 from penna.serve.safety import ApiKey, HostAndOrigin, SecurityHeaders, WholeBody
 from penna.serve.settings import ServeSettings
@@ -33,13 +35,14 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 def create_app(registry: Registry, settings: ServeSettings) -> FastAPI:
     """The application that serves these models; where it ends, the models are given ``drain_seconds`` and closed."""
     streams = Streams(settings.max_streams)
-    serving = Serving(registry, settings, streams, Metrics(registry, streams))
+    serving = Serving(registry, settings, streams, Metrics(registry, streams), Reading(settings.max_waiting))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         yield
         serving.is_closing = True
-        await registry.close(settings.drain_seconds)
+        with suppress(asyncio.CancelledError):  # a second signal, by which nothing is waited for
+            await registry.close(settings.drain_seconds)
 
     app = FastAPI(
         title="Penna",

@@ -6,7 +6,6 @@ whole exchanges are left out from the oldest, and the answer says how many turns
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
@@ -115,7 +114,7 @@ async def _ready(asked: ChatRequest, serving: Serving, marks: Answering) -> tupl
     """The model's worker and what it is asked; the turns are read beside the loop, which goes on meanwhile."""
     worker = await serving.registry.worker(asked.model)
     with by_name(worker.loaded, asked.model):
-        return worker, await asyncio.to_thread(_plan, worker.loaded, asked, serving.settings, marks.seed)
+        return worker, await serving.reading.do(_plan, worker.loaded, asked, serving.settings, marks.seed)
 
 
 def _plan(loaded: LoadedModel, asked: ChatRequest, limits: ServeSettings, seed: int) -> _Plan:

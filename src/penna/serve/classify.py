@@ -10,10 +10,10 @@ from starlette.responses import Response
 from penna.api.classifying import classify as classes_of
 from penna.serve.answers import Classes
 from penna.serve.errors import Json, by_name
+from penna.serve.limits import check_count
 from penna.serve.schemas import ClassifyRequest
 from penna.serve.state import Served, Serving
 from penna.serve.streaming import answered
-from penna.serve.wanted import check_count
 
 router = APIRouter()
 

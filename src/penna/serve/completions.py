@@ -5,7 +5,6 @@ A model of the task complete reads a prompt as what is to be completed, as it le
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
@@ -25,12 +24,13 @@ from penna.generate.writing import prompt_ids, request_for
 from penna.serve.answers import Completion, CompletionChoice, Usage, usage
 from penna.serve.choices import Ending, Manner, ToldToken, gathered, written
 from penna.serve.errors import Json, Refused, by_name
+from penna.serve.limits import check_count, read_ids
 from penna.serve.logprobs import completion_logprobs
 from penna.serve.schemas import CompletionRequest
 from penna.serve.settings import ServeSettings
 from penna.serve.state import Answering, Served, Serving, answering
 from penna.serve.streaming import answered, event_stream
-from penna.serve.wanted import Ask, asks_of, check_count, check_length, check_texts, generation_of, most_tokens, seed_of
+from penna.serve.wanted import Ask, asks_of, check_texts, generation_of, most_tokens, seed_of
 from penna.serve.worker import Worker
 from penna.text.tokenizer import Tokenizer
 
@@ -99,7 +99,7 @@ async def _ready(asked: CompletionRequest, serving: Serving, marks: Answering) -
     """The model's worker and what it is asked; the texts are read beside the loop, which goes on meanwhile."""
     worker = await serving.registry.worker(asked.model)
     with by_name(worker.loaded, asked.model):
-        return worker, await asyncio.to_thread(_plan, worker, asked, serving.settings, marks.seed)
+        return worker, await serving.reading.do(_plan, worker, asked, serving.settings, marks.seed)
 
 
 def _plan(worker: Worker, asked: CompletionRequest, limits: ServeSettings, seed: int) -> _Plan:
@@ -117,10 +117,9 @@ def _plan(worker: Worker, asked: CompletionRequest, limits: ServeSettings, seed:
     prompts = texts_or_ids(asked.prompt)
     check_count(len(prompts), limits, "prompt")
     cuts = is_completer and all(isinstance(prompt, str) for prompt in prompts)  # as it learned to
-    for prompt in prompts:
-        length = len(check_ids(tokenizer, prompt, "prompt"))
-        if not cuts or limits.max_prompt_tokens is not None:
-            check_length(length, limits, loaded.model.config.block_size, "prompt")
+    if not cuts or limits.max_prompt_tokens is not None:
+        for prompt in prompts:
+            read_ids(tokenizer, prompt, limits, loaded.model.config.block_size, "prompt")
     if cuts:
         requests = _completions(
             loaded, cast(list[str], prompts), config, most=most_tokens(asked), limits=limits, seed=seed
@@ -171,18 +170,3 @@ def texts_or_ids(given: str | list[str] | list[int] | list[list[int]]) -> list[s
     if given and isinstance(given[0], int):
         return [cast(list[int], given)]
     return list(cast(list[str] | list[list[int]], given))
-
-
-def check_ids(tokenizer: Tokenizer, given: str | list[int], param: str) -> Sequence[int]:
-    """The ids of a text, or ids that were given. Raises Refused for one that is none of the tokenizer's."""
-    if isinstance(given, str):
-        return tokenizer.encode(given)
-    wrong = next((index for index in given if index >= tokenizer.vocab_size), None)
-    if wrong is not None:
-        raise Refused(
-            f"{wrong} in {param} is no token's id.",
-            f"From 0 to {tokenizer.vocab_size - 1:,}.",
-            "Use the tokenizer of this model.",
-            param=param,
-        )
-    return given

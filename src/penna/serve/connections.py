@@ -1,13 +1,16 @@
-"""Connections: uvicorn's HTTP/1.1, which lets go of a client that takes too long to say what it wants.
+"""Connections: uvicorn's HTTP/1.1, which lets go of a client that takes too long, and a server that ends in good order.
 
 uvicorn waits forever for the end of a request's first line and headers; a few thousand such clients would use up what
 connections there are ("slow loris"). Here a connection that has not said all of its headers within a time is closed.
+And uvicorn tells the application that it ends only when all answers are given or cancelled; here it tells it at once,
+so that the application can end them itself, and say why.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import socket
 from typing import ClassVar
 
@@ -22,6 +25,7 @@ from penna.serve.settings import ServeSettings
 _CONNECTIONS = 512  # open at once, above which uvicorn answers 503
 _BACKLOG = 1024  # connections that wait to be taken
 _HEADERS = 32 * 1024  # bytes of the first line and headers together
+_TO_SAY_SO = 6  # seconds behind the drain, in which the application tells what it did not end; then it is cancelled
 _MESSAGE = 4 << 20  # bytes of one message of a web socket
 
 
@@ -72,6 +76,17 @@ class PatientProtocol(H11Protocol):
         return bool(self.cycle) and not self.cycle.response_complete
 
 
+class EndingServer(Server):
+    """uvicorn that lets the application begin to end as soon as it takes nothing new."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End. What uvicorn does last, to wait for the application's end, is begun first."""
+        ending = asyncio.ensure_future(self.lifespan.shutdown())
+        await super().shutdown(sockets)
+        if not self.force_exit:
+            await ending
+
+
 def server_of(app: FastAPI, settings: ServeSettings, *, web_sockets: bool = False) -> Server:
     """uvicorn with these limits; on SIGTERM it takes nothing new and gives what it has begun ``drain_seconds``."""
     protocol = type("Protocol", (PatientProtocol,), {"header_timeout": settings.body_timeout})
@@ -87,10 +102,10 @@ def server_of(app: FastAPI, settings: ServeSettings, *, web_sockets: bool = Fals
         proxy_headers=False,
         limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=5,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + _TO_SAY_SO,
         h11_max_incomplete_event_size=_HEADERS,
     )
-    return Server(config)
+    return EndingServer(config)
 
 
 def listening(settings: ServeSettings) -> socket.socket:

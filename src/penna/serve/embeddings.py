@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +12,13 @@ from starlette.responses import Response
 from penna.api.embedding import embed_ids
 from penna.exchange.load import LoadedModel
 from penna.serve.answers import Embeddings
-from penna.serve.completions import check_ids, texts_or_ids
+from penna.serve.completions import texts_or_ids
 from penna.serve.errors import Json, Refused, by_name
+from penna.serve.limits import check_count, read_ids
 from penna.serve.schemas import EmbeddingsRequest
 from penna.serve.settings import ServeSettings
 from penna.serve.state import Served, Serving
 from penna.serve.streaming import answered
-from penna.serve.wanted import check_count, check_length
 
 router = APIRouter()
 
@@ -33,7 +32,7 @@ async def embeddings(asked: EmbeddingsRequest, request: Request, serving: Served
 async def _answer(asked: EmbeddingsRequest, serving: Serving) -> dict[str, Any]:
     worker = await serving.registry.worker(asked.model)
     with by_name(worker.loaded, asked.model):
-        rows = await asyncio.to_thread(_rows, worker.loaded, asked, serving.settings)
+        rows = await serving.reading.do(_rows, worker.loaded, asked, serving.settings)
         found = await worker.call(lambda loaded: embed_ids(loaded, rows))
     told = [
         base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
@@ -61,7 +60,5 @@ def _rows(loaded: LoadedModel, asked: EmbeddingsRequest, limits: ServeSettings) 
         )
     texts = texts_or_ids(asked.input)
     check_count(len(texts), limits, "input")
-    rows = [check_ids(loaded.need_tokenizer(), text, "input") for text in texts]
-    for row in rows:
-        check_length(len(row), limits, loaded.model.config.block_size, "input")
-    return rows
+    tokenizer, block = loaded.need_tokenizer(), loaded.model.config.block_size
+    return [read_ids(tokenizer, text, limits, block, "input") for text in texts]

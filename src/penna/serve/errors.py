@@ -6,9 +6,11 @@ what happened, what was expected, what to do. Nothing that was sent comes back a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
+import reprlib
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -22,12 +24,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penna.errors import DeviceError, PennaError
 from penna.exchange.load import LoadedModel
+from penna.serve.job import stopping
 from penna.serve.registry import UnknownModel
 from penna.serve.worker import Busy, WorkError
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = 60  # characters of a value that was sent
+_LONGEST = 800  # characters of a part of a message
 _NAMED = 4  # faults told at once
+_BRIEFLY = reprlib.Repr()
+_BRIEFLY.maxstring = _BRIEFLY.maxother = _BRIEFLY.maxlong = 2 * _SHOWN
 Kind = Literal["invalid_request_error", "authentication_error", "rate_limit_error", "server_error"]
 
 
@@ -118,7 +124,7 @@ def error_event(error: Exception) -> dict[str, Any]:
 
 
 def _told(error: PennaError) -> tuple[int, ErrorDetail, dict[str, str]]:
-    message = " ".join(str(error).split("\n"))
+    message = " ".join(_cut(part) for part in (error.happened, error.expected, error.todo) if part)
     if isinstance(error, Busy):
         wait = str(max(1, math.ceil(error.retry_after)))
         return (
@@ -139,6 +145,12 @@ def _told(error: PennaError) -> tuple[int, ErrorDetail, dict[str, str]]:
     if isinstance(error, DeviceError) or error.exit_code != PennaError.exit_code:
         return 503, ErrorDetail(message=message, type="server_error", param=None, code=None), {}
     return 400, ErrorDetail(message=message, type="invalid_request_error", param=None, code=None), {}
+
+
+def _cut(part: str) -> str:
+    """A part of a message on one line, without the middle where a value in it is told at length."""
+    line = " ".join(part.split("\n"))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
 
 
 _OURS = ErrorDetail(
@@ -165,7 +177,8 @@ def by_name(loaded: LoadedModel, name: str) -> Generator[None]:
 
 
 class Faults:
-    """ASGI: answers what nobody caught, a fault of ours, and lets the log have it."""
+    """ASGI: answers what nobody caught, a fault of ours, and lets the log have it; and what the server could not wait
+    for when it ended."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -181,6 +194,9 @@ class Faults:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:  # by the server, which has waited for long enough
+            if not has_begun and scope["type"] == "http":
+                await refusal(stopping())(scope, receive, send)
         except Exception:
             if has_begun:
                 raise
@@ -252,7 +268,7 @@ def _fault(name: str, own: Sequence[Any]) -> str:
         return f"{name} is missing."
     at = ".".join(str(part) for part in own[0]["loc"] if part != "body" and isinstance(part, int | str))
     place = name if len(own) > 1 or len(own[0]["loc"]) < 3 else _shown(at)
-    return f"{place} = {_shown(repr(own[0].get('input')))} cannot be."
+    return f"{place} = {_shown(_BRIEFLY.repr(own[0].get('input')))} cannot be."
 
 
 def _expected(own: Sequence[Any]) -> str:

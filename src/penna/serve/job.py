@@ -25,6 +25,11 @@ class Closing(PennaError):  # noqa: N818 - no fault
     exit_code = 1
 
 
+def stopping() -> Closing:
+    """What is told to those who are not served to the end, or not at all, since the server stops."""
+    return Closing("The server stops.", "Requests that end while it waits for them.", "Ask again later.")
+
+
 class WorkError(PennaError):
     """A fault of ours in the middle of the work."""
 
@@ -56,6 +61,7 @@ class Call:
 
     function: Callable[[LoadedModel], Any]
     future: Future[Any] = field(default_factory=Future[Any])
+    is_left: bool = False  # nobody waits for it any more
 
 
 class Writing(AsyncGenerator[Piece, None]):

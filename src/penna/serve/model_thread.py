@@ -1,9 +1,9 @@
 """The thread that a model lives in: what is asked comes through one queue, and is looked at between two steps.
 
 Nothing else touches the engine or the model. In each turn come a piece of other work, where there is one, and a step
-of the engine; what the step told is then handed to the event loops that asked, once for all texts together. A request
-that fails ends alone. Where the step itself fails, nobody knows whose fault it is: the texts at work end, and the
-engine goes on empty.
+of the engine; what the step told is then handed to the event loops that asked, once for all texts together. Other work
+that nobody waits for any more is stopped in its middle. A request that fails ends alone. Where the step itself fails,
+nobody knows whose fault it is: the texts at work end, and the engine goes on empty.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
@@ -23,9 +24,18 @@ from penna.errors import PennaError
 from penna.exchange.load import LoadedModel
 from penna.generate.engine import Engine
 from penna.generate.request import BeamStep, Failed, Finish, NewToken
-from penna.serve.job import Call, Closing, Job, Told, WorkError
+from penna.model.gpt import Block
+from penna.serve.job import Call, Job, Told, WorkError, stopping
 
 _LOG = logging.getLogger("penna.serve")
+
+
+NAME = "penna model"  # and where it is from
+
+
+def are_at_work() -> bool:
+    """Whether models of this process have threads that did not end."""
+    return any(thread.name.startswith(NAME) for thread in threading.enumerate())
 
 
 class ModelThread:
@@ -43,8 +53,8 @@ class ModelThread:
         self._live: dict[int, tuple[Job, int]] = {}  # the engine's number -> whose text, and its place
         self._calls: deque[Call] = deque()
         self._telling: dict[asyncio.AbstractEventLoop, list[tuple[Job, Told]]] = {}
-        self._is_closing = False
-        threading.Thread(target=self._serve, name=f"penna {loaded.source}", daemon=True).start()
+        self._is_closing = self._is_cut_off = False
+        threading.Thread(target=self._serve, name=f"{NAME} {loaded.source}", daemon=True).start()
 
     def write(self, job: Job) -> None:
         """Write the texts of a job."""
@@ -64,6 +74,7 @@ class ModelThread:
 
     def cut_off(self) -> None:
         """Give up all that is under way."""
+        self._is_cut_off = True
         self._inbox.put(self._give_up)
 
     def _serve(self) -> None:
@@ -182,7 +193,8 @@ class ModelThread:
     def _do(self, call: Call) -> None:
         if call.future.set_running_or_notify_cancel():
             try:
-                result = call.function(self._loaded)
+                with self._stopped_once_left(call):
+                    result = call.function(self._loaded)
             except Exception as error:
                 self._called_back()
                 call.future.set_exception(error)
@@ -192,12 +204,30 @@ class ModelThread:
         else:
             self._called_back()
 
+    @contextmanager
+    def _stopped_once_left(self, call: Call) -> Generator[None]:
+        """Let no layer of the model be read for a call that is left, or cut off."""
+
+        def check(*_: object) -> None:
+            if call.is_left:
+                raise CancelledError
+            if self._is_cut_off:
+                raise stopping()
+
+        blocks = (module for module in self._loaded.model.modules() if isinstance(module, Block))
+        hooks = [block.register_forward_pre_hook(check) for block in blocks]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
     def _called_back(self) -> None:
         with self.lock:
             self.called -= 1
 
     def _give_up(self) -> None:
-        error = Closing("The server stops.", "Requests that end while it waits for them.", "Ask again later.")
+        error = stopping()
         for job in {job: None for job, _ in self._live.values()}:
             self._tell(job, error)
             self._drop(job)

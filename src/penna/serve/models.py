@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from penna.serve.answers import ModelList, ModelRow
-from penna.serve.errors import Json, Refused
+from penna.serve.errors import Json
 from penna.serve.registry import Card
 from penna.serve.state import Served
 
@@ -24,17 +24,7 @@ async def models(serving: Served) -> Response:
 @router.get("/v1/models/{model}", response_model=ModelRow)
 async def model(model: str, serving: Served) -> Response:
     """Tell of one."""
-    cards = {card.name: card for card in serving.registry.cards()}
-    if model not in cards:
-        raise Refused(
-            f"There is no model {model[:60]!r}.",
-            f"One of {', '.join(cards)}.",
-            "/v1/models lists them.",
-            param="model",
-            code="model_not_found",
-            status=404,
-        )
-    return Json(_row(cards[model]))
+    return Json(_row(serving.registry.card(model)))
 
 
 def _row(card: Card) -> dict[str, Any]:

@@ -8,6 +8,7 @@ do, and for as long as an asyncio task that asked for it runs.
 from __future__ import annotations
 
 import asyncio
+import logging
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from typing import Any, Literal
 
 from penna.api.models import load
 from penna.config.schema import Recipe
-from penna.errors import DeviceError, PennaError, RunError
+from penna.errors import DeviceError, ExchangeError, PennaError, RunError, TokenizerError
 from penna.exchange.classes import config_from_json
 from penna.exchange.huggingface import Foreign
 from penna.exchange.json_files import read_object
@@ -27,15 +28,23 @@ from penna.model.precision import Dtype
 from penna.runs.checkpoint import MODEL
 from penna.runs.folder import RUNS, RunFolder, check_name
 from penna.serve.footprint import Footprint, footprint
+from penna.serve.job import stopping
 from penna.serve.settings import ServeSettings
-from penna.serve.worker import Busy, Closing, Worker
+from penna.serve.worker import Busy, Worker
 from penna.train.device import resolve_device
 
+_LOG = logging.getLogger(__name__)
 State = Literal["loaded", "not loaded", "gone"]
 
 
 class UnknownModel(PennaError):  # noqa: N818 - a name that clients are told, as in OpenAI's API
     """A model that is not served."""
+
+
+class UnreadableModel(PennaError):  # noqa: N818 - not the client's fault
+    """A model whose files cannot be read any more."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class _Entry:
 
     card: Card
     target: str
-    proof: Path  # a file without which there is no model
+    proofs: tuple[Path, ...]  # files without which there is no model
     footprint: Footprint
     slots: int
     worker: Worker | None = None
@@ -88,7 +97,7 @@ class _Entry:
     def state(self) -> State:
         if self.worker is not None:
             return "loaded"
-        return "not loaded" if self.proof.is_file() else "gone"
+        return "not loaded" if all(file.is_file() for file in self.proofs) else "gone"
 
 
 class Registry:
@@ -129,6 +138,13 @@ class Registry:
         """What is served, in the order of the targets."""
         return [replace(entry.card, state=entry.state) for entry in self._entries.values()]
 
+    def card(self, name: str) -> Card:
+        """What is known of one. Raises UnknownModel where there is none of this name."""
+        cards = {card.name: card for card in self.cards()}
+        if name not in cards:
+            raise self._unknown(name)
+        return cards[name]
+
     def workers(self) -> dict[str, Worker]:
         """Those that are loaded, by name."""
         return {name: entry.worker for name, entry in self._entries.items() if entry.worker is not None}
@@ -141,11 +157,7 @@ class Registry:
         """
         entry = self._entries.get(name)
         if entry is None:
-            raise UnknownModel(
-                f"There is no model {reprlib.repr(name)} here.",
-                f"One of: {', '.join(self._entries)}." if self._entries else "None is served.",
-                "Ask for one of these by its name; GET /v1/models lists them.",
-            )
+            raise self._unknown(name)
         self._check_open()
         task = asyncio.current_task()
         if task is not None and task not in entry.tasks:
@@ -159,16 +171,22 @@ class Registry:
         """Let all models end what they do within ``drain`` seconds, and put them away."""
         self._is_closing = True
         loading = [entry.loading for entry in self._entries.values() if entry.loading is not None]
-        if loading:
-            await asyncio.wait(loading, timeout=drain)
-        workers = list(self.workers().values())
-        await asyncio.gather(*(worker.close(drain) for worker in workers))
+        for task in loading:
+            task.cancel()  # what is loaded now would do nothing any more
+        await asyncio.gather(*(worker.close(drain) for worker in self.workers().values()))
         for entry in self._entries.values():
             entry.worker = None
 
+    def _unknown(self, name: str) -> UnknownModel:
+        return UnknownModel(
+            f"There is no model {reprlib.repr(name)} here.",
+            f"One of: {', '.join(self._entries)}." if self._entries else "None is served.",
+            "Ask for one of these by its name; GET /v1/models lists them.",
+        )
+
     def _check_open(self) -> None:
         if self._is_closing:
-            raise Closing("The server stops.", "A server that takes requests.", "Ask again later.")
+            raise stopping()
 
     async def _loaded(self, entry: _Entry) -> Worker:
         """The worker of a model that is being loaded, whoever asked for it first; who leaves does not stop that."""
@@ -180,9 +198,13 @@ class Registry:
         if entry.loading is None:
             entry.loading = asyncio.create_task(self._load(entry))
             entry.loading.add_done_callback(_retrieved)
-        entry.waiting += 1
+        loading, entry.waiting = entry.loading, entry.waiting + 1
         try:
-            return await asyncio.shield(entry.loading)
+            return await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            if loading.cancelled():
+                raise stopping() from None
+            raise
         finally:
             entry.waiting -= 1
 
@@ -203,9 +225,18 @@ class Registry:
             entry.loading = None
 
     def _worker_of(self, entry: _Entry) -> Worker:
-        loaded = load(entry.target, runs_dir=self._runs_dir, device=self._device, dtype=self._dtype)
-        self._check_open()
-        return Worker(_kept(loaded), self._settings, slots=entry.slots)
+        try:
+            loaded = load(entry.target, runs_dir=self._runs_dir, device=self._device, dtype=self._dtype)
+            self._check_open()
+            return Worker(_kept(loaded), self._settings, slots=entry.slots)
+        except (RunError, ExchangeError, TokenizerError, OSError) as error:  # which tell of places on this machine
+            _LOG.error("%s cannot be loaded", entry.card.name, exc_info=error)
+            raise UnreadableModel(
+                f"The model {entry.card.name} cannot be loaded: its files were changed or damaged since the server "
+                "began.",
+                "Files as they were; the server's log says what is wrong with them.",
+                "Ask for another, or tell who runs the server.",
+            ) from error
 
     async def _make_room(self, entry: _Entry) -> None:
         """Put models away that nobody uses, as many as must be. Raises Busy where that is not enough."""
@@ -215,19 +246,18 @@ class Registry:
         others = [other for other in self._entries.values() if other.worker is not None]
         unused = sorted((other for other in others if other.is_unused), key=lambda other: other.used)
         passed = entry.bytes + sum(other.bytes for other in others) - limit
-        if passed > sum(other.bytes for other in unused):
+        if passed <= sum(other.bytes for other in unused):
+            for other in unused:
+                if passed > 0 and other.worker is not None and other.is_unused:  # still: closing one took a moment
+                    worker, other.worker = other.worker, None
+                    passed -= other.bytes
+                    await worker.close(1)
+        if passed > 0:
             raise Busy(
                 f"There is no memory for {entry.card.name} now: other models are at work.",
                 f"All that are loaded take {_shown(limit)} at most (memory_limit).",
                 5.0,
             )
-        for other in unused:
-            if passed <= 0:
-                break
-            if other.worker is not None and other.is_unused:  # still: closing another one took a moment
-                worker, other.worker = other.worker, None
-                passed -= other.bytes
-                await worker.close(1)
 
     def _looked_at(self, target: str) -> _Entry:
         """What is known of a target without loading it."""
@@ -238,14 +268,14 @@ class Registry:
             check_name(alias)
         folder = foreign_folder(rest)
         if folder is not None:
-            name, path, proof = folder.resolve().name, folder.resolve(), folder.resolve() / "config.json"
-            created, files = int(proof.stat().st_mtime), _weights_of(folder)
-            _, config, labels = config_from_json(read_object(proof), proof)
-            task = Foreign(config, {}, None, labels).task
+            name, path, described = folder.resolve().name, folder.resolve(), folder.resolve() / "config.json"
+            created, files = int(described.stat().st_mtime), _weights_of(path)
+            _, config, labels = config_from_json(read_object(described), described)
+            task, proofs = Foreign(config, {}, None, labels).task, (described, *files)
         else:
             run, checkpoint = run_and_checkpoint(rest, self._runs_dir)
-            path, proof = run.path.resolve(), run.path.resolve() / "recipe.toml"
-            name, created, recipe = path.name, _created(run, proof), run.recipe()
+            path = run.path.resolve()
+            name, created, recipe = path.name, _created(run), run.recipe()
             config, task = recipe.model, recipe.task
             chosen = checkpoint or run.chosen()
             if chosen is None:
@@ -255,13 +285,15 @@ class Registry:
                     f"Go on with it: `penna resume {run.path}`.",
                 )
             files = [chosen / MODEL]
+            link = "best" if chosen == run.marked("best") else "last"  # which a run that trains on moves
+            proofs = (path / "recipe.toml", path / link / MODEL)
             if checkpoint is not None:
-                name, path, proof = f"{name}-{checkpoint.name}", checkpoint, checkpoint / MODEL
+                name, path, proofs = f"{name}-{checkpoint.name}", checkpoint, (checkpoint / MODEL,)
         takes = footprint(config, files, resolve_device(self._device), self._dtype)
         card = Card(alias or name, task.kind, created, config.block_size, takes.parameters, "not loaded")
-        return self._entry(card, str(path), proof, takes)
+        return self._entry(card, str(path), proofs, takes)
 
-    def _entry(self, card: Card, target: str, proof: Path, takes: Footprint) -> _Entry:
+    def _entry(self, card: Card, target: str, proofs: tuple[Path, ...], takes: Footprint) -> _Entry:
         limit = self._settings.memory_limit
         slots = takes.slots_within(limit, self._settings.slots)
         if limit is not None and slots == 0:
@@ -270,7 +302,7 @@ class Registry:
                 f"All loaded models together take {_shown(limit)} at most (memory_limit).",
                 "Allow more memory, serve it with --dtype bfloat16, or leave it out.",
             )
-        return _Entry(card, target, proof, takes, slots)
+        return _Entry(card, target, proofs, takes, slots)
 
 
 def _kept(loaded: LoadedModel) -> LoadedModel:
@@ -286,11 +318,11 @@ def _weights_of(folder: Path) -> list[Path]:
     return files
 
 
-def _created(run: RunFolder, proof: Path) -> int:
+def _created(run: RunFolder) -> int:
     try:
         return int(datetime.fromisoformat(str(run.info().get("created"))).timestamp())
     except ValueError:
-        return int(proof.stat().st_mtime)
+        return int((run.path / "recipe.toml").stat().st_mtime)
 
 
 def _retrieved(task: asyncio.Task[Worker]) -> None:

@@ -2,7 +2,8 @@
 
 Fields are those of OpenAI's API, with every setting of `penna.config.generation` beside them. What that API has and
 Penna has not is refused by name where it would change the answer, and left aside where it would not. Null stands for a
-field that is not given. Texts are texts: no field is ever opened as a file or an address.
+field that is not given. Texts are texts: no field is ever opened as a file or an address. Every list has an end and is
+given up at its first fault: a body may hold half a million of them, and to tell each would take seconds.
 """
 
 from __future__ import annotations
@@ -20,11 +21,18 @@ _LONGEST_WORD = 1024  # characters of a stop string, a bad word or a choice
 _WORDS = 256  # bad words or choices
 _GUESSED = 32  # tokens guessed ahead
 _TOP = 20  # alternatives told beside a token, as in OpenAI's API
+_TEXTS = 4096  # texts, before the server's own limit is looked at
+_IDS = 1 << 18  # tokens of a text, likewise
+_TURNS = 1024  # of a dialogue, and parts of a turn
+_HEADS = 1024  # that are switched off
+_FIELDS = 128  # more than any body has
 
 Word = Annotated[str, Field(min_length=1, max_length=_LONGEST_WORD)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-Texts = str | Annotated[list[str], Field(min_length=1)]
-TextsOrIds = Texts | TokenIds | Annotated[list[TokenIds], Field(min_length=1)]
+Words = Annotated[list[Word], Field(max_length=_WORDS, fail_fast=True)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=_IDS, fail_fast=True)]
+Several = Annotated[list[str], Field(max_length=_TEXTS, fail_fast=True)]
+Texts = str | Annotated[Several, Field(min_length=1)]
+TextsOrIds = Texts | TokenIds | Annotated[list[TokenIds], Field(min_length=1, max_length=_TEXTS, fail_fast=True)]
 
 _NEVER_READ = frozenset(
     {
@@ -55,6 +63,12 @@ class Closed(BaseModel):
     def _without_what_is_not_served(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
+        if len(values) > _FIELDS:
+            raise Refused(
+                f"An object of the body has {len(values):,} fields.",
+                f"At most {_FIELDS}; /openapi.json describes every one.",
+                "Leave out those that are not known here.",
+            )
         for name, idle in cls.unserved.items():
             if name in values and values[name] is not None and not any(values[name] == value for value in idle):
                 raise Refused(
@@ -91,7 +105,7 @@ class Writing(Closed):
     n: int | None = Field(default=None, ge=1, description="Texts of each prompt: with seed, seed + 1, …")
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63, description="Another seed, another text; none: any.")
     max_tokens: int | None = Field(default=None, ge=0, description="Tokens to write, at most.")
-    stop: Word | Annotated[list[Word], Field(max_length=_WORDS)] | None = _setting("stop")
+    stop: Word | Words | None = _setting("stop")
     temperature: float | None = _setting("temperature")
     top_p: float | None = _setting("top_p")
     presence_penalty: float | None = _setting("presence_penalty")
@@ -104,8 +118,8 @@ class Writing(Closed):
     typical_p: float | None = _setting("typical_p")
     repetition_penalty: float | None = _setting("repetition_penalty")
     no_repeat_ngram_size: int | None = _setting("no_repeat_ngram_size")
-    bad_words: Annotated[list[Word], Field(max_length=_WORDS)] | None = _setting("bad_words")
-    choices: Annotated[list[Word], Field(max_length=_WORDS)] | None = _setting("choices")
+    bad_words: Words | None = _setting("bad_words")
+    choices: Words | None = _setting("choices")
     num_beams: int | None = _setting("num_beams")
     num_beam_groups: int | None = _setting("num_beam_groups")
     diversity_penalty: float | None = _setting("diversity_penalty")
@@ -160,6 +174,9 @@ class TextPart(Closed):
     text: str
 
 
+Parts = Annotated[list[TextPart], Field(min_length=1, max_length=_TURNS, fail_fast=True)]
+
+
 class Turn(Closed):
     """A turn of a dialogue."""
 
@@ -168,7 +185,7 @@ class Turn(Closed):
     role: Literal["system", "developer", "user", "assistant"] = Field(
         description="Who speaks; developer is another name of system."
     )
-    content: str | Annotated[list[TextPart], Field(min_length=1)] = Field(description="What is said: text alone.")
+    content: str | Parts = Field(description="What is said: text alone.")
     name: str | None = Field(default=None, description="Taken and left aside.")
 
     @property
@@ -194,7 +211,7 @@ class ChatRequest(Writing):
         "web_search_options": (),
     }
 
-    messages: Annotated[list[Turn], Field(min_length=1)] = Field(
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=_TURNS, fail_fast=True)] = Field(
         description="The turns so far: a system turn or none, then the user's and the assistant's by turns, the user's "
         "last. Where they do not fit, whole exchanges are left out from the oldest."
     )
@@ -242,7 +259,7 @@ class ScoreRequest(Closed):
     model: str = Field(max_length=256, description="A name that /v1/models lists.")
     input: Texts | None = Field(default=None, description="Texts to score; or context and words.")
     context: str | None = Field(default=None, description="What stands before the words.")
-    words: list[str] | None = Field(default=None, description="Each is scored behind the context.")
+    words: Several | None = Field(default=None, description="Each is scored behind the context.")
     top: int | None = Field(default=None, ge=0, le=1000, description="So many of the likeliest next tokens (10).")
     start_token: bool | None = Field(default=None, description="Put the document separator in front.")
     space: bool | None = Field(
@@ -257,13 +274,13 @@ class ExplainRequest(Closed):
     input: str = Field(description="The text.")
     continuation: str | None = Field(default=None, description="Ask about this text behind it.")
     generate: int | None = Field(default=None, ge=1, description="Ask about so many tokens the model would write.")
-    label: str | None = Field(default=None, description="Ask about this class.")
-    against: str | None = Field(default=None, description="Why not this token, or class, instead.")
+    label: Word | None = Field(default=None, description="Ask about this class.")
+    against: Word | None = Field(default=None, description="Why not this token, or class, instead.")
     next_token: bool | None = Field(default=None, description="Of a classifier, too, ask about the next token.")
     pair: str | None = Field(default=None, description="A classifier's second text.")
     start_token: bool | None = Field(default=None, description="Read the document separator before the text.")
     longest: int | None = Field(default=None, ge=1, description="Tokens explained at most, the last ones.")
-    methods: Annotated[list[str], Field(max_length=len(METHODS))] | None = Field(
+    methods: Annotated[list[str], Field(max_length=len(METHODS), fail_fast=True)] | None = Field(
         default=None, description=f"Ways of answering, of {', '.join(METHODS)} (occlusion, integrated-gradients)."
     )
     layer: int | None = Field(default=None, ge=1, description="Whose state the method information keeps.")
@@ -273,8 +290,8 @@ class ExplainRequest(Closed):
     layers: bool | None = Field(default=None, description="The information that each layer keeps of each word.")
     without: (
         Annotated[
-            list[Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]],
-            Field(max_length=1024),
+            list[Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2, fail_fast=True)]],
+            Field(max_length=_HEADS, fail_fast=True),
         ]
         | None
     ) = Field(default=None, description="Layers and heads, from 0, that are switched off together.")

@@ -3,7 +3,6 @@ each of them is behind it."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -14,11 +13,11 @@ from penna.api.scoring import score_after
 from penna.exchange.load import LoadedModel
 from penna.serve.answers import ScoredTexts
 from penna.serve.errors import Json, Refused, by_name
+from penna.serve.limits import check_count, read_ids
 from penna.serve.schemas import ScoreRequest
 from penna.serve.settings import ServeSettings
 from penna.serve.state import Served, Serving
 from penna.serve.streaming import answered
-from penna.serve.wanted import check_count, check_length
 
 router = APIRouter()
 _TOP = 10  # likeliest next tokens
@@ -34,7 +33,7 @@ async def _answer(asked: ScoreRequest, serving: Serving) -> dict[str, Any]:
     _check_one_question(asked)
     worker = await serving.registry.worker(asked.model)
     with by_name(worker.loaded, asked.model):
-        await asyncio.to_thread(_check_texts, worker.loaded, asked, serving.settings)
+        await serving.reading.do(_check_texts, worker.loaded, asked, serving.settings)
         found = await worker.call(lambda loaded: _rows(loaded, asked))
     return {"object": "list" if asked.context is None else "words", "model": asked.model, "data": found}
 
@@ -75,4 +74,4 @@ def _check_texts(loaded: LoadedModel, asked: ScoreRequest, limits: ServeSettings
     check_count(len(texts), limits, "input")
     check_count(len(asked.words or ()), limits, "words")
     for text, param in parts:
-        check_length(len(loaded.need_tokenizer().encode(text)), limits, loaded.model.config.block_size, param)
+        read_ids(loaded.need_tokenizer(), text, limits, loaded.model.config.block_size, param)

@@ -28,7 +28,7 @@ class ServeSettings(Section):
         description="Asked of every request but /health; needed to listen elsewhere than on this machine.",
     )
     allowed_hosts: tuple[str, ...] = Field(
-        default=(), description="Names that requests may ask for (Host), besides this machine's own."
+        default=(), description="Names that requests may ask for (Host), besides this machine's own; * is any."
     )
     allowed_origins: tuple[str, ...] = Field(
         default=(), description="Pages that may ask from a browser (Origin), besides the server's own."
@@ -69,6 +69,12 @@ class ServeSettings(Section):
             raise ValueError(f"host = {self.host!r} can be reached from other machines, and there is no API key")
         return self
 
+    @model_validator(mode="after")
+    def _any_host_needs_a_key(self) -> Self:
+        if self.api_key is None and "*" in self.allowed_hosts:
+            raise ValueError("allowed_hosts = '*' lets any page of a browser ask, and there is no API key")
+        return self
+
     @property
     def is_local(self) -> bool:
         """Whether nobody but this machine can ask."""
@@ -97,8 +103,8 @@ def _fault(detail: Any) -> tuple[str, str, str]:
     if not name:
         return (
             f"{message[0].upper()}{message[1:]}.",
-            "Other machines ask with a key: Authorization: Bearer KEY.",
-            "Give one (--api-key-file FILE, or PENNA_API_KEY), or listen at 127.0.0.1.",
+            "Others than this machine ask with a key: Authorization: Bearer KEY.",
+            "Give one (--api-key-file FILE, or PENNA_API_KEY), or listen at 127.0.0.1 under its own names.",
         )
     if name not in ServeSettings.model_fields:
         return f"There is no setting {name!r}.", f"Settings: {', '.join(ServeSettings.model_fields)}.", "Leave it out."

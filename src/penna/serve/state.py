@@ -10,6 +10,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from penna.serve.metrics import Metrics
+from penna.serve.reading import Reading
 from penna.serve.registry import Registry
 from penna.serve.settings import ServeSettings
 from penna.serve.streaming import Streams
@@ -23,6 +24,7 @@ class Serving:
     settings: ServeSettings
     streams: Streams
     metrics: Metrics
+    reading: Reading
     is_closing: bool = False
 
 

@@ -11,6 +11,7 @@ from penna.api.generation_defaults import laid_over
 from penna.config.generation import GenerationConfig
 from penna.generate.request import Request
 from penna.serve.errors import Refused
+from penna.serve.limits import check_limits
 from penna.serve.schemas import ChatRequest, Writing
 from penna.serve.settings import ServeSettings
 
@@ -34,10 +35,10 @@ class Ask:
 def generation_of(asked: Writing, defaults: GenerationConfig, limits: ServeSettings) -> GenerationConfig:
     """The settings of a request. Raises Refused beyond a limit, RecipeError for what cannot be or go together."""
     given = _given(asked)
-    _check_limits(given, defaults, limits)
     config = laid_over(defaults, given)
-    if config.max_new_tokens > limits.max_new_tokens:  # the run's own
+    if "max_new_tokens" not in given and config.max_new_tokens > limits.max_new_tokens:  # the run's own
         config = laid_over(config, {"max_new_tokens": limits.max_new_tokens})
+    check_limits(config, limits)
     return config
 
 
@@ -87,30 +88,6 @@ def most_tokens(asked: Writing) -> int | None:
     return next(iter(named.values()), None)
 
 
-def check_count(count: int, limits: ServeSettings, param: str) -> None:
-    """Raise Refused for more texts than one request may hold."""
-    if count > limits.max_batch:
-        raise Refused(
-            f"{count:,} texts are in {param}.",
-            f"At most {limits.max_batch:,} in one request.",
-            "Send them in several.",
-            param=param,
-        )
-
-
-def check_length(tokens: int, limits: ServeSettings, block_size: int, param: str) -> None:
-    """Raise Refused for a text of more tokens than are read here."""
-    most = limits.max_prompt_tokens or block_size
-    if tokens > most:
-        raise Refused(
-            f"A text of {param} has {tokens:,} tokens.",
-            f"At most {most:,} are read here.",
-            "Shorten it, or send it in parts.",
-            param=param,
-            code="context_length_exceeded",
-        )
-
-
 def _given(asked: Writing) -> dict[str, Any]:
     """The settings that a request names, by the names of GenerationConfig."""
     own = {name: getattr(asked, name) for name in GenerationConfig.model_fields}
@@ -128,24 +105,6 @@ def _given(asked: Writing) -> dict[str, Any]:
     if given.get("temperature") == 0 and "penalty_alpha" not in given:
         given = {name: value for name, value in given.items() if name not in _LIMITS_OF_A_DRAW}
     return given
-
-
-def _check_limits(given: dict[str, Any], defaults: GenerationConfig, limits: ServeSettings) -> None:
-    weighed = given.get("penalty_alpha", defaults.penalty_alpha) is not None  # top_k texts side by side
-    bounds = {
-        "max_new_tokens": (given.get("max_new_tokens"), limits.max_new_tokens, "tokens"),
-        "num_beams": (given.get("num_beams"), limits.max_beams, "beams"),
-        "top_k": (given.get("top_k") if weighed else None, limits.max_beams, "candidates of contrastive search"),
-        "stop": (len(given.get("stop", ())), limits.max_stop, "stop strings"),
-    }
-    for name, (value, most, what) in bounds.items():
-        if value is not None and value > most:
-            raise Refused(
-                f"{value:,} {what} are asked for ({name}).",
-                f"At most {most:,} here.",
-                "Ask for fewer.",
-                param="max_tokens" if name == "max_new_tokens" else name,
-            )
 
 
 def check_texts(asked: Writing, limits: ServeSettings) -> None:

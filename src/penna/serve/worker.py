@@ -106,9 +106,12 @@ class Worker:
         return Writing(job, self._thread.leave)
 
     async def call(self, function: Callable[[LoadedModel], T]) -> T:
-        """What ``function`` makes of the model, on the model's own thread, between two steps. Raises Busy where too
-        much such work waits, Closing, and whatever it raises. Where the caller is cancelled before it began it is not
-        begun."""
+        """What ``function`` makes of the model, on the model's own thread, between two steps.
+
+        Where the caller is cancelled it is not begun, or, where it runs, stopped before it reads through another layer
+        of the model: others wait no longer for what nobody wants. Only tokens that the model writes within it are
+        written first. Raises Busy where too much such work waits, Closing, and whatever ``function`` raises.
+        """
         call = Call(function)
         with self._thread.lock:
             self._check_open()
@@ -116,7 +119,10 @@ class Worker:
                 raise self._busy(f"{self._thread.called - 1:,} requests", 1)
             self._thread.called += 1
             self._thread.call(call)
-        return await asyncio.wrap_future(call.future)
+        try:
+            return await asyncio.wrap_future(call.future)
+        finally:
+            call.is_left = True
 
     async def close(self, drain: float) -> None:
         """Take nothing in any more, and let what runs end within ``drain`` seconds; then cut it off."""

@@ -6,19 +6,20 @@ application in a process, so one process holds one studio.
 
 from __future__ import annotations
 
-import secrets
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
+from nicegui import app as nicegui_app
 from nicegui import ui
 from nicegui.storage import Storage
 
 from penna.serve.app import create_app
 from penna.serve.settings import ServeSettings
 from penna.storage import explained_disk_errors
-from penna.studio.frame import add_frame
+from penna.studio.frame import add_frame, in_thread
 from penna.studio.guard import guarded
 from penna.studio.pages import (
     chat,
@@ -33,8 +34,10 @@ from penna.studio.pages import (
     run,
     runs,
 )
+from penna.studio.secret import kept_secret
 from penna.studio.state import HIDDEN, Studio
 
+_A_DAY = 24 * 3600.0  # seconds
 _PAGES = (runs, run, new_run, playground, chat, compare, explain, decoding, classify, complete, glossary)
 
 
@@ -49,13 +52,17 @@ def create_studio(
     hidden = studio.runs_dir / HIDDEN
     with explained_disk_errors(hidden):
         hidden.mkdir(parents=True, exist_ok=True)
+    nicegui_app.storage.max_tab_storage_age = _A_DAY  # drafts and conversations of a tab that is not looked at
     Storage.path = hidden / "browsers"  # what they chose: theme, language, the last run
     api = create_app(studio.models, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with api.router.lifespan_context(api):
+            first_look = asyncio.create_task(in_thread(studio.runs))  # reads whole logs; the later ones what is new
             yield
+            first_look.cancel()
+            studio.long.end()
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     add_frame()
@@ -67,18 +74,9 @@ def create_studio(
         language=None,  # the page says which, by its reader
         dark=None,
         tailwind=False,
-        storage_secret=_secret(hidden / "secret"),
+        storage_secret=kept_secret(hidden / "secret"),
         reconnect_timeout=20,
         show_welcome_message=False,
     )
     guarded(app, api, settings)
     return app
-
-
-def _secret(file: Path) -> str:
-    """What signs the cookies of browsers, kept so that they are known again."""
-    if not file.is_file():
-        with explained_disk_errors(file):
-            file.touch(mode=0o600)
-            file.write_text(secrets.token_urlsafe(32))
-    return file.read_text()

@@ -1,7 +1,8 @@
-"""A tree of what was made so far: undo steps back, redo forward, and nothing that was made is lost.
+"""A tree of what was made so far: undo steps back, redo forward, and nothing that was made lately is lost.
 
 Whoever changes something behind an earlier state begins a branch there. Texts of the playground and exchanges of a chat
-are both kept so. Nodes are numbered as they come; None is the place before the first one.
+are both kept so. Nodes are numbered as they come; None is the place before the first one. Of more than a tree holds the
+oldest is dropped, and what followed it follows nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+MOST = 200  # states of a tree
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,10 @@ class Row(Generic[T]):
 class Branches(Generic[T]):
     """States, what each follows, and which of them is looked at."""
 
-    def __init__(self) -> None:
-        self._nodes: list[Node[T]] = []
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._nodes: dict[int, Node[T]] = {}  # the oldest first
+        self.made = 0  # in all
         self._children: dict[int | None, list[int]] = {None: []}
         self._visited: dict[int | None, int] = {}  # the child that was looked at last
         self.current: int | None = None
@@ -52,12 +56,28 @@ class Branches(Generic[T]):
 
     def add(self, value: T) -> Node[T]:
         """A state behind the one that is looked at; it is looked at from now on."""
-        node = Node(len(self._nodes), self.current, value)
-        self._nodes.append(node)
+        node = Node(self.made, self.current, value)
+        self.made += 1
+        self._nodes[node.number] = node
         self._children[self.current].append(node.number)
         self._children[node.number] = []
         self.go(node.number)
+        if len(self._nodes) > self._most:
+            self._drop(next(iter(self._nodes)))
         return node
+
+    def _drop(self, oldest: int) -> None:
+        """Forget the oldest node, which follows nothing."""
+        del self._nodes[oldest]
+        orphans = self._children.pop(oldest)
+        for number in orphans:
+            self._nodes[number] = replace(self._nodes[number], parent=None)
+        self._children[None] = sorted({*self._children[None], *orphans} - {oldest})
+        visited = self._visited.pop(oldest, None)
+        if self._visited.get(None) == oldest:
+            self._visited.pop(None)
+            if visited is not None:
+                self._visited[None] = visited
 
     def put(self, number: int, value: T) -> None:
         """Another value in the place of one, such as a text that has grown."""

@@ -148,7 +148,7 @@ def busy(words: str | None = None) -> Generator[ui.element]:
 
 
 async def in_thread(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """Call what takes its time, such as ``penna.api``, in a thread, so that all pages stay responsive."""
+    """Call what takes moments in a thread, so that pages stay responsive; `Studio.long` is for what takes minutes."""
     return await asyncio.to_thread(function, *arguments, **named)
 
 

@@ -1,4 +1,4 @@
-"""What stands between the network and the pages: the API's own way, a policy for browsers, the key.
+"""What stands between the network and the pages: the API's own way, a policy for browsers, the key, whole bodies.
 
 Host and Origin are checked as those of the API are, on web sockets too: no page of another site reaches a studio. The
 policy lets nothing be loaded from elsewhere; scripts within a page and ``eval`` are how NiceGUI's pages work.
@@ -17,11 +17,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penna.serve.safety import HostAndOrigin
+from penna.serve.safety import HostAndOrigin, WholeBody
 from penna.serve.settings import ServeSettings
 
 _API = ("/v1/", "/health", "/ready", "/metrics", "/openapi.json")
 _COOKIE = "penna_key"
+_BODY = 1 << 20  # bytes: twice a part of an upload, and all that socket.io posts where there are no web sockets
 PAGE_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -37,6 +38,7 @@ PAGE_HEADERS: Mapping[str, str] = {
 
 def guarded(app: FastAPI, api: ASGIApp, settings: ServeSettings) -> None:
     """Put all of it around the pages of ``app``; what the API answers goes to ``api``, which has guards of its own."""
+    app.add_middleware(WholeBody, most=_BODY, seconds=settings.body_timeout)
     app.add_middleware(PageHeaders)
     if settings.api_key is not None:
         app.add_middleware(PageKey, key=settings.api_key)

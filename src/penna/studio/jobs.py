@@ -17,11 +17,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote
+
+from pydantic import TypeAdapter
 
 from penna.errors import PennaError, RunError
 from penna.runs.folder import RunFolder, check_free
@@ -39,7 +40,7 @@ class Job:
     folder: Path  # the studio's own
     pid: int
     command: tuple[str, ...]  # as a person would type it
-    begun: str  # ISO 8601
+    begun: datetime
     log_begins: int  # bytes of the log that stood there before
 
     @property
@@ -93,6 +94,9 @@ class Job:
         return RunError(parts[0], " ".join(parts[1:-1]), parts[-1] if len(parts) > 1 else "")
 
 
+_JOB = TypeAdapter(Job)
+
+
 class Jobs:
     """The trainings of one folder of runs."""
 
@@ -100,19 +104,19 @@ class Jobs:
         self._runs_dir, self._folder = runs_dir, folder
         self._children: list[subprocess.Popen[bytes]] = []  # to be waited for when they end
 
-    def names(self) -> list[str]:
-        """The runs that a training was begun for."""
-        return sorted(unquote(file.stem) for file in self._folder.glob("*.json"))
+    def all(self) -> list[Job]:
+        """The last training that was begun for each run, by name."""
+        names = sorted(unquote(file.stem) for file in self._folder.glob("*.json"))
+        return [job for job in map(self.find, names) if job is not None]
 
     def find(self, name: str) -> Job | None:
-        """The last training that was begun for a run; None where it was begun elsewhere."""
+        """The last training that was begun for a run; None where it was begun elsewhere, or its record is damaged."""
         self._children = [child for child in self._children if child.poll() is None]
         file = _file(self._folder, name, "json")
         try:
-            said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            known: dict[str, Any] = {**said, "folder": self._folder, "command": tuple(said["command"])}
-            return Job(**known)
-        except (OSError, ValueError, KeyError, TypeError):
+            said = json.loads(file.read_bytes())
+            return _JOB.validate_python({**said, "name": name, "folder": self._folder})
+        except (OSError, ValueError, TypeError):
             return None
 
     def train(self, name: str, words: Sequence[str]) -> Job:
@@ -170,10 +174,8 @@ class Jobs:
         finally:
             os.close(held)
         self._children.append(child)
-        job = Job(name, self._folder, child.pid, command, datetime.now(UTC).isoformat(timespec="seconds"), begins)
-        said = asdict(job)
-        del said["folder"]
-        write_json(_file(self._folder, name, "json"), said)
+        job = Job(name, self._folder, child.pid, command, datetime.now(UTC), begins)
+        write_json(_file(self._folder, name, "json"), _JOB.dump_python(job, mode="json", exclude={"folder"}))
         return job
 
 

@@ -4,35 +4,56 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from penna.runs.metrics import read_rows
+
 
 class GrowingRows:
-    """The rows of a JSONL file."""
+    """The rows of a JSONL file: all of them, or those to be kept, and the last one in any case."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, keep: Callable[[dict[str, Any]], bool] = lambda _: True) -> None:
         self.rows: list[dict[str, Any]] = []
-        self._file, self._inode, self._end = file, 0, 0
+        self.last: dict[str, Any] | None = None
+        self.changed = 0.0  # seconds since 1970
+        self._file, self._keep, self._inode, self._end = file, keep, 0, 0
 
     def refresh(self) -> bool:
-        """Look again; whether there is anything new. Half a last line waits until it is whole."""
+        """Look again; whether there is anything new. Half a last line waits until it is whole.
+
+        Raises RunError for a line that is not JSON, at this look and at every later one.
+        """
         try:
             with open(self._file, "rb") as log:
                 found = os.fstat(log.fileno())
                 is_other = found.st_ino != self._inode or found.st_size < self._end
                 if is_other:
-                    self.rows, self._inode, self._end = [], found.st_ino, 0
+                    self._begin(found.st_ino)
                 log.seek(self._end)
                 whole, newline, _ = log.read().rpartition(b"\n")
         except FileNotFoundError:
-            was_there, self.rows, self._inode, self._end = bool(self._inode), [], 0, 0
+            was_there = bool(self._inode)
+            self._begin(0)
             return was_there
+        added = self._read(whole)
         self._end += len(whole) + len(newline)
-        added = [json.loads(line) for line in whole.splitlines() if line]
-        self.rows.extend(added)
+        self.changed = found.st_mtime
+        self.rows.extend(filter(self._keep, added))
+        self.last = added[-1] if added else self.last
         return is_other or bool(added)
+
+    def _begin(self, inode: int) -> None:
+        """Know nothing of the file as it was."""
+        self.rows, self.last, self.changed, self._inode, self._end = [], None, 0.0, inode, 0
+
+    def _read(self, lines: bytes) -> list[dict[str, Any]]:
+        try:
+            return [json.loads(line) for line in lines.split(b"\n") if line]
+        except ValueError:
+            read_rows(self._file)  # says which line it is
+            raise
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:

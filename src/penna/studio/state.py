@@ -6,8 +6,8 @@ read of a file that has not changed since.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from penna.config.schema import Recipe
 from penna.errors import PennaError, RunError
 from penna.runs.folder import RunFolder
 from penna.serve.settings import ServeSettings
-from penna.studio.jobs import Jobs, is_written
+from penna.studio.jobs import Job, Jobs, is_written
+from penna.studio.long_work import LongWork
 from penna.studio.models import StudioModels, no_run, runs_within
+from penna.studio.rows import GrowingRows
 
 HIDDEN = ".studio"  # the studio's own folder among the runs
 
@@ -62,16 +64,13 @@ class Studio:
     device: str = "auto"
     models: StudioModels = field(init=False)
     jobs: Jobs = field(init=False)
-    _read: dict[Path, tuple[tuple[int, int], RunRow]] = field(default_factory=dict[Path, Any], init=False)
+    long: LongWork = field(default_factory=LongWork, init=False)
+    _read: dict[Path, _Read] = field(default_factory=dict[Path, "_Read"], init=False)
+    _reading: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         self.models = StudioModels(self.settings, self.runs_dir, device=self.device)
         self.jobs = Jobs(self.runs_dir, self.runs_dir / HIDDEN)
-
-    @property
-    def registry(self) -> StudioModels:
-        """The models under the name that the server knows them by."""
-        return self.models
 
     @property
     def uploads(self) -> Path:
@@ -80,10 +79,13 @@ class Studio:
 
     def runs(self) -> list[RunRow]:
         """All runs, the one that was written last first, and trainings that have no folder yet."""
-        rows = {name: self._row(name, run) for name, run in runs_within(self.runs_dir).items()}
-        for name in self.jobs.names():
-            if name not in rows:
-                rows[name] = self._row_of_job(name)
+        there = runs_within(self.runs_dir)
+        rows = {name: self._row(name, run) for name, run in there.items()}
+        for gone in self._read.keys() - {run.path for run in there.values()}:
+            self._read.pop(gone, None)
+        for job in self.jobs.all():
+            if job.name not in rows:
+                rows[job.name] = self._row_of_job(job)
         return sorted(rows.values(), key=lambda row: (row.is_alive, row.changed), reverse=True)
 
     def row(self, name: str) -> RunRow:
@@ -91,8 +93,9 @@ class Studio:
         run = runs_within(self.runs_dir).get(name)
         if run is not None:
             return self._row(name, run)
-        if name in self.jobs.names():
-            return self._row_of_job(name)
+        job = self.jobs.find(name)
+        if job is not None:
+            return self._row_of_job(job)
         raise RunError(*no_run(name, self.runs_dir))
 
     def run(self, name: str) -> RunFolder:
@@ -113,26 +116,27 @@ class Studio:
     def _read_row(self, name: str, run: RunFolder) -> RunRow:
         """What files say that change seldom; the state is still to be found."""
         recipe_time = (run.path / "recipe.toml").stat().st_mtime_ns
-        log = run.metrics_file.stat() if run.metrics_file.exists() else None
-        mark = (recipe_time, log.st_size if log is not None else 0)
-        known = self._read.get(run.path)
-        if known is not None and known[0] == mark:
-            return known[1]
-        recipe, rows = run.recipe(), run.metrics()
-        last = rows[-1] if rows else None
-        row = RunRow(
-            name=name,
-            path=run.path,
-            task=recipe.task.kind,
-            data=tuple(recipe.data.path),
-            state="",
-            step=0 if last is None else last["step"],
-            share=0.0 if last is None else share_of_budget(recipe.train, last),
-            best=best_of(recipe, rows),
-            changed=log.st_mtime if log is not None else recipe_time / 1e9,
-        )
-        self._read[run.path] = (mark, row)
-        return row
+        with self._reading:
+            read = self._read.setdefault(run.path, _Read(GrowingRows(run.metrics_file, keep=_is_measured)))
+            if read.log.refresh() or read.recipe_time != recipe_time:
+                read.row = None
+            if read.row is None:
+                recipe, last = run.recipe(), read.log.last
+                read.row, read.recipe_time = (
+                    RunRow(
+                        name=name,
+                        path=run.path,
+                        task=recipe.task.kind,
+                        data=tuple(recipe.data.path),
+                        state="",
+                        step=0 if last is None else last["step"],
+                        share=0.0 if last is None else share_of_budget(recipe.train, last),
+                        best=best_of(recipe, read.log.rows),
+                        changed=read.log.changed or recipe_time / 1e9,
+                    ),
+                    recipe_time,
+                )
+            return read.row
 
     def _with_state(self, row: RunRow, run: RunFolder) -> RunRow:
         said = str(run.info().get("state", "imported"))
@@ -147,17 +151,27 @@ class Studio:
                 return replace(row, state="failed", problem=failure)
         return replace(row, state=said)
 
-    def _row_of_job(self, name: str) -> RunRow:
-        job = self.jobs.find(name)
-        assert job is not None
-        state = "preparing" if job.is_alive else "failed"
-        begun = datetime.fromisoformat(job.begun).timestamp()
-        return RunRow(name, self.runs_dir / name, None, (), state, 0, 0.0, None, begun, job.failure())
+    def _row_of_job(self, job: Job) -> RunRow:
+        state, begun = "preparing" if job.is_alive else "failed", job.begun.timestamp()
+        return RunRow(job.name, self.runs_dir / job.name, None, (), state, 0, 0.0, None, begun, job.failure())
+
+
+@dataclass
+class _Read:
+    """What was read of a run."""
+
+    log: GrowingRows  # what was measured, and the last row
+    recipe_time: int = 0
+    row: RunRow | None = None  # what that came to
+
+
+def _is_measured(row: dict[str, Any]) -> bool:
+    return row.get("split") == "valid"
 
 
 def best_of(recipe: Recipe, rows: list[dict[str, Any]]) -> Best | None:
     """The best figure of the validation rows: a classifier's accuracy, else the fewest bits per byte, else the loss."""
-    valid = [row for row in rows if row.get("split") == "valid"]
+    valid = list(filter(_is_measured, rows))
     if not valid:
         return None
     if recipe.task.kind == "classify":

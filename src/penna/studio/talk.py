@@ -98,7 +98,7 @@ class Talk:
         if not line.strip():
             raise DataError("The line is empty.", "Something to answer.", "Write a line.")
         turns = (*self.messages(settings, behind), Message("user", line))
-        seed = settings.seed + len(self.branches)
+        seed = settings.seed + self.branches.made
         read = window_of(
             loaded,
             turns,

@@ -2,7 +2,8 @@
 
 A file comes in parts of at most 512 kB, one request each, so that no body is larger than the server lets in, nothing is
 held in memory, and a refusal is told before the rest is sent. It is refused by its name, by its size, and by its first
-bytes where they are no text. A file that is not whole lies apart; one that is never changes or is replaced.
+bytes where they are no text. A file that is not whole lies apart, its size in the name of its place; one that is never
+changes or is replaced. All of them together have a limit.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from penna.errors import DataError, DeviceError, PennaError
 from penna.storage import explained_disk_errors, flush
 
 LIMIT = 512 << 20  # bytes of a file
+QUOTA = 16 << 30  # bytes of all files together, those that are being sent among them
 PART = 512 << 10  # bytes of a part
 ROUTE = "/studio/uploads"
 _NAME = re.compile(r"\w[\w .()\-]*")
@@ -38,8 +40,8 @@ _ABANDONED = 24 * 3600  # seconds after which parts are thrown away
 class Uploads:
     """The texts that were sent to one studio."""
 
-    def __init__(self, folder: Path, limit: int = LIMIT) -> None:
-        self.folder, self.limit = folder, limit
+    def __init__(self, folder: Path, limit: int = LIMIT, quota: int = QUOTA) -> None:
+        self.folder, self.limit, self.quota = folder, limit, quota
         self._lock = threading.Lock()
 
     def add_part(self, key: str, name: str, size: int, begin: int, part: bytes) -> str | None:
@@ -50,9 +52,9 @@ class Uploads:
         """
         name = self._checked_name(name)
         self._check_size(name, size)
-        if not _KEY.fullmatch(key) or begin < 0:
+        if not _KEY.fullmatch(key) or begin < 0 or len(part) > PART:
             raise _broken_off(name)
-        place = self.folder / ".parts" / key
+        place = self.folder / ".parts" / f"{key}-{size}"
         with self._lock, explained_disk_errors(self.folder):
             try:
                 return self._written(place, name, size, begin, part)
@@ -64,8 +66,8 @@ class Uploads:
         file = place / name
         if begin == 0:
             self._sweep()
-            self._check_room(name, size)
             shutil.rmtree(place, ignore_errors=True)
+            self._check_room(name, size)
             place.mkdir(parents=True)
             file.touch()
         there = file.stat().st_size if file.is_file() else -1
@@ -106,6 +108,13 @@ class Uploads:
 
     def _check_room(self, name: str, size: int) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        taken = self._taken()
+        if taken + size > self.quota:
+            raise DeviceError(
+                f"{name} has {size / 1e6:,.0f} MB; the texts in {self.folder} have {taken / 1e6:,.0f} MB already.",
+                f"At most {self.quota / 1e6:,.0f} MB together.",
+                "Remove some of them, or put the file into the folder that the studio reads (--data-dir FOLDER).",
+            )
         free = shutil.disk_usage(self.folder).free
         if free < size:
             raise DeviceError(
@@ -113,6 +122,11 @@ class Uploads:
                 "Room for the whole file.",
                 "Free some space, or start the studio with another --runs-dir.",
             )
+
+    def _taken(self) -> int:
+        """Bytes of all that is here, and of what is being sent as it will be."""
+        whole = sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
+        return whole + sum(int(place.name.partition("-")[2]) for place in (self.folder / ".parts").glob("*-*"))
 
     def _sweep(self) -> None:
         """Throw away what was never sent to its end."""
@@ -161,18 +175,9 @@ def add_route(app: FastAPI, uploads: Uploads) -> None:
     @app.put(f"{ROUTE}/{{key}}", include_in_schema=False)
     async def take(request: Request, key: str, name: str, size: int, begin: int) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
         try:
-            part = await _body(request, name)
+            part = await request.body()  # `penna.studio.guard` has read it, within its limits
             kept = await asyncio.to_thread(uploads.add_part, key, name, size, begin, part)
         except PennaError as error:
             return JSONResponse({"problem": [error.happened, error.expected, error.todo]})
         answer: Mapping[str, Any] = {"received": begin + len(part)} if kept is None else {"kept": kept}
         return JSONResponse(answer)
-
-
-async def _body(request: Request, name: str) -> bytes:
-    part = bytearray()
-    async for chunk in request.stream():
-        part += chunk
-        if len(part) > PART:
-            raise _broken_off(name)
-    return bytes(part)

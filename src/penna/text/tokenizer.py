@@ -9,6 +9,7 @@ hold. And decoding means one thing everywhere: the tokens' bytes are joined and 
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -140,6 +141,14 @@ class Tokenizer:
         """
         special = self._surface.special_ids
         return [b"" if index in special else piece for index, piece in enumerate(self._surface.rendered)]
+
+    def most_characters(self, tokens: int) -> float:
+        """How long a text of so many tokens can be; infinite where that is not known, of one that is not `lossless`."""
+        return tokens * self._longest if self.lossless else math.inf
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._surface.rendered))
 
     def rendered_bytes(self, index: int) -> bytes:
         """What decoding writes for one id inside a text: its bytes, or a special token's name."""

@@ -8,15 +8,17 @@ from nicegui import ui
 
 from penna.api.asking import Asked
 from penna.api.classifying import Classified, classify, evaluate_classification
-from penna.api.explaining import ExplainSettings, explain
+from penna.api.explaining import ExplainSettings
 from penna.explain.explanation import Explanation
 from penna.studio.charts import chart
-from penna.studio.frame import busy, frame, heading, in_thread, meaning, run_select, told_problems
+from penna.studio.explaining import explanation
+from penna.studio.frame import busy, frame, heading, meaning, run_select, told_problems
 from penna.studio.jobs import as_typed
 from penna.studio.pages.classify_figures import evaluations_of, show_figures
 from penna.studio.pages.classify_labels import WORDS as WORDS
 from penna.studio.pages.explain_labels import WORDS as EXPLAIN_WORDS
 from penna.studio.pages.explain_words import show_words
+from penna.studio.pages.flow import Flow
 from penna.studio.pages.shading import add_shading
 from penna.studio.state import Studio
 from penna.studio.words import add as add_words
@@ -51,8 +53,9 @@ class _Page:
         self._runs = runs
         self._text = ui.textarea(t("classify.text")).props(f"{_FIELD} autogrow").classes("wide")
         self._pair = ui.textarea(t("classify.pair")).props(f"{_FIELD} autogrow").classes("wide")
-        self._go = ui.button(t("classify.go"), on_click=self._try).props("unelevated")
-        self._go.classes("self-start")
+        with ui.element("div").classes("line"):
+            go = ui.button(t("classify.go"), on_click=self._try).props("unelevated")
+            self._flow = Flow((go,), ui.button(t("explain.stop"), icon="stop").props("outline"))
         self._result = ui.element("div").classes("results").props("aria-live=polite")
         heading(t("classify.measure"))
         with ui.element("div").classes("line"):
@@ -68,9 +71,10 @@ class _Page:
         """Another run is chosen."""
         self._result.clear()
         self._measuring.clear()
-        recipe = self._studio.run(name).recipe()
-        self._pair.set_visibility(recipe.data.pair_column is not None)
-        self._read_evaluations()
+        with told_problems(self._result):
+            recipe = self._studio.run(name).recipe()
+            self._pair.set_visibility(recipe.data.pair_column is not None)
+            self._read_evaluations()
 
     def _read_evaluations(self, chosen: str | None = None) -> None:
         with told_problems(self._figures):
@@ -100,23 +104,20 @@ class _Page:
     async def _try(self) -> None:
         name, text = self._runs.value, self._text.value or ""
         pair = self._pair.value or "" if self._pair.visible else None
-        with told_problems(self._result):
-            with self._result, busy():
-                self._go.disable()
-                try:
-                    worker = await self._studio.models.worker(name)
-                    pairs = None if pair is None else [pair]
-                    found = await worker.call(lambda loaded: classify(loaded, [text], pairs))
-                    explained = await self._explained(name, text, pair, found.likeliest[0][0])
-                finally:
-                    self._go.enable()
-            with self._result:
-                self._show(found, explained, text, pair)
+        if self._flow.is_running:
+            return
+        with self._result, told_problems(self._result), self._flow.running():
+            with busy():
+                worker = await self._studio.models.worker(name)
+                pairs = None if pair is None else [pair]
+                found = await worker.call(lambda loaded: classify(loaded, [text], pairs))
+                explained = await self._explained(name, text, pair, found.likeliest[0][0])
+            self._show(found, explained, text, pair)
 
     async def _explained(self, name: str, text: str, pair: str | None, label: str) -> Explanation:
         worker = await self._studio.models.worker(name)
         settings = ExplainSettings(asked=Asked(label=label, pair=pair))
-        return await worker.call(lambda loaded: explain(loaded, text, settings))
+        return await explanation(worker, text, settings, self._studio.settings)
 
     def _show(self, found: Classified, explained: Explanation, text: str, pair: str | None) -> None:
         name = self._runs.value
@@ -128,11 +129,12 @@ class _Page:
         label = found.likeliest[0][0]
 
         async def show_other(event: Any) -> None:
-            with told_problems(words):
-                with words, busy():
+            chosen.disable()
+            with words, told_problems(words), self._flow.running():
+                with busy():
                     other = await self._explained(name, text, pair, event.value)
-                with words:
-                    show_words(other)
+                show_words(other)
+            chosen.enable()
 
         chosen = ui.select(list(found.labels), value=label, label=t("classify.evidence-for"), on_change=show_other)
         chosen.props(_FIELD).classes("run-select")
@@ -154,7 +156,7 @@ class _Page:
                 self._measure_go.disable()
                 try:
                     target = str(self._studio.runs_dir / name)
-                    await in_thread(
+                    await self._studio.long.done(
                         evaluate_classification,
                         target,
                         runs_dir=self._studio.runs_dir,

@@ -26,7 +26,8 @@ from penna.compare.figures import Axis
 from penna.errors import RunError
 from penna.runs.experiment import find_experiment
 from penna.studio.charts import chart
-from penna.studio.frame import busy, frame, heading, in_thread, meaning, told_problems
+from penna.studio.frame import busy, frame, heading, meaning, told_problems
+from penna.studio.long_work import LongWork
 from penna.studio.pages.compare_curves import curves, figure_title, logged
 from penna.studio.pages.compare_words import WORDS
 from penna.studio.plain_table import plain_table
@@ -83,7 +84,7 @@ class _Page:
         try:
             with told_problems(self._result):
                 with self._result, busy():
-                    comparison = await in_thread(self._compared, names, bool(self._texts.value))
+                    comparison = await self._studio.long.done(self._compared, names, bool(self._texts.value))
                 asked = {"runs": ",".join(names), **({"baseline": self._baseline} if self._baseline else {})}
                 ui.navigate.history.replace(f"/compare?{urlencode(asked)}")
                 if not self._result.is_deleted:
@@ -132,7 +133,7 @@ class _Page:
             _titled_table(table)
         _show_identical(comparison)
         _show_texts(comparison)
-        _Files(comparison)
+        _Files(comparison, self._studio.long)
 
     def _choose_baseline(self, comparison: Comparison) -> None:
         arms = [arm.name for arm in comparison.arms]
@@ -182,8 +183,8 @@ class _Curves:
 class _Files:
     """Buttons that hand out the files of a comparison, drawn when the first of them is asked for."""
 
-    def __init__(self, comparison: Comparison) -> None:
-        self._comparison = comparison
+    def __init__(self, comparison: Comparison, long: LongWork) -> None:
+        self._comparison, self._long = comparison, long
         self._files: dict[str, bytes] = {}
         heading(t("compare.keep"))
         with ui.element("div").classes("line"):
@@ -201,7 +202,7 @@ class _Files:
         with told_problems(self._place):
             if not self._files:
                 with self._place, busy():
-                    self._files = await in_thread(_written, self._comparison)
+                    self._files = await self._long.done(_written, self._comparison)
             if name not in self._files:
                 raise RunError(
                     f"There is no {name} of this comparison: its runs logged too little to draw.",

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from nicegui import ui
 
 from penna.api.asked import asked_of, read_asked
-from penna.api.completing import completer, completion_settings
+from penna.api.completing import RankedSentence, completer, completion_settings
 from penna.api.generation_defaults import laid_over
 from penna.data.reading.shapes import Completion
 from penna.errors import DataError
+from penna.evaluate.sentences import sentences
 from penna.exchange.load import LoadedModel
 from penna.generate.request import Request
-from penna.serve.worker import Worker
-from penna.studio.frame import busy, frame, heading, in_thread, meaning, run_select, told_problems
+from penna.generate.writing import Piece
+from penna.serve.limits import check_limits
+from penna.serve.settings import ServeSettings
+from penna.studio.frame import busy, frame, heading, meaning, run_select, told_problems
 from penna.studio.jobs import as_typed
 from penna.studio.pages.complete_labels import WORDS as WORDS
 from penna.studio.pages.complete_result import show_completion, show_ranked
+from penna.studio.pages.flow import Flow
 from penna.studio.pages.shading import add_shading
 from penna.studio.state import Studio
 from penna.studio.words import add as add_words
 from penna.studio.words import t
 
 _FIELD = "outlined dense"
+_MOST_SENTENCES = 200  # of a source that are ranked
 _TYPED = 200  # characters of a source up to which it stands in the command
 
 
@@ -66,18 +72,18 @@ class _Page:
             for field in self._settings.values():
                 field.props(f"{_FIELD} clearable")
         with ui.element("div").classes("line"):
-            self._go = ui.button(t("complete.go"), on_click=self._complete).props("unelevated")
-            self._stop = ui.button(t("complete.stop"), on_click=self._end).props("outline")
-            self._rank_go = ui.button(t("complete.rank"), on_click=self._rank).props("outline")
-        self._stop.set_visibility(False)
+            go = ui.button(t("complete.go"), on_click=self._complete).props("unelevated")
+            stop = ui.button(t("complete.stop"), icon="stop").props("outline")
+            rank = ui.button(t("complete.rank"), on_click=self._rank).props("outline")
+        self._flow = Flow((go, rank), stop)
         self._result = ui.element("div").classes("results").props("aria-live=polite")
         self._items: list[tuple[Completion, str]] | None = None
-        self._is_stopped = False
         self._changed(runs.value)
 
     def _changed(self, name: str) -> None:
         self._items = None
-        self._own.set_visibility(self._studio.run(name).recipe().task.kind == "complete")
+        with told_problems(self._result):
+            self._own.set_visibility(self._studio.run(name).recipe().task.kind == "complete")
 
     async def _take(self) -> None:
         """Put an item of the run's own validation text into the fields."""
@@ -86,7 +92,7 @@ class _Page:
             if self._items is None:
                 with self._taken, busy():
                     worker = await self._studio.models.worker(name)
-                    self._items = await in_thread(own_items, worker.loaded)
+                    self._items = await self._studio.long.done(own_items, worker.loaded)
             number = int(self._number.value or 1)
             if not 1 <= number <= len(self._items):
                 raise DataError(
@@ -103,66 +109,45 @@ class _Page:
         return {name: float(value) if name == "temperature" else int(value) for name, value in given.items()}
 
     async def _complete(self) -> None:
+        if self._flow.is_running:
+            return
         name, source, reference = self._runs.value, self._source.value or "", self._reference.value or ""
-        given, seed = self._given(), int(self._seed.value or 0)
-        with told_problems(self._result):
-            with self._result, busy():
-                self._at_work(True)
+        with self._result, told_problems(self._result):
+            given, seed, output = self._given(), int(self._seed.value or 0), _Output()
+            with self._flow.running(), busy():
                 shown = ui.label().classes("written").props("dir=auto")
-                try:
-                    worker = await self._studio.models.worker(name)
-                    request, cut = await worker.call(lambda loaded: _request(loaded, source, given, seed))
-                    output, finish, tokens = await self._written(worker, request, shown)
-                finally:
-                    self._at_work(False)
-                    shown.delete()
-            with self._result:
-                if cut is not None:
-                    meaning("complete.cut", part=cut)
-                key = {"stop": "ended", "length": "length"}.get(finish, "stopped")
-                meaning(f"complete.{key}", tokens=tokens)
-                show_completion(source, output, reference)
-                ui.label(t("complete.command")).classes("name")
-                ui.label(as_typed(self._command(name, source, given, seed))).classes("code")
-
-    async def _written(self, worker: Worker, request: Request, shown: ui.label) -> tuple[str, str, int]:
-        """The text, how it ended, and its tokens; it is shown as it grows."""
-        text, finish, tokens = "", "stopped", 0
-        self._is_stopped = False
-        async with aclosing(worker.write([request])) as pieces:
-            async for piece in pieces:
-                text = (text + piece.text) if text else piece.text.lstrip()
-                tokens += piece.token is not None
-                finish = piece.finish or finish
-                shown.set_text(text)
-                if self._is_stopped or shown.is_deleted:
-                    break
-        return text.strip(), finish, tokens
-
-    def _end(self) -> None:
-        self._is_stopped = True
+                worker = await self._studio.models.worker(name)
+                request, output.cut = await worker.call(
+                    lambda loaded: _request(loaded, source, given, seed, self._studio.settings)
+                )
+                async with aclosing(worker.write([request])) as pieces:
+                    async for piece in pieces:
+                        output.take(piece)
+                        shown.set_text(output.text)
+            if self._result.is_deleted:
+                return
+            shown.delete()
+            if output.cut is not None:
+                meaning("complete.cut", part=output.cut)
+            key = {"stop": "ended", "length": "length"}.get(output.finish, "stopped")
+            meaning(f"complete.{key}", tokens=output.tokens)
+            show_completion(source, output.text.strip(), reference)
+            ui.label(t("complete.command")).classes("name")
+            ui.label(as_typed(self._command(name, source, given, seed))).classes("code")
 
     async def _rank(self) -> None:
+        if self._flow.is_running:
+            return
         name, source = self._runs.value, self._source.value or ""
-        with told_problems(self._result):
-            with self._result, busy():
-                self._at_work(True)
-                try:
-                    worker = await self._studio.models.worker(name)
-                    ranked = await worker.call(lambda loaded: completer(loaded).rank(source))
-                finally:
-                    self._at_work(False)
-            with self._result:
-                heading(t("complete.rank"))
-                show_ranked(ranked)
-                ui.label(t("complete.command")).classes("name")
-                words = ["penna", "complete", str(self._studio.runs_dir / name), *_as_words(source), "--extract", "3"]
-                ui.label(as_typed(words)).classes("code")
-
-    def _at_work(self, is_so: bool) -> None:
-        self._go.set_enabled(not is_so)
-        self._rank_go.set_enabled(not is_so)
-        self._stop.set_visibility(is_so)
+        with self._result, told_problems(self._result), self._flow.running():
+            with busy():
+                worker = await self._studio.models.worker(name)
+                ranked = await worker.call(lambda loaded: _ranked(loaded, source))
+            heading(t("complete.rank"))
+            show_ranked(ranked)
+            ui.label(t("complete.command")).classes("name")
+            words = ["penna", "complete", str(self._studio.runs_dir / name), *_as_words(source), "--extract", "3"]
+            ui.label(as_typed(words)).classes("code")
 
     def _command(self, name: str, source: str, given: dict[str, Any], seed: int) -> list[str]:
         """The line of the terminal that does the same."""
@@ -184,8 +169,39 @@ def own_items(loaded: LoadedModel) -> list[tuple[Completion, str]]:
     return list(zip(read.items, read.places, strict=True))
 
 
-def _request(loaded: LoadedModel, source: str, given: dict[str, Any], seed: int) -> tuple[Request, str | None]:
-    """What the engine is asked, and which part of the source had to be left out."""
-    at_hand = completer(loaded)
-    requests, cut = at_hand.requests([source], laid_over(completion_settings(loaded), given), seed=seed)
+def _request(
+    loaded: LoadedModel, source: str, given: dict[str, Any], seed: int, limits: ServeSettings
+) -> tuple[Request, str | None]:
+    """What the engine is asked, and which part of the source had to be left out. Raises Refused beyond a limit."""
+    at_hand, config = completer(loaded), laid_over(completion_settings(loaded), given)
+    check_limits(config, limits)
+    requests, cut = at_hand.requests([source], config, seed=seed)
     return requests[0], at_hand.form.task.cut if cut[0] else None
+
+
+def _ranked(loaded: LoadedModel, source: str) -> list[RankedSentence]:
+    """What `Completer.rank` says. Raises DataError for more sentences than a page ranks."""
+    count = len(sentences(source))
+    if count > _MOST_SENTENCES:
+        raise DataError(
+            f"The source has {count:,} sentences.",
+            f"At most {_MOST_SENTENCES} are ranked on a page.",
+            "Take a part of it; the terminal has no such limit (`penna complete RUN --file FILE --extract 3`).",
+        )
+    return completer(loaded).rank(source)
+
+
+@dataclass
+class _Output:
+    """What is written, as far as it is."""
+
+    text: str = ""
+    finish: str = "stopped"
+    tokens: int = 0
+    cut: str | None = None  # the part of the source that was left out
+
+    def take(self, piece: Piece) -> None:
+        """Go on with a piece."""
+        self.text = (self.text + piece.text) if self.text else piece.text.lstrip()
+        self.tokens += piece.token is not None
+        self.finish = piece.finish or self.finish

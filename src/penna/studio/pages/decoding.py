@@ -6,18 +6,18 @@ and every tab sees how far it is. Texts that are written stay in the run's evalu
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from nicegui import background_tasks, ui
+from nicegui import ui
 
 from penna.api.decoding import DecodingResult, DecodingSettings, compare_decoding
 from penna.api.decoding_grid import own_strategies
 from penna.api.strategy_texts import Progress
 from penna.config.generation_words import strategy_of
 from penna.errors import PennaError, RunError
-from penna.studio.frame import frame, heading, in_thread, meaning, problem, run_select, told_problems, usable
+from penna.studio.frame import frame, heading, meaning, problem, run_select, told_problems, usable
 from penna.studio.jobs import as_typed
 from penna.studio.pages.decoding_labels import WORDS as WORDS
 from penna.studio.pages.decoding_result import show_decoding
@@ -40,6 +40,7 @@ class _Stopped(PennaError):  # noqa: N818 - a person wanted it
 class Comparison:
     """One comparison of a run, under way or over."""
 
+    studio: Studio
     run: str
     command: str
     progress: Progress | None = None
@@ -54,14 +55,14 @@ class Comparison:
         """Whether it has ended, one way or the other."""
         return self.result is not None or self.failure is not None
 
-    def work(self, studio: Studio, settings: DecodingSettings) -> None:
-        """Compare; this takes a thread of its own."""
+    def work(self, settings: DecodingSettings) -> None:
+        """Compare; this takes minutes."""
         try:
             self.result = compare_decoding(
-                str(studio.runs_dir / self.run),
+                str(self.studio.runs_dir / self.run),
                 settings,
-                runs_dir=studio.runs_dir,
-                device=studio.device,
+                runs_dir=self.studio.runs_dir,
+                device=self.studio.device,
                 say=self._hear,
                 listen=self._listen,
             )
@@ -77,7 +78,7 @@ class Comparison:
         self._check()
 
     def _check(self) -> None:
-        if self.stop:
+        if self.stop or self.studio.long.is_ending:
             raise _Stopped(
                 "The comparison was stopped.",
                 "The texts of strategies that were done are kept.",
@@ -91,23 +92,20 @@ class Lab:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
         self._comparisons: dict[str, Comparison] = {}
-        self._lock = threading.Lock()
 
     def last(self, run: str) -> Comparison | None:
         """The last comparison of a run, if there was any."""
         return self._comparisons.get(run)
 
     def begin(self, run: str, settings: DecodingSettings, command: str) -> Comparison:
-        """Begin a comparison. Raises RunError where one of this run is under way."""
-        with self._lock:
-            last = self._comparisons.get(run)
-            if last is not None and not last.is_over:
+        """Begin a comparison. Raises RunError where one is under way."""
+        for last in self._comparisons.values():
+            if not last.is_over:
                 raise RunError(
-                    f"{run} is being compared already.", "One comparison of a run at a time.", "Wait for it or stop it."
+                    f"{last.run} is being compared already.", "One comparison at a time.", "Wait for it or stop it."
                 )
-            begun = Comparison(run, command)
-            self._comparisons[run] = begun
-        background_tasks.create(in_thread(begun.work, self._studio, settings))
+        begun = self._comparisons[run] = Comparison(self._studio, run, command)
+        self._studio.long.begin(partial(begun.work, settings))
         return begun
 
 

@@ -12,20 +12,21 @@ from typing import cast
 from nicegui import ui
 
 from penna.api.asking import Asked
-from penna.api.explaining import ExplainSettings, explain
-from penna.api.faithfulness import measure_faithfulness
+from penna.api.explaining import ExplainSettings
 from penna.compare.explanations.html import explanation_html
 from penna.compare.explanations.wording import heading as about
+from penna.config.schema import Recipe
 from penna.config.tasks import ClassifyTask
-from penna.errors import DataError
 from penna.explain.explanation import Explanation
 from penna.explain.result import DEFAULT_METHODS, METHODS, Method
+from penna.studio.explaining import explanation, faithfulness
 from penna.studio.frame import busy, frame, heading, meaning, run_select, told_problems
 from penna.studio.jobs import as_typed
 from penna.studio.pages.explain_faithful import show_faithfulness
 from penna.studio.pages.explain_labels import WORDS as WORDS
 from penna.studio.pages.explain_views import show_views
 from penna.studio.pages.explain_words import show_words
+from penna.studio.pages.flow import Flow
 from penna.studio.pages.shading import add_shading
 from penna.studio.state import Studio
 from penna.studio.words import add as add_words
@@ -53,12 +54,12 @@ class _Page:
 
     def __init__(self, studio: Studio, run: str, text: str, label: str) -> None:
         self._studio = studio
-        runs = run_select(studio, wanted=run, on_change=lambda _: self._ask.refresh(""))
+        runs = run_select(studio, wanted=run, on_change=self._changed)
         if runs is None:
             return
         self._runs = runs
         self._text = ui.textarea(t("explain.text"), value=text).props(f"{_FIELD} autogrow").classes("wide")
-        self._ask(label)
+        self._ask(studio.run(runs.value).recipe(), label)
         with ui.element("div").classes("line").props(f'role=group aria-label="{t("explain.methods")}"'):
             ui.label(t("explain.methods")).classes("name")
             self._methods: dict[Method, ui.checkbox] = {
@@ -71,18 +72,25 @@ class _Page:
                 for view in _VIEWS
             }
         with ui.element("div").classes("line"):
-            self._go = ui.button(t("explain.go"), on_click=self._explain).props("unelevated")
+            go = ui.button(t("explain.go"), on_click=self._explain).props("unelevated")
+            self._flow = Flow((go,), ui.button(t("explain.stop"), icon="stop").props("outline"))
         self._result = ui.element("div").classes("results").props("aria-live=polite")
         with ui.expansion(t("explain.faithful")):
             meaning("explain.faithful-about")
             self._texts = ui.textarea(t("explain.faithful-texts")).props(_FIELD).classes("wide")
-            self._measure_go = ui.button(t("explain.faithful-go"), on_click=self._measure).props("outline")
+            with ui.element("div").classes("line"):
+                go = ui.button(t("explain.faithful-go"), on_click=self._measure).props("outline")
+                self._measuring = Flow((go,), ui.button(t("explain.stop"), icon="stop").props("outline"))
             self._measured = ui.element("div").classes("results").props("aria-live=polite")
 
+    def _changed(self, name: str) -> None:
+        """Another run is chosen."""
+        with told_problems(self._result):
+            self._ask.refresh(self._studio.run(name).recipe(), "")
+
     @ui.refreshable_method
-    def _ask(self, label: str) -> None:
+    def _ask(self, recipe: Recipe, label: str) -> None:
         """What is asked of the run that is chosen."""
-        recipe = self._studio.run(self._runs.value).recipe()
         task = recipe.task
         is_classifier = isinstance(task, ClassifyTask)
         kinds = ["label"] if is_classifier else ["next", "continuation", "generate"]
@@ -121,34 +129,28 @@ class _Page:
 
     async def _explain(self) -> None:
         name, text = self._runs.value, self._text.value or ""
-        with told_problems(self._result):
-            with self._result, busy():
-                self._go.disable()
-                try:
-                    settings = self._settings()
-                    worker = await self._studio.models.worker(name)
-                    found = await worker.call(lambda loaded: explain(loaded, text, settings))
-                finally:
-                    self._go.enable()
-            with self._result:
-                _show(found, self._studio.runs_dir.joinpath(name).as_posix(), settings)
+        if self._flow.is_running:
+            return
+        with self._result, told_problems(self._result), self._flow.running():
+            with busy():
+                settings = self._settings()
+                worker = await self._studio.models.worker(name)
+                found = await explanation(worker, text, settings, self._studio.settings)
+            _show(found, self._studio.runs_dir.joinpath(name).as_posix(), settings)
 
     async def _measure(self) -> None:
         name = self._runs.value
         texts = [line for line in (self._texts.value or "").splitlines() if line.strip()]
-        with told_problems(self._measured):
-            if not texts:
-                raise DataError("There is no text to measure on.", "A text on each line.", "Put some into the field.")
-            with self._measured, busy():
-                self._measure_go.disable()
-                try:
-                    settings = ExplainSettings(methods=self._settings().methods)
-                    worker = await self._studio.models.worker(name)
-                    found = await worker.call(lambda loaded: measure_faithfulness(loaded, texts, settings))
-                finally:
-                    self._measure_go.enable()
-            with self._measured:
-                show_faithfulness(found)
+        if self._measuring.is_running:
+            return
+        with self._measured, told_problems(self._measured), self._measuring.running():
+            with busy() as shown:
+                with shown:
+                    told = ui.label()
+                settings = ExplainSettings(methods=self._settings().methods)
+                worker = await self._studio.models.worker(name)
+                found = await faithfulness(worker, texts, settings, self._studio.settings, told.set_text)
+            show_faithfulness(found)
 
 
 def _show(found: Explanation, run: str, settings: ExplainSettings) -> None:

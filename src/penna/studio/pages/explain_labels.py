@@ -84,6 +84,7 @@ WORDS: dict[str, Row] = {
     "explain.methods": ("Methods", "방법", "方法"),
     "explain.views": ("Besides", "그 밖에", "另看"),
     "explain.go": ("Explain", "설명하기", "解释"),
+    "explain.stop": ("Stop", "멈추기", "停止"),
     "explain.command": ("The same in the terminal", "터미널에서 같은 일", "终端中的等效命令"),
     "explain.download": ("Save as a page (HTML)", "페이지(HTML)로 저장", "保存为网页 (HTML)"),
     "explain.no-text": ("Give a text first.", "먼저 텍스트를 넣으세요.", "请先输入文本。"),

@@ -117,7 +117,9 @@ class _Page:
                     show_preview(records)
                     self._propose(records)
                     with busy():
-                        seen = await in_thread(self._inspected, given, [str(path) for path in tests], fields)
+                        seen = await self._studio.long.done(
+                            self._inspected, given, [str(path) for path in tests], fields
+                        )
                     show_inspection(seen)
         finally:
             self._look_button.enable()
@@ -138,7 +140,7 @@ class _Page:
             with told_problems(self._fit):
                 choices = self._recipe.checked_choices()
                 with self._fit, busy(t("new.measuring")):
-                    found = await in_thread(_fitted, choices, self._studio)
+                    found = await self._studio.long.done(_fitted, choices, self._studio)
                 with self._fit:
                     _show_fit(found)
         finally:

@@ -6,14 +6,16 @@ shows the same; the training itself is a process of its own.
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from nicegui import ui
 
 from penna.config.recipe import recipe_toml
 from penna.errors import PennaError, RunError
-from penna.studio.frame import frame, meaning, problem, told_problems
-from penna.studio.jobs import as_typed
+from penna.studio.frame import frame, in_thread, meaning, problem, told_problems
+from penna.studio.jobs import Job, as_typed
 from penna.studio.pages import run_curves, run_samples, run_status
 from penna.studio.pages.run_curves import Curves
 from penna.studio.pages.run_samples import Samples
@@ -58,15 +60,28 @@ def add(studio: Studio) -> None:
     for table in (WORDS, run_curves.WORDS, run_samples.WORDS, run_status.WORDS):
         add_words(table)
 
-    @ui.page("/run/{name:path}")
-    def run(name: str) -> None:
+    @ui.page("/run/{name:path}", response_timeout=20)
+    async def run(name: str) -> None:
         with frame(studio, "run", title=name):
             try:
-                row = studio.row(name)
+                row = await in_thread(studio.row, name)
             except PennaError as error:
                 problem(error)
                 return
-            _Live(studio, name, row)
+            await _Live(studio, name, row).look()
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one look found."""
+
+    row: RunRow
+    are_metrics_new: bool
+    are_samples_new: bool
+    job: Job | None
+    is_ours: bool  # the job is at work
+    memory: int | None
+    log: str
 
 
 class _Live:
@@ -74,6 +89,7 @@ class _Live:
 
     def __init__(self, studio: Studio, name: str, row: RunRow) -> None:
         self._studio, self._name, self._is_stopping = studio, name, False
+        self._looking = asyncio.Lock()  # one look at a time reads the logs
         path = studio.runs_dir / name
         self._metrics, self._samples = GrowingRows(path / "metrics.jsonl"), GrowingRows(path / "samples.jsonl")
         self._status = Status()
@@ -88,29 +104,44 @@ class _Live:
             meaning("run.learns", data=data_words(row.data)).props["title"] = "\n".join(row.data)
         self._curves, self._written = Curves(), Samples()
         self._details()
-        self._timer = ui.timer(_REFRESH, self.look)
-        self.look()
+        self._timer = ui.timer(_REFRESH, self.look, immediate=False)
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Read the folder again and show what is new."""
-        try:
-            row = self._studio.row(self._name)
-            if self._metrics.refresh():
-                self._curves.update(self._metrics.rows)
-            if self._samples.refresh():
-                self._written.update(self._samples.rows)
-        except (PennaError, OSError, ValueError) as error:
-            self._timer.deactivate()
-            with told_problems(self._told):
-                raise _unreadable(self._name, error) from error
-            return
+        async with self._looking:
+            try:
+                seen = await in_thread(self._seen)
+            except (PennaError, OSError, ValueError) as error:
+                self._timer.deactivate()
+                with told_problems(self._told):
+                    raise _unreadable(self._name, error) from error
+            else:
+                if not self._told.is_deleted:
+                    self._show(seen)
+
+    def _seen(self) -> _Seen:
         job = self._studio.jobs.find(self._name)
         is_ours = job is not None and job.is_alive
-        self._status.update(row, self._metrics.rows, job.memory if is_ours and job is not None else None)
+        return _Seen(
+            self._studio.row(self._name),
+            self._metrics.refresh(),
+            self._samples.refresh(),
+            job,
+            is_ours,
+            job.memory if job is not None else None,
+            job.log if job is not None else "",
+        )
+
+    def _show(self, seen: _Seen) -> None:
+        row, job, is_ours, log = seen.row, seen.job, seen.is_ours, seen.log
+        if seen.are_metrics_new:
+            self._curves.update(self._metrics.rows)
+        if seen.are_samples_new:
+            self._written.update(self._samples.rows)
+        self._status.update(row, self._metrics.rows, seen.memory)
         self._is_stopping = self._is_stopping and row.is_alive
         self._stop.visible, self._stop.enabled = is_ours, not self._is_stopping
         self._resume.visible = row.state in ("interrupted", "stopped", "failed") and row.task is not None
-        log = job.log if job is not None else ""
         last = next((line for line in reversed(log.splitlines()) if line.strip()), "")
         self._said.text = (
             t("run.stopping")
@@ -148,16 +179,16 @@ class _Live:
         with ui.expansion(t("run.recipe"), icon="description").classes("card"):
             ui.label(text).classes("code")
 
-    def _on_stop(self) -> None:
+    async def _on_stop(self) -> None:
         with told_problems(self._told):
             self._studio.jobs.stop(self._name)
             self._is_stopping = True
-        self.look()
+        await self.look()
 
-    def _on_resume(self) -> None:
+    async def _on_resume(self) -> None:
         with told_problems(self._told):
             self._studio.jobs.resume(self._name)
-        self.look()
+        await self.look()
 
 
 def _unreadable(name: str, error: Exception) -> PennaError:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from penna.studio.frame import frame, meaning, problem
+from penna.studio.frame import frame, in_thread, meaning, problem
 from penna.studio.jobs import from_here
 from penna.studio.state import Best, RunRow, Studio
 from penna.studio.words import add as add_words
@@ -65,32 +65,32 @@ def add(studio: Studio) -> None:
     """Put the page in place."""
     add_words(WORDS)
 
-    @ui.page("/")
-    def runs() -> None:
+    @ui.page("/", response_timeout=20)
+    async def runs() -> None:
+        rows = await in_thread(studio.runs)
         with frame(studio, "runs"):
-            rows = studio.runs()
             if not rows:
                 meaning("runs.none", folder=from_here(str(studio.runs_dir)))
                 return
             filtered = ui.input(label=t("runs.filter")).props("outlined dense clearable").classes("run-select")
 
             @ui.refreshable
-            def table() -> None:
-                wanted = (filtered.value or "").lower()
-                found = [row for row in studio.runs() if wanted in row.name.lower()]
+            def table(rows: Sequence[RunRow], wanted: str) -> None:
+                found = [row for row in rows if wanted in row.name.lower()]
                 _table(found[:_MOST])
                 if wanted or len(found) > _MOST:
-                    meaning("runs.shown", n=min(len(found), _MOST), all=len(studio.runs()))
+                    meaning("runs.shown", n=min(len(found), _MOST), all=len(rows))
 
-            shown: list[object] = [rows, ""]
+            shown = (rows, "")
 
-            def look() -> None:
-                now: list[object] = [studio.runs(), filtered.value or ""]
-                if now != shown:
-                    shown[:] = now
-                    table.refresh()
+            async def look() -> None:
+                nonlocal shown
+                now = (await in_thread(studio.runs), (filtered.value or "").lower())
+                if now != shown and not filtered.is_deleted:
+                    shown = now
+                    table.refresh(*now)
 
-            table()
+            table(*shown)
             meaning("runs.means", folder=from_here(str(studio.runs_dir)))
             filtered.on_value_change(look)
             ui.timer(_REFRESH, look)

@@ -15,7 +15,7 @@ from nicegui import ui
 
 from penna.api.generation_defaults import laid_over
 from penna.config.generation import GenerationConfig
-from penna.errors import RecipeError
+from penna.serve.limits import check_limits
 from penna.serve.settings import ServeSettings
 from penna.studio.words import t
 
@@ -86,22 +86,6 @@ def flag(name: str, value: str) -> list[str]:
     return [f"{option}={value}"] if value.startswith("-") else [option, value]
 
 
-def check_limits(config: GenerationConfig, limits: ServeSettings) -> None:
-    """Raise RecipeError for more than a page is to write at once."""
-    weighed = config.top_k if config.penalty_alpha is not None else None  # texts side by side, as beams are
-    for name, value, most in (
-        ("max_new_tokens", config.max_new_tokens, limits.max_new_tokens),
-        ("num_beams", config.num_beams, limits.max_beams),
-        ("top_k of contrastive search", weighed, limits.max_beams),
-    ):
-        if value is not None and value > most:
-            raise RecipeError(
-                f"{name} = {value:,} is more than a page writes at once.",
-                f"At most {most:,}.",
-                "Ask for less; the terminal has no such limit (`penna generate`, `penna chat`).",
-            )
-
-
 class SettingsForm:
     """Fields for all settings: some always seen, the rest within a fold."""
 
@@ -129,7 +113,7 @@ class SettingsForm:
         return {name: value for name, value in values.items() if value != getattr(self._own, name)}
 
     def config(self) -> GenerationConfig:
-        """The settings. Raises RecipeError for what cannot be, or is too much for a page."""
+        """The settings. Raises RecipeError for what cannot be, Refused for what is too much for a page."""
         config = laid_over(self._own, self.given())
         check_limits(config, self._limits)
         return config

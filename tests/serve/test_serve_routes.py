@@ -177,7 +177,8 @@ def test_the_server_tells_how_it_is(client: httpx.Client):
     assert 'penna_requests_total{route="/v1/models/{model}",status="200"}' in told.text
     assert 'penna_requests_total{route="none",status="404"}' in told.text
     assert "secret" not in told.text
-    assert 'penna_tokens_total{model="writer"}' in told.text
+    for gauge in ("running", "waiting", "calls", "texts_total", "tokens_total", "failures_total"):
+        assert f'penna_{gauge}{{model="writer"}} ' in told.text
 
 
 def test_ready_says_when_nothing_is_left_to_serve(tmp_path_factory: pytest.TempPathFactory):

@@ -10,6 +10,7 @@ from penna.api.asking import Asked
 from penna.api.classifying import classify
 from penna.api.explaining import ExplainSettings, explain
 from penna.api.scoring import score, score_after
+from penna.serve.errors import Json, LongJson
 from penna.text.tokenizer import Tokenizer
 
 
@@ -163,6 +164,11 @@ def test_a_document_that_may_be_cut_is_read_however_long_it_is(client: httpx.Cli
         answer = client.post(f"/v1/{route}", json=body)
         assert answer.status_code == 200, answer.text
     assert answer.json()["forgotten"] == 2
+
+
+@pytest.mark.parametrize("content", [{"a": [1.5, "é", None, float("nan")]}, ["\ud800", {"b": True}], {}])
+def test_long_json_is_the_same_json(content: object):
+    assert LongJson(content).body == Json(content).body
 
 
 def test_the_server_tells_how_it_is(client: httpx.Client):

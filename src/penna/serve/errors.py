@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import reprlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -84,13 +84,27 @@ class Json(Response):
         return as_json(content).encode("utf-8")
 
 
-def as_json(content: Any) -> str:
+class LongJson(Json):
+    """JSON of what may be megabytes, to be made in a thread; others have their turn meanwhile."""
+
+    def render(self, content: Any) -> bytes:
+        """The content as bytes."""
+        return as_json(content, _dumped_by_turns).encode("utf-8")
+
+
+def as_json(content: Any, dumped: Callable[..., str] = json.dumps) -> str:
     """JSON on one line; numbers that are none are null, and what has no UTF-8 form is escaped."""
+    how: dict[str, Any] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
     try:
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = dumped(content, **how)
     except ValueError:
-        text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = dumped(_finite(content), **how)
     return text if _is_unicode(text) else json.dumps(json.loads(text), separators=(",", ":"))
+
+
+def _dumped_by_turns(content: Any, **how: Any) -> str:
+    """As ``json.dumps``, which keeps all other threads waiting until it is done."""
+    return "".join(json.JSONEncoder(**how).iterencode(content))
 
 
 def _is_unicode(text: str) -> bool:

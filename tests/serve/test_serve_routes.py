@@ -10,7 +10,7 @@ from penna.api.asking import Asked
 from penna.api.classifying import classify
 from penna.api.explaining import ExplainSettings, explain
 from penna.api.scoring import score, score_after
-from penna.serve.errors import Json, LongJson
+from penna.serve.json_body import Json, LongJson
 from penna.text.tokenizer import Tokenizer
 
 

@@ -7,11 +7,10 @@ what happened, what was expected, what to do. Nothing that was sent comes back a
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import reprlib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -25,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from penna.errors import DeviceError, PennaError
 from penna.exchange.load import LoadedModel
 from penna.serve.job import stopping
+from penna.serve.json_body import Json
 from penna.serve.registry import UnknownModel
 from penna.serve.worker import Busy, WorkError
 
@@ -72,57 +72,6 @@ class Refused(PennaError):  # noqa: N818 - told to the client, and nobody's faul
 
 class ClientLeft(Exception):  # noqa: N818 - no error: nobody is there to be told
     """The client closed its connection before it was answered."""
-
-
-class Json(Response):
-    """JSON for any content: what no JSON can say, a number that is none, is null."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        """The content as bytes."""
-        return as_json(content).encode("utf-8")
-
-
-class LongJson(Json):
-    """JSON of what may be megabytes, to be made in a thread; others have their turn meanwhile."""
-
-    def render(self, content: Any) -> bytes:
-        """The content as bytes."""
-        return as_json(content, _dumped_by_turns).encode("utf-8")
-
-
-def as_json(content: Any, dumped: Callable[..., str] = json.dumps) -> str:
-    """JSON on one line; numbers that are none are null, and what has no UTF-8 form is escaped."""
-    how: dict[str, Any] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    try:
-        text = dumped(content, **how)
-    except ValueError:
-        text = dumped(_finite(content), **how)
-    return text if _is_unicode(text) else json.dumps(json.loads(text), separators=(",", ":"))
-
-
-def _dumped_by_turns(content: Any, **how: Any) -> str:
-    """As ``json.dumps``, which keeps all other threads waiting until it is done."""
-    return "".join(json.JSONEncoder(**how).iterencode(content))
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, float):
-        return content if math.isfinite(content) else None
-    if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return content
 
 
 def refusal(error: PennaError) -> Response:

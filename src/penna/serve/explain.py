@@ -12,7 +12,8 @@ from penna.api.explaining import DEFAULT_METHODS, ExplainSettings
 from penna.api.explaining import explain as explanation_of
 from penna.exchange.load import LoadedModel
 from penna.explain.result import Method
-from penna.serve.errors import LongJson, Refused, by_name
+from penna.serve.errors import Refused, by_name
+from penna.serve.json_body import LongJson
 from penna.serve.limits import check_maps, check_steps, read_ids
 from penna.serve.schemas import ExplainRequest
 from penna.serve.settings import ServeSettings

@@ -154,7 +154,7 @@ def test_what_cannot_be_is_said_in_three_parts(writer: Page, shoot: Any) -> None
     writer.get_by_label("top_k").first.fill("")
     writer.get_by_label("max_new_tokens").first.fill("5000")
     button(writer, "Write").click()
-    expect(writer.get_by_role("alert")).to_contain_text("max_new_tokens = 5,000 is more than a page writes at once.")
+    expect(writer.get_by_role("alert")).to_contain_text("5,000 tokens are asked for (max_tokens).")
     shoot(writer, "playground-refused")
     writer.get_by_label("max_new_tokens").first.fill("10")
     button(writer, "Write").click()

@@ -261,7 +261,7 @@ def test_slots_are_fewer_where_memory_is_short_and_one_that_can_never_fit_is_ref
     async def slots(limit: int) -> int:
         models = registry(kept, "one", memory_limit=limit)
         worker = await models.worker("one")
-        found = worker.gauges().slots
+        found = worker._engine.slots
         await models.close(5)
         return found
 

@@ -10,6 +10,7 @@ from penna.api.asking import Asked
 from penna.api.classifying import classify
 from penna.api.explaining import ExplainSettings, explain
 from penna.api.scoring import score, score_after
+from penna.serve.json_body import Json, LongJson
 from penna.text.tokenizer import Tokenizer
 
 
@@ -165,6 +166,11 @@ def test_a_document_that_may_be_cut_is_read_however_long_it_is(client: httpx.Cli
     assert answer.json()["forgotten"] == 2
 
 
+@pytest.mark.parametrize("content", [{"a": [1.5, "é", None, float("nan")]}, ["\ud800", {"b": True}], {}])
+def test_long_json_is_the_same_json(content: object):
+    assert LongJson(content).body == Json(content).body
+
+
 def test_the_server_tells_how_it_is(client: httpx.Client):
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/ready").json() == {"status": "ready"}
@@ -177,7 +183,8 @@ def test_the_server_tells_how_it_is(client: httpx.Client):
     assert 'penna_requests_total{route="/v1/models/{model}",status="200"}' in told.text
     assert 'penna_requests_total{route="none",status="404"}' in told.text
     assert "secret" not in told.text
-    assert 'penna_tokens_total{model="writer"}' in told.text
+    for gauge in ("running", "waiting", "calls", "texts_total", "tokens_total", "failures_total"):
+        assert f'penna_{gauge}{{model="writer"}} ' in told.text
 
 
 def test_ready_says_when_nothing_is_left_to_serve(tmp_path_factory: pytest.TempPathFactory):

@@ -3,8 +3,10 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -178,6 +180,38 @@ def until(server: Running, gauge: str, value: float) -> None:
             if f"{gauge} {value}" in lines:
                 return
     raise AssertionError(f"{gauge} never was {value}")
+
+
+@pytest.mark.parametrize("takes", [False, True])
+def test_a_client_that_takes_nothing_of_a_long_answer_is_let_go_and_a_slow_one_is_not(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, *, takes: bool
+):
+    size = 24 << 20  # more than the system keeps for a connection
+    monkeypatch.setattr(
+        "penna.serve.explain.explanation_of", lambda *_: SimpleNamespace(as_json=lambda: {"long": "a" * size})
+    )
+    body = json.dumps({"model": "writer", "input": "ab"}).encode()
+    head = (
+        "POST /v1/explain HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    patience = 0.5
+    with running(runs, ("writer",), body_timeout=patience) as server, server.raw() as connection:
+        connection.sendall(head.encode() + body)
+        connections = server.server.server_state.connections
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        if not takes:
+            deadline = time.monotonic() + 30
+            while connections and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert not connections
+            return
+        taken, begun = 0, time.monotonic()
+        while part := connection.recv(1 << 20):
+            taken += len(part)
+            if time.monotonic() < begun + 3 * patience:
+                time.sleep(patience / 10)
+        assert taken > size
 
 
 def test_streams_are_so_many_at_once_and_a_client_that_leaves_gives_its_own_back(server: Running):

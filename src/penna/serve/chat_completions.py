@@ -20,7 +20,8 @@ from penna.exchange.load import LoadedModel
 from penna.serve.answers import ChatCompletion, usage
 from penna.serve.choices import Delta, Manner, ToldToken, gathered, written
 from penna.serve.completions import STREAMED
-from penna.serve.errors import Json, Refused, by_name
+from penna.serve.errors import Refused, by_name
+from penna.serve.json_body import Json
 from penna.serve.logprobs import chat_logprobs
 from penna.serve.schemas import ChatRequest
 from penna.serve.settings import ServeSettings

@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from penna.api.classifying import classify as classes_of
 from penna.serve.answers import Classes
-from penna.serve.errors import Json, by_name
+from penna.serve.errors import by_name
+from penna.serve.json_body import Json
 from penna.serve.limits import check_count
 from penna.serve.schemas import ClassifyRequest
 from penna.serve.state import Served, Serving

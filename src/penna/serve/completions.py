@@ -23,7 +23,8 @@ from penna.generate import request as engine
 from penna.generate.writing import prompt_ids, request_for
 from penna.serve.answers import Completion, CompletionChoice, Usage, usage
 from penna.serve.choices import Ending, Manner, ToldToken, gathered, written
-from penna.serve.errors import Json, Refused, by_name
+from penna.serve.errors import Refused, by_name
+from penna.serve.json_body import Json
 from penna.serve.limits import check_count, read_ids
 from penna.serve.logprobs import completion_logprobs
 from penna.serve.schemas import CompletionRequest

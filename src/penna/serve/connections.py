@@ -1,7 +1,8 @@
 """Connections: uvicorn's HTTP/1.1, which lets go of a client that takes too long, and a server that ends in good order.
 
 uvicorn waits forever for the end of a request's first line and headers; a few thousand such clients would use up what
-connections there are ("slow loris"). Here a connection that has not said all of its headers within a time is closed.
+connections there are ("slow loris"). Here a connection that has not said all of its headers within a time is closed, as
+is one that takes nothing of its answer for as long.
 And uvicorn tells the application that it ends only when all answers are given or cancelled; here it tells it at once,
 so that the application can end them itself, and say why.
 """
@@ -30,10 +31,11 @@ _MESSAGE = 4 << 20  # bytes of one message of a web socket
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that waits ``header_timeout`` seconds for the headers of a request."""
+    """HTTP/1.1 that waits ``patience`` seconds for the headers of a request, and for some of an answer to be taken."""
 
-    header_timeout: ClassVar[float]
+    patience: ClassVar[float]
     _waiting: asyncio.TimerHandle | None = None
+    _sending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn's
         """Begin to wait for a first request."""
@@ -55,11 +57,37 @@ class PatientProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go."""
         self._stop_waiting()
+        self._stop_sending()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Hold back, as the client takes less than there is; and look whether it takes anything."""
+        super().pause_writing()
+        self._look_again(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        self._stop_sending()
+
+    def _look_again(self, unsent: int) -> None:
+        self._sending = self.loop.call_later(self.patience, self._give_up_sending, unsent)
+
+    def _give_up_sending(self, unsent: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left < unsent:
+            self._look_again(left)
+        else:
+            self.transport.abort()
+
+    def _stop_sending(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
 
     def _wait(self) -> None:
         if self._waiting is None:
-            self._waiting = self.loop.call_later(self.header_timeout, self._give_up)
+            self._waiting = self.loop.call_later(self.patience, self._give_up)
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:
@@ -89,7 +117,7 @@ class EndingServer(Server):
 
 def server_of(app: FastAPI, settings: ServeSettings, *, web_sockets: bool = False) -> Server:
     """uvicorn with these limits; on SIGTERM it takes nothing new and gives what it has begun ``drain_seconds``."""
-    protocol = type("Protocol", (PatientProtocol,), {"header_timeout": settings.body_timeout})
+    protocol = type("Protocol", (PatientProtocol,), {"patience": settings.body_timeout})
     config = Config(
         app,
         http=protocol,

@@ -13,7 +13,8 @@ from penna.api.embedding import embed_ids
 from penna.exchange.load import LoadedModel
 from penna.serve.answers import Embeddings
 from penna.serve.completions import texts_or_ids
-from penna.serve.errors import Json, Refused, by_name
+from penna.serve.errors import Refused, by_name
+from penna.serve.json_body import Json
 from penna.serve.limits import check_count, read_ids
 from penna.serve.schemas import EmbeddingsRequest
 from penna.serve.settings import ServeSettings

@@ -7,7 +7,6 @@ what happened, what was expected, what to do. Nothing that was sent comes back a
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import reprlib
@@ -25,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from penna.errors import DeviceError, PennaError
 from penna.exchange.load import LoadedModel
 from penna.serve.job import stopping
+from penna.serve.json_body import Json
 from penna.serve.registry import UnknownModel
 from penna.serve.worker import Busy, WorkError
 
@@ -72,43 +72,6 @@ class Refused(PennaError):  # noqa: N818 - told to the client, and nobody's faul
 
 class ClientLeft(Exception):  # noqa: N818 - no error: nobody is there to be told
     """The client closed its connection before it was answered."""
-
-
-class Json(Response):
-    """JSON for any content: what no JSON can say, a number that is none, is null."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        """The content as bytes."""
-        return as_json(content).encode("utf-8")
-
-
-def as_json(content: Any) -> str:
-    """JSON on one line; numbers that are none are null, and what has no UTF-8 form is escaped."""
-    try:
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text if _is_unicode(text) else json.dumps(json.loads(text), separators=(",", ":"))
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, float):
-        return content if math.isfinite(content) else None
-    if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return content
 
 
 def refusal(error: PennaError) -> Response:

@@ -11,7 +11,8 @@ from penna.api.asking import LONGEST, Asked
 from penna.api.explaining import DEFAULT_METHODS, ExplainSettings
 from penna.api.explaining import explain as explanation_of
 from penna.explain.result import Method
-from penna.serve.errors import Json, Refused, by_name
+from penna.serve.errors import Refused, by_name
+from penna.serve.json_body import LongJson
 from penna.serve.limits import check_explanation
 from penna.serve.schemas import ExplainRequest
 from penna.serve.state import Served, Serving
@@ -23,16 +24,16 @@ router = APIRouter()
 @router.post("/v1/explain", response_model=dict[str, Any])
 async def explain(asked: ExplainRequest, request: Request, serving: Served) -> Response:
     """Tell what moved the answer; the answer is that of `penna explain --json`."""
-    return Json(await answered(request, _answer(asked, serving), serving.settings.request_timeout))
+    return await answered(request, _answer(asked, serving), serving.settings.request_timeout)
 
 
-async def _answer(asked: ExplainRequest, serving: Serving) -> dict[str, Any]:
+async def _answer(asked: ExplainRequest, serving: Serving) -> Response:
     settings = _settings(asked)
     worker = await serving.registry.worker(asked.model)
     with by_name(worker.loaded, asked.model):
         await serving.reading.do(check_explanation, worker.loaded, asked.input, settings, serving.settings)
         found = await worker.call(lambda loaded: explanation_of(loaded, asked.input, settings).as_json())
-    return {**found, "model": asked.model}
+    return await serving.reading.do(LongJson, {**found, "model": asked.model})
 
 
 def _settings(asked: ExplainRequest) -> ExplainSettings:

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from penna.serve.answers import State
-from penna.serve.errors import Json
+from penna.serve.json_body import Json
 from penna.serve.state import Served
 
 router = APIRouter()

@@ -17,6 +17,15 @@ from penna.serve.streaming import Streams
 _NOBODY_THERE = 499  # the client left before it was answered
 _SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
+_OF_A_MODEL: dict[str, tuple[type[GaugeMetricFamily] | type[CounterMetricFamily], str]] = {  # by names of WorkerGauges
+    "running": (GaugeMetricFamily, "Texts that are being written."),
+    "waiting": (GaugeMetricFamily, "Texts that wait for a slot."),
+    "calls": (GaugeMetricFamily, "Other work, under way or waiting."),
+    "texts": (CounterMetricFamily, "Texts taken in."),
+    "tokens": (CounterMetricFamily, "Tokens written."),
+    "failures": (CounterMetricFamily, "Texts that ended by a fault."),
+}
+
 
 class Metrics:
     """All that is counted, in a registry of its own."""
@@ -72,13 +81,10 @@ class _Models(Collector):
         self._registry, self._streams = registry, streams
 
     def collect(self) -> Iterator[Metric]:
-        running = GaugeMetricFamily("penna_running", "Texts that are being written.", labels=["model"])
-        waiting = GaugeMetricFamily("penna_waiting", "Requests that wait for a slot.", labels=["model"])
-        tokens = CounterMetricFamily("penna_tokens", "Tokens written.", labels=["model"])
-        for name, worker in self._registry.workers().items():
-            gauges = worker.gauges()
-            running.add_metric([name], gauges.running)
-            waiting.add_metric([name], gauges.waiting)
-            tokens.add_metric([name], gauges.tokens)
-        yield from (running, waiting, tokens)
+        found = {name: worker.gauges() for name, worker in self._registry.workers().items()}
+        for gauge, (kind, described) in _OF_A_MODEL.items():
+            told = kind(f"penna_{gauge}", described, labels=["model"])
+            for name, gauges in found.items():
+                told.add_metric([name], getattr(gauges, gauge))
+            yield told
         yield GaugeMetricFamily("penna_streams", "Streams that are open.", value=self._streams.open)

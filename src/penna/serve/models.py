@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from penna.serve.answers import ModelList, ModelRow
-from penna.serve.errors import Json
+from penna.serve.json_body import Json
 from penna.serve.registry import Card
 from penna.serve.state import Served
 

@@ -1,4 +1,4 @@
-"""Where requests are read before a model is asked: texts become ids in a few threads, within a queue that ends.
+"""Where requests are read before a model is asked, and long answers written: a few threads, and a queue that ends.
 
 A text of a megabyte takes a good part of a second. In the threads that all of asyncio shares, a few clients who ask for
 that, and leave, would hold up whatever else needs one; here they hold up each other, and are sent away beyond a number.

@@ -12,29 +12,23 @@ import logging
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from penna.api.models import load
 from penna.config.schema import Recipe
 from penna.errors import DeviceError, ExchangeError, PennaError, RunError, TokenizerError
-from penna.exchange.classes import config_from_json
-from penna.exchange.huggingface import Foreign
-from penna.exchange.json_files import read_object
-from penna.exchange.load import LoadedModel, foreign_folder, run_and_checkpoint
-from penna.exchange.tensors import SINGLE, read_tensors
+from penna.exchange.load import LoadedModel
 from penna.model.precision import Dtype
-from penna.runs.checkpoint import MODEL
-from penna.runs.folder import RUNS, RunFolder, check_name
-from penna.serve.footprint import Footprint, footprint
+from penna.runs.folder import RUNS, RunFolder
+from penna.serve.footprint import Footprint
 from penna.serve.job import stopping
 from penna.serve.settings import ServeSettings
+from penna.serve.targets import Card as Card
+from penna.serve.targets import State, target_of
 from penna.serve.worker import Busy, Worker
-from penna.train.device import resolve_device
 
 _LOG = logging.getLogger(__name__)
-State = Literal["loaded", "not loaded", "gone"]
 
 
 class UnknownModel(PennaError):  # noqa: N818 - a name that clients are told, as in OpenAI's API
@@ -45,18 +39,6 @@ class UnreadableModel(PennaError):  # noqa: N818 - not the client's fault
     """A model whose files cannot be read any more."""
 
     exit_code = 1
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is known of a model without loading it."""
-
-    name: str
-    task: str
-    created: int  # seconds since 1970
-    block_size: int
-    parameters: int
-    state: State
 
 
 @dataclass(frozen=True)
@@ -259,41 +241,10 @@ class Registry:
                 5.0,
             )
 
-    def _looked_at(self, target: str) -> _Entry:
+    def _looked_at(self, word: str) -> _Entry:
         """What is known of a target without loading it."""
-        alias, is_named, rest = target.partition("=")
-        if not is_named or Path(target).exists():
-            alias, rest = None, target
-        else:
-            check_name(alias)
-        folder = foreign_folder(rest)
-        if folder is not None:
-            name, path, described = folder.resolve().name, folder.resolve(), folder.resolve() / "config.json"
-            created, files = int(described.stat().st_mtime), _weights_of(path)
-            _, config, labels = config_from_json(read_object(described), described)
-            task, proofs = Foreign(config, {}, None, labels).task, (described, *files)
-        else:
-            run, checkpoint = run_and_checkpoint(rest, self._runs_dir)
-            path = run.path.resolve()
-            name, created, recipe = path.name, _created(run), run.recipe()
-            config, task = recipe.model, recipe.task
-            chosen = checkpoint or run.chosen()
-            if chosen is None:
-                raise RunError(
-                    f"The run {run.path} has no checkpoint yet.",
-                    "A checkpoint is written before the first step.",
-                    f"Go on with it: `penna resume {run.path}`.",
-                )
-            files = [chosen / MODEL]
-            link = "best" if chosen == run.marked("best") else "last"  # which a run that trains on moves
-            proofs = (path / "recipe.toml", path / link / MODEL)
-            if checkpoint is not None:
-                name, path, proofs = f"{name}-{checkpoint.name}", checkpoint, (checkpoint / MODEL,)
-        takes = footprint(config, files, resolve_device(self._device), self._dtype)
-        card = Card(alias or name, task.kind, created, config.block_size, takes.parameters, "not loaded")
-        return self._entry(card, str(path), proofs, takes)
-
-    def _entry(self, card: Card, target: str, proofs: tuple[Path, ...], takes: Footprint) -> _Entry:
+        found = target_of(word, self._runs_dir, self._device, self._dtype)
+        card, takes = found.card, found.footprint
         limit = self._settings.memory_limit
         slots = takes.slots_within(limit, self._settings.slots)
         if limit is not None and slots == 0:
@@ -302,27 +253,12 @@ class Registry:
                 f"All loaded models together take {_shown(limit)} at most (memory_limit).",
                 "Allow more memory, serve it with --dtype bfloat16, or leave it out.",
             )
-        return _Entry(card, target, proofs, takes, slots)
+        return _Entry(card, found.path, found.proofs, takes, slots)
 
 
 def _kept(loaded: LoadedModel) -> LoadedModel:
     """A model that can be used when its run's folder is gone."""
     return loaded if loaded.run is None else replace(loaded, run=_KeptRun(loaded.run.path, loaded.run.recipe()))
-
-
-def _weights_of(folder: Path) -> list[Path]:
-    """The weight files of a Hugging Face folder. Raises ExchangeError where there are none that are read."""
-    files = [folder / SINGLE] if (folder / SINGLE).is_file() else sorted(folder.glob("*.safetensors"))
-    if not files:
-        read_tensors(folder, allow_pickle=False)
-    return files
-
-
-def _created(run: RunFolder) -> int:
-    try:
-        return int(datetime.fromisoformat(str(run.info().get("created"))).timestamp())
-    except ValueError:
-        return int((run.path / "recipe.toml").stat().st_mtime)
 
 
 def _retrieved(task: asyncio.Task[Worker]) -> None:

@@ -12,7 +12,8 @@ from penna.api.scoring import score as score_texts
 from penna.api.scoring import score_after
 from penna.exchange.load import LoadedModel
 from penna.serve.answers import ScoredTexts
-from penna.serve.errors import Json, Refused, by_name
+from penna.serve.errors import Refused, by_name
+from penna.serve.json_body import Json
 from penna.serve.limits import check_count, read_ids
 from penna.serve.schemas import ScoreRequest
 from penna.serve.settings import ServeSettings

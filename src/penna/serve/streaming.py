@@ -17,7 +17,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from penna.errors import PennaError
-from penna.serve.errors import ClientLeft, Refused, as_json, error_event
+from penna.serve.errors import ClientLeft, Refused, error_event
+from penna.serve.json_body import as_json
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)

@@ -48,7 +48,6 @@ class WorkerGauges:
     running: int  # texts that hold a slot
     waiting: int  # texts that wait for one
     calls: int  # other work, waiting or under way
-    slots: int
     texts: int  # taken in, in all
     tokens: int  # written, in all
     failures: int  # texts that ended by a fault, in all
@@ -137,9 +136,9 @@ class Worker:
 
     def gauges(self) -> WorkerGauges:
         """What it does now and did in all."""
-        thread, slots, held = self._thread, self._engine.slots, self._thread.held
-        running = min(held, slots)
-        return WorkerGauges(running, held - running, thread.called, slots, thread.texts, thread.tokens, thread.failures)
+        thread, held = self._thread, self._thread.held
+        running = min(held, self._engine.slots)
+        return WorkerGauges(running, held - running, thread.called, thread.texts, thread.tokens, thread.failures)
 
     def _check_open(self) -> None:
         if self._is_closing:

@@ -20,7 +20,7 @@ from penna.generate.writing import Piece
 from penna.serve.limits import check_limits
 from penna.serve.settings import ServeSettings
 from penna.studio.frame import busy, frame, heading, meaning, run_select, told_problems
-from penna.studio.jobs import as_typed
+from penna.studio.jobs import as_typed, from_here
 from penna.studio.pages.complete_labels import WORDS as WORDS
 from penna.studio.pages.complete_result import show_completion, show_ranked
 from penna.studio.pages.flow import Flow
@@ -101,7 +101,7 @@ class _Page:
             item, place = self._items[number - 1]
             self._source.value, self._reference.value = item.prompt, item.completion
             with self._taken:
-                meaning("complete.taken", place=place, number=f"{number:,}", count=f"{len(self._items):,}")
+                meaning("complete.taken", place=from_here(place), number=f"{number:,}", count=f"{len(self._items):,}")
 
     def _given(self) -> dict[str, Any]:
         """The settings that were filled in."""

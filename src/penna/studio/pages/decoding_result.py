@@ -15,6 +15,7 @@ from penna.evaluate.decoding import DecodingFigures
 from penna.evaluate.texts.measured import Continuation
 from penna.studio.charts import COLOURS, INK, chart
 from penna.studio.frame import heading, meaning, told_problems
+from penna.studio.jobs import from_here
 from penna.studio.pages.shading import cell, shaded, table
 from penna.studio.state import Studio
 from penna.studio.words import t
@@ -28,7 +29,7 @@ _BAR = 26  # pixels of a strategy in the chart of distances
 def show_decoding(result: DecodingResult, studio: Studio, run: str) -> None:
     """The whole of it."""
     figures = result.figures
-    ui.label(conditions(figures))
+    ui.label(from_here(conditions(figures)))
     _show_recommendation(figures, studio, run)
     heading(t("decoding.table"))
     rows = table_rows(figures)
@@ -54,7 +55,7 @@ def show_decoding(result: DecodingResult, studio: Studio, run: str) -> None:
             chart(distance_options(figures), t("decoding.distance")).style(f"height: {height}px")
             meaning("decoding.distance-meaning")
     _show_samples(figures)
-    meaning("decoding.files", folder=result.folder)
+    meaning("decoding.files", folder=from_here(str(result.folder)))
 
 
 def _show_recommendation(figures: DecodingFigures, studio: Studio, run: str) -> None:

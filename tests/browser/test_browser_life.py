@@ -181,6 +181,6 @@ def test_a_file_beyond_the_limit_is_refused_before_it_is_sent(page: Page, served
     page.goto("/new")
     page.locator("input[type=file]").set_input_files(large)
     alert = page.get_by_role("alert")
-    expect(alert).to_contain_text("large.txt has 2,147 MB; this studio takes files of at most 537 MB.")
+    expect(alert).to_contain_text("large.txt has 2,147 MB; this studio takes files of at most 512 MB.")
     expect(alert).to_contain_text("--data-dir FOLDER")
     assert not list((served.runs_dir / ".studio" / "uploads").glob("large*"))

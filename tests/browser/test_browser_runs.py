@@ -33,7 +33,7 @@ def test_the_list_says_what_every_run_is_and_leads_to_its_page(
     expect(rows["stories"]).to_contain_text("finished")
     expect(rows["stories"]).to_contain_text("bits per byte")
     expect(rows["reviews"]).to_contain_text("reviews.jsonl")
-    expect(rows["reviews"]).to_contain_text("% right")
+    expect(rows["reviews"]).to_contain_text("% correct")
     axe(page)
     shoot(page, "runs")
     page.get_by_label("Name contains").fill("view")

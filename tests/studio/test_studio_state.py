@@ -338,6 +338,29 @@ def test_a_run_that_was_deleted_is_known_no_more_and_gives_its_memory_back(studi
     asyncio.run(used_then_deleted())
 
 
+@pytest.mark.parametrize(("file", "content"), [("run.json", "[1, 2]"), ("metrics.jsonl", '"hello"\n'), ("metrics.jsonl", '{"step": 1}\n')])  # fmt: skip
+def test_files_of_another_shape_make_a_run_damaged_and_no_other(studio: Studio, file: str, content: str):
+    made(studio.runs_dir, "good")
+    broken = made(studio.runs_dir, "broken")
+    (broken.path / file).write_text(content)
+    rows = {row.name: row for row in studio.runs()}
+    assert rows["good"].state == "finished"
+    if content != '{"step": 1}\n':
+        assert rows["broken"].state == "damaged"
+        assert rows["broken"].problem is not None
+        assert file in str(rows["broken"].problem)
+
+
+def test_folders_whose_names_no_address_can_carry_are_no_runs(studio: Studio):
+    made(studio.runs_dir, "good")
+    for name in (b"new\nline", b"bad\xff"):
+        folder = os.fsencode(studio.runs_dir) + b"/" + name
+        os.mkdir(folder)
+        with open(folder + b"/recipe.toml", "wb") as recipe:
+            recipe.write((studio.runs_dir / "good" / "recipe.toml").read_bytes())
+    assert [row.name for row in studio.runs()] == ["good"]
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=6))
 def test_a_growing_log_is_read_as_the_whole_log_is_wherever_a_look_falls(tmp_path_factory: Any, cuts: list[int]):

@@ -17,7 +17,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filelock import FileLock, Timeout
 
@@ -31,6 +31,7 @@ from penna.storage import explained_disk_errors, point_to, write_json, write_who
 RUNS = Path("runs")  # where runs are kept unless said otherwise
 _A_LOOK = 0.5  # seconds that a look at a lock never takes
 _NAME = re.compile(r"[^\W_][\w.\-]*")
+_LONGEST_NAME = 200  # bytes, which leaves room for endings
 
 
 @dataclass(frozen=True)
@@ -173,15 +174,24 @@ class RunFolder:
         if not file.exists():
             return {}
         try:
-            return json.loads(file.read_text(encoding="utf-8"))
+            found = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise RunError(
                 f"{file} is not valid JSON: {error}.", "Penna writes this file whole.", "Restore or remove it."
             ) from error
+        if not isinstance(found, dict):
+            raise RunError(f"{file} holds no JSON object.", "Penna writes this file whole.", "Restore or remove it.")
+        return cast(dict[str, Any], found)
 
 
 def check_name(name: str) -> None:
     """Refuse a run name that is not a plain file name."""
+    if len(name.encode()) > _LONGEST_NAME:
+        raise RunError(
+            f"A name of {len(name):,} characters is too long for a run.",
+            f"At most {_LONGEST_NAME} bytes; file systems take hardly more.",
+            "Choose a shorter --name.",
+        )
     if not _NAME.fullmatch(name):
         raise RunError(
             f"{name!r} cannot name a run.",

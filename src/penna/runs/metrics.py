@@ -42,8 +42,15 @@ def each_row(path: Path) -> Iterator[dict[str, Any]]:
                     "One JSON object a line.",
                     "Remove that line; the rest of the log stays usable.",
                 ) from error
-            if row is not None:
-                yield row
+            if row is None:
+                continue
+            if not isinstance(row, dict):
+                raise RunError(
+                    f"{path}:{number} is no JSON object: {line[:60].decode(errors='replace')!r}.",
+                    "One JSON object a line.",
+                    "Remove that line; the rest of the log stays usable.",
+                )
+            yield row
 
 
 def drop_rows_after(path: Path, step: int) -> None:

@@ -37,7 +37,7 @@ from penna.text.tokenizer import Tokenizer
 
 router = APIRouter()
 STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    200: {"content": {"text/event-stream": {}}},  # of several schemas' parts, each a line "data: {...}"
 }
 
 

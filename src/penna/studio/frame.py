@@ -17,7 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 from nicegui import app, context, ui
 from nicegui.elements.mixins.text_element import TextElement
 
-from penna.errors import PennaError
+from penna.errors import PennaError, RunError
+from penna.studio.models import no_run
 from penna.studio.state import RunRow, Studio
 from penna.studio.words import LANGUAGES, add, language, preferred, t, use_language
 
@@ -72,7 +73,7 @@ def frame(studio: Studio, page: str, title: str | None = None) -> Generator[ui.e
     """Draw what stands around a page; the block draws the page. Without a title, the page is called t("page.PAGE")."""
     kept = app.storage.user
     use_language(kept.get("language") or preferred(context.client.request.headers.get("accept-language", "")))
-    title = title or t(f"page.{page}")
+    title = t(f"page.{page}") if title is None else title
     ui.page_title(f"{title} · Penna")
     ui.add_head_html(f'<script>document.documentElement.lang = "{language()}";</script>')
     theme = kept.get("theme", "auto")
@@ -163,14 +164,16 @@ def run_select(
 ) -> ui.select | None:
     """A choice among the runs that have a model, of these tasks; what was chosen last stands there again.
 
-    ``wanted``, such as what the address names, goes before that. Where there is none, a sentence says so, and None
-    comes back.
+    ``wanted``, such as what the address names, goes before that, and is told where it is none of them. Where there are
+    no runs, a sentence says so, and None comes back.
     """
     names = [row.name for row in usable(studio, tasks)]
     if not names:
         ui.label(t("frame.no-run")).classes("meaning")
         return None
     key = f"chosen.{remember}"
+    if wanted and wanted not in names:
+        problem(RunError(*no_run(wanted, studio.runs_dir)))
     chosen = next((name for name in (wanted, app.storage.user.get(key)) if name in names), names[0])
 
     def changed(value: str) -> Any:

@@ -20,13 +20,16 @@ _Weights = tuple[Path, int, int]  # a file, its inode, and when it was written: 
 
 
 def runs_within(runs_dir: Path) -> dict[str, RunFolder]:
-    """The runs of a folder by name; those of an experiment are called EXPERIMENT/RUN. Hidden folders are no runs."""
+    """The runs of a folder by name; those of an experiment are called EXPERIMENT/RUN.
+
+    Hidden folders are no runs, nor are those whose names no address can carry, which no verb gives.
+    """
     files = [*runs_dir.glob("*/recipe.toml"), *runs_dir.glob("*/*/recipe.toml")]
     folders = (file.parent.relative_to(runs_dir) for file in files)
     return {
         folder.as_posix(): RunFolder(runs_dir / folder)
         for folder in sorted(folders)
-        if not any(part.startswith(".") for part in folder.parts)
+        if folder.as_posix().isprintable() and not any(part.startswith(".") for part in folder.parts)
     }
 
 

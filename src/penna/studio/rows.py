@@ -50,10 +50,13 @@ class GrowingRows:
 
     def _read(self, lines: bytes) -> list[dict[str, Any]]:
         try:
-            return [json.loads(line) for line in lines.split(b"\n") if line]
+            rows = [json.loads(line) for line in lines.split(b"\n") if line]
+            if not all(isinstance(row, dict) for row in rows):
+                raise ValueError("a row is no object")
         except ValueError:
             read_rows(self._file)  # says which line it is
             raise
+        return rows
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:

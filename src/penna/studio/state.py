@@ -6,6 +6,7 @@ read of a file that has not changed since.
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -84,7 +85,7 @@ class Studio:
         for gone in self._read.keys() - {run.path for run in there.values()}:
             self._read.pop(gone, None)
         for job in self.jobs.all():
-            if job.name not in rows:
+            if job.name not in rows and _is_worth_telling(job):
                 rows[job.name] = self._row_of_job(job)
         return sorted(rows.values(), key=lambda row: (row.is_alive, row.changed), reverse=True)
 
@@ -94,7 +95,7 @@ class Studio:
         if run is not None:
             return self._row(name, run)
         job = self.jobs.find(name)
-        if job is not None:
+        if job is not None and _is_worth_telling(job):
             return self._row_of_job(job)
         raise RunError(*no_run(name, self.runs_dir))
 
@@ -109,7 +110,7 @@ class Studio:
         try:
             read = self._read_row(name, run)
             return self._with_state(read, run)
-        except (PennaError, OSError, KeyError, ValueError) as error:
+        except (PennaError, OSError, KeyError, TypeError, ValueError) as error:
             problem = error if isinstance(error, PennaError) else _damaged(run, error)
             return RunRow(name, run.path, None, (), "damaged", 0, 0.0, None, 0.0, problem)
 
@@ -165,6 +166,11 @@ class _Read:
     row: RunRow | None = None  # what that came to
 
 
+def _is_worth_telling(job: Job) -> bool:
+    """Of a training without a folder: whether it is at work or said why it failed; else it was stopped or removed."""
+    return job.is_alive or job.failure() is not None
+
+
 def _is_measured(row: dict[str, Any]) -> bool:
     return row.get("split") == "valid"
 
@@ -178,7 +184,7 @@ def best_of(recipe: Recipe, rows: list[dict[str, Any]]) -> Best | None:
         best = max(valid, key=lambda row: row["accuracy"])
         return Best("accuracy", best["accuracy"], best["step"])
     figure = "bits_per_byte" if all("bits_per_byte" in row for row in valid) else "loss"
-    best = min(valid, key=lambda row: row[figure])
+    best = min(valid, key=lambda row: math.inf if math.isnan(row[figure]) else row[figure])
     return Best(figure, best[figure], best["step"])
 
 

@@ -62,7 +62,8 @@ def _inside(folder: Path) -> list[Path]:
     except PennaError:  # a folder without text is an empty list
         return []
     root = folder.resolve()
-    return [file for file in files if file.resolve().is_relative_to(root) and "$" not in str(file)]
+    named = [file for file in files if str(file).isprintable() and "$" not in str(file)]
+    return [file for file in named if file.resolve().is_relative_to(root)]
 
 
 def _listed(file: Path, folder: Path, origin: Literal["folder", "upload"]) -> ListedText:

@@ -27,7 +27,7 @@ from penna.data.reading.streams import checked_chunks
 from penna.errors import DataError, DeviceError, PennaError
 from penna.storage import explained_disk_errors, flush
 
-LIMIT = 512 << 20  # bytes of a file
+LIMIT = 512_000_000  # bytes of a file
 QUOTA = 16 << 30  # bytes of all files together, those that are being sent among them
 PART = 512 << 10  # bytes of a part
 ROUTE = "/studio/uploads"

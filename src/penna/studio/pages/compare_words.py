@@ -52,7 +52,7 @@ WORDS: dict[str, Row] = {
     "compare.csv": ("Figures (CSV)", "지표 (CSV)", "指标 (CSV)"),
     "compare.svg": ("Curves (SVG)", "곡선 (SVG)", "曲线 (SVG)"),
     "compare.finals": ("Finals (SVG)", "최종 지표 (SVG)", "最终指标 (SVG)"),
-    "compare.step": ("steps", "스텝", "步数"),
+    "compare.step": ("steps", "단계", "步数"),
     "compare.tokens": ("tokens", "토큰", "词元"),
     "compare.seconds": ("seconds", "초", "秒"),
     "compare.epoch": ("epochs", "에포크", "轮数"),

@@ -22,7 +22,7 @@ WORDS: dict[str, Row] = {
         "{place}，共 {count} 条之第 {number} 条",
     ),
     "complete.max_new_tokens": ("New tokens at most", "최대 새 토큰 수", "最多新词元数"),
-    "complete.temperature": ("Temperature (0: the likeliest)", "온도 (0: 가장 그럴듯한 것)", "温度（0：取最可能的）"),
+    "complete.temperature": ("Temperature", "온도", "温度"),
     "complete.num_beams": ("Beams", "빔 수", "束宽"),
     "complete.seed": ("Seed", "시드", "随机种子"),
     "complete.go": ("Complete", "이어 쓰기", "续写"),
@@ -33,7 +33,7 @@ WORDS: dict[str, Row] = {
         "글이 모델이 읽을 수 있는 것보다 길어 일부({part})를 뺐습니다.",
         "文本超过模型可读长度，已略去一部分（{part}）。",
     ),
-    "complete.ended": ("{tokens} tokens, ended of itself", "토큰 {tokens}개, 스스로 끝냄", "{tokens} 个词元，自行结束"),
+    "complete.ended": ("{tokens} tokens, ended by itself", "토큰 {tokens}개, 스스로 끝냄", "{tokens} 个词元，自行结束"),
     "complete.length": (
         "{tokens} tokens, all that were allowed",
         "토큰 {tokens}개, 허용된 만큼 모두 씀",
@@ -41,10 +41,11 @@ WORDS: dict[str, Row] = {
     ),
     "complete.stopped": ("{tokens} tokens, stopped", "토큰 {tokens}개, 멈춤", "{tokens} 个词元，已停止"),
     "complete.marked": (
-        "Marked spans of two words or more stand word for word in the source, in the same colour; point at one for its "
-        "number.",
-        "표시된 두 단어 이상의 구절은 원문에 같은 색으로 그대로 있습니다. 가리키면 번호가 보입니다.",
-        "标出的片段（两个词以上）以相同颜色逐字出现在原文中；指向它可看编号。",
+        "Marked spans of two words or more stand word for word in the source, where those of the output are marked in "
+        "the same colour; point at one for its number.",
+        "표시된 두 단어 이상의 구절은 원문에 그대로 있고, 모델이 쓴 글의 구절은 원문에도 같은 색으로 표시됩니다. "
+        "가리키면 번호가 보입니다.",
+        "标出的片段（两个词以上）逐字出现在原文中；输出中的片段在原文里以相同颜色标出，指向它可看编号。",
     ),
     "complete.figures": ("What it took and what it added", "가져온 것과 더한 것", "取用与新增"),
     "complete.figure": ("figure", "수치", "指标"),

@@ -73,12 +73,12 @@ WORDS: dict[str, Row] = {
     "decoding.plane-meaning": (
         "Each point is a strategy; the diamond is human text. A low perplexity with a high self-BLEU says that texts "
         "repeat what is likely; the nearer to the diamond, the more they vary as people's do.",
-        "점은 방식 하나, 마름모는 사람의 글입니다. 퍼플렉서티가 낮고 self-BLEU가 높으면 그럴듯한 말을 되풀이한다는 "
+        "점은 방식 하나, 마름모는 사람의 글입니다. 퍼플렉시티가 낮고 self-BLEU가 높으면 그럴듯한 말을 되풀이한다는 "
         "뜻이며, 마름모에 가까울수록 사람의 글만큼 다양합니다.",
         "每个点是一种方式；菱形是人写的文本。困惑度低而 self-BLEU 高，说明文本在重复高概率的内容；"
         "离菱形越近，多样性越接近人。",
     ),
-    "decoding.perplexity": ("perplexity", "퍼플렉서티", "困惑度"),
+    "decoding.perplexity": ("perplexity", "퍼플렉시티", "困惑度"),
     "decoding.distance": ("Distance to human text", "사람의 글까지의 거리", "与人写文本的距离"),
     "decoding.distance-meaning": (
         "The shorter, the nearer to human text; the line in each bar holds 95 % of half-samples.",

@@ -14,7 +14,7 @@ from penna.api.fitting import Fit, fit
 from penna.api.preview import Preview, preview_data
 from penna.data.inspection.result import Inspection
 from penna.errors import DataError
-from penna.runs.folder import free_name
+from penna.runs.folder import check_free, free_name
 from penna.studio.frame import busy, frame, heading, in_thread, meaning, told_problems, usable
 from penna.studio.jobs import as_typed
 from penna.studio.pages.new_run_recipe import RecipeChoice
@@ -89,8 +89,11 @@ class _Page:
         with told_problems(self._told):
             self._command.text = ""
             choices = self._recipe.choices()
+            self._fit.clear()  # it was measured for other choices
             self._name.props["placeholder"] = self._proposed(choices)
-            self._command.text = as_typed(self._studio.jobs.train_words(self._run_name(choices), choices.words))
+            name = self._run_name(choices)
+            check_free(self._studio.runs_dir, name, overwrite=False)
+            self._command.text = as_typed(self._studio.jobs.train_words(name, choices.words))
 
     def _run_name(self, choices: Choices) -> str:
         """The name that was written, else one that is free."""

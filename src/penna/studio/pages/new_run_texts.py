@@ -9,7 +9,7 @@ from typing import Any
 from nicegui import ui
 
 from penna.errors import DataError, PennaError
-from penna.studio.frame import heading, in_thread, meaning, told_problems
+from penna.studio.frame import heading, in_thread, meaning, problem
 from penna.studio.pages.upload_input import upload_input
 from penna.studio.plans import fields_from
 from penna.studio.state import Studio
@@ -31,9 +31,10 @@ class TextChoice:
         self._texts = self._chooser("new.choose", listed)
         if studio.data_dir is None:
             meaning("new.no-folder")
-        self._field = upload_input(t("new.upload", most=f"{LIMIT >> 20:,}"), LIMIT, self._answered)
+        self._field = upload_input(t("new.upload", most=f"{LIMIT // 10**6:,}"), LIMIT, self._answered)
         self._progress = ui.label().props("role=status").classes("meaning")
         self._told = ui.element("div")
+        self._kept: list[str] = []  # of the files that were chosen together
         self._tests = self._chooser("new.tests", listed)
         with ui.element("div").classes("line"):
             documents = {name: t(f"new.document-{name}") for name in _DOCUMENTS}
@@ -69,26 +70,30 @@ class TextChoice:
         return chooser.props("outlined dense use-chips options-dense").style("width: 100%")
 
     async def _answered(self, told: dict[str, Any]) -> None:
-        """What the browser says of a file that it sends."""
+        """What the browser says of the files that it sends."""
+        if told.get("begins"):
+            self._kept.clear()
+            self._told.clear()
+            return
         name, size = str(told["name"])[:80], int(told["size"])
         if kept := told.get("kept"):
-            self._progress.text = t("new.uploaded", name=kept)
-            self._told.clear()
+            self._kept.append(kept)
+            self._progress.text = t("new.uploaded", name=", ".join(self._kept))
             listed = await in_thread(listed_texts, self._studio.data_dir, self._studio.uploads)
             self._texts.set_options(options(listed), value=[*self._texts.value, f"upload:{kept}"])
             self._tests.set_options(options(listed), value=self._tests.value)
         elif error := _fault(told, name, size):
             self._progress.text = ""
-            with told_problems(self._told):
-                raise error
+            with self._told:
+                problem(error)
         else:
             self._progress.text = t("new.uploading", name=name, share=f"{100 * int(told['sent']) / size:.0f}")
 
 
 def _fault(told: dict[str, Any], name: str, size: int) -> PennaError | None:
     """What is wrong with a file that did not come; None where it is on its way."""
-    if problem := told.get("problem"):
-        return DataError(*(str(part) for part in list(problem)[:3]))
+    if parts := told.get("problem"):
+        return DataError(*(str(part) for part in list(parts)[:3]))
     if told.get("refused"):
         return DataError(
             f"{name} has {size / 1e6:,.0f} MB; this studio takes files of at most {LIMIT / 1e6:,.0f} MB.",

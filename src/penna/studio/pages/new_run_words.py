@@ -145,19 +145,19 @@ WORDS: dict[str, Row] = {
     "new.fit-step": ("3. Will it fit, and how long?", "3. 들어갈까, 얼마나 걸릴까?", "3. 放得下吗？要多久？"),
     "new.fit-mean": (
         "Trains a few steps on this machine and throws them away. A text that is new here is prepared first.",
-        "이 컴퓨터에서 몇 스텝만 학습해 보고 버립니다. 처음 보는 글은 먼저 준비합니다.",
+        "이 컴퓨터에서 몇 단계만 학습해 보고 버립니다. 처음 보는 글은 먼저 준비합니다.",
         "在本机上试训几步后丢弃。新文本会先做准备。",
     ),
     "new.measure": ("Measure", "재어 보기", "测量"),
     "new.measuring": (
         "Preparing the text and training a few steps…",
-        "글을 준비하고 몇 스텝 학습하는 중…",
+        "글을 준비하고 몇 단계 학습하는 중…",
         "正在准备文本并试训几步……",
     ),
     "new.fits": ("It fits.", "들어갑니다.", "放得下。"),
     "new.fits-not": ("It does not fit.", "들어가지 않습니다.", "放不下。"),
     "new.time": ("from start to end", "처음부터 끝까지", "全程时间"),
-    "new.steps": ("steps", "스텝", "步"),
+    "new.steps": ("steps", "단계", "步"),
     "new.memory": ("memory taken / free", "메모리 사용 / 여유", "内存 占用 / 可用"),
     "new.disk": ("checkpoints / free disk", "체크포인트 / 디스크 여유", "检查点 / 可用磁盘"),
     "new.measured-mean": (

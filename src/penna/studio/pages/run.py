@@ -27,7 +27,7 @@ from penna.studio.words import add as add_words
 from penna.studio.words import t
 
 WORDS = {
-    "run.learns": ("It learns from {data}.", "학습 데이터: {data}", "训练数据:{data}"),
+    "run.learns": ("It learns from {data}.", "학습 데이터: {data}", "训练数据：{data}"),
     "run.stop": ("Stop and save", "멈추고 저장", "停止并保存"),
     "run.resume": ("Go on", "이어서 학습", "继续训练"),
     "run.stopping": (
@@ -38,9 +38,9 @@ WORDS = {
     "run.elsewhere": (
         "It was begun in a terminal; Ctrl-C there stops it and saves.",
         "터미널에서 시작한 학습입니다. 그 터미널에서 Ctrl-C를 누르면 저장하고 멈춥니다.",
-        "它是在终端中启动的;在那里按 Ctrl-C 可停止并保存。",
+        "它是在终端中启动的；在那里按 Ctrl-C 可停止并保存。",
     ),
-    "run.begins": ("It begins: {words}", "시작하는 중입니다: {words}", "正在开始:{words}"),
+    "run.begins": ("It begins: {words}", "시작하는 중입니다: {words}", "正在开始：{words}"),
     "run.use": ("Use it", "사용하기", "使用"),
     "run.recipe": ("Recipe", "레시피", "配方"),
     "run.log": ("What the training said", "학습 출력", "训练输出"),
@@ -96,14 +96,14 @@ class _Live:
         with ui.element("div").classes("line"):
             self._stop = ui.button(t("run.stop"), icon="stop", on_click=self._on_stop).props("outline")
             self._resume = ui.button(t("run.resume"), icon="play_arrow", on_click=self._on_resume)
-            for page in _USES.get(row.task or "", ()):
-                ui.link(t(f"page.{page}"), f"/{page}?run={quote(name, safe='')}").classes("badge")
+            self._uses = ui.element("div").classes("line")
             self._said = ui.label().classes("meaning").props("role=status")
         self._told = ui.element("div")
-        if row.data:
-            meaning("run.learns", data=data_words(row.data)).props["title"] = "\n".join(row.data)
+        self._learns = ui.element("div")
         self._curves, self._written = Curves(), Samples()
         self._details()
+        self._is_described, self._state = False, row.state
+        self._describe(row)
         self._timer = ui.timer(_REFRESH, self.look, immediate=False)
 
     async def look(self) -> None:
@@ -113,6 +113,7 @@ class _Live:
                 seen = await in_thread(self._seen)
             except (PennaError, OSError, ValueError) as error:
                 self._timer.deactivate()
+                self._stop.visible = self._resume.visible = False
                 with told_problems(self._told):
                     raise _unreadable(self._name, error) from error
             else:
@@ -132,14 +133,36 @@ class _Live:
             job.log if job is not None else "",
         )
 
+    def _describe(self, row: RunRow) -> None:
+        """Say what the run is, once it has a recipe."""
+        if self._is_described or row.task is None:
+            return
+        self._is_described = True
+        with self._uses:
+            for page in _USES.get(row.task, ()):
+                ui.link(t(f"page.{page}"), f"/{page}?run={quote(self._name, safe='')}").classes("badge")
+        with self._learns:
+            if row.data:
+                meaning("run.learns", data=data_words(row.data)).props["title"] = "\n".join(row.data)
+        try:
+            text = recipe_toml(self._studio.run(self._name).recipe())
+        except PennaError:
+            return
+        with self._recipe, ui.expansion(t("run.recipe"), icon="description").classes("card"):
+            ui.label(text).classes("code")
+
     def _show(self, seen: _Seen) -> None:
         row, job, is_ours, log = seen.row, seen.job, seen.is_ours, seen.log
+        self._describe(row)
         if seen.are_metrics_new:
             self._curves.update(self._metrics.rows)
         if seen.are_samples_new:
             self._written.update(self._samples.rows)
         self._status.update(row, self._metrics.rows, seen.memory)
         self._is_stopping = self._is_stopping and row.is_alive
+        if row.state != self._state:
+            self._state = row.state
+            self._told.clear()
         self._stop.visible, self._stop.enabled = is_ours, not self._is_stopping
         self._resume.visible = row.state in ("interrupted", "stopped", "failed") and row.task is not None
         last = next((line for line in reversed(log.splitlines()) if line.strip()), "")
@@ -172,12 +195,7 @@ class _Live:
             ui.label(t("run.command")).classes("name")
             self._command = ui.label().classes("code")
             self._log_text = ui.label().classes("code")
-        try:
-            text = recipe_toml(self._studio.run(self._name).recipe())
-        except PennaError:
-            return
-        with ui.expansion(t("run.recipe"), icon="description").classes("card"):
-            ui.label(text).classes("code")
+        self._recipe = ui.element("div")
 
     async def _on_stop(self) -> None:
         with told_problems(self._told):

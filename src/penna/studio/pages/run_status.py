@@ -26,7 +26,7 @@ WORDS = {
         "training process holds.",
         "정해진 분량의 {share:.0%}를 마쳤습니다. 남은 시간은 지금까지 걸린 시간으로 어림한 것이고, "
         "메모리는 학습 프로세스가 쓰는 양입니다.",
-        "已完成预算的 {share:.0%}。剩余时间按已用时间估算;内存是训练进程占用的量。",
+        "已完成预算的 {share:.0%}。剩余时间按已用时间估算；内存是训练进程占用的量。",
     ),
 }
 _KEYS = ("step", "epoch", "tokens_per_second", "spent", "eta", "memory", "best")
@@ -57,7 +57,7 @@ class Status:
         left = seconds * (1 - row.share) / row.share if seconds and row.share and row.is_alive else None
         shown = {
             "step": f"{row.step:,}",
-            "epoch": f"{last['epoch']:.2f}" if last else _NONE,
+            "epoch": f"{last['epoch']:.2f}" if "epoch" in last else _NONE,
             "tokens_per_second": f"{speed:,.0f}" if speed is not None else _NONE,
             "spent": duration(seconds) if seconds is not None else _NONE,
             "eta": duration(left) if left is not None else _NONE,

@@ -19,7 +19,7 @@ WORDS = {
         "Every run in {folder}, the one at work first. The best figure is measured on text the run did not learn from.",
         "{folder}에 있는 모든 학습 기록입니다. 진행 중인 것이 먼저 나옵니다. "
         "최고 수치는 학습에 쓰지 않은 글에서 잰 값입니다.",
-        "{folder} 中的所有训练,进行中的排在最前。最佳指标是在训练未使用的文本上测得的。",
+        "{folder} 中的所有训练，进行中的排在最前。最佳指标是在训练未使用的文本上测得的。",
     ),
     "runs.none": (
         "There are no runs in {folder} yet. New run trains one from a text of yours.",
@@ -31,7 +31,7 @@ WORDS = {
     "runs.shown": (
         "{n} of {all} runs are shown.",
         "학습 기록 {all}개 중 {n}개를 보여 줍니다.",
-        "共 {all} 个训练,显示 {n} 个。",
+        "共 {all} 个训练，显示 {n} 个。",
     ),
     "runs.name": ("Name", "이름", "名称"),
     "runs.state": ("State", "상태", "状态"),
@@ -48,12 +48,12 @@ WORDS = {
     "state.imported": ("imported", "가져옴", "已导入"),
     "state.failed": ("failed", "실패", "失败"),
     "state.damaged": ("damaged", "손상됨", "已损坏"),
-    "task.pretrain": ("language", "언어 모델", "语言模型"),
+    "task.pretrain": ("language model", "언어 모델", "语言模型"),
     "task.chat": ("chat", "대화", "对话"),
     "task.classify": ("classify", "분류", "分类"),
     "task.complete": ("complete", "이어 쓰기", "续写"),
     "figure.bits_per_byte": ("{value:.3f} bits per byte", "바이트당 {value:.3f}비트", "每字节 {value:.3f} 比特"),
-    "figure.accuracy": ("{value:.1%} right", "정확도 {value:.1%}", "准确率 {value:.1%}"),
+    "figure.accuracy": ("{value:.1%} correct", "정확도 {value:.1%}", "准确率 {value:.1%}"),
     "figure.loss": ("loss {value:.3f}", "손실 {value:.3f}", "损失 {value:.3f}"),
     "runs.at-step": ("at step {step:,}", "{step:,}단계", "第 {step:,} 步"),
 }

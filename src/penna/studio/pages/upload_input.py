@@ -13,6 +13,7 @@ from penna.studio.uploads import PART, ROUTE
 _SEND = """
 async (event) => {
   const input = event.target, files = [...input.files];
+  emit({ begins: true });
   for (const file of files) {
     const digits = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0"));
     const key = digits.join("");
@@ -40,8 +41,9 @@ async (event) => {
 
 
 def upload_input(label: str, limit: int, on_answer: Callable[[dict[str, Any]], Any]) -> ui.element:
-    """The field. ``on_answer`` is told ``name``, ``size`` and ``sent`` bytes of a file and, at its end, how it ended:
-    ``kept`` (its name here), ``problem`` (three parts), ``lost`` or ``refused`` (larger than ``limit`` bytes)."""
+    """The field. ``on_answer`` is told where files are chosen (``begins``), and then of each ``name``, ``size`` and
+    ``sent`` bytes and, at its end, how it ended: ``kept`` (its name here), ``problem`` (three parts), ``lost`` or
+    ``refused`` (larger than ``limit`` bytes)."""
 
     def heard(event: GenericEventArguments) -> Any:
         return on_answer(event.args)

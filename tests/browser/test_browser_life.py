@@ -145,6 +145,10 @@ def test_who_leaves_in_the_middle_of_a_text_frees_its_place(browser: Browser, se
 def test_a_comparison_of_decoding_is_stopped_and_goes_on_from_there(page: Page) -> None:
     page.goto("/decoding?run=talks")  # which learned no running text
     choose(page, "Human text", re.compile("^stories.txt"))
+    page.get_by_label("Tokens behind each").fill("1e99")
+    press(page, "Compare")
+    expect(page.get_by_role("alert")).to_contain_text("At most 1,024 on a page.")
+    page.get_by_label("Tokens behind each").fill("")
     page.get_by_label("Prefixes").fill("30")
     page.get_by_label("Strategies of your own").fill("greedy\nwide: num_beams=8\nwild: temperature=2")
     press(page, "Compare")

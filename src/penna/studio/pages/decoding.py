@@ -16,7 +16,7 @@ from penna.api.decoding import DecodingResult, DecodingSettings, compare_decodin
 from penna.api.decoding_grid import own_strategies
 from penna.api.strategy_texts import Progress
 from penna.config.generation_words import strategy_of
-from penna.errors import PennaError, RunError
+from penna.errors import PennaError, RecipeError, RunError
 from penna.studio.frame import frame, heading, meaning, problem, run_select, told_problems, usable
 from penna.studio.jobs import as_typed
 from penna.studio.pages.decoding_labels import WORDS as WORDS
@@ -29,6 +29,7 @@ from penna.studio.words import t
 
 _FIELD = "outlined dense"
 _TASKS = ("pretrain", "chat", "complete")
+_MOST_PREFIXES = 5000
 _EVERY = 0.5  # seconds between two looks at how far it is
 
 
@@ -156,12 +157,19 @@ class _Page:
 
     def _settings(self) -> DecodingSettings:
         judge, human = self._judge.value, self._human.value
+        prefixes, length = _whole(self._prefixes.value, 0), _whole(self._length.value, 0)
+        for value, most, what in (
+            (prefixes, _MOST_PREFIXES, "prefixes"),
+            (length, self._studio.settings.max_new_tokens, "tokens behind each"),
+        ):
+            if value > most:
+                raise RecipeError(f"{value:,} {what} are asked for.", f"At most {most:,} on a page.", "Ask for fewer.")
         chosen = chosen_texts([human], self._studio.data_dir, self._studio.uploads) if human else [None]
         return DecodingSettings(
             human=chosen[0],
             strategies=tuple(own_strategies([strategy_of(line) for line in self._lines()])),
-            prefixes=_whole(self._prefixes.value, 0),
-            length=None if self._length.value is None else _whole(self._length.value, 0),
+            prefixes=prefixes,
+            length=None if self._length.value is None else length,
             judge=str(self._studio.runs_dir / judge) if judge else None,
             seed=_whole(self._seed.value, 0),
         )

@@ -77,6 +77,8 @@ def test_the_first_records_are_told_as_training_takes_them(tmp_path: Path, capsy
     told = json.loads(capsys.readouterr().out)["records"]
     assert [record["where"] for record in told] == [f"{file}:{line}" for line in (2, 3, 4)]
     assert dict(told[2]["parts"]) == {"text": "a dull one", "label": "bad"}
+    with pytest.raises(DataError, match="--records 0 shows nothing"):
+        inspect(str(file), "--records", "0")
 
 
 def test_json_is_what_the_api_gives(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:

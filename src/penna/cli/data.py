@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from penna.errors import DataError
+
 Overrides = Sequence[tuple[str, str]]
 
 
@@ -49,7 +51,13 @@ def inspect(arguments: argparse.Namespace, overrides: Overrides) -> int:
     given = parse_overrides(overrides)
     paths = with_input_kept(arguments.path, given)
     figure = Path(arguments.figure) if arguments.figure else None
-    records = None if arguments.records is None else preview_data(paths, given, count=max(arguments.records, 0))
+    if arguments.records is not None and arguments.records < 1:
+        raise DataError(
+            f"--records {arguments.records} shows nothing.",
+            "How many records to show, 1 or more.",
+            "Such as --records 5.",
+        )
+    records = None if arguments.records is None else preview_data(paths, given, count=arguments.records)
     if records is not None and not arguments.json:
         print_records(records)
     inspection = inspect_data(

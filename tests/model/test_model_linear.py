@@ -9,8 +9,9 @@ import torch.nn.functional as F
 
 import penna.model.linear as module
 from penna.config.sections import ModelConfig
+from penna.model import products
 from penna.model.gpt import GPT
-from penna.model.linear import Linear, fastest_matmul, linear, packing_is_faster
+from penna.model.linear import Linear, fastest_matmul, linear
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 
@@ -19,13 +20,13 @@ pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason
 def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes of the weights that oneDNN was handed."""
     shapes: list[tuple[int, ...]] = []
-    genuine = module._product
+    genuine = module.by_onednn
 
     def product(x: Any, weight: Any, bias: Any) -> Any:
         shapes.append(tuple(weight.shape))
         return genuine(x, weight, bias)
 
-    monkeypatch.setattr(module, "_product", product)
+    monkeypatch.setattr(module, "by_onednn", product)
     return shapes
 
 
@@ -107,9 +108,9 @@ def priced(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
         return product
 
-    monkeypatch.setattr(module, "_product", spend("onednn"))
+    monkeypatch.setattr(module, "by_onednn", spend("onednn"))
     monkeypatch.setattr(module.F, "linear", spend("blas"))
-    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(products.time, "perf_counter", lambda: clock[0])
     return cost
 
 
@@ -119,21 +120,6 @@ def test_the_choice_is_by_time_and_blas_where_it_is_close(monkeypatch: pytest.Mo
         cost["blas"] = blas
         assert fastest_matmul(cpu) == chosen
     assert fastest_matmul(torch.device("cuda")) == "blas"
-
-
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
-@pytest.mark.parametrize(("blas", "is_worth_it"), [(2.0, True), (1.1, False), (0.5, False)])
-def test_a_model_that_writes_is_packed_where_that_is_faster_whatever_library_trains_it(
-    monkeypatch: pytest.MonkeyPatch, blas: float, is_worth_it: bool
-) -> None:
-    packing_is_faster.cache_clear()
-    priced(monkeypatch)["blas"] = blas
-    model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=256, block_size=8, vocab_size=50)).eval().requires_grad_(False)
-    for matmul in ("blas", "onednn"):
-        model.use_matmul(matmul)
-        model.pack()
-        assert (model.h[0].mlp.c_fc.packed is not None) == is_worth_it
-    packing_is_faster.cache_clear()
 
 
 def test_a_layer_keeps_torchs_names_and_default() -> None:

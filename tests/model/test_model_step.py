@@ -1,4 +1,4 @@
-"""Tokens read by the flat function are read as the model's own modules read them, and packed weights change nothing."""
+"""Tokens read by the flat function are read as the model's own modules read them."""
 
 import pytest
 import torch
@@ -6,7 +6,6 @@ import torch
 from penna.config.sections import ModelConfig
 from penna.model.cache import KVCache
 from penna.model.gpt import GPT
-from penna.model.linear import Packed, linear, packed
 from penna.model.step import Step
 
 SHAPES = {
@@ -70,32 +69,3 @@ def test_it_reads_gpts_in_float32_alone() -> None:
     model = made({})
     assert Step.reads(model)
     assert not Step.reads(made({}).bfloat16())
-
-
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
-@torch.no_grad()
-def test_a_packed_weight_gives_the_product_until_the_weight_changes() -> None:
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(700, 512, generator=generator)
-    x, bias = torch.randn(3, 512, generator=generator), torch.randn(700, generator=generator)
-    kept = packed(weight)
-    assert isinstance(kept, Packed)
-    expected = (x.double() @ weight.double().T + bias.double()).float()
-    torch.testing.assert_close(linear(x, weight, bias, "onednn", kept), expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(kept.multiply(x, bias), expected, rtol=1e-4, atol=1e-4)
-    assert kept.serves(x, weight)
-    weight += 1
-    assert not kept.serves(x, weight)
-    expected = (x.double() @ weight.double().T + bias.double()).float()
-    torch.testing.assert_close(linear(x, weight, bias, "onednn", kept), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_a_packed_weight_is_not_taken_where_gradients_are_wanted() -> None:
-    weight = torch.randn(700, 512)
-    kept = packed(weight)
-    assert kept is None or not kept.serves(torch.randn(3, 512), weight)
-
-
-def test_small_weights_and_other_types_are_not_packed() -> None:
-    assert packed(torch.ones(8, 8)) is None
-    assert packed(torch.ones(700, 512, dtype=torch.bfloat16)) is None

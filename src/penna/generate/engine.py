@@ -48,7 +48,7 @@ class Engine:
         ``capacity`` tokens at most, a whole block unless said. Raises DeviceError where there is no room for one."""
         self._model = model
         if not model.wte.weight.requires_grad:  # its weights stay as they are
-            model.pack()
+            model.settle()
         capacity = min(capacity or model.config.block_size, model.config.block_size)
         self._slots = rows_that_fit(model, slots, capacity)
         self._capacity = capacity

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from penna.config.sections import ModelConfig
 from penna.model.cache import KVCache, Memory, Placement
+from penna.model.few_rows import FewRows, few_rows
 from penna.model.int8 import Int8Linear
-from penna.model.linear import Linear, Matmul, Packed, linear, packed, packing_is_faster
+from penna.model.linear import Linear, Matmul, linear
 from penna.model.ngrams import NgramEmbedding, with_those_before
 
 
@@ -222,8 +223,8 @@ class GPT(nn.Module):
         self.ln_f = make_norm(config, config.n_embd) if config.norm_position == "pre" else nn.Identity()
         self.lm_head = None if config.tie else Linear(config.n_embd, config.rows, bias=False)
         self.int8_head: Int8Linear | None = None  # takes the place of head_weight where it is set
-        self._packed_head: Packed | None = None
-        self._is_packed = False
+        self._few_rows_of_head: FewRows | None = None
+        self._is_settled = False
         self.score = None if config.n_class is None else Linear(config.n_embd, config.n_class, bias=False)
 
     @torch.no_grad()
@@ -282,7 +283,7 @@ class GPT(nn.Module):
         """Unnormalised log-probabilities of the next token: (..., C) -> (..., vocab_size)."""
         if self.int8_head is not None:
             return self.int8_head(hidden)
-        return linear(hidden, self.head_weight, None, self.matmul, self._packed_head)
+        return linear(hidden, self.head_weight, None, self.matmul, self._few_rows_of_head)
 
     @property
     def head_weight(self) -> Tensor:
@@ -295,17 +296,17 @@ class GPT(nn.Module):
             if isinstance(module, Linear | GPT):
                 module.matmul = matmul
 
-    def pack(self) -> None:
-        """Make reading a few rows at a time faster, for a second copy of the weights in memory; only on a CPU where
-        it is measured to be so, and only once."""
-        if self._is_packed or self.wte.weight.device.type != "cpu" or not packing_is_faster():
+    def settle(self) -> None:
+        """The weights stay as they are from now on: let a few rows at a time be read the fastest way, for a second copy
+        of them in memory where that is measured to be it (`penna.model.few_rows`)."""
+        if self._is_settled:
             return
-        self._is_packed = True
+        self._is_settled = True
         if self.int8_head is None:
-            self._packed_head = packed(self.head_weight)
+            self._few_rows_of_head = few_rows(self.head_weight)
         for module in self.modules():
             if isinstance(module, Linear):
-                module.packed = packed(module.weight)
+                module.few_rows = few_rows(module.weight)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None, memory: Memory | None = None) -> Tensor:
         """Logits of every next token: (B, T) -> (B, T, vocab_size)."""

@@ -149,10 +149,9 @@ def _linear(module: nn.Module) -> _Apply:
     """A layer's product, without looking at each call for what cannot change."""
     if not isinstance(module, Linear):
         return module.forward
-    weight, packed = module.weight, module.packed
+    weight, few_rows = module.weight, module.few_rows
     bias = cast(Tensor | None, module.bias)
-    if packed is None:  # BLAS is quicker with few rows where a small weight lies the other way round
-        turned = weight.t().contiguous()
-        return (lambda x: torch.mm(x, turned)) if bias is None else (lambda x: torch.addmm(bias, x, turned))
-    multiply, worth_it = packed.multiply, packed.least_inputs
-    return lambda x: multiply(x, bias) if x.numel() >= worth_it else F.linear(x, weight, bias)
+    if few_rows is not None:
+        return lambda x: few_rows.multiply(x, bias)
+    turned = weight.t().contiguous()  # BLAS is quicker with few rows where a small weight lies the other way round
+    return (lambda x: torch.mm(x, turned)) if bias is None else (lambda x: torch.addmm(bias, x, turned))

@@ -12,6 +12,8 @@ from penna.config.generation import GenerationConfig
 from penna.exchange.huggingface import write_hf
 from penna.generate.engine import generate
 from penna.generate.request import Finish, NewToken, Request, cut_prompt
+from penna.model.precision import use_dtype
+from penna.model.step import Step
 
 EVERY = {**MODELS, "untied": {"tie": False, "mlp": "relu2", "bias": False, "positions": "none", "head_dim": 12}}
 EXPORTED = ["gpt2", "gpt1", "sinusoidal", "modern", "modern, grouped"]
@@ -252,3 +254,28 @@ def test_nothing_of_the_model_or_the_request_is_changed(build):
     assert torch.is_grad_enabled()
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize(("n_layer", "expected"), [(1, 1), (3, 2)])
+def test_a_step_takes_all_threads_where_its_weights_are_many_in_whatever_numbers(
+    dtype, n_layer: int, expected: int, build, run, monkeypatch: pytest.MonkeyPatch
+):
+    model = build(n_embd=256, n_layer=n_layer)  # 0.8 million numbers a layer
+    use_dtype(model, dtype)
+    seen: list[int] = []
+    genuine = Step.hidden
+
+    def hidden(*given, **named):
+        seen.append(torch.get_num_threads())
+        return genuine(*given, **named)
+
+    monkeypatch.setattr(Step, "hidden", hidden)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(model, [Request([3, 4], greedy(3))])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [expected] * 3

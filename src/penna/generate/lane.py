@@ -20,11 +20,11 @@ from penna.generate.continuation import Continuation
 from penna.generate.lookup import Lookup
 from penna.generate.request import Request
 from penna.model.cache import KVCache, Memory
-from penna.model.gpt import GPT, count_parameters
+from penna.model.gpt import GPT
 from penna.model.seq2seq import Seq2Seq
 from penna.model.step import Step
 
-_WORTH_SHARING = 8 << 20  # multiplications of a step from which on several threads are faster than one
+_WORTH_SHARING = 2 << 20  # multiplications of a step from which on several threads are faster than one
 _TOKENS_AT_ONCE = 8192  # of prompts; bounds what their reading takes beside the cache
 
 
@@ -47,7 +47,7 @@ class Lane:
         weight = model.wte.weight
         self.rows: list[Row] = []
         self._model = model
-        self._weights = count_parameters(model.h)
+        self._weights = sum(each.numel() for each in (*model.h.parameters(), *model.h.buffers()))  # buffers: in int8
         self._step = Step(model) if Step.reads(model) else None
         self._cache = KVCache(model.config, slots, capacity, weight.device, weight.dtype)
         self._memory = Memory.empty(model.config, slots, weight) if isinstance(model, Seq2Seq) else None

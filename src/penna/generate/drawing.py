@@ -5,8 +5,8 @@ the token is where it falls in the cumulative distribution, in the order of the 
 together, as rows of one tensor.
 
 Large vocabularies are not sorted where it can be helped. On a CPU the few likeliest tokens are ordered first, and they
-are enough where the limits fall among them; else all tokens are, with the same result. Numpy sorts there, many times as
-fast as torch. On a GPU, sorting costs less than asking whether it is needed.
+are enough where the limits fall among them; else all tokens are, with the same result. Numpy sorts there, and finds the
+likeliest token, many times as fast as torch. On a GPU, sorting costs less than asking whether it is needed.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _mix(x: int) -> int:
 def _chosen(logits: Tensor, limits: Limits | None, texts: Sequence[Continuation]) -> Tensor:
     """The next tokens (B,) of texts that have the same limits."""
     if limits is None:
-        return logits.argmax(dim=-1)
+        return _likeliest(logits)
     weights, ids = _weights(logits, limits)
     cumulative = weights.cumsum(dim=-1)  # (B, N)
     shares = [[uniform(text.seed, len(text.written))] for text in texts]
@@ -166,6 +166,13 @@ def _few_of(values: Tensor) -> int:
     """How many of the last dimension's values to order first."""
     size = values.shape[-1]
     return _FEW if size > _MANY and _is_quick_to_ask(values) else size
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    """The places of the largest of each row (B,), of equal ones the first."""
+    if not _is_quick_to_ask(logits):
+        return logits.argmax(dim=-1)
+    return torch.from_numpy(logits.detach().numpy().argmax(axis=-1))
 
 
 def _heaviest(weights: Tensor, count: int) -> Tensor:

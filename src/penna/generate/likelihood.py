@@ -22,7 +22,8 @@ def likelihoods(logits: Tensor, ids: Sequence[int], top_n: Sequence[int]) -> lis
     """Of ids[r] under row r of float32 logits (R, vocab_size), with the ``top_n[r]`` likeliest tokens."""
     at = torch.tensor(ids, device=logits.device)[:, None]  # (R, 1)
     logprobs = logits.log_softmax(dim=1)
-    ranks = (logits > logits.gather(1, at)).sum(dim=1, keepdim=True)
+    likelier = torch.gt(logits, logits.gather(1, at), out=torch.empty_like(logits))  # sums of floats are the quicker
+    ranks = likelier.sum(dim=1, keepdim=True)
     found = torch.cat((logprobs.gather(1, at), ranks), dim=1).tolist()  # a rank is exact in float32, too
     most = max(top_n, default=0)
     if not most:

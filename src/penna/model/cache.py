@@ -11,12 +11,22 @@ once per request; it stands beside the cache, row by row, and never changes.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from penna.config.sections import ModelConfig
+
+
+class Views(NamedTuple):
+    """Of what a cache holds of one layer: where a call writes, and all it looks at."""
+
+    written: Tensor  # (B, 2, n_kv_head, T, head_dim); where there are cells, the layer as flat rows of head_dim
+    keys: Tensor  # (B, n_kv_head, S, head_dim)
+    values: Tensor  # likewise
 
 
 @dataclass(frozen=True)
@@ -25,8 +35,8 @@ class Placement:
 
     positions: Tensor  # (B, T) each token's place in its own text
     start: int | None  # the place of the first token, where it is the same in all rows and the others follow
-    cells: Tensor | None  # else the flat places of all tokens, (B * n_kv_head * T,)
-    span: int  # S
+    cells: Tensor | None  # else the flat places of all tokens, (B * 2 * n_kv_head * T,)
+    layers: Sequence[Views]
     mask: Tensor | None  # (B, 1, T or 1, S) 0 where a token looks, minus infinity where not; None: at all, or causal
     before: Tensor | None  # where the model looks back at ids: texts of ids, (B, n - 1 + T) or (B * T, n)
 
@@ -108,12 +118,12 @@ class KVCache:
         if first != last or (T > 1 and first > 0):
             mask = _additive(torch.arange(span) <= places[:, :, None], self.store)  # (B, 1, T, S)
         positions = places.to(ids.device)
-        same = first == last
+        start = first if first == last else None
         return Placement(
             positions,
-            start=first if same else None,
-            cells=None if same else self._cells(positions),
-            span=span,
+            start,
+            cells=self._cells(positions) if start is None else None,
+            layers=self._views(start, T, span),
             mask=mask,
             before=self._remember_ids(ids, positions) if self.looks_back else None,
         )
@@ -124,22 +134,29 @@ class KVCache:
         ``visible`` (T, S) is True where a token looks, at itself too; S is the places held and T more. ``before``
         (T, n) is for a model that looks back at ids: each token behind the n - 1 before it in its text.
         """
-        start = int(self.lengths[0])
-        if visible.shape[1] > self.capacity:
-            raise ValueError(f"{visible.shape[1]} tokens do not fit a cache of {self.capacity}")
-        return Placement(positions, start, None, visible.shape[1], _additive(visible[None], self.store), before)
+        start, (T, span) = int(self.lengths[0]), visible.shape
+        if span > self.capacity:
+            raise ValueError(f"{span} tokens do not fit a cache of {self.capacity}")
+        layers = self._views(start, T, span)
+        return Placement(positions, start, None, layers, _additive(visible[None], self.store), before)
 
     def put(self, layer: int, both: Tensor, at: Placement) -> tuple[Tensor, Tensor]:
         """Write a layer's keys and values (B, 2, K, T, D); all that is looked at, (B, K, S, D) each."""
-        store = self.store[layer]
-        if at.start is not None:
-            store.narrow(3, at.start, both.shape[3]).copy_(both)
+        written, keys, values = at.layers[layer]
+        if at.cells is None:
+            written.copy_(both)
         else:
-            assert at.cells is not None
-            width = store.shape[-1]
-            store.view(-1, width).index_copy_(0, at.cells, both.reshape(-1, width).to(store.dtype))
-        keys, values = store.narrow(3, 0, at.span).unbind(1)
+            written.index_copy_(0, at.cells, both.reshape(-1, written.shape[1]).to(written.dtype))
         return keys, values
+
+    def _views(self, start: int | None, count: int, span: int) -> Sequence[Views]:
+        """What a call writes and looks at, layer by layer; made for all at once, since a view costs time, too."""
+        seen = self.store.narrow(4, 0, span)
+        if start is None:
+            written = self.store.view(len(self.store), -1, self.store.shape[-1])
+        else:
+            written = self.store.narrow(4, start, count)
+        return [Views(*layer) for layer in zip(written, seen[:, :, 0], seen[:, :, 1], strict=True)]
 
     def _cells(self, places: Tensor) -> Tensor:
         """Places (B, T) as rows of a layer's flat keys and values: (B * 2 * K * T,)."""

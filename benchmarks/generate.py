@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -34,6 +35,7 @@ from penna.generate.request import NewToken, Request
 from penna.model.gpt import GPT
 from penna.model.linear import fastest_matmul
 from penna.model.precision import Dtype, use_dtype
+from penna.model.recorded import RecordedSteps
 
 GPT2 = {"preset": "gpt2"}  # 124 M parameters
 CHARACTERS = {"preset": "gpt2", "n_layer": 6, "n_head": 4, "n_embd": 128, "block_size": 256, "vocab_size": 96}
@@ -219,6 +221,26 @@ def flat(only: str) -> None:
     print(f"124M, a token behind so many others             {row}")
 
 
+def gpu(pairs: int) -> None:
+    """Decoding with CUDA graphs, against the same engine without them."""
+    model = model_of(GPT2).cuda().requires_grad_(False)
+    use_dtype(model, "bfloat16")
+    write = penna(model, ramp(1, 16, 16), [512])
+
+    def without() -> list[list[int]]:
+        with mock.patch.object(RecordedSteps, "are_for", return_value=False):
+            return write()
+
+    write(), without()
+    taken = [(seconds(write), seconds(without)) for _ in range(pairs)]
+    own, other = (statistics.median(512 / side for side in sides) for sides in zip(*taken, strict=True))
+    verdict = "reached" if own >= 1000 else "NOT reached"
+    print(
+        f"{'124M, bfloat16, one text, CUDA graphs':<44}{own:9.0f} /s {other:9.0f} /s {own / other:7.2f}x   "
+        f"1,000 tokens a second {verdict}  ({torch.cuda.get_device_name()})"
+    )
+
+
 def summaries(run: str, pairs: int) -> None:
     """Prompt lookup, and what int8 costs in perplexity, on a trained run."""
     from penna import api
@@ -248,7 +270,7 @@ def summaries(run: str, pairs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--only", default="", help="bandwidth, one, int8, eight, mixed, beams, characters or flat")
+    parser.add_argument("--only", default="", help="bandwidth, one, int8, eight, mixed, beams, characters, flat or gpu")
     parser.add_argument("--summaries", metavar="RUN")
     arguments = parser.parse_args()
     print(f"{torch.get_num_threads()} threads; per new token:{'':20}Penna      other  other/Penna  target")
@@ -256,6 +278,8 @@ def main() -> None:
     if arguments.only != "characters":
         large(arguments.pairs, arguments.only)
         flat(arguments.only)
+    if torch.cuda.is_available() and arguments.only in "gpu":
+        gpu(arguments.pairs)
     if arguments.summaries:
         summaries(arguments.summaries, arguments.pairs)
 

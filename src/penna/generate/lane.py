@@ -21,6 +21,7 @@ from penna.generate.lookup import Lookup
 from penna.generate.request import Request
 from penna.model.cache import KVCache, Memory
 from penna.model.gpt import GPT
+from penna.model.recorded import RecordedSteps
 from penna.model.seq2seq import Seq2Seq
 from penna.model.step import Step
 
@@ -48,8 +49,9 @@ class Lane:
         self.rows: list[Row] = []
         self._model = model
         self._weights = sum(each.numel() for each in (*model.h.parameters(), *model.h.buffers()))  # buffers: in int8
-        self._step = Step(model) if Step.reads(model) else None
         self._cache = KVCache(model.config, slots, capacity, weight.device, weight.dtype)
+        self._recorded = RecordedSteps(model, self._cache) if RecordedSteps.are_for(model) else None
+        self._step = Step(model) if self._recorded is None and Step.reads(model) else None
         self._memory = Memory.empty(model.config, slots, weight) if isinstance(model, Seq2Seq) else None
 
     def admit(self, rows: Sequence[Row]) -> None:
@@ -87,6 +89,10 @@ class Lane:
         Behind a row's own guesses the logits mean nothing. ``accept`` says how much of it stays. There must be room.
         """
         B = len(self.rows)
+        if self._recorded is not None and not any(guesses):
+            logits = self._recorded.logits([row.context[-1] for row in self.rows])
+            if logits is not None:
+                return logits
         ids = padded([[row.context[-1], *guess] for row, guess in zip(self.rows, guesses, strict=True)])
         ids = ids.to(self._model.wte.weight.device)
         cache = self._cache.rows(0, B)

@@ -128,6 +128,22 @@ class KVCache:
             before=self._remember_ids(ids, positions) if self.looks_back else None,
         )
 
+    def one_each(self, ids: Tensor, positions: Tensor, span: int) -> Placement:
+        """Ids (B, 1), one for each row at these positions (B, 1), where ``span`` places are looked at in every row.
+
+        As ``chain`` with one id, but nothing is asked of the lengths, and every tensor is made on the device: so it can
+        be recorded there.
+        """
+        visible = torch.arange(span, device=positions.device) <= positions[:, :, None]  # (B, 1, S)
+        return Placement(
+            positions,
+            start=None,
+            cells=self._cells(positions),
+            layers=self._views(None, 1, span),
+            mask=_additive(visible, self.store),
+            before=self._remember_ids(ids, positions) if self.looks_back else None,
+        )
+
     def branches(self, positions: Tensor, visible: Tensor, before: Tensor | None) -> Placement:
         """Tokens (1, T) of several texts of the only row, each at the next free place.
 
@@ -178,7 +194,7 @@ class KVCache:
 def _additive(visible: Tensor, like: Tensor) -> Tensor:
     """What is added to the scores of (B, T, S) tokens and places: (B, 1, T, S), of the type and on the device of
     another tensor."""
-    mask = torch.zeros(visible.shape, dtype=like.dtype).masked_fill_(~visible.cpu(), -torch.inf)
+    mask = torch.zeros(visible.shape, dtype=like.dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
     return mask[:, None].to(like.device)
 
 

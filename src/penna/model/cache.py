@@ -172,7 +172,8 @@ class KVCache:
             written = self.store.view(len(self.store), -1, self.store.shape[-1])
         else:
             written = self.store.narrow(4, start, count)
-        return [Views(*layer) for layer in zip(written, seen[:, :, 0], seen[:, :, 1], strict=True)]
+        keys, values = seen.unbind(2)
+        return [Views(*layer) for layer in zip(written.unbind(), keys.unbind(), values.unbind(), strict=True)]
 
     def _cells(self, places: Tensor) -> Tensor:
         """Places (B, T) as rows of a layer's flat keys and values: (B * 2 * K * T,)."""

@@ -111,7 +111,7 @@ def _attention(module: SelfAttention) -> _Attend:
             if rotary is not None:
                 qk = torch.addcmul(qk * rotary[0], qk.roll(D // 2, -1), rotary[1])
             heads = torch.cat((qk, heads[:, :, H + K :]), dim=2)
-        q, both = heads.split((H, 2 * K), dim=2)
+        q, both = torch.split_with_sizes(heads, (H, 2 * K), 2)
         keys, values = cache.put(layer, both.view(B, T, 2, K, D).permute(0, 2, 3, 1, 4), placement)
         causal = T > 1 and context.mask is None
         if H == K:

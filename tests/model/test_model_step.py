@@ -50,6 +50,22 @@ def test_tokens_are_read_as_the_modules_read_them(name: str, lengths: list[int])
     torch.testing.assert_close(ours.store, theirs.store, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("lengths", [[1, 9, 4], [3, 3], [0, 6, 1], [12]], ids=str)
+@pytest.mark.parametrize("name", SHAPES)
+def test_texts_of_different_lengths_leave_in_the_cache_what_each_leaves_alone(name: str, lengths: list[int]) -> None:
+    model = made(SHAPES[name])
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, 61, (len(lengths), max(lengths)), generator=generator)
+    together = KVCache(model.config, len(lengths), 24)
+    Step(model).read(ids, torch.tensor(lengths), together)
+    for row, length in enumerate(lengths):
+        alone = KVCache(model.config, 1, 24)
+        if length:
+            model.hidden(ids[row : row + 1, :length], alone)
+        found = together.store[:, row : row + 1, ..., :length, :]
+        torch.testing.assert_close(found, alone.store[..., :length, :], rtol=1e-5, atol=1e-5)
+
+
 def test_branches_of_a_tree_are_read_as_the_modules_read_them() -> None:
     model = made(SHAPES["modern"])
     caches = [KVCache(model.config, 1, 24) for _ in range(2)]

@@ -118,7 +118,13 @@ class Lane:
         """Read all but the last token of neighbouring rows, whatever they held."""
         cache = self._cache.rows(start, start + len(rows))
         cache.lengths.zero_()
-        read_prompts(self._model, cache, self._sources(start, len(rows)), [row.context[:-1] for row in rows])
+        prompts = [row.context[:-1] for row in rows]
+        if self._step is None:
+            read_prompts(self._model, cache, self._sources(start, len(rows)), prompts)
+        elif any(prompts):
+            lengths = torch.tensor([len(prompt) for prompt in prompts])
+            self._step.read(padded(prompts).to(self._model.wte.weight.device), lengths, cache)
+            cache.advance(lengths)
 
     def _sources(self, start: int, count: int) -> Memory | None:
         if self._memory is None:

@@ -1,15 +1,16 @@
-"""A few tokens for every row: the decoder's blocks as one function over flat weights.
+"""Tokens for every row: the decoder's blocks as one function over flat weights.
 
 A small model's step is over in less time than Python takes to find its way through modules. Here the numbers that
 `GPT.hidden` gives for tokens behind a cache are made with as few operations as they can be: no modules, no dropout, one
-sum for a rotation, keys and values written at once. Shapes: B rows, T tokens of each, H heads, K key/value heads, D
-head_dim, C n_embd; R = B * T.
+sum for a rotation, keys and values written at once. Shapes: B rows, T tokens of each, R tokens in all, H heads, K
+key/value heads, D head_dim, C n_embd.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,31 @@ from penna.model.gpt import GPT, MLP, Block, Context, RMSNorm, SelfAttention, at
 from penna.model.linear import Linear
 
 _Apply = Callable[[Tensor], Tensor]
-_Attend = Callable[[Tensor, Context, tuple[Tensor, Tensor] | None], Tensor]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the blocks of one call share."""
+
+    context: Context
+    rotary: tuple[Tensor, Tensor] | None  # as ``_one_sum`` gives them
+    B: int
+    T: int
+    real: Tensor | None  # (R,) which of the B * T tokens are worked out, if not all
+
+
+_Write = Callable[[Tensor, _Call], tuple[Tensor, Tensor, Tensor]]  # (R, C) -> queries, and all keys and values
+_Mix = Callable[[Tensor, Tensor, Tensor, _Call], Tensor]  # these -> (R, C)
+
+
+class _Parts(NamedTuple):
+    """A block."""
+
+    norm_1: _Apply
+    write: _Write
+    mix: _Mix
+    norm_2: _Apply
+    mlp: _Apply
 
 
 class Step:
@@ -47,16 +72,32 @@ class Step:
         Keys and values are written, and the caller advances the cache, as with `GPT.hidden`.
         """
         context = self._model.context(ids, cache, placement)
-        rotary = None if context.rotary is None else _one_sum(context.rotary)
-        x = self._embed(ids, context, is_chain=placement is None).flatten(0, 1)  # (R, C), as are all that follow
-        for norm_1, mix, norm_2, mlp in self._blocks:
+        x = self._embed(ids, context, is_chain=placement is None).flatten(0, 1)  # (R, C)
+        return self._norm(self._through(x, self._blocks, _call(context, ids))).view(*ids.shape, -1)
+
+    def read(self, ids: Tensor, lengths: Tensor, cache: KVCache) -> None:
+        """Write keys and values of ids (B, T), texts of these lengths (B,) filled up on the right, behind what each row
+        of the cache holds; the caller advances it.
+
+        Nothing but attention is worked out for what fills up, and nothing at all that only hidden states would need.
+        """
+        context = self._model.context(ids, cache)
+        x = self._embed(ids, context, is_chain=True).flatten(0, 1)
+        real = (torch.arange(ids.shape[1]) < lengths[:, None]).flatten().nonzero()[:, 0].to(ids.device)  # (R,)
+        call, (*blocks, last) = _call(context, ids, real), self._blocks
+        x = self._through(x[real], blocks, call)
+        last.write(last.norm_1(x) if self._is_pre else x, call)
+
+    def _through(self, x: Tensor, blocks: Sequence[_Parts], call: _Call) -> Tensor:
+        """Tokens (R, C) through blocks."""
+        for norm_1, write, mix, norm_2, mlp in blocks:
             if self._is_pre:
-                x = x + mix(norm_1(x), context, rotary)
+                x = x + mix(*write(norm_1(x), call), call)
                 x = x + mlp(norm_2(x))
             else:
-                x = norm_1(x + mix(x, context, rotary))
+                x = norm_1(x + mix(*write(x, call), call))
                 x = norm_2(x + mlp(x))
-        return self._norm(x).view(*ids.shape, -1)
+        return x
 
     def _embed(self, ids: Tensor, context: Context, *, is_chain: bool) -> Tensor:
         """As `GPT.embed`; where all rows stand at the same place, positions are a part of their table."""
@@ -67,8 +108,13 @@ class Step:
         return x if self._positions is None else x + self._positions.narrow(0, at.start, ids.shape[1])
 
 
-def _parts(block: Block) -> tuple[_Apply, _Attend, _Apply, _Apply]:
-    return _norm(block.ln_1), _attention(block.attn), _norm(block.ln_2), _mlp(block.mlp)
+def _call(context: Context, ids: Tensor, real: Tensor | None = None) -> _Call:
+    rotary = None if context.rotary is None else _one_sum(context.rotary)
+    return _Call(context, rotary, ids.shape[0], ids.shape[1], real)
+
+
+def _parts(block: Block) -> _Parts:
+    return _Parts(_norm(block.ln_1), *_attention(block.attn), _norm(block.ln_2), _mlp(block.mlp))
 
 
 def _norm(module: nn.Module) -> _Apply:
@@ -90,7 +136,7 @@ def _rms_norm(weight: Tensor, eps: float) -> _Apply:
     return normalise
 
 
-def _attention(module: SelfAttention) -> _Attend:
+def _attention(module: SelfAttention) -> tuple[_Write, _Mix]:
     H, K, D, layer = module.n_head, module.n_kv_head, module.head_dim, module.layer
     project, out = _linear(module.c_attn), _linear(module.c_proj)
     normalise = None
@@ -98,29 +144,34 @@ def _attention(module: SelfAttention) -> _Attend:
         weights = torch.stack((*[module.q_norm.weight] * H, *[module.k_norm.weight] * K))  # (H + K, D)
         normalise = _rms_norm(weights, module.q_norm.eps)
 
-    def mix(x: Tensor, context: Context, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
-        cache, placement = cast(KVCache, context.cache), context.placement
-        assert placement is not None
-        B = cache.batch
-        T = x.shape[0] // B
-        heads = project(x).view(B, T, H + 2 * K, D)
-        if normalise is not None or rotary is not None:
+    def write(x: Tensor, call: _Call) -> tuple[Tensor, Tensor, Tensor]:
+        cache, placement = cast(KVCache, call.context.cache), cast(Placement, call.context.placement)
+        heads = project(x)
+        if call.real is not None:
+            heads = heads.new_zeros(call.B * call.T, heads.shape[1]).index_copy_(0, call.real, heads)
+        heads = heads.view(call.B, call.T, H + 2 * K, D)
+        if normalise is not None or call.rotary is not None:
             qk = heads[:, :, : H + K]
             if normalise is not None:
                 qk = normalise(qk)
-            if rotary is not None:
-                qk = torch.addcmul(qk * rotary[0], qk.roll(D // 2, -1), rotary[1])
+            if call.rotary is not None:
+                qk = torch.addcmul(qk * call.rotary[0], qk.roll(D // 2, -1), call.rotary[1])
             heads = torch.cat((qk, heads[:, :, H + K :]), dim=2)
         q, both = torch.split_with_sizes(heads, (H, 2 * K), 2)
-        keys, values = cache.put(layer, both.view(B, T, 2, K, D).permute(0, 2, 3, 1, 4), placement)
-        causal = T > 1 and context.mask is None
-        if H == K:
-            y = F.scaled_dot_product_attention(q.transpose(1, 2), keys, values, context.mask, is_causal=causal)
-        else:
-            y = attend(q.transpose(1, 2), keys, values, context.mask, causal=causal, dropout=0.0, weights=None)
-        return out((y if T == 1 else y.transpose(1, 2)).reshape(B * T, H * D))
+        both = both.view(call.B, call.T, 2, K, D).permute(0, 2, 3, 1, 4)
+        return q.transpose(1, 2), *cache.put(layer, both, placement)
 
-    return mix
+    def mix(q: Tensor, keys: Tensor, values: Tensor, call: _Call) -> Tensor:
+        mask = call.context.mask
+        causal = call.T > 1 and mask is None
+        if H == K:
+            y = F.scaled_dot_product_attention(q, keys, values, mask, is_causal=causal)
+        else:
+            y = attend(q, keys, values, mask, causal=causal, dropout=0.0, weights=None)
+        y = (y if call.T == 1 else y.transpose(1, 2)).reshape(call.B * call.T, H * D)
+        return out(y if call.real is None else y[call.real])
+
+    return write, mix
 
 
 def _one_sum(rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -39,8 +39,10 @@ def exact(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> t
 
 
 @pytest.mark.parametrize("ways", WAYS, indirect=True)
-@pytest.mark.parametrize("shape", [(512,), (1, 512), (1, 1, 512), (2, 512), (3, 5, 512), (40, 512)], ids=str)
-@pytest.mark.parametrize("rows", [700, 1733])  # 1733 is a prime number: no slices of it are equal
+@pytest.mark.parametrize(
+    "shape", [(512,), (1, 512), (1, 1, 512), (2, 512), (1, 2, 512), (2, 1, 512), (3, 5, 512), (40, 512)], ids=str
+)
+@pytest.mark.parametrize("rows", [700, 1733, 2100])  # 1733 is a prime number: no slices of it are equal; 2100 is many
 @pytest.mark.parametrize("biased", [True, False])
 @torch.no_grad()
 def test_a_product_is_that_of_double_precision(

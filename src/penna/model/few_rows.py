@@ -30,8 +30,8 @@ class FewRows:
     """What stands for a weight (N, K), float32 on a CPU; only while that does not change."""
 
     def __init__(self, weight: Tensor) -> None:
-        weight = weight.detach()
-        self._weight, self._version = weight, weight._version
+        self._version = weight._version
+        self._weight = weight = weight.detach().contiguous()
         count = slices_of(len(weight), torch.get_num_threads()) if slicing_is_faster() else None
         self._slices = None if count is None else weight.view(count, -1, weight.shape[1])
         self._packed = in_onednn_order(weight, _ROWS) if packing_is_faster() else None

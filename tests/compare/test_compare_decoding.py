@@ -156,4 +156,31 @@ def test_the_human_value_is_a_line_and_every_finite_value_a_dot(figures: Decodin
 
 def test_the_plane_names_every_point_it_can_show(figures: DecodingFigures) -> None:
     (axis,) = plane_figure(figures).axes
-    assert {text.get_text() for text in axis.texts} == {"human", "top-p 0.9"}
+    assert {text.get_text() for text in axis.texts} - {""} == {"human", "top-p 0.9"}
+
+
+def test_names_in_the_plane_keep_apart_where_many_points_lie_close_together(figures: DecodingFigures) -> None:
+    nearby = [
+        strategy(
+            f"top-p 0.{number:02}",
+            statistics(18.0 + number % 5, self_bleu=0.28 + number // 5 * 0.01)
+            if number
+            else statistics(1.5, self_bleu=0.8),
+            Interval(0.1, 0.05, 0.2),
+            GenerationConfig(),
+        )
+        for number in range(20)
+    ]
+    figure = plane_figure(replace(figures, strategies=tuple(nearby)))
+    (axis,) = figure.axes
+    names = [text for text in axis.texts if text.get_text()]
+    assert len(names) == 21
+    renderer = figure.canvas.get_renderer()
+    boxes = [name.get_window_extent(renderer) for name in names]
+    for number, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[number + 1 :])
+        assert figure.bbox.containsx(box.x0)
+        assert figure.bbox.containsx(box.x1)
+    for line in axis.lines:
+        dot = axis.transData.transform(line.get_xydata()[0])
+        assert not any(box.contains(*dot) for box in boxes)

@@ -18,11 +18,17 @@ from penna.evaluate.decoding import DecodingFigures, StrategyFigures
 from penna.storage import explained_disk_errors
 
 _HUMAN, _CHOSEN, _OTHER = "C3", "C2", "C0"
-_PLACES = [  # of a name around its point: right and up in points, and the side that is at the point
-    (sign * 7, dy, side)
-    for dy in (0, 11, -11, 22, -22, 33, -33, 44, -44)
-    for sign, side in ((1, "left"), (-1, "right"))
-]
+_PLACES = (
+    sorted(  # of a name around its point: right and up in points, and the side that is at the point; nearest first
+        (
+            (sign * dx, 11 * line, side)
+            for dx in (7, 35, 70, 105)
+            for line in range(-20, 21)
+            for sign, side in ((1, "left"), (-1, "right"))
+        ),
+        key=lambda place: (math.hypot(place[0], place[1]), -place[0], -place[1]),
+    )
+)
 
 _Reading = Callable[[StrategyFigures], float | None]
 
@@ -142,32 +148,30 @@ def plane_figure(figures: DecodingFigures) -> Any:
 
 def _write_names(axis: Any, points: Sequence[tuple[str, float, float]]) -> None:
     """A name beside each point, in the nearest place around it where it touches no other name and no point."""
+    from matplotlib.transforms import Bbox
+
     renderer = axis.figure.canvas.get_renderer()
     dots = axis.transData.transform([(x, y) for _, x, y in points])
+    room = Bbox.from_extents(axis.bbox.x0, axis.bbox.y0, axis.figure.bbox.x1, axis.bbox.y1)
     taken: list[Any] = []
     for name, x, y in sorted(points, key=lambda point: -point[1]):  # from the right, where a name has the most room
-        label = None
+        label = axis.annotate(
+            name, (x, y), _PLACES[0][:2], textcoords="offset points", va="center", fontsize=8, parse_math=False
+        )
         for dx, dy, side in _PLACES:
-            if label is not None:
-                label.remove()
-            label = axis.annotate(
-                name,
-                (x, y),
-                (dx, dy),
-                textcoords="offset points",
-                ha=side,
-                va="center",
-                fontsize=8,
-                parse_math=False,
-                arrowprops={"arrowstyle": "-", "linewidth": 0.4, "alpha": 0.6} if abs(dy) > 11 else None,
-            )
+            label.set_position((dx, dy))
+            label.set_horizontalalignment(side)
             box = label.get_window_extent(renderer)
-            if not any(box.overlaps(other) for other in taken) and not any(
-                box.padded(4).contains(*dot) for dot in dots
+            is_inside = room.containsx(box.x0) and room.containsx(box.x1) and room.containsy(box.y0)
+            if is_inside and not (
+                any(box.overlaps(other) for other in taken) or any(box.padded(6).contains(*dot) for dot in dots)
             ):
                 break
-        assert label is not None
         taken.append(label.get_window_extent(renderer))
+        dx, dy = label.get_position()
+        if math.hypot(dx, dy) > 14:
+            line = {"arrowstyle": "-", "linewidth": 0.4, "alpha": 0.6, "shrinkB": 3, "relpos": (dx < 0, 0.5)}
+            axis.annotate("", (x, y), (dx, dy), textcoords="offset points", arrowprops=line)
 
 
 def _title(figures: DecodingFigures) -> str:

@@ -34,7 +34,8 @@ def written_words(text: str) -> list[tuple[int, str]]:
 @lru_cache(maxsize=1)
 def _pattern() -> re.Pattern[str]:
     marks = _marks()
-    return re.compile(f"[{_UNSPACED}][{marks}]*|(?:[^\\W_{_UNSPACED}][{marks}]*)+")
+    # A mark that stands alone is no word: normalised, it may change places with its neighbour.
+    return re.compile(f"(?![{marks}])[{_UNSPACED}][{marks}]*|(?:[^\\W_{_UNSPACED}][{marks}]*)+")
 
 
 def _marks() -> str:

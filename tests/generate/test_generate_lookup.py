@@ -1,5 +1,7 @@
 """Prompt lookup: guesses are what followed before; a text is the same with them, in fewer steps."""
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,6 +70,19 @@ def test_a_guess_goes_on_as_long_as_guesses_are_right_and_is_given_up_where_they
     assert lengths[0] > 0
     assert lengths[-1] == 0
     assert lengths == sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_guesses_come_back_where_a_text_begins_to_repeat_itself(seed: int):
+    lookup, noise = Lookup(4), random.Random(seed)
+    for _ in range(150):
+        lookup.guess()
+        lookup.extend([noise.randrange(3)])
+    guessed: list[bool] = []
+    for index in [5, 6, 7, 8, 9] * 30:
+        guessed.append(bool(lookup.guess()))
+        lookup.extend([index])
+    assert all(guessed[-100:])
 
 
 @pytest.mark.parametrize("name", ["gpt2", "modern, grouped", "n-grams", "seq2seq"])

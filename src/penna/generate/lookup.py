@@ -60,7 +60,7 @@ class Lookup:
             if gain > best:
                 best, worth = gain, len(guessed)
             context = [*context, index][-_LONGEST:]
-        self._guessed = guessed[:worth][::-1]
+        self._guessed = guessed[: max(1, worth)][::-1]  # what is not worth reading is still held against what comes
         return [index for index, _ in guessed[:worth]]
 
     def _following(self, context: Sequence[int]) -> tuple[int, int]:

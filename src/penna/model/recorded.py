@@ -9,9 +9,11 @@ of their own part of the cache, where whoever comes next writes anew.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -21,7 +23,9 @@ from penna.model.gpt import GPT
 
 _WORTH_RECORDING = 8  # steps of a kind after which it is recorded, which takes as long as some of them
 _LEAST_SPAN = 128
-_CLOSE = 1e-2  # of the largest logit: how far what is played back may lie from what was recorded
+_CLOSE = 1e-2  # of the largest logit: how far what is played back may lie from what is read
+
+_ONE_AT_A_TIME = threading.Lock()  # a recording that begins waits for all of the GPU, which another does not bear
 
 _Step = Callable[[], Tensor]
 
@@ -43,7 +47,7 @@ class RecordedSteps:
         return model.arch == "gpt" and model.wte.weight.device.type == "cuda"
 
     def logits(self, ids: Sequence[int]) -> Tensor | None:
-        """Logits (B, 1, vocab_size) behind one id for each of the first B rows, good until the next call.
+        """Logits (B, 1, vocab_size) behind one id for each of the first B rows; good until the next call.
 
         Keys and values are written, and the caller advances the cache, as with `GPT.hidden`. None where this kind of
         step is not recorded, or not yet; then nothing is written. Raises ValueError where the ids do not fit.
@@ -59,28 +63,41 @@ class RecordedSteps:
                 return None
             recording = _Recording(self._model, self._cache, *kind)
         recording.hand(ids, places)
-        if kind not in self._recordings:
-            try:
+        if recording.is_trusted:
+            logits = recording.play()
+        else:
+            logits = recording.step()
+            self._prove(kind, recording, logits)
+        return logits[: len(ids)]
+
+    def _prove(self, kind: tuple[int, int], recording: _Recording, expected: Tensor) -> None:
+        """Record a step; or where it was recorded, let it show with other ids that it gives what reading them gives."""
+        try:
+            if kind not in self._recordings:
                 recording.play = self._record(recording.step)
-            except RuntimeError as error:
-                self._is_possible = False
-                warnings.warn(f"Steps are not recorded as CUDA graphs, and take longer: {error}", stacklevel=2)
-                return None
-            self._recordings[kind] = recording
-        return recording.play()[: len(ids)]
+                self._recordings[kind] = recording
+                return
+            apart = (recording.play() - expected).abs().max()
+            if apart > _CLOSE * expected.abs().max():
+                raise RuntimeError(f"what was played back differs by {apart:g} from what was read")
+            recording.is_trusted = True
+        except RuntimeError as error:
+            self._is_possible = False
+            warnings.warn(f"Steps are not recorded as CUDA graphs, and take longer: {error}", stacklevel=2)
 
     def _kind(self, rows: int, span: int) -> tuple[int, int]:
-        if span > self._cache.capacity:
-            raise ValueError(f"{span} tokens do not fit a cache of {self._cache.capacity}")
-        return min(self._cache.batch, _power_of_two(rows)), min(
-            self._cache.capacity, max(_LEAST_SPAN, _power_of_two(span))
-        )
+        for most, name in ((self._cache.capacity, "a cache"), (self._cache.block_size, "a block")):
+            if span > most:
+                raise ValueError(f"{span} tokens do not fit {name} of {most}")
+        places = min(self._cache.capacity, self._cache.block_size, max(_LEAST_SPAN, _power_of_two(span)))
+        return min(self._cache.batch, _power_of_two(rows)), places
 
 
 class _Recording:
     """One kind of step, with the tensor it takes its ids and places from."""
 
     play: _Step
+    is_trusted = False
 
     def __init__(self, model: GPT, cache: KVCache, rows: int, span: int) -> None:
         device = cache.store.device
@@ -107,18 +124,18 @@ class CUDARecorder:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         with torch.cuda.device(device):
-            self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+            self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, step: _Step) -> _Step:
-        """What plays the step back. Raises RuntimeError where that gives other numbers."""
-        with torch.cuda.device(self._device):
-            self._stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._stream):  # libraries set themselves up at their first calls
+        """What plays the step back. Raises RuntimeError where it cannot be recorded."""
+        stream, graph = _recording_stream(self._device), torch.cuda.CUDAGraph()
+        here = torch.cuda.current_stream(self._device)  # it is come back to, whatever goes wrong
+        with _ONE_AT_A_TIME, torch.cuda.device(self._device), torch.cuda.stream(here):
+            stream.wait_stream(here)
+            with torch.cuda.stream(stream):  # libraries set themselves up at their first calls
                 step()
-                expected = step()
-            torch.cuda.current_stream().wait_stream(self._stream)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            here.wait_stream(stream)
+            with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
                 output = step()
 
         def play() -> Tensor:
@@ -126,10 +143,13 @@ class CUDARecorder:
                 graph.replay()
             return output
 
-        apart = float((play() - expected).abs().max())
-        if not apart <= _CLOSE * float(expected.abs().max()):
-            raise RuntimeError(f"what was played back differs by {apart:g} from what was recorded")
         return play
+
+
+@cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all recordings on a device: libraries keep memory for each stream."""
+    return torch.cuda.Stream(device)
 
 
 def _power_of_two(number: int) -> int:

@@ -147,7 +147,8 @@ def plane_figure(figures: DecodingFigures) -> Any:
 
 
 def _write_names(axis: Any, points: Sequence[tuple[str, float, float]]) -> None:
-    """A name beside each point, in the nearest place around it where it touches no other name and no point."""
+    """A name beside each point, in the nearest place around it where it touches no other name and no point; where
+    there is none, right beside it."""
     from matplotlib.transforms import Bbox
 
     renderer = axis.figure.canvas.get_renderer()
@@ -162,11 +163,14 @@ def _write_names(axis: Any, points: Sequence[tuple[str, float, float]]) -> None:
             label.set_position((dx, dy))
             label.set_horizontalalignment(side)
             box = label.get_window_extent(renderer)
-            is_inside = room.containsx(box.x0) and room.containsx(box.x1) and room.containsy(box.y0)
+            is_inside = all(map(room.contains, box.intervalx, box.intervaly))
             if is_inside and not (
                 any(box.overlaps(other) for other in taken) or any(box.padded(6).contains(*dot) for dot in dots)
             ):
                 break
+        else:
+            label.set_position(_PLACES[0][:2])
+            label.set_horizontalalignment(_PLACES[0][2])
         taken.append(label.get_window_extent(renderer))
         dx, dy = label.get_position()
         if math.hypot(dx, dy) > 14:

@@ -9,9 +9,11 @@ import torch
 import penna.model.few_rows as module
 from penna.config.sections import ModelConfig
 from penna.model import products
+from penna.model.cache import KVCache
 from penna.model.few_rows import FewRows, by_slices, few_rows, packing_is_faster, slices_of, slicing_is_faster
 from penna.model.gpt import GPT
 from penna.model.linear import linear
+from penna.model.step import Step
 
 WAYS = [
     pytest.param((packing, slicing), marks=pytest.mark.skipif(packing and not has_onednn, reason="needs oneDNN"))
@@ -73,6 +75,36 @@ def test_a_weight_that_changed_is_no_longer_stood_for(ways: tuple[bool, bool]) -
     torch.testing.assert_close(linear(x, weight, None, "blas", kept), exact(x, weight, None), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("ways", WAYS, indirect=True)
+@torch.no_grad()
+def test_a_model_that_is_settled_again_is_read_as_it_is_now(ways: tuple[bool, bool]) -> None:
+    model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=256, block_size=8, vocab_size=700))
+    model.init_weights(0)
+    model.eval().requires_grad_(False).settle()
+    weight = model.h[0].mlp.c_fc.weight
+    made = model.h[0].mlp.c_fc.few_rows
+    model.settle()
+    assert model.h[0].mlp.c_fc.few_rows is made
+    for change in (lambda: weight.add_(0.1), lambda: setattr(weight, "data", numbers(*weight.shape))):
+        change()
+        ids, cache = torch.tensor([[3]]), KVCache(model.config, 1, 8)
+        expected = GPT.hidden(model, ids)
+        model.settle()
+        torch.testing.assert_close(Step(model).hidden(ids, cache), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("ways", WAYS, indirect=True)
+@torch.no_grad()
+def test_no_rows_at_all_give_none(ways: tuple[bool, bool]) -> None:
+    kept = few_rows(numbers(700, 512))
+    assert kept is None or kept.multiply(torch.empty(0, 512), None).shape == (0, 700)
+
+
+@torch.inference_mode()
+def test_a_weight_that_cannot_tell_whether_it_was_changed_is_left_as_it_is() -> None:
+    assert few_rows(torch.ones(700, 512)) is None
+
+
 def test_it_is_not_taken_where_gradients_are_wanted() -> None:
     weight = numbers(700, 512)
     assert not FewRows(weight).serves(numbers(3, 512), weight)
@@ -83,7 +115,7 @@ def test_small_weights_and_other_types_are_left_as_they_are() -> None:
     assert few_rows(torch.ones(700, 512, dtype=torch.bfloat16)) is None
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 4, 8, 16])
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 8, 16, 96])
 def test_slices_are_equal_and_keep_all_threads_at_work(threads: int) -> None:
     for rows in (768, 2304, 50257, 4097, 1733):
         count = slices_of(rows, threads)

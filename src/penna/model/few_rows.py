@@ -22,7 +22,7 @@ from penna.model.products import by_onednn, clearly_faster, in_onednn_order
 _WORTH_IT = 1 << 17  # numbers in a weight below which the usual product is as fast
 _ROWS = 16  # for which oneDNN is told to order a weight; told of one row, it is up to twice as slow with several
 _LARGE = 1 << 20  # numbers in a weight from which oneDNN multiplies three rows a quarter sooner than two
-_MOST_SLICES = 64
+_MOST_SLICES = 64  # where there are no more threads
 _FULLEST = 0.9  # the least share of the time that all threads are at work
 
 
@@ -30,7 +30,7 @@ class FewRows:
     """What stands for a weight (N, K), float32 on a CPU; only while that does not change."""
 
     def __init__(self, weight: Tensor) -> None:
-        self._version = weight._version
+        self._version, self._address = weight._version, weight.data_ptr()
         self._weight = weight = weight.detach().contiguous()
         count = slices_of(len(weight), torch.get_num_threads()) if slicing_is_faster() else None
         self._slices = None if count is None else weight.view(count, -1, weight.shape[1])
@@ -41,21 +41,30 @@ class FewRows:
         """x (..., K) times the transpose of the weight, plus bias (N,): (..., N)."""
         if self._slices is not None and x.numel() == self._slices.shape[2]:
             return by_slices(x, self._slices, bias)
-        if self._packed is not None:
+        if self._packed is not None and x.numel():
             if x.numel() == self._padded_numel:
                 rows = F.pad(x.reshape(2, -1), (0, 0, 0, 1))
                 return by_onednn(rows, self._packed, bias)[:2].view(*x.shape[:-1], -1)
             return by_onednn(x, self._packed, bias)
         return F.linear(x, self._weight, bias)
 
+    def stands_for(self, weight: Tensor) -> bool:
+        """Whether this is the weight it was made of, and unchanged."""
+        return weight._version == self._version and weight.data_ptr() == self._address
+
     def serves(self, x: Tensor, weight: Tensor) -> bool:
         """Whether x (..., K) is to be multiplied with it, rather than with the weight it was made of."""
-        return weight._version == self._version and x.dtype == torch.float32 and not torch.is_grad_enabled()
+        return self.stands_for(weight) and x.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
-def few_rows(weight: Tensor) -> FewRows | None:
-    """What multiplies this weight with a few rows faster than torch's usual product; None where nothing does."""
+def few_rows(weight: Tensor, made: FewRows | None = None) -> FewRows | None:
+    """What multiplies this weight with a few rows faster than torch's usual product; None where nothing does. What was
+    made before is given again while it stands for the weight."""
+    if made is not None and made.stands_for(weight):
+        return made
     if weight.device.type != "cpu" or weight.dtype != torch.float32 or weight.numel() < _WORTH_IT:
+        return None
+    if weight.is_inference():  # it cannot tell whether it was changed
         return None
     return FewRows(weight) if packing_is_faster() or slicing_is_faster() else None
 
@@ -71,7 +80,7 @@ def by_slices(x: Tensor, slices: Tensor, bias: Tensor | None) -> Tensor:
 def slices_of(rows: int, threads: int) -> int | None:
     """Into how many equal slices a weight of so many rows is cut, so that threads share them nearly evenly; None where
     no number does."""
-    for count in range(threads, _MOST_SLICES + 1):
+    for count in range(threads, max(_MOST_SLICES, 4 * threads) + 1):
         if rows % count == 0 and count >= _FULLEST * threads * -(-count // threads):
             return count
     return None
@@ -95,8 +104,9 @@ def slicing_is_faster() -> bool:
     By timing both, with a weight too large for the caches that all cores share.
     """
     with torch.no_grad():
-        x, weight = torch.ones(1, 1024), torch.ones(1 << 14, 1024)
-        slices = weight.view(slices_of(len(weight), torch.get_num_threads()) or 1, -1, 1024)
+        threads = torch.get_num_threads()
+        x, slices = torch.ones(1, 1024), torch.ones(threads, (1 << 14) // threads, 1024)
+        weight = slices.view(-1, 1024)
         if packing_is_faster():
             ordered = in_onednn_order(weight, _ROWS)
             return clearly_faster(lambda: by_slices(x, slices, None), lambda: by_onednn(x, ordered, None))

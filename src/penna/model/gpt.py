@@ -224,7 +224,6 @@ class GPT(nn.Module):
         self.lm_head = None if config.tie else Linear(config.n_embd, config.rows, bias=False)
         self.int8_head: Int8Linear | None = None  # takes the place of head_weight where it is set
         self._few_rows_of_head: FewRows | None = None
-        self._is_settled = False
         self.score = None if config.n_class is None else Linear(config.n_embd, config.n_class, bias=False)
 
     @torch.no_grad()
@@ -298,15 +297,13 @@ class GPT(nn.Module):
 
     def settle(self) -> None:
         """The weights stay as they are from now on: let a few rows at a time be read the fastest way, for a second copy
-        of them in memory where that is measured to be it (`penna.model.few_rows`)."""
-        if self._is_settled:
-            return
-        self._is_settled = True
+        of them in memory where that is measured to be it (`penna.model.few_rows`). Called again, it finds those that
+        were changed."""
         if self.int8_head is None:
-            self._few_rows_of_head = few_rows(self.head_weight)
+            self._few_rows_of_head = few_rows(self.head_weight, self._few_rows_of_head)
         for module in self.modules():
             if isinstance(module, Linear):
-                module.few_rows = few_rows(module.weight)
+                module.few_rows = few_rows(module.weight, module.few_rows)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None, memory: Memory | None = None) -> Tensor:
         """Logits of every next token: (B, T) -> (B, T, vocab_size)."""

@@ -428,6 +428,12 @@ def test_what_cannot_be_is_told_with_what_to_do_and_nothing_is_written(
     assert {path.name for path in place.rglob("*")} == before
 
 
+def test_a_prompt_without_its_flag_is_shown_as_it_was_given(capsys: pytest.CaptureFixture[str]) -> None:
+    _, err = penna(capsys, "generate hf-unknown 'the '", code=2)
+    assert "`penna generate` does not take 'the '." in err
+    assert '--prompt "a text"' in err
+
+
 def test_an_empty_prompt_needs_a_separator(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "penna: The prompt is empty" in penna(capsys, "generate hf-unknown", code=2)[1]
     _, err = penna(capsys, "generate hf-unknown --prompt i --prompt ''", code=2)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ def run(argv: list[str]) -> int:
             verb = "" if arguments.command is None else f" {arguments.command}"
             hint = 'What to go on from is --prompt "a text". ' if arguments.command == "generate" else ""
             raise UsageError(
-                f"`penna{verb}` does not take {' '.join(unknown)}.",
+                f"`penna{verb}` does not take {shlex.join(unknown)}.",
                 "A verb, what it is about, and options of that verb.",
                 f"{hint}`penna{verb} --help` explains them.",
             )

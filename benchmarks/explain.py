@@ -16,12 +16,11 @@ import torch
 from penna.config.sections import ModelConfig
 from penna.explain.attention import attention_maps, attention_scores, rollout
 from penna.explain.gradients import gradient_x_input, integrated_gradients
-from penna.explain.heads import head_changes
+from penna.explain.head_ablation import head_changes
 from penna.explain.information import information
-from penna.explain.lens import logit_lens
+from penna.explain.logit_lens import logit_lens
 from penna.explain.occlusion import occlusion
-from penna.explain.probe import Probe
-from penna.explain.question import NextTokens, Question
+from penna.explain.probe import NextTokens, Probe, Question
 from penna.explain.value_zeroing import value_zeroing
 from penna.model.gpt import GPT
 from penna.model.linear import fastest_matmul

@@ -29,13 +29,13 @@ import torch
 
 from penna.config.generation import GenerationConfig
 from penna.config.sections import ModelConfig
-from penna.exchange.huggingface import write_hf
 from penna.generate.engine import generate
 from penna.generate.request import NewToken, Request
+from penna.interop.hf_folder import write_hf
+from penna.model.fast.cuda_graphs import RecordedSteps
 from penna.model.gpt import GPT
 from penna.model.linear import fastest_matmul
 from penna.model.precision import Dtype, use_dtype
-from penna.model.recorded import RecordedSteps
 
 GPT2 = {"preset": "gpt2"}  # 124 M parameters
 CHARACTERS = {"preset": "gpt2", "n_layer": 6, "n_head": 4, "n_embd": 128, "block_size": 256, "vocab_size": 96}
@@ -244,7 +244,7 @@ def gpu(pairs: int) -> None:
 def summaries(run: str, pairs: int) -> None:
     """Prompt lookup, and what int8 costs in perplexity, on a trained run."""
     from penna import api
-    from penna.api.completing import GREEDY, completer
+    from penna.api.complete import GREEDY, completer
     from penna.config.tasks import CompleteTask
     from penna.data.examples.prepare import read_validation
 

@@ -44,7 +44,7 @@ OVERRIDES = {
 
 def write_text(file: Path) -> None:
     """Some of the text every machine has."""
-    from penna.data.reading.python_text import python_documents
+    from penna.data.sources.python_text import python_documents
 
     file.write_text("\n".join(python_documents())[:300_000], encoding="utf-8")
 
@@ -81,7 +81,7 @@ def batch_seconds(shards: Path) -> float:
 def many_shards(folder: Path) -> Path:
     """Shards of random tokens, more than a file holds."""
     from penna.data.encode import EncodedPieces
-    from penna.data.shard_writer import write_shards
+    from penna.data.shards import write_shards
 
     def source(skip: int) -> Generator[EncodedPieces]:
         assert skip == 0

@@ -41,7 +41,7 @@ def korean() -> list[str] | None:
 
 
 def python() -> list[str]:
-    from penna.data.reading.python_text import python_documents
+    from penna.data.sources.python_text import python_documents
 
     return list(python_documents())
 
@@ -72,7 +72,7 @@ def write_one(file: Path, texts: list[str], megabytes: float) -> None:
 def run_penna(path: Path, tokenizer_folder: Path) -> dict[str, float]:
     from penna.config.sections import DataConfig
     from penna.data.prepare import prepare
-    from penna.text.tokenizer import Tokenizer
+    from penna.tokenizer.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(tokenizer_folder)
     tokenizer.encode("warm")
@@ -115,7 +115,7 @@ def measure(side: str, path: Path, tokenizer: Path) -> dict[str, float]:
 
 def learn(kind: str, texts: list[str], folder: Path) -> Path:
     from penna.config.sections import TokenizerConfig
-    from penna.text.training import train_tokenizer
+    from penna.tokenizer.train import train_tokenizer
 
     train_tokenizer(TokenizerConfig.model_validate({"kind": kind, "vocab_size": VOCABULARY}), texts).save(folder)
     return folder

@@ -47,9 +47,9 @@ class Measured(NamedTuple):
 def write_model(folder: Path, fields: dict[str, Any]) -> int:
     """A model and a tokenizer that both servers read; its parameters."""
     from penna.config.sections import ModelConfig, TokenizerConfig
-    from penna.exchange.huggingface import write_hf
+    from penna.interop.hf_folder import write_hf
     from penna.model.gpt import GPT, count_parameters
-    from penna.text.training import train_tokenizer
+    from penna.tokenizer.train import train_tokenizer
 
     text = [file.read_text(encoding="utf-8") for file in sorted(Path(__file__).parent.glob("*.py"))]
     tokenizer = train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=2048), text)
@@ -63,8 +63,8 @@ def write_model(folder: Path, fields: dict[str, Any]) -> int:
 
 def serve_penna(folder: Path, port: int) -> None:
     from penna.serve.app import create_app
-    from penna.serve.connections import listening, server_of
     from penna.serve.registry import Registry
+    from penna.serve.server import listening, server_of
     from penna.serve.settings import ServeSettings
 
     settings = ServeSettings(port=port, request_timeout=600)

@@ -31,7 +31,7 @@ PAIRS = 3
 
 def text() -> str:
     """Some of the text every machine has."""
-    from penna.data.reading.python_text import python_documents
+    from penna.data.sources.python_text import python_documents
 
     return "\n".join(python_documents())[:300_000]
 
@@ -170,7 +170,7 @@ def main() -> None:
         path.write_text(text(), encoding="utf-8")
         # Penna's character vocabulary holds byte tokens besides; both sides get the same number of rows.
         from penna.config.sections import TokenizerConfig
-        from penna.text.training import train_tokenizer
+        from penna.tokenizer.train import train_tokenizer
 
         rows = train_tokenizer(TokenizerConfig(kind="char"), [path.read_text(encoding="utf-8")]).vocab_size
         for (name, shape), target in zip(SHAPES.items(), TARGETS, strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from penna.cli.main import run
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
 
 # A few words of each language; sentences are drawn from them, so that there is something to learn.
 WORDS = {

@@ -11,29 +11,31 @@ import pytest
 import penna
 
 PACKAGE = Path(penna.__file__).parent
-FLOORS = (
+LAYERS = (
     ("errors",),
     ("storage",),
+    ("formatting",),
     ("config",),
-    ("text",),
+    ("tokenizer",),
     ("data",),
     ("model",),
     ("runs",),
-    ("exchange",),
+    ("interop",),
+    ("loading",),
     ("train",),
     ("generate",),
     ("evaluate", "explain"),
     ("tasks",),
-    ("compare",),
+    ("report",),
     ("api",),
     ("serve",),
     ("studio",),
     ("cli",),
     ("recipes", "experiments"),
 )
-LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TORCH_IN_DATA = ("data/batches.py", "data/examples/batches.py")
-FOREIGN = {"config": {"torch", "numpy"}, "text": {"torch"}, "data": {"torch"}}
+FOREIGN = {"config": {"torch", "numpy"}, "tokenizer": {"torch"}, "data": {"torch"}}
 
 
 def imported(file: Path, package: Path) -> Iterator[tuple[int, str]]:
@@ -89,12 +91,16 @@ def test_no_file_of_penna_imports_upward_or_sideways():
     ("file", "line", "fault"),
     [
         ("config/a.py", "from penna.data.shards import TokenStream", "upward to penna.data.shards.TokenStream"),
-        ("data/a.py", "import penna.train.loop", "upward to penna.train.loop"),
+        ("data/a.py", "import penna.train.trainer", "upward to penna.train.trainer"),
         ("model/a.py", "from penna import train", "upward to penna.train"),
         ("train/a.py", "def f():\n    from penna.generate import engine", "upward to penna.generate.engine"),
-        ("text/a.py", "from ..data import shards", "upward to penna.data.shards"),
-        ("text/deep/a.py", "from ...cli.main import main", "upward to penna.cli.main.main"),
-        ("runs/a.py", "import importlib\nimportlib.import_module('penna.train.loop')", "upward to penna.train.loop"),
+        ("tokenizer/a.py", "from ..data import shards", "upward to penna.data.shards"),
+        ("tokenizer/deep/a.py", "from ...cli.main import main", "upward to penna.cli.main.main"),
+        (
+            "runs/a.py",
+            "import importlib\nimportlib.import_module('penna.train.trainer')",
+            "upward to penna.train.trainer",
+        ),
         ("runs/a.py", "from penna import generate_text", "upward to penna.generate_text"),
         ("errors.py", "from penna.config import recipe", "upward to penna.config.recipe"),
         ("api.py", "from penna.cli.main import main", "upward to penna.cli.main.main"),
@@ -103,7 +109,7 @@ def test_no_file_of_penna_imports_upward_or_sideways():
         ("tasks/chat.py", "from penna.tasks.pretrain import x", "one task imports another, penna.tasks.pretrain.x"),
         ("tasks/chat.py", "from penna.tasks import pretrain", "one task imports another, penna.tasks.pretrain"),
         ("config/a.py", "import numpy as np", "imports numpy"),
-        ("text/a.py", "from torch import nn", "imports torch"),
+        ("tokenizer/a.py", "from torch import nn", "imports torch"),
         ("data/shards.py", "import torch", "imports torch"),
         ("helpers/a.py", "", "stands on no floor"),
     ],
@@ -121,7 +127,7 @@ def test_a_planted_fault_is_found(tmp_path: Path, file: str, line: str, fault: s
     [
         ("errors.py", "import os"),
         ("config/a.py", "from penna.errors import PennaError"),
-        ("exchange/a.py", "import penna\nfrom penna import __version__"),
+        ("interop/a.py", "import penna\nfrom penna import __version__"),
         ("evaluate/a.py", "from penna.train.objective import Objective"),
         ("data/batches.py", "import torch"),
         ("tasks/chat/a.py", "from penna.tasks.chat import b"),
@@ -151,7 +157,7 @@ def loaded_by(statement: str) -> set[str]:
         ("import penna", {"torch", "numpy", "pydantic", "tokenizers"}),
         ("import penna.cli.main", {"torch", "numpy", "pydantic", "tokenizers"}),
         ("import penna.config.recipe", {"torch", "numpy"}),
-        ("import penna.text.training, penna.text.stream", {"torch"}),
+        ("import penna.tokenizer.train, penna.tokenizer.stream_decoder", {"torch"}),
         ("import penna.data.prepare", {"torch"}),
     ],
 )

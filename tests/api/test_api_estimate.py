@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penna.api.estimate import estimate_experiment, seconds_in_all
-from penna.api.experiment import plan_experiment
-from penna.api.experiment_disk import kept_bytes, least_parameters
-from penna.api.training import train_recipe
+from penna.api.experiment import kept_bytes, least_parameters, plan_experiment
+from penna.api.train import train_recipe
 from penna.config.experiment_plan import RunPlan
 from penna.config.recipe import load_recipe, shipped_recipes
 from penna.model.gpt import count_parameters

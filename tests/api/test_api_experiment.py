@@ -19,10 +19,10 @@ import tomli_w
 import torch
 from safetensors.torch import load_file
 
-from penna.api import experiment_process, experiment_runner
+from penna.api import experiment_runner
+from penna.api import experiment_runner as experiment_process
 from penna.api.experiment import open_experiment, plan_experiment
-from penna.api.experiment_process import share_of_budget, threads_each
-from penna.api.experiment_runner import ExperimentEnd, RunStatus, run_experiment
+from penna.api.experiment_runner import ExperimentEnd, RunStatus, run_experiment, share_of_budget, threads_each
 from penna.config.recipe import load_recipe
 from penna.errors import DataError, DeviceError, RunError
 from penna.runs.experiment import ExperimentFolder
@@ -271,7 +271,7 @@ def test_text_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path) 
 
 
 def test_a_disk_too_small_is_told_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penna.api.experiment_disk.free_disk", lambda _: 1000)
+    monkeypatch.setattr("penna.api.experiment.free_disk", lambda _: 1000)
     with pytest.raises(DeviceError, match="2 runs need"):
         opened(written(tmp_path, ("a", ONE), ("b", OTHER)))
     assert not (tmp_path / "runs").exists()

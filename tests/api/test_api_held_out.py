@@ -7,10 +7,10 @@ import pytest
 
 from penna.api.held_out import HeldOut, SampleSize, held_out
 from penna.api.models import load
-from penna.api.training import train_recipe
+from penna.api.train import train_recipe
 from penna.config.recipe import build_recipe
 from penna.errors import DataError
-from penna.exchange.load import LoadedModel
+from penna.loading import LoadedModel
 
 # Characters are tokens, so that what is read can be told from the text.
 DOCUMENTS = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from penna.api.preview import preview_data
+from penna.api.data import preview_data
 from penna.errors import DataError
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from penna.api.training import train_recipe
+from penna.api.train import train_recipe
 from penna.config.recipe import build_recipe, merge
 from penna.train.events import Event, Stepped
 

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 from studio_runs import LONG, recipe_table
 
 from conftest import Served
-from penna.api.training import train_recipe
+from penna.api.train import train_recipe
 from penna.config.recipe import build_recipe, merge
 from penna.runs.folder import RunFolder
 

@@ -12,12 +12,12 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="make test-browser installs it")
 from playwright.sync_api import Page, expect
 
-from penna.api.chatting import ChatSettings, Conversation
+from penna.api.chat import ChatSettings, Conversation
+from penna.api.generate import DEFAULT, write_request
 from penna.api.models import load
-from penna.api.writing import DEFAULT, write_request
 from penna.config.generation import GenerationConfig
-from penna.exchange.load import LoadedModel
-from penna.generate.writing import Written, write
+from penna.generate.text_stream import Written, write
+from penna.loading import LoadedModel
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=30_000)  # a busy machine is no fault

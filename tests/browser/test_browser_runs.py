@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from studio_runs import LONG, recipe_table
 
 from conftest import Served
-from penna.api.training import train_recipe
+from penna.api.train import train_recipe
 from penna.config.recipe import build_recipe, merge
 from penna.runs.folder import RunFolder
 
@@ -102,7 +102,7 @@ def test_a_run_goes_on_survives_a_reload_shows_the_same_in_two_tabs_and_stops_sa
 def test_a_run_of_a_terminal_is_watched_and_not_stopped(page: Page, served: Served):
     table = merge(recipe_table(served.data_dir / "stories.txt", "pretrain", LONG), {"data.document": "line"})
     code = (
-        "import json, sys; from pathlib import Path; from penna.api.training import train_recipe;"
+        "import json, sys; from pathlib import Path; from penna.api.train import train_recipe;"
         "from penna.config.recipe import build_recipe;"
         "train_recipe(build_recipe(json.loads(sys.argv[1])), name='of-a-terminal', runs_dir=Path(sys.argv[2]))"
     )

@@ -12,17 +12,16 @@ from rich.cells import cell_len
 
 from penna.api.beams import grow_beams
 from penna.api.models import load
-from penna.cli.beam_lines import tree_lines
-from penna.cli.beams import add_beams_arguments, run
+from penna.cli.beams import add_beams_arguments, run, tree_lines
 from penna.config.generation import GenerationConfig
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask
 from penna.errors import DataError, DeviceError, PennaError, RecipeError, RunError
-from penna.exchange.huggingface import write_hf
-from penna.exchange.load import LoadedModel
+from penna.interop.hf_folder import write_hf
+from penna.loading import LoadedModel
 from penna.model.gpt import GPT
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 STORY = "All roads lead to Rome. I eat an apple. 나는 밥을 먹었다. 今天天气真好。\n"
 

@@ -10,27 +10,27 @@ from typing import Any
 
 import pytest
 
-from penna.api.chat_figures import measure_chat
-from penna.api.chatting import ChatSettings, Conversation
-from penna.api.completing import completer
-from penna.api.writing import generate_stream
+from penna.api.chat import ChatSettings, Conversation
+from penna.api.chat_metrics import measure_chat
+from penna.api.complete import completer
+from penna.api.generate import generate_stream
 from penna.cli.chat import add_chat_arguments, run
 from penna.cli.evaluation import print_figures
 from penna.cli.screen import printable
 from penna.config.generation import GenerationConfig
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask
-from penna.data.reading.records import BadRecord, Record
-from penna.data.reading.shapes import messages_of
+from penna.data.sources.fields import messages_of
+from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError, DeviceError, PennaError, RecipeError, RunError, TokenizerError
-from penna.exchange.load import LoadedModel
 from penna.generate import engine
 from penna.generate.request import Finish, NewToken, Request
+from penna.loading import LoadedModel
 from penna.model.seq2seq import build_model
-from penna.text.chat import encode_chat, with_chat_template
-from penna.text.messages import Message
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.chat import encode_chat, with_chat_template
+from penna.tokenizer.chat_template import Message
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 PLAIN = train_tokenizer(TokenizerConfig(kind="char"), ["abcdefghijklmnopqrstuvwxyz 0123456789"])
 CHATTING = with_chat_template(PLAIN, "penna")
@@ -57,7 +57,7 @@ class Scripted:
 
 
 def answer_by(monkeypatch: pytest.MonkeyPatch, events: Callable[[list[Request]], Iterator[NewToken | Finish]]) -> None:
-    monkeypatch.setattr("penna.generate.writing.engine_for", lambda _, asked, slots: Scripted(events(asked)))
+    monkeypatch.setattr("penna.generate.text_stream.engine_for", lambda _, asked, slots: Scripted(events(asked)))
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_dialogues_that_cannot_be_read_are_counted_apart_from_those_too_long(
 
     lines = [row("hi", "ho"), row("hi", "x" * 99), row("hi"), '{"messages": 3}', "{", row("so", "so")]
     (tmp_path / "talk.jsonl").write_text("\n".join(lines))
-    monkeypatch.setattr("penna.api.chat_figures.load_model", lambda *_, **__: loaded())
+    monkeypatch.setattr("penna.api.chat_metrics.load_model", lambda *_, **__: loaded())
     given = {"data.path": [str(tmp_path / "talk.jsonl")], "data.allow_bad_records": 0.9}
     figures = measure_chat("tiny", given, replies=0)
     assert (figures.dialogues, figures.refused, figures.bad_records) == (2, 1, 3)

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from penna.api import load
-from penna.api.asked import asked_of
-from penna.api.classifying import classify, evaluate_classification
-from penna.api.training import train_recipe
+from penna.api.classify import classify, evaluate_classification
+from penna.api.evaluation_data import asked_of
+from penna.api.train import train_recipe
 from penna.cli import classify as command
 from penna.cli.classification_figures import print_classification
 from penna.config.recipe import build_recipe

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penna.api.training import train_recipe
+from penna.api.train import train_recipe
 from penna.cli.compare import add_compare_arguments, run
 from penna.config.recipe import build_recipe, merge
 from penna.errors import PennaError, RecipeError, RunError
@@ -39,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take seconds, and are looked at elsewhere."""
-    monkeypatch.setattr("penna.api.comparing.draw_comparison", lambda _: [])
+    monkeypatch.setattr("penna.api.compare.draw_comparison", lambda _: [])
 
 
 def compare(*words: str) -> int:

@@ -11,11 +11,11 @@ import pytest
 import torch
 from rouge_score import rouge_scorer
 
-from penna.api.completing import complete, completer, highest, rank_sentences
-from penna.api.completion_figures import evaluate_completions
-from penna.api.measuring import evaluate_text
+from penna.api.complete import complete, completer, highest, rank_sentences
+from penna.api.completion_metrics import evaluate_completions
+from penna.api.evaluate import evaluate_text
 from penna.api.models import load
-from penna.api.training import train_recipe
+from penna.api.train import train_recipe
 from penna.cli.complete import add_complete_arguments, run
 from penna.cli.completion_figures import print_completion_figures
 from penna.cli.main import run as main
@@ -26,9 +26,9 @@ from penna.config.tasks import CompleteTask
 from penna.errors import DataError, RecipeError, RunError
 from penna.evaluate.sentences import sentences
 from penna.evaluate.summaries import SummaryScorer
-from penna.exchange.huggingface import write_hf
-from penna.exchange.load import LoadedModel
-from penna.generate.writing import Piece
+from penna.generate.text_stream import Piece
+from penna.interop.hf_folder import write_hf
+from penna.loading import LoadedModel
 from penna.model.seq2seq import build_model
 from penna.runs.folder import RunFolder
 
@@ -383,7 +383,7 @@ def test_a_terminal_gets_no_control_characters_of_what_is_written(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces = [Piece(0, text, None, None) for text in ("red \x1b[31m", "\r\n\tbell \x07", " \x9b2J")]
-    monkeypatch.setattr("penna.api.completing.Completer.stream", lambda self, requests: iter(pieces))
+    monkeypatch.setattr("penna.api.complete.Completer.stream", lambda self, requests: iter(pieces))
     words = (str(place / "runs/little"), "Ann lives in Rome.")
     assert printed(capsys, *words) == "red \x1b[31m\r\n\tbell \x07 \x9b2J\n"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
@@ -407,6 +407,6 @@ def test_a_model_behind_an_encoder_is_refused_before_its_prompt_is_printed(
     assert both.out == ""
     assert "penna: behind cannot go on with a text: its encoder reads a source, and its task is complete.\n" in both.err
     assert "penna complete behind" in both.err
-    monkeypatch.setattr("penna.api.measuring.load_model", lambda *_, **__: behind)
+    monkeypatch.setattr("penna.api.evaluate.load_model", lambda *_, **__: behind)
     with pytest.raises(RunError, match="cannot go on with a text"):
         evaluate_text("behind", {"data.path": ["a.txt"]})

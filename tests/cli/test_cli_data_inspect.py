@@ -14,7 +14,7 @@ from penna.cli import data
 from penna.cli.parser import make_parser, split_overrides
 from penna.config.sections import TokenizerConfig
 from penna.errors import DataError, RecipeError, TokenizerError
-from penna.text.training import train_tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 KOREAN = "한국어로 쓴 아주 긴 문장이 여기에 있고 그 뒤에 또 다른 말이 이어진다. "
 CHINESE = "这是一个很长的中文句子，后面还有别的话。"

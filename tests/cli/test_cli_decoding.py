@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from penna.api import strategy_texts
+from penna.api import decoding as strategy_texts
 from penna.api.held_out import SampleSize, held_out
 from penna.api.models import load
-from penna.api.training import train_recipe
+from penna.api.train import train_recipe
 from penna.cli.decoding import add_decoding_arguments, run
 from penna.config.recipe import build_recipe
 from penna.config.sections import ModelConfig
 from penna.errors import DataError, PennaError, RecipeError, RunError
-from penna.exchange.huggingface import write_hf
-from penna.generate.writing import request_for, write
+from penna.generate.text_stream import request_for, write
+from penna.interop.hf_folder import write_hf
 from penna.model.gpt import GPT
 
 NAMES = "Ann Ben Cleo 지우 민수 小明 北京 Gus".split()
@@ -207,7 +207,7 @@ def test_saving_makes_the_recommended_strategy_the_run_s_default(
         called(place, "--save", "--strategy", "p: top_p=0.9")
     assert not (place / "runs/little/generation_config.json").exists()
     capsys.readouterr()
-    monkeypatch.setattr("penna.evaluate.texts.trust._TEXTS", (("distance", 8),))
+    monkeypatch.setattr("penna.evaluate.texts.statistics._TEXTS", (("distance", 8),))
     found = as_json(place, capsys, "--save", "--strategy", "p: top_p=0.9", "--strategy", "k: top_k=2")
     name = found["recommendation"]["name"]
     assert name == "p"
@@ -219,7 +219,7 @@ def test_saving_makes_the_recommended_strategy_the_run_s_default(
 def test_where_nothing_is_recommended_nothing_is_saved(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from penna.evaluate import recommendation
+    from penna.evaluate import decoding as recommendation
 
     monkeypatch.setattr(recommendation, "DEGENERATE", -1.0)
     with pytest.raises(DataError, match="No strategy is recommended"):
@@ -361,7 +361,7 @@ def test_a_model_that_only_recites_is_said_to_recite(
     texts = [tokenizer.encode(piece.text)[:40] for piece in training.corpus.pieces("train")][:8]
 
     def recited(_loaded: Any, prefixes: Any, _config: Any, _length: int, _seed: int) -> Any:
-        from penna.evaluate.texts.measured import Continuation
+        from penna.evaluate.texts.statistics import Continuation
 
         return [Continuation(tuple(ids), tokenizer.decode(ids), False) for ids in texts[: len(prefixes)]]
 

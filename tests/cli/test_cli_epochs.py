@@ -12,8 +12,8 @@ import pytest
 from penna.cli.epochs import add_epochs_arguments, print_epochs, run
 from penna.cli.main import run as penna
 from penna.cli.page import Page
-from penna.compare.epochs import EpochFigures, Means, epoch_figures
 from penna.errors import RunError
+from penna.report.epochs import EpochFigures, Means, epoch_figures
 from penna.runs.folder import RunFolder
 
 TEXT = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n" * 30

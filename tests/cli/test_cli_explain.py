@@ -10,16 +10,15 @@ import pytest
 import torch
 from rich.cells import cell_len
 
-from penna.api.explaining import ExplainSettings, explain
-from penna.api.faithfulness import measure_faithfulness
+from penna.api.explain import ExplainSettings, explain, measure_faithfulness
 from penna.api.models import load
 from penna.cli.explain import add_explain_arguments, run
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.errors import DataError, PennaError, RecipeError
-from penna.exchange.huggingface import write_hf
-from penna.explain.result import METHODS
+from penna.explain.explanation import METHODS
+from penna.interop.hf_folder import write_hf
 from penna.model.gpt import GPT
-from penna.text.training import train_tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 STORY = "All roads lead to Rome. I eat an apple. 나는 밥을 먹었다. 今天天气真好。\n"
 TEXT = "All roads lead to"

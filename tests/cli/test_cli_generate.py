@@ -18,10 +18,10 @@ import torch
 from penna.cli.main import run
 from penna.config.generation import GenerationConfig
 from penna.config.sections import ModelConfig, TokenizerConfig
-from penna.exchange.huggingface import write_hf
+from penna.interop.hf_folder import write_hf
 from penna.model.gpt import GPT
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
@@ -312,7 +312,7 @@ def test_lines_are_put_behind_those_of_a_file(place: Path, capsys: pytest.Captur
 def test_lines_that_are_done_stay_where_a_person_stops(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penna.api.side_by_side import SideBySide
+    from penna.api.generate import SideBySide
 
     write = SideBySide.write
     there: list[str] = []

@@ -9,20 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penna.api.chatting import ChatSettings, reply_settings
-from penna.api.completing import completion_settings
+from penna.api.chat import ChatSettings, reply_settings
+from penna.api.complete import completion_settings
 from penna.api.generation_defaults import laid_over
 from penna.cli.chat import add_chat_arguments
 from penna.cli.complete import add_complete_arguments
 from penna.cli.generation_options import given_settings
-from penna.config.generation import GenerationConfig, generation_config
-from penna.config.generation_words import kind_of, setting, settings_of, shown, strategy_of
+from penna.config.generation import (
+    GenerationConfig,
+    generation_config,
+    kind_of,
+    setting,
+    settings_of,
+    shown,
+    strategy_of,
+)
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.errors import RecipeError
-from penna.exchange.huggingface import write_hf
-from penna.exchange.load import LoadedModel
+from penna.interop.hf_folder import write_hf
+from penna.loading import LoadedModel
 from penna.model.gpt import GPT
-from penna.text.training import train_tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "max_new_tokens": st.integers(0, 30),

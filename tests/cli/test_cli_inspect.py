@@ -9,20 +9,20 @@ import pytest
 import torch
 from rich.cells import cell_len
 
-from penna.api.inspecting import inspect_model, sample_texts
+from penna.api.inspect import inspect_model, sample_texts
 from penna.api.models import load
 from penna.cli.inspect import add_inspect_arguments, run
 from penna.config.recipe import build_recipe
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.errors import DataError, PennaError, RecipeError, RunError, TokenizerError
-from penna.exchange.huggingface import write_hf
 from penna.explain.head_statistics import head_statistics
+from penna.interop.hf_folder import write_hf
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import Checkpoint, write_checkpoint
 from penna.runs.folder import new_run
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 STORY = "The cat sat on the mat. I eat an apple. 나는 밥을 먹었다. 今天天气真好。\n"
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 24}

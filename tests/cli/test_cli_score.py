@@ -13,18 +13,17 @@ import torch
 from rich.cells import cell_len
 
 from penna.api.models import load
-from penna.api.scoring import ranked, score, score_after
-from penna.cli.score import add_score_arguments, run
-from penna.cli.score_tables import probability
+from penna.api.score import ranked, score, score_after
+from penna.cli.score import add_score_arguments, probability, run
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask
 from penna.errors import DataError, PennaError, RecipeError, RunError, TokenizerError
-from penna.exchange.huggingface import write_hf
-from penna.exchange.load import LoadedModel
+from penna.interop.hf_folder import write_hf
+from penna.loading import LoadedModel
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"

@@ -22,9 +22,9 @@ from penna.cli.main import run
 from penna.cli.serving import bytes_of, run_until_signal
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.errors import RecipeError
-from penna.exchange.huggingface import write_hf
+from penna.interop.hf_folder import write_hf
 from penna.model.gpt import GPT
-from penna.text.training import train_tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from penna.cli.main import run
 from penna.cli.tokenizer import short_names
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
 
 STORY = (
     "The cat sat on the mat, and the dog sat by the cat.\n" * 40 + "고양이가 매트 위에 앉아 있다. 猫坐在垫子上。\n" * 20

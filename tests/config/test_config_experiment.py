@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penna.config.arm_names import arm_names
 from penna.config.experiment import build_experiment, find_experiment_file, read_experiment, shipped_experiments
-from penna.config.experiment_plan import RunPlan, arm_recipes, plan_runs, written_table
+from penna.config.experiment_plan import RunPlan, arm_names, arm_recipes, plan_runs, written_table
 from penna.config.recipe import build_recipe, flatten, load_recipe, recipe_differences
 from penna.config.schema import Recipe
 from penna.errors import PennaError, RecipeError

@@ -2,9 +2,8 @@
 
 import pytest
 
-from penna.config.presets import PRESETS
 from penna.config.recipe import build_recipe
-from penna.config.sections import ModelConfig
+from penna.config.sections import PRESETS, ModelConfig
 from penna.errors import RecipeError
 
 # Radford et al. 2019, table 2 (layers, width); heads from OpenAI's hparams.json; parameters as their files hold them.

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from written_shards import write_documents
 
 from penna.config.sections import ModelConfig
-from penna.data import batches, shard_writer
+from penna.data import batches
+from penna.data import shards as shard_writer
 from penna.data.batches import (
     IGNORED,
     TrainingDocuments,

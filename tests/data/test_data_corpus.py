@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from penna.config.sections import DataConfig
 from penna.data import corpus as module
 from penna.data.corpus import Corpus, TextChangedError, count_text, read_corpus
-from penna.data.reading import records
-from penna.data.reading.records import BadRecord, Piece
-from penna.data.words import count_words
+from penna.data.encode import count_words
+from penna.data.sources import records
+from penna.data.sources.records import BadRecord, Piece
 from penna.errors import DataError
 
 

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penna.data.pieces import usable_pieces
-from penna.data.reading import records
-from penna.data.reading.records import Piece, cut
+from penna.data.sources import records
+from penna.data.sources.records import Piece, cut, usable_pieces
 
 TEXTS = st.text(alphabet="ab \n\r\u3000가🙂", max_size=40)
 

@@ -12,16 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penna.config.sections import DataConfig, TokenizerConfig
-from penna.data import encode, shard_writer
+from penna.data import encode
 from penna.data import prepare as module
+from penna.data import shards as shard_writer
 from penna.data.corpus import TextChangedError
+from penna.data.encode import count_words
 from penna.data.prepare import Prepared, describe_counts, prepare, prepare_for_evaluation
-from penna.data.reading import records
 from penna.data.shards import MANIFEST, TokenStream
-from penna.data.words import count_words
+from penna.data.sources import records
 from penna.errors import DataError, PennaError
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 SENTENCES = [f"The {a} {b} goes to the {c} by the sea.\n" for a in "abcd" for b in "efgh" for c in ("마을", "town 🙂")]
 KINDS = ["char", "bpe", "unigram"]
@@ -370,7 +371,7 @@ PEAK = """
 import resource, sys
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.prepare import prepare
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
 prepare(DataConfig(path=sys.argv[1]), Tokenizer.load(sys.argv[2]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

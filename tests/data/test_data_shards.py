@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from written_shards import write_documents
 
-from penna.data import shard_writer
+from penna.data import shards as shard_writer
 from penna.data.shards import MANIFEST, Manifest, TokenStream, read_manifest
 from penna.errors import DataError
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from penna.data.encode import EncodedPieces
-from penna.data.shard_writer import write_shards
-from penna.data.shards import Manifest
+from penna.data.shards import Manifest, write_shards
 
 Documents = list[list[int]]
 

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penna.errors import DataError
-from penna.evaluate.calibration import BINS
-from penna.evaluate.classification import ClassificationFigures, measure_classification
+from penna.evaluate.classification import BINS, ClassificationFigures, measure_classification
 
 metrics = pytest.importorskip("sklearn.metrics")
 

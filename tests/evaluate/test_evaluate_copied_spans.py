@@ -6,9 +6,8 @@ from hypothesis import example, given
 from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
-from penna.evaluate.copied_spans import copied_spans
-from penna.evaluate.copying import Source
-from penna.evaluate.rouge_words import words
+from penna.evaluate.copying import Source, copied_spans
+from penna.evaluate.words import words
 
 _LETTERS = st.text(st.sampled_from("abAB .,-!ßİ\u00ad\u200d\ufeff\u0301한국日本ไทย\u3099か"), max_size=40)
 

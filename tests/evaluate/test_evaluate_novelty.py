@@ -8,8 +8,8 @@ import pytest
 from penna.config.sections import TokenizerConfig
 from penna.evaluate import novelty
 from penna.evaluate.novelty import measure_novelty, novel_shares
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 
 class Stream:

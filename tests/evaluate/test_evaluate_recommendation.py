@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from penna.config.generation import GenerationConfig
+from penna.evaluate.decoding import Recommendation, recommend, settings_of
+from penna.evaluate.memorization import Recitation, RecitedText
 from penna.evaluate.novelty import Novelty
-from penna.evaluate.recitation import Recitation, RecitedText
-from penna.evaluate.recommendation import Recommendation, recommend, settings_of
 from penna.evaluate.rouge import Interval
 from penna.evaluate.texts.distance import Distances
-from penna.evaluate.texts.measured import Statistics
+from penna.evaluate.texts.statistics import Statistics
 
 CONFIGS = {
     "greedy": GenerationConfig(temperature=0),

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer, lcs_ind
 
-from penna.evaluate.rouge import KINDS, bootstrap_means, interval, rouge_scores
-from penna.evaluate.rouge_words import words
+from penna.evaluate.rouge import KINDS, bootstrap_means, common_length, common_places, interval, rouge_scores
 from penna.evaluate.sentences import sentences
-from penna.evaluate.subsequence import common_length, common_places
+from penna.evaluate.words import words
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "the", "cat", "sat", "7"]), max_size=14)
 PLAIN = st.lists(WORDS.map(" ".join), max_size=4).map("\n".join)

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from penna.config.sections import ModelConfig
-from penna.exchange.huggingface import read_hf
-from penna.explain.probe import Probe
-from penna.explain.question import NextTokens, Question, Target
+from penna.explain.probe import NextTokens, Probe, Question, Target
+from penna.interop.hf_folder import read_hf
 from penna.model.gpt import GPT
 
 os.environ["HF_HUB_OFFLINE"] = "1"

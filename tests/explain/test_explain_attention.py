@@ -8,7 +8,7 @@ import torch
 from random_probes import IDS, gpt2_and_ours, probe, qwen3_and_ours, random_model
 
 from penna.explain.attention import attention_maps, attention_scores, first_token_share, rollout
-from penna.explain.question import Label, NextTokens
+from penna.explain.probe import Label, NextTokens
 
 
 @pytest.mark.parametrize("both", [gpt2_and_ours, qwen3_and_ours])

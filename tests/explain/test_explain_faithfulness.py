@@ -19,9 +19,8 @@ from penna.explain.faithfulness import (
     measure_faithfulness,
     measure_text,
 )
-from penna.explain.probe import Probe
-from penna.explain.question import Label, NextTokens, Question
-from penna.text.units import Unit
+from penna.explain.probe import Label, NextTokens, Probe, Question
+from penna.tokenizer.words import Unit
 
 LONG = tuple(range(2, 24))  # 22 tokens
 

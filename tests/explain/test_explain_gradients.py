@@ -9,7 +9,7 @@ from captum.attr import InputXGradient, IntegratedGradients
 from random_probes import IDS, NEXT, gpt2_and_ours, probe, random_model
 
 from penna.explain.gradients import BASELINES, gradient_x_input, integrated_gradients
-from penna.explain.question import Label, NextTokens
+from penna.explain.probe import Label, NextTokens
 
 OURS = {
     "gpt2": {"preset": "gpt2"},

@@ -9,8 +9,7 @@ from random_probes import IDS, probe, random_model
 from penna.config.sections import ModelConfig
 from penna.errors import RecipeError
 from penna.explain.information import LOST, _Noised, information, information_by_layer
-from penna.explain.probe import Probe
-from penna.explain.question import Label, NextTokens, Question
+from penna.explain.probe import Label, NextTokens, Probe, Question
 from penna.model.gpt import GPT
 
 

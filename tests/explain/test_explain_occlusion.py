@@ -6,7 +6,7 @@ from random_probes import IDS, probe, random_model
 
 from penna.errors import DataError
 from penna.explain.occlusion import occlusion
-from penna.explain.question import Label, NextTokens, Question
+from penna.explain.probe import Label, NextTokens, Question
 
 FIELDS = {
     "learned": {},

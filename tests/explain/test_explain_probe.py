@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from penna.config.sections import ModelConfig
-from penna.explain.probe import Probe
-from penna.explain.question import Label, NextTokens, Question
+from penna.explain.probe import Label, NextTokens, Probe, Question
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
 from penna.train.classification import label_scores

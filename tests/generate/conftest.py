@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from plain import Told
+from reference_decoding import Told
 
 from penna.config.sections import ModelConfig
 from penna.generate.engine import generate

@@ -14,8 +14,8 @@ from penna.generate.beam_tree import BeamTree, TreeGrower, readable, text_added
 from penna.generate.engine import generate
 from penna.generate.request import BeamStep, Candidate, Finish, Hypothesis, NewToken, Request
 from penna.model.gpt import GPT
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 END = 0  # the separator
 Build = Callable[..., GPT]

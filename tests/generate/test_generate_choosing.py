@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
-from plain import MODELS, PROMPTS, for_model, logits_behind
+from reference_decoding import MODELS, PROMPTS, for_model, logits_behind
 from scipy.stats import chisquare
 
 from penna.config.generation import GenerationConfig

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from plain import MODELS, PROMPTS, for_model, token_by_token
+from reference_decoding import MODELS, PROMPTS, for_model, token_by_token
 from transformers import AutoModelForCausalLM
 
 from penna.config.generation import GenerationConfig
-from penna.exchange.huggingface import write_hf
 from penna.generate.engine import generate
 from penna.generate.request import Finish, NewToken, Request, cut_prompt
+from penna.interop.hf_folder import write_hf
+from penna.model.fast.decode import Step
 from penna.model.precision import use_dtype
-from penna.model.step import Step
 
 EVERY = {**MODELS, "untied": {"tie": False, "mlp": "relu2", "bias": False, "positions": "none", "head_dim": 12}}
 EXPORTED = ["gpt2", "gpt1", "sinusoidal", "modern", "modern, grouped"]
@@ -79,7 +79,7 @@ def test_logits_among_32_requests_are_those_of_each_alone(name: str, build, run,
 
 
 def _noting(read: dict[int, list[torch.Tensor]]):
-    from penna.generate.lane import Lane
+    from penna.generate.batch import Lane
 
     whole = Lane.read
 

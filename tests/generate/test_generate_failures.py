@@ -4,15 +4,16 @@ from collections import defaultdict
 
 import pytest
 import torch
-from plain import PROMPTS, token_by_token
+from reference_decoding import PROMPTS, token_by_token
 
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, DeviceError
 from penna.generate import engine as engines
-from penna.generate import room, tree
-from penna.generate.beams import BeamSearch
+from penna.generate import memory as room
+from penna.generate import token_tree as tree
+from penna.generate.batch import Lane
+from penna.generate.beam_search import BeamSearch
 from penna.generate.engine import Engine, generate
-from penna.generate.lane import Lane
 from penna.generate.request import Event, Failed, Finish, NewToken, Request
 from penna.model.cache import KVCache
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from plain import PROMPTS, SOURCES, beams, contrastive, token_by_token
+from reference_decoding import PROMPTS, SOURCES, beams, contrastive, token_by_token
 from transformers import EncoderDecoderModel, GPT2Config, GPT2LMHeadModel, GPT2Model
 
 from penna.config.generation import GenerationConfig

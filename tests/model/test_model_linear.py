@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 import penna.model.linear as module
 from penna.config.sections import ModelConfig
-from penna.model import products
+from penna.model.fast import onednn as products
 from penna.model.gpt import GPT
 from penna.model.linear import Linear, fastest_matmul, linear
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from penna.config.sections import ModelConfig
 from penna.errors import ExchangeError
-from penna.exchange.huggingface import hf_class
+from penna.interop.hf_folder import hf_class
 from penna.model.cache import KVCache
 from penna.model.gpt import GPT
 from penna.model.ngrams import NONE_BEFORE, NgramEmbedding, with_those_before

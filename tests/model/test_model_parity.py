@@ -25,9 +25,9 @@ from transformers import (
 )
 
 from penna.config.sections import TokenizerConfig
-from penna.exchange.huggingface import read_hf, write_hf
+from penna.interop.hf_folder import read_hf, write_hf
 from penna.model.gpt import GPT
-from penna.text.training import train_tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 

@@ -9,8 +9,7 @@ from torch import nn
 from penna.config.sections import ModelConfig
 from penna.errors import DeviceError
 from penna.model.gpt import GPT
-from penna.model.int8 import Int8Linear
-from penna.model.linear import Linear
+from penna.model.linear import Int8Linear, Linear
 from penna.model.precision import use_dtype
 from penna.model.seq2seq import Seq2Seq, build_model
 

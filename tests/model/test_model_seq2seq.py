@@ -13,7 +13,7 @@ from penna.model.cache import KVCache, Memory
 from penna.model.gpt import GPT, count_parameters
 from penna.model.linear import Linear
 from penna.model.seq2seq import Seq2Seq, build_model, is_of_gpt
-from penna.train.cross_entropy import cross_entropy
+from penna.train.objective import cross_entropy
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
 SHAPE = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 24, "vocab_size": 61}

@@ -24,8 +24,7 @@ from transformers import (
 
 from penna.config.sections import ModelConfig
 from penna.model.cache import KVCache
-from penna.model.encoder import Encoder
-from penna.model.seq2seq import Seq2Seq
+from penna.model.seq2seq import Encoder, Seq2Seq
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 SHAPE = {"arch": "seq2seq", "n_layer": 2, "n_encoder_layer": 3, "n_head": 4, "n_embd": 32, "vocab_size": 61}

@@ -17,18 +17,18 @@ from penna.api.models import load
 from penna.config.schema import Recipe
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ChatTask, ClassifyTask, CompleteTask, PretrainTask, TaskConfig
-from penna.exchange.load import LoadedModel
+from penna.loading import LoadedModel
 from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import Checkpoint, write_checkpoint
 from penna.runs.folder import new_run
 from penna.serve.app import create_app
-from penna.serve.connections import listening, server_of
 from penna.serve.registry import Registry
+from penna.serve.server import listening, server_of
 from penna.serve.settings import ServeSettings
-from penna.text.chat import with_chat_template
-from penna.text.special import with_special_tokens
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.chat import with_chat_template
+from penna.tokenizer.special_tokens import with_special_tokens
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"

@@ -11,7 +11,7 @@ import pytest
 from tiny_served import ask, in_time, tiny_loaded, tiny_run, until, working
 
 from penna.generate.request import Request
-from penna.generate.writing import write
+from penna.generate.text_stream import write
 from penna.serve.worker import Worker
 
 CLIENTS = 64

@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 from served import Running, made_runs, running
 
-from penna.serve import schemas
+from penna.serve import request_schemas as schemas
 from penna.serve.errors import Refused
 
 ROUTES = ("completions", "chat/completions", "embeddings", "classify", "score", "explain")

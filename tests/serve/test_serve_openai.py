@@ -10,13 +10,13 @@ import pytest
 import torch
 from served import BLOCK, LETTERS, Running, events, made_runs, running
 
-from penna.api.chatting import ChatSettings, Conversation
-from penna.api.completing import completer
-from penna.api.writing import generate_stream, write_request
+from penna.api.chat import ChatSettings, Conversation
+from penna.api.complete import completer
+from penna.api.generate import generate_stream, write_request
 from penna.config.generation import GenerationConfig
-from penna.exchange.huggingface import write_hf
-from penna.generate.writing import write
-from penna.text.stream import StreamDecoder
+from penna.generate.text_stream import write
+from penna.interop.hf_folder import write_hf
+from penna.tokenizer.stream_decoder import StreamDecoder
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from tiny_served import ask, in_time, tiny_loaded, tiny_model, tiny_run, until, 
 
 from penna import api
 from penna.errors import DeviceError, RecipeError, RunError
-from penna.generate.writing import write
+from penna.generate.text_stream import write
 from penna.model.gpt import count_parameters
 from penna.runs.folder import RunFolder
 from penna.serve import registry as registries
 from penna.serve.errors import _told
-from penna.serve.footprint import Footprint, footprint
+from penna.serve.memory import Footprint, footprint
 from penna.serve.registry import Registry, UnknownModel, UnreadableModel
 from penna.serve.settings import ServeSettings, serve_settings
 from penna.serve.worker import Busy, Closing, Worker

@@ -6,12 +6,12 @@ import httpx
 import pytest
 from served import BLOCK, Running, made_runs, running
 
-from penna.api.asking import Asked
-from penna.api.classifying import classify
-from penna.api.explaining import ExplainSettings, explain
-from penna.api.scoring import score, score_after
+from penna.api.classify import classify
+from penna.api.explain import ExplainSettings, explain
+from penna.api.explain_query import Asked
+from penna.api.score import score, score_after
 from penna.serve.json_body import Json, LongJson
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

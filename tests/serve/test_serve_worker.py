@@ -14,11 +14,11 @@ from tiny_served import ask, in_time, tiny_loaded, until, whole, working
 
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, DeviceError, RunError
-from penna.exchange.load import LoadedModel
+from penna.generate.batch import Lane
 from penna.generate.engine import Engine
-from penna.generate.lane import Lane
 from penna.generate.request import Request
-from penna.generate.writing import write, write_pieces
+from penna.generate.text_stream import write, write_pieces
+from penna.loading import LoadedModel
 from penna.serve.settings import ServeSettings
 from penna.serve.worker import Busy, Closing, Worker, WorkError
 
@@ -236,7 +236,7 @@ def test_a_search_beyond_the_memory_is_refused_at_once(monkeypatch):
 
     async def run():
         async with working(loaded) as worker:
-            monkeypatch.setattr("penna.generate.room.free_bytes", lambda _: 1000)
+            monkeypatch.setattr("penna.generate.memory.free_bytes", lambda _: 1000)
             with pytest.raises(DeviceError, match="all its beams counted"):
                 worker.write([ask(loaded, num_beams=8)])
 
@@ -270,7 +270,7 @@ def test_a_full_queue_says_so_and_takes_more_once_there_is_room():
 
 
 def test_a_text_that_fails_ends_alone(monkeypatch, caplog):
-    from penna.generate.beams import BeamSearch
+    from penna.generate.beam_search import BeamSearch
 
     loaded = tiny_loaded()
     good = [ask(loaded, seed=1), ask(loaded, seed=2, temperature=0)]

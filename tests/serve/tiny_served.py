@@ -10,21 +10,21 @@ from typing import Any
 
 import torch
 
-from penna.api.writing import write_request
+from penna.api.generate import write_request
 from penna.config.generation import GenerationConfig
 from penna.config.recipe import build_recipe
 from penna.config.sections import ModelConfig, TokenizerConfig
-from penna.exchange.load import LoadedModel
 from penna.generate.request import Request
-from penna.generate.writing import Piece
+from penna.generate.text_stream import Piece
+from penna.loading import LoadedModel
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import Checkpoint, write_checkpoint
 from penna.runs.folder import RunFolder, new_run
 from penna.serve.settings import ServeSettings
 from penna.serve.worker import Worker
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz ."
 SHAPE = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 48}

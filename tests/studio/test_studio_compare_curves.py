@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from penna.compare.experiments.arms import group_by_recipe
-from penna.compare.experiments.comparison import Comparison, HowMade, compare_arms
-from penna.compare.experiments.finals import ComparedRun, read_run
 from penna.config.recipe import build_recipe, merge, recipe_toml
+from penna.report.experiments.arms import group_by_recipe
+from penna.report.experiments.comparison import Comparison, HowMade, compare_arms
+from penna.report.experiments.results import ComparedRun, read_run
 from penna.runs.folder import RunFolder
 from penna.studio.pages.compare_curves import curves, logged
 

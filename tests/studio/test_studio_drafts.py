@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny_writers import BYTES, LETTERS, in_time, tiny, working
 
-from penna.api.writing import write_request
+from penna.api.generate import write_request
 from penna.config.generation import GenerationConfig
 from penna.config.tasks import ClassifyTask
 from penna.errors import RunError
 from penna.generate.request import NewToken
-from penna.generate.writing import Piece, write
+from penna.generate.text_stream import Piece, write
 from penna.studio.drafts import ALTERNATIVES, Draft, Growth, alternatives, begun, branched, rest, written
 
 STRATEGIES = [

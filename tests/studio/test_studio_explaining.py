@@ -5,8 +5,7 @@ import asyncio
 import pytest
 from tiny_writers import in_time, tiny, working
 
-from penna.api.explaining import DEFAULT, ExplainSettings, explain
-from penna.api.faithfulness import measure_faithfulness
+from penna.api.explain import DEFAULT, ExplainSettings, explain, measure_faithfulness
 from penna.errors import DataError
 from penna.serve.errors import Refused
 from penna.serve.settings import ServeSettings

@@ -14,15 +14,13 @@ from hypothesis import given
 from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
-from penna.api.asking import Asked
-from penna.api.decoding import DecodingSettings
-from penna.api.explaining import ExplainSettings
-from penna.api.strategy_texts import Progress
+from penna.api.decoding import DecodingSettings, Progress
+from penna.api.explain import ExplainSettings
+from penna.api.explain_query import Asked
 from penna.cli.main import run
 from penna.errors import PennaError
-from penna.evaluate.copied_spans import copied_spans
-from penna.explain.explanation import Answer, Attribution, ReadToken
-from penna.explain.result import METHODS, Method
+from penna.evaluate.copying import copied_spans
+from penna.explain.explanation import METHODS, Answer, Attribution, Method, ReadToken
 from penna.runs.folder import RunFolder
 from penna.serve.settings import ServeSettings
 from penna.studio.pages import decoding
@@ -33,7 +31,7 @@ from penna.studio.pages.explain import command
 from penna.studio.pages.explain_views import map_options
 from penna.studio.pages.explain_words import words_html
 from penna.studio.state import Studio
-from penna.text.units import Unit
+from penna.tokenizer.words import Unit
 
 _TEXTS = st.text(st.sampled_from("ab AB.<&>\"'한 "), max_size=40)
 
@@ -88,7 +86,7 @@ def test_the_command_shown_asks_the_terminal_for_the_same(
         pass
 
     monkeypatch.setattr("penna.cli.explain.load", load)
-    monkeypatch.setattr("penna.api.explaining.explain", explain)
+    monkeypatch.setattr("penna.api.explain.explain", explain)
     run(command("runs/one", "A text\nof two lines", settings)[1:])
     assert heard == [("A text\nof two lines", settings)]
 

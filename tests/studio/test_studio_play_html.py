@@ -5,13 +5,13 @@ import re
 
 from tiny_writers import LETTERS, talker
 
-from penna.api.chatting import ChatSettings
+from penna.api.chat import ChatSettings
 from penna.config.generation import GenerationConfig
 from penna.generate.request import NewToken
+from penna.studio.conversation import Talk
 from penna.studio.drafts import Draft
 from penna.studio.pages.token_text import shade, token_html
 from penna.studio.pages.transcript import rendered_html
-from penna.studio.talk import Talk
 
 EVIL = '<img src=x onerror="alert(1)">&amp;\n'
 

@@ -24,7 +24,7 @@ from penna.serve.settings import ServeSettings
 from penna.studio.models import runs_within
 from penna.studio.rows import GrowingRows, thinned
 from penna.studio.state import Studio, best_of
-from penna.text.training import train_tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 TOKENIZER = train_tokenizer(TokenizerConfig(kind="char"), ["abcdefghijklmnopqrstuvwxyz ."])
 SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 32, "vocab_size": TOKENIZER.vocab_size}

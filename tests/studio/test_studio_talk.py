@@ -3,11 +3,11 @@
 import pytest
 from tiny_writers import in_time, talker, tiny, working
 
-from penna.api.chatting import ChatSettings, Conversation
+from penna.api.chat import ChatSettings, Conversation
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, PennaError
-from penna.studio.talk import Asked, Exchange, Talk, replied
-from penna.text.messages import Message
+from penna.studio.conversation import Asked, Exchange, Talk, replied
+from penna.tokenizer.chat_template import Message
 
 SETTINGS = ChatSettings(generation=GenerationConfig(max_new_tokens=8, min_new_tokens=4, temperature=0.8), seed=3)
 

@@ -12,13 +12,13 @@ import torch
 
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ChatTask, TaskConfig
-from penna.exchange.load import LoadedModel
+from penna.loading import LoadedModel
 from penna.model.seq2seq import build_model
 from penna.serve.settings import ServeSettings
 from penna.serve.worker import Worker
-from penna.text.chat import with_chat_template
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.chat import with_chat_template
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 LETTERS = train_tokenizer(TokenizerConfig(kind="char"), ["abcdefghijklmnopqrstuvwxyz .,"])
 BYTES = train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=264), ["the rain in Spain. 비가 온다 "] * 5)

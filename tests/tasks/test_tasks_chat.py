@@ -10,26 +10,26 @@ import torch
 import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from penna.api.chat_figures import measure_chat
+from penna.api.chat_metrics import measure_chat
 from penna.api.models import import_model
-from penna.api.training import resolve_recipe, resume, train_recipe
+from penna.api.train import resolve_recipe, resume, train_recipe
 from penna.config.generation import GenerationConfig
 from penna.config.recipe import build_recipe, merge
 from penna.config.schema import Recipe
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ChatTask
 from penna.data.examples.example import Example
-from penna.data.reading.records import BadRecord, Record
+from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError
-from penna.evaluate.diversity import distinct
-from penna.exchange.load import load_model
+from penna.evaluate.texts.diversity import distinct
+from penna.loading import load_model
 from penna.runs.checkpoint import MODEL, read_tensors
 from penna.runs.folder import RunFolder
 from penna.tasks.chat import ChatForm, prepare_chat, without_oldest
-from penna.text.chat import encode_chat
-from penna.text.messages import Message, Role
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.chat import encode_chat
+from penna.tokenizer.chat_template import Message, Role
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 from penna.train.events import Event, Notice
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz 你好吗"

@@ -16,8 +16,8 @@ from penna.config.schema import Recipe
 from penna.config.sections import TokenizerConfig
 from penna.config.tasks import ClassifyTask
 from penna.data.batches import IGNORED
-from penna.data.reading.records import BadRecord, Record
-from penna.data.reading.shapes import Labelled
+from penna.data.sources.fields import Labelled
+from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError, RecipeError
 from penna.evaluate.classification import measure_classification
 from penna.model.gpt import GPT
@@ -30,11 +30,11 @@ from penna.tasks.classify import (
     label_probabilities,
     prepare_classify,
 )
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
-from penna.train.job import Job
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
+from penna.train.distributed import Ranks
 from penna.train.objective import weighted_loss
-from penna.train.ranks import Ranks
+from penna.train.task import Job
 
 COUNTED = (
     "content_hash tokenizer_hash split records bytes bad_records train_examples valid_examples train_tokens valid_tokens"

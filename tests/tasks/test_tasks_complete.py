@@ -13,16 +13,16 @@ from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import CompleteTask
 from penna.data.examples.batches import batch_of
-from penna.data.examples.cutting import cut_to
 from penna.data.examples.example import Example
-from penna.data.reading.records import BadRecord, Record
-from penna.data.reading.shapes import Completion
+from penna.data.examples.truncate import cut_to
+from penna.data.sources.fields import Completion
+from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError
 from penna.model.seq2seq import build_model
 from penna.tasks.complete import CompletionForm, ReadyCompletions, prepare_complete
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
-from penna.train.ranks import Ranks
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
+from penna.train.distributed import Ranks
 
 WORDS = "the cat sat on a mat and ate fish while rain fell over old towns in summer".split()
 

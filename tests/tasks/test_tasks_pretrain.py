@@ -12,11 +12,11 @@ from penna.data.prepare import Prepared, prepare
 from penna.data.shards import TokenStream
 from penna.errors import DataError
 from penna.generate.request import Request
-from penna.generate.writing import Written, prompt_ids
+from penna.generate.text_stream import Written, prompt_ids
 from penna.model.gpt import GPT
 from penna.tasks.pretrain import pretrain_job, training_rows, validation_rows
-from penna.text.tokenizer import Tokenizer
-from penna.train.ranks import Ranks
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.train.distributed import Ranks
 
 LINES = [f"line {number} of a text" + " and more of it" * (number % 4) for number in range(60)]
 

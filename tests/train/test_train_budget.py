@@ -19,9 +19,8 @@ from penna.config.training import (
     TrainConfig,
     TrapezoidSchedule,
 )
-from penna.train.budget import Budget, budget_in_steps
-from penna.train.loop import Loop
-from penna.train.schedule import multiplier
+from penna.train.schedule import Budget, budget_in_steps, multiplier
+from penna.train.trainer import Loop
 
 # --- Steps, epochs, tokens
 
@@ -186,7 +185,7 @@ def test_what_was_decided_is_repeated_whatever_the_clock_says_now(
 def turned_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], float]], None]:
     """turned_clock(seconds_of) makes each step of the loop take so long, and nothing else take any time."""
     hand = [0.0]
-    monkeypatch.setattr("penna.train.loop.time.perf_counter", lambda: hand[0])
+    monkeypatch.setattr("penna.train.trainer.time.perf_counter", lambda: hand[0])
 
     def turn(seconds_of: Callable[[int], float]) -> None:
         real = Loop._clock

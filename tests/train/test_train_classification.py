@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from tiny_runs import InterruptedByTest, assert_same_bits, at_step, interrupt, losses, tiny_recipe, words
 from torch import Tensor
 
-from penna.api.training import resume, train_recipe
+from penna.api.train import resume, train_recipe
 from penna.config.schema import Recipe
 from penna.config.sections import ModelConfig
 from penna.data.batches import IGNORED

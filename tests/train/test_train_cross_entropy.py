@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import penna.train.cross_entropy as module
+import penna.train.objective as module
 from penna.data.batches import IGNORED
-from penna.train.cross_entropy import cross_entropy
+from penna.train.objective import cross_entropy
 
 C, V = 24, 50
 

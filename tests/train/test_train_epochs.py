@@ -14,9 +14,9 @@ from tiny_tasks import task_recipe
 from torch import Tensor
 
 from penna import api
-from penna.compare.epochs import EpochFigures, epoch_figures
+from penna.report.epochs import EpochFigures, epoch_figures
 from penna.runs.folder import RunFolder
-from penna.train import loop
+from penna.train import trainer as loop
 from penna.train.events import Event, Started
 from penna.train.objective import Objective, weighted_loss
 

@@ -18,7 +18,7 @@ from penna.errors import TrainingError
 from penna.runs.checkpoint import verify_checkpoint
 from penna.runs.folder import RunFolder
 from penna.train.events import Notice, Sampled, Started
-from penna.train.loop import Loop
+from penna.train.trainer import Loop
 
 COMMON = {"step", "epoch", "tokens", "seconds", "split", "loss", "bits_per_byte", "accuracy", "learning_rate"}
 
@@ -80,7 +80,7 @@ def test_decisions_are_on_disk_before_the_first_step_and_repeated_on_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny_recipe(tmp_path, {"train.threads": None, "train.compile": "auto"})
-    monkeypatch.setattr("penna.train.loop.choose_threads", lambda *_: 1)
+    monkeypatch.setattr("penna.train.trainer.choose_threads", lambda *_: 1)
     found: list[dict[str, Any]] = []
 
     def listen(event: object) -> None:
@@ -96,7 +96,7 @@ def test_decisions_are_on_disk_before_the_first_step_and_repeated_on_resume(
     def measured_again(*_: Any) -> int:
         raise AssertionError
 
-    monkeypatch.setattr("penna.train.loop.choose_threads", measured_again)
+    monkeypatch.setattr("penna.train.trainer.choose_threads", measured_again)
     told: list[object] = []
     try:
         api.resume("run", runs_dir=tmp_path, listen=told.append)
@@ -120,9 +120,9 @@ def test_measuring_changes_no_weight(tmp_path: Path) -> None:
 def test_compiling_is_tried_where_all_batches_have_one_shape(
     windows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penna.train.loop.choose_compile", lambda *_: True)  # the budget is long enough
+    monkeypatch.setattr("penna.train.trainer.choose_compile", lambda *_: True)  # the budget is long enough
     tried: list[object] = []
-    monkeypatch.setattr("penna.train.loop.Loop._compiling_pays", lambda *_: bool(tried.append(None)))
+    monkeypatch.setattr("penna.train.trainer.Loop._compiling_pays", lambda *_: bool(tried.append(None)))
     recipe = tiny_recipe(tmp_path, {"train.compile": "auto", "data.windows": windows})
     run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path)
     assert bool(tried) is (windows == "packed")
@@ -130,8 +130,8 @@ def test_compiling_is_tried_where_all_batches_have_one_shape(
 
 
 def test_a_compiled_step_is_timed_without_its_compilation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penna.train.loop.choose_compile", lambda *_: True)
-    monkeypatch.setattr("penna.train.loop.Loop._seconds_planned", lambda *_: 1000.0)
+    monkeypatch.setattr("penna.train.trainer.choose_compile", lambda *_: True)
+    monkeypatch.setattr("penna.train.trainer.Loop._seconds_planned", lambda *_: 1000.0)
     monkeypatch.setattr("penna.train.device._LONG", 0.1)  # a first call above it counts as it is
     asked: list[Any] = []
 
@@ -140,8 +140,8 @@ def test_a_compiled_step_is_timed_without_its_compilation(tmp_path: Path, monkey
         time.sleep(0.05 if eager else 0.3 if module not in asked else 0.0)
         asked.append(module)
 
-    monkeypatch.setattr("penna.train.loop.Loop._trial", trial)
-    monkeypatch.setattr("penna.train.loop.Loop._compiled", lambda loop: torch.nn.Sequential(loop._module))
+    monkeypatch.setattr("penna.train.trainer.Loop._trial", trial)
+    monkeypatch.setattr("penna.train.trainer.Loop._compiled", lambda loop: torch.nn.Sequential(loop._module))
 
     class DecidedError(Exception):
         pass

@@ -11,15 +11,15 @@ from tiny_runs import losses, tensors
 from tiny_tasks import TASKS, task_recipe
 
 from penna import api
-from penna.api.training import prepare_recipe
+from penna.api.train import prepare_recipe
 from penna.data.batches import DUE, IGNORED, ValidationDocuments
 from penna.data.examples.batches import ValidationExamples
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
-from penna.train.job import Job
-from penna.train.loop import Loop
+from penna.train.distributed import Ranks
 from penna.train.objective import Batch, weighted_loss
-from penna.train.ranks import Ranks
+from penna.train.task import Job
+from penna.train.trainer import Loop
 
 ALONE = Ranks(0, 1, 0)
 

@@ -12,14 +12,13 @@ from penna.config.training import AdamWConfig, MuonConfig
 from penna.errors import RecipeError
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
-from penna.train.muon import Muon, orthogonalise
-from penna.train.optimizers import Optimizers
+from penna.train.optimizers import Muon, Optimizers, orthogonalise
 
 
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Muon's products in float32, also on processors that multiply bfloat16."""
-    monkeypatch.setattr("penna.train.muon._product_dtype", lambda _: torch.float32)
+    monkeypatch.setattr("penna.train.optimizers._product_dtype", lambda _: torch.float32)
 
 
 def model(**fields: Any) -> GPT:
@@ -52,7 +51,7 @@ SHAPES = [(16, 16), (48, 16), (16, 64), (1, 8)]
 def test_orthogonalising_drives_singular_values_to_about_1_and_keeps_their_vectors(
     rows: int, columns: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penna.train.muon._product_dtype", lambda _: dtype)
+    monkeypatch.setattr("penna.train.optimizers._product_dtype", lambda _: dtype)
     matrix = with_singular_values(rows, columns, 0)
     result = orthogonalise(matrix[None])[0]
     assert result.dtype == torch.float32

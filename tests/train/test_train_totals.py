@@ -37,7 +37,7 @@ def assert_close(first: RunFolder, second: RunFolder) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_accumulated_batches_are_one_big_batch(tmp_path: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penna.train.muon._product_dtype", lambda _: torch.float32)
+    monkeypatch.setattr("penna.train.optimizers._product_dtype", lambda _: torch.float32)
     fields = {**AN_EPOCH_AND_A_STEP, "optim.kind": optimizer}
     runs: list[RunFolder] = []
     for rows, times in [(8, 1), (1, 8), (2, 4), (3, 3)]:

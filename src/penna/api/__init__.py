@@ -4,33 +4,39 @@ The command line, and later the server and the studio, are thin over these. Path
 out; nothing is printed. What happens on the way is told to ``listen``.
 """
 
-from penna.api.asking import Asked
 from penna.api.beams import grow_beams
-from penna.api.chat_figures import ChatFigures, measure_chat
-from penna.api.chatting import ChatSettings, Conversation
-from penna.api.classifying import Classifier, classifier, classify, evaluate_classification
-from penna.api.comparing import compare, comparison_folder, write_comparison
-from penna.api.completing import Completer, complete, completer, rank_sentences
-from penna.api.completion_figures import CompletionFigures, evaluate_completions
+from penna.api.chat import ChatSettings, Conversation
+from penna.api.chat_metrics import ChatFigures, measure_chat
+from penna.api.classify import Classifier, classifier, classify, evaluate_classification
+from penna.api.compare import compare, comparison_folder, write_comparison
+from penna.api.complete import Completer, complete, completer, rank_sentences
+from penna.api.completion_metrics import CompletionFigures, evaluate_completions
 from penna.api.data import inspect_data, prepare_data
 from penna.api.decoding import DecodingResult, DecodingSettings, compare_decoding
-from penna.api.embedding import embed
-from penna.api.epoch_figures import epochs
+from penna.api.embed import embed
+from penna.api.epochs import epochs
 from penna.api.estimate import Estimate, estimate_experiment
+from penna.api.evaluate import evaluate, evaluate_text, plot, recitation
 from penna.api.experiment import ExperimentPlan, open_experiment, plan_experiment
 from penna.api.experiment_runner import run_experiment
-from penna.api.explaining import ExplainSettings, explain
-from penna.api.faithfulness import measure_faithfulness
+from penna.api.explain import ExplainSettings, explain, measure_faithfulness
+from penna.api.explain_query import Asked
+from penna.api.generate import (
+    Piece,
+    SampledText,
+    SideBySide,
+    generate_stream,
+    prompts_too_long,
+    side_by_side,
+    text_as_json,
+)
 from penna.api.generation_defaults import default_settings, laid_over, save_default_settings
-from penna.api.inspecting import inspect_model
-from penna.api.measuring import evaluate, evaluate_text, plot, recitation
+from penna.api.inspect import inspect_model
 from penna.api.models import export_model, import_model, load
 from penna.api.recipes import resolve_recipe
-from penna.api.scoring import AfterScore, TextScore, ranked, score, score_after
-from penna.api.side_by_side import SampledText, SideBySide, side_by_side, text_as_json
+from penna.api.score import AfterScore, TextScore, ranked, score, score_after
 from penna.api.tokenizers import compare_tokenizers, train_tokenizer_from
-from penna.api.training import resume, train, train_recipe
-from penna.api.writing import Piece, generate_stream, prompts_too_long
+from penna.api.train import resume, train, train_recipe
 
 __all__ = [
     "AfterScore",

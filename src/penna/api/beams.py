@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from penna.api.writing import write_request
+from penna.api.generate import write_request
 from penna.config.generation import GenerationConfig
 from penna.errors import RecipeError
-from penna.exchange.load import LoadedModel
 from penna.generate.beam_tree import BeamTree, TreeGrower, TreeStep
 from penna.generate.engine import generate
 from penna.generate.request import BeamStep, Finish
+from penna.loading import LoadedModel
 
 
 def grow_beams(
@@ -23,7 +23,7 @@ def grow_beams(
 
     With as many beams as there are partial texts of any step but the last, the search is exhaustive: the best text is
     the best of all. An empty prompt begins a document. Raises RecipeError where ``config`` means no beam search,
-    DeviceError where the memory does not hold so many beams, and what ``penna.api.writing.write_request`` raises.
+    DeviceError where the memory does not hold so many beams, and what ``penna.api.generate.write_request`` raises.
     """
     if config.strategy != "beam":
         raise RecipeError(

@@ -20,22 +20,21 @@ from pathlib import Path
 
 import torch
 
-from penna.api.experiment import ExperimentPlan
-from penna.api.experiment_disk import kept_bytes
-from penna.api.experiment_process import threads_each
-from penna.api.training import prepare_recipe, with_vocab_size
+from penna.api.experiment import ExperimentPlan, kept_bytes
+from penna.api.experiment_runner import threads_each
+from penna.api.train import prepare_recipe, with_vocab_size
 from penna.config.experiment_plan import RunPlan
 from penna.config.schema import Recipe
 from penna.model.gpt import count_parameters
 from penna.model.seq2seq import build_model
 from penna.runs.folder import RunFolder, new_run
-from penna.text.tokenizer import Tokenizer
-from penna.train.budget import budget_in_steps
+from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.device import resolve_device
+from penna.train.distributed import Ranks
 from penna.train.events import Evaluated, Event, Sampled, Saved, Started, Stepped
-from penna.train.job import TrainingBatches
-from penna.train.loop import Loop
-from penna.train.ranks import Ranks
+from penna.train.schedule import budget_in_steps
+from penna.train.task import TrainingBatches
+from penna.train.trainer import Loop
 
 Say = Callable[[str], None]
 _STEPS, _SECONDS = 12, 20.0  # measured at most; two steps at least

@@ -6,23 +6,71 @@ in ``api/experiment_runner.py``.
 
 from __future__ import annotations
 
+import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from penna.api.experiment_disk import check_disk
 from penna.api.recipes import with_start
 from penna.config.experiment import Experiment, build_experiment, find_experiment_file, read_experiment
 from penna.config.experiment_plan import RunPlan, arm_recipes, naming, plan_runs, written_table
 from penna.config.recipe import read_toml
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig
-from penna.data.reading.sources import find_sources
-from penna.errors import RunError
+from penna.data.sources.reader import find_sources
+from penna.errors import DeviceError, RunError
 from penna.runs.experiment import ExperimentFolder, PlannedRun, find_experiment, new_experiment
 from penna.runs.folder import RUNS, check_name
+
+# MERGED api.experiment_disk: How much of a disk an experiment's checkpoints take: recipes in, bytes out, before any
+# model is made.
+
+
+_BYTES = 12  # of a checkpoint, for each parameter: its weight and two moments of four bytes
+_LEAST_VOCAB = 64  # rows of a vocabulary that its text alone knows, where it is asked what is surely needed
+
+
+def check_disk(recipes: Sequence[Recipe], runs_dir: Path) -> None:
+    """Refuse to begin runs whose checkpoints do not fit, by the matrices of their models."""
+    needed = sum(kept_bytes(recipe, least_parameters(recipe)) for recipe in recipes)
+    free = free_disk(runs_dir)
+    if free < needed:
+        raise DeviceError(
+            f"The disk of {runs_dir} has {free / 1e6:,.0f} MB free; the checkpoints of {len(recipes)} runs need "
+            f"{needed / 1e6:,.0f} MB.",
+            "Room for the checkpoints that each run keeps (train.keep_checkpoints, and its best).",
+            'Free some space, choose another --runs-dir, or keep fewer: "train.keep_checkpoints" = 1 in [set].',
+        )
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes that are free where a folder is, or will be."""
+    folder = folder.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def kept_bytes(recipe: Recipe, parameters: int) -> int:
+    """Bytes of the checkpoints a run keeps: the newest ones, and the best."""
+    return (recipe.train.keep_checkpoints + 1) * _BYTES * parameters
+
+
+def least_parameters(recipe: Recipe) -> int:
+    """How many parameters the matrices of a recipe's model have; its vocabulary may be known to its text alone."""
+    model = recipe.model
+    learned = recipe.tokenizer.vocab_size if recipe.tokenizer.kind in ("bpe", "unigram") else _LEAST_VOCAB
+    attention = 2 * model.n_embd * model.head_width * (model.n_head + model.kv_heads)
+    mlp = (3 if model.mlp == "swiglu" else 2) * model.n_embd * model.inner_width
+    matrices = model.n_layer * (attention + mlp)
+    if model.arch == "seq2seq":  # an encoder, and cross-attention in each block of the decoder
+        matrices += model.encoder_layers * (attention + mlp) + model.n_layer * attention
+    if model.ngram_rows is not None and model.ngram_width is not None:
+        matrices += model.ngram_width * (model.ngram_rows + model.n_embd)
+    return matrices + (model.vocab_size or learned) * model.n_embd * (1 if model.tie else 2)
+
 
 _SHOWN = 6  # differences of a plan that are named
 _NO_RUN = ("description", "compare", "name")  # lines of an experiment file that no run depends on

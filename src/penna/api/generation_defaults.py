@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from penna.api.writing import DEFAULT
+from penna.api.generate import DEFAULT
 from penna.config.generation import GenerationConfig, generation_config
 from penna.errors import RunError
-from penna.exchange.generation_config import GENERATION_FILE, read_generation_json, write_generation_json
-from penna.exchange.json_files import read_object
-from penna.exchange.load import LoadedModel
-from penna.text.tokenizer import Tokenizer
+from penna.interop.generation_config import GENERATION_FILE, read_generation_json, write_generation_json
+from penna.interop.json_files import read_object
+from penna.loading import LoadedModel
+from penna.tokenizer.tokenizer import Tokenizer
 
 _LIMITS = ("top_p", "min_p", "typical_p")
 _DRAWING = ("temperature", "top_k", *_LIMITS)

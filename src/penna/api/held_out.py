@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from penna.config.recipe import build_recipe, expand_path, merge
-from penna.data.making import Say
+from penna.data.cache import Say
 from penna.data.prepare import Prepared, prepare, prepare_for_evaluation
 from penna.data.shards import TokenStream
 from penna.errors import DataError, PennaError, RunError
-from penna.evaluate.texts.measured import Continuation
-from penna.exchange.load import LoadedModel
-from penna.text.tokenizer import Tokenizer
+from penna.evaluate.texts.statistics import Continuation
+from penna.loading import LoadedModel
+from penna.tokenizer.tokenizer import Tokenizer
 
 _CHUNK = 1 << 20  # tokens looked through for separators at a time
 

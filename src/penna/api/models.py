@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from penna.config.schema import Recipe
-from penna.exchange.huggingface import read_hf, write_hf
-from penna.exchange.load import LoadedModel, foreign_folder, load_model
+from penna.interop.hf_folder import read_hf, write_hf
+from penna.loading import LoadedModel, foreign_folder, load_model
 from penna.model.precision import Dtype
 from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import Checkpoint, write_checkpoint

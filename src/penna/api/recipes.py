@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from penna.config.presets import PRESETS
 from penna.config.recipe import build_recipe, find_recipe, recipe_table
 from penna.config.schema import Recipe
+from penna.config.sections import PRESETS
 from penna.errors import RecipeError
-from penna.exchange.start import start_fields, start_tokenizer
 from penna.runs.folder import RUNS
+from penna.train.init_from import start_fields, start_tokenizer
 
 _FREE_OF_A_PRESET = frozenset({"block_size", "residual_init"})  # the weights mean the same with another
 

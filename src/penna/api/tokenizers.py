@@ -14,10 +14,10 @@ from penna.config.sections import DataConfig
 from penna.data.corpus import Counts, count_text, pieces_of
 from penna.errors import TokenizerError
 from penna.runs.folder import RUNS
-from penna.text.files import CONFIG_FILE, TOKENIZER_FILE
-from penna.text.inspection import Inspection, inspect_tokenizers
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.comparison import Inspection, inspect_tokenizers
+from penna.tokenizer.files import CONFIG_FILE, TOKENIZER_FILE
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 _BATCH = 64  # pieces encoded side by side
 

@@ -67,11 +67,11 @@ def add_beams_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Search, and show what was searched."""
     from penna.api.beams import grow_beams, tree_as_json
-    from penna.api.writing import prompts_too_long
+    from penna.api.generate import prompts_too_long
     from penna.cli.screen import say
-    from penna.compare.beam_figure import draw_beams
-    from penna.compare.lengths import check_figure_name
     from penna.config.generation import generation_config
+    from penna.report.beam_plot import draw_beams
+    from penna.report.histograms import check_figure_name
 
     config = generation_config(_settings(arguments))
     if arguments.pruned < 0:
@@ -122,7 +122,7 @@ class _Screen:
         from rich.table import Table
         from rich.text import Text
 
-        from penna.compare.labels import beginning_cut, end_cut, probability, visible
+        from penna.formatting import beginning_cut, end_cut, probability, visible
 
         going_on = [node for node in step.nodes if node.fate != "pruned"]
         kept = {node.number: place for place, node in enumerate(step.of("kept"), start=1)}
@@ -155,7 +155,7 @@ class _Screen:
         from rich.text import Text
 
         from penna.cli.beam_lines import tree_lines
-        from penna.compare.labels import beginning_cut, end_cut, probability, visible
+        from penna.formatting import beginning_cut, end_cut, probability, visible
 
         self._page.title("The tree of what was kept")
         self._page.wrapped("● leads to a text below, ○ was given up later, ■ finished")
@@ -181,7 +181,7 @@ class _Screen:
         from rich.table import Table
         from rich.text import Text
 
-        from penna.compare.labels import probability, visible
+        from penna.formatting import probability, visible
 
         self._page.title(f"The texts it found, by score (log-prob / tokens^{tree.config.length_penalty:g})")
         if not tree.texts:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from penna.cli.generation_options import add_generation_arguments, given_settings
 from penna.cli.loading import add_device_arguments, load
-from penna.config.generation_words import settings_of, shown
+from penna.config.generation import settings_of, shown
 from penna.errors import DataError, DeviceError, PennaError, RecipeError
 
 if TYPE_CHECKING:
-    from penna.api.chatting import Conversation
+    from penna.api.chat import Conversation
 
 Overrides = Sequence[tuple[str, str]]
 _PROMPT = "> "
@@ -56,7 +56,7 @@ def add_chat_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Talk until the lines end."""
     from penna import api
-    from penna.api.chatting import ChatSettings, Conversation, reply_settings
+    from penna.api.chat import ChatSettings, Conversation, reply_settings
 
     lines = None if arguments.script is None else _script(arguments.script)
     given = given_settings(arguments)

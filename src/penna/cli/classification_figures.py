@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from penna.cli.screen import figure_table, shorten
-from penna.data.inspection.findings import plural
 from penna.evaluate.classification import ClassificationFigures
+from penna.formatting import plural
 
 _CLASSES = 20  # shown in the table of classes, those with the most texts
 _MATRIX = 10  # classes up to which the matrix is printed

@@ -20,7 +20,7 @@ from penna.cli.loading import add_device_arguments, add_run_and_texts, load
 from penna.errors import DataError
 
 if TYPE_CHECKING:
-    from penna.api.classifying import Classified
+    from penna.api.classify import Classified
 
 Overrides = Sequence[tuple[str, str]]
 Texts = Iterator[tuple[str, ...]]
@@ -47,7 +47,7 @@ def add_classify_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Print the class of every text."""
-    from penna.api.classifying import classifier
+    from penna.api.classify import classifier
 
     if arguments.text and arguments.file:
         raise DataError(
@@ -75,7 +75,7 @@ def _opened(arguments: argparse.Namespace, in_pairs: bool) -> Generator[Texts]:
     """The texts of the command line, of a file, or of the standard input."""
     if arguments.text:
         if arguments.pair and len(arguments.pair) != len(arguments.text):
-            from penna.data.inspection.findings import plural
+            from penna.formatting import plural
 
             raise DataError(
                 f"{plural(len(arguments.text), 'text', 'texts')} and "

@@ -46,7 +46,7 @@ def _train(arguments: argparse.Namespace, overrides: Overrides) -> int:
 
 def _measure(recipe: Recipe, runs_dir: Path) -> int:
     """Tell what a run would take; 1 where it does not fit."""
-    from penna.api.fitting import fit
+    from penna.api.dry_run import fit
     from penna.cli.dry_run import print_fit
 
     found = fit(recipe, runs_dir=runs_dir)

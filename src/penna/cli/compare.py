@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from penna.cli.page import Page
-    from penna.compare.experiments.comparison import Comparison
-    from penna.compare.experiments.tables import ComparisonTable
+    from penna.report.experiments.comparison import Comparison
+    from penna.report.experiments.tables import ComparisonTable
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -58,10 +58,10 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Compare, write the files, and print what was asked for."""
-    from penna.api.comparing import compare, comparison_folder, write_comparison
+    from penna.api.compare import compare, comparison_folder, write_comparison
     from penna.cli.screen import say
-    from penna.compare.experiments.files import comparison_csv, comparison_json, latex, markdown
     from penna.errors import RecipeError
+    from penna.report.experiments.files import comparison_csv, comparison_json, latex, markdown
 
     if arguments.max_new_tokens is not None and arguments.max_new_tokens < 1:
         raise RecipeError(
@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
 
 def print_comparison(page: Page, comparison: Comparison) -> None:
     """Warnings, what differs, what came out, and texts."""
-    from penna.compare.experiments.tables import legend, main_tables, recipe_table
+    from penna.report.experiments.tables import legend, main_tables, recipe_table
 
     page.title(f"{comparison.title}: {comparison.kind}, {len(comparison.arms)} arms")
     if comparison.description:
@@ -131,7 +131,7 @@ def _figures(comparison: Comparison, width: int) -> Iterator[ComparisonTable]:
     """All figures, a row each, as many arms beside each other as fit."""
     from rich.cells import cell_len
 
-    from penna.compare.experiments.tables import ComparisonTable, spread_cell
+    from penna.report.experiments.tables import ComparisonTable, spread_cell
 
     titles = [column.full_title for column in comparison.shown]
     columns = [
@@ -156,7 +156,7 @@ def _print_table(page: Page, table: ComparisonTable, shown: int | None = None) -
     from rich.table import Table
     from rich.text import Text
 
-    from penna.compare.labels import end_cut, visible
+    from penna.formatting import end_cut, visible
 
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     made.add_column(Text(table.header[0]))
@@ -177,7 +177,7 @@ def _print_texts(page: Page, comparison: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from penna.compare.labels import end_cut, visible
+    from penna.formatting import end_cut, visible
 
     for texts in comparison.texts:
         page.title(f"Behind {visible(texts.prompt)!r}" if texts.prompt else "From the start of a document")

@@ -14,7 +14,7 @@ from penna.cli.loading import add_device_arguments, add_run_and_texts, load
 from penna.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
-    from penna.api.completing import Completer
+    from penna.api.complete import Completer
     from penna.config.generation import GenerationConfig
 
 Overrides = Sequence[tuple[str, str]]
@@ -54,7 +54,7 @@ def add_complete_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Print what the model writes behind each text, or which of its sentences it rates highest."""
     from penna import api
-    from penna.api.completing import completer, completion_settings
+    from penna.api.complete import completer, completion_settings
 
     given = given_settings(arguments)
     if arguments.extract is not None:
@@ -124,7 +124,7 @@ def _complete(
 
 def _beside(text: str, output: str, reference: str) -> dict[str, Any]:
     """What an output copied from its text, and beside a reference also what that copied and what they share."""
-    from penna.evaluate.taken import overlap, taken
+    from penna.evaluate.copy_report import overlap, taken
 
     found: dict[str, Any] = {"copied": taken(text, output).as_json()}
     if reference:
@@ -133,7 +133,7 @@ def _beside(text: str, output: str, reference: str) -> dict[str, Any]:
 
 
 def _extract(at_hand: Completer, texts: Sequence[str], arguments: argparse.Namespace) -> None:
-    from penna.api.completing import highest
+    from penna.api.complete import highest
     from penna.cli.screen import printable
 
     picked = [highest(at_hand.rank(text), arguments.extract) for text in texts]

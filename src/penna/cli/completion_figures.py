@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from penna.api.completion_figures import CompletionFigures
+from penna.api.completion_metrics import CompletionFigures
 from penna.cli.screen import figure_table
-from penna.data.inspection.findings import plural
 from penna.evaluate.copying import CopyFigures
 from penna.evaluate.rouge import KINDS, Interval, Kind
 from penna.evaluate.summaries import SystemFigures
+from penna.formatting import plural
 
 _MEASURES = (
     "ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum", "BLEU", "chrF", "length ratio", "copied words", "copied span",

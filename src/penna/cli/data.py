@@ -17,7 +17,7 @@ Overrides = Sequence[tuple[str, str]]
 
 def with_input_kept(words: Sequence[str], given: Mapping[str, Any]) -> list[str]:
     """Words of the command line with ``-`` replaced by the file that what is piped in was kept as."""
-    from penna.data.reading.standard_input import keep_standard_input
+    from penna.data.sources.standard_input import keep_standard_input
 
     if "-" not in words:
         return list(words)
@@ -42,8 +42,7 @@ def prepare(arguments: argparse.Namespace, overrides: Overrides) -> int:
 
 def inspect(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Print what a text holds, and what that means for training."""
-    from penna.api.data import inspect_data
-    from penna.api.preview import preview_data
+    from penna.api.data import inspect_data, preview_data
     from penna.cli.inspection import print_inspection, print_records
     from penna.cli.screen import say
     from penna.config.recipe import parse_overrides

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from penna.api.strategy_texts import Progress
+    from penna.api.decoding import Progress
     from penna.evaluate.decoding import DecodingFigures
 
 Overrides = Sequence[tuple[str, str]]
@@ -62,9 +62,9 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Compare the strategies, print what was found, and save the recommended one where that is asked for."""
     from penna.api.decoding import DecodingSettings, compare_decoding
-    from penna.api.decoding_grid import own_strategies
+    from penna.api.strategies import own_strategies
     from penna.cli.screen import say
-    from penna.config.generation_words import strategy_of
+    from penna.config.generation import strategy_of
 
     if arguments.save:
         _check_save(arguments)
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
 
 def _check_save(arguments: argparse.Namespace) -> None:
     """Raise RunError where there is no run that could have a default, before anything is written."""
-    from penna.exchange.load import run_and_checkpoint
+    from penna.loading import run_and_checkpoint
 
     run_and_checkpoint(arguments.run, Path(arguments.runs_dir))
 
@@ -109,8 +109,8 @@ def _save(arguments: argparse.Namespace, figures: DecodingFigures) -> None:
     from penna.api.generation_defaults import save_default
     from penna.cli.screen import say
     from penna.errors import DataError
-    from penna.exchange.load import run_and_checkpoint
-    from penna.text.tokenizer import Tokenizer
+    from penna.loading import run_and_checkpoint
+    from penna.tokenizer.tokenizer import Tokenizer
 
     name = figures.recommendation.name
     if name is None:
@@ -173,7 +173,7 @@ def _print(figures: DecodingFigures, folder: Path) -> None:
     from rich.console import Console
 
     from penna.cli.screen import printable
-    from penna.compare.decoding_tables import conditions, legend
+    from penna.report.decoding_tables import conditions, legend
 
     console = Console(highlight=False)
 
@@ -199,7 +199,7 @@ def _print_table(console: Console, figures: DecodingFigures, names: Sequence[str
     from rich.table import Table
     from rich.text import Text
 
-    from penna.compare.decoding_tables import table_rows, used_columns
+    from penna.report.decoding_tables import table_rows, used_columns
 
     rows = table_rows(figures)
     columns = [column for column in used_columns(rows) if column.name in names]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penna.api.fitting import Fit
+from penna.api.dry_run import Fit
 from penna.cli.experiment_screen import clock, size
 from penna.cli.page import Page
 

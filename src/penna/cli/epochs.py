@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from penna.cli.page import Page
-    from penna.compare.epochs import EpochFigures
+    from penna.report.epochs import EpochFigures
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -39,7 +39,7 @@ def add_epochs_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Print the epochs of runs."""
-    from penna.api.epoch_figures import epochs
+    from penna.api.epochs import epochs
 
     found = epochs(arguments.run, runs_dir=Path(arguments.runs_dir))
     if arguments.json:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from penna.api.completion_figures import CompletionFigures
-from penna.api.measuring import Figures
+from penna.api.completion_metrics import CompletionFigures
+from penna.api.evaluate import Figures
 from penna.cli.classification_figures import print_classification
 from penna.cli.completion_figures import print_completion_figures
 from penna.evaluate.classification import ClassificationFigures

@@ -67,8 +67,7 @@ def _list_shipped() -> int:
 def _folder(arguments: argparse.Namespace) -> ExperimentFolder | None:
     """The experiment to be run, made where it is new; None where it was only to be described."""
     from penna.api.estimate import estimate_experiment
-    from penna.api.experiment import open_experiment, plan_experiment
-    from penna.api.experiment_disk import free_disk
+    from penna.api.experiment import free_disk, open_experiment, plan_experiment
     from penna.cli.experiment_screen import print_estimate
     from penna.cli.screen import say
     from penna.config.experiment import shipped_experiments

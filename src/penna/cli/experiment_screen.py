@@ -17,7 +17,7 @@ from penna.api.estimate import Estimate
 from penna.api.experiment import ExperimentPlan
 from penna.api.experiment_runner import RunStatus, Watcher
 from penna.cli.page import Page
-from penna.data.inspection.findings import plural
+from penna.formatting import plural
 
 _STYLES = {"finished": "green", "failed": "red", "skipped": "red", "waiting": "dim", "interrupted": "dim"}
 _AT_WORK = ("training", "measuring", "training elsewhere")

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from penna.cli.lines import opened, text_lines
 from penna.cli.loading import load
 from penna.errors import DataError, RecipeError
-from penna.explain.result import DEFAULT_METHODS, METHODS
+from penna.explain.explanation import DEFAULT_METHODS, METHODS
 
 if TYPE_CHECKING:
-    from penna.api.explaining import ExplainSettings
-    from penna.exchange.load import LoadedModel
-    from penna.explain.result import Method
+    from penna.api.explain import ExplainSettings
+    from penna.explain.explanation import Method
+    from penna.loading import LoadedModel
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _explain(loaded: LoadedModel, text: str, settings: ExplainSettings, arguments: argparse.Namespace) -> int:
-    from penna.api.explaining import explain
+    from penna.api.explain import explain
     from penna.cli.explained import print_explanation
     from penna.cli.screen import say
 
@@ -101,12 +101,12 @@ def _explain(loaded: LoadedModel, text: str, settings: ExplainSettings, argument
     else:
         print_explanation(explanation)
     if arguments.svg:
-        from penna.compare.explanations.figures import draw_explanation
+        from penna.report.explanations.plots import draw_explanation
 
         for file in draw_explanation(explanation, Path(arguments.svg)):
             say(f"Wrote {file}.")
     if arguments.html:
-        from penna.compare.explanations.html import explanation_html
+        from penna.report.explanations.html import explanation_html
         from penna.storage import explained_disk_errors, write_whole
 
         file = Path(arguments.html)
@@ -118,7 +118,7 @@ def _explain(loaded: LoadedModel, text: str, settings: ExplainSettings, argument
 
 
 def _measure(loaded: LoadedModel, texts: Sequence[str], settings: ExplainSettings, *, as_json: bool) -> int:
-    from penna.api.faithfulness import measure_faithfulness
+    from penna.api.explain import measure_faithfulness
     from penna.cli.faithful import print_faithfulness
 
     measured = measure_faithfulness(loaded, texts, settings)
@@ -146,15 +146,15 @@ def _check_options(arguments: argparse.Namespace) -> None:
     if idle:
         raise RecipeError(f"{' and '.join(idle)} would change nothing here.", reason, f"Leave out {idle[0]}.")
     if arguments.svg:
-        from penna.compare.lengths import check_figure_name
+        from penna.report.histograms import check_figure_name
 
         check_figure_name(Path(arguments.svg))
 
 
 def _settings(arguments: argparse.Namespace) -> ExplainSettings:
     """What the options come to."""
-    from penna.api.asking import Asked
-    from penna.api.explaining import ExplainSettings
+    from penna.api.explain import ExplainSettings
+    from penna.api.explain_query import Asked
 
     chosen: tuple[Method, ...] = METHODS if "all" in arguments.method else tuple(arguments.method) or DEFAULT_METHODS
     longest: dict[str, Any] = {} if arguments.max_tokens is None else {"longest": arguments.max_tokens}

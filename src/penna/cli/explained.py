@@ -11,9 +11,11 @@ from rich.text import Text
 
 from penna.cli.explained_views import print_views
 from penna.cli.page import Page
-from penna.compare.explanations.generated import generated_scores
-from penna.compare.explanations.shades import AGAINST, AMOUNT, FOR, ink, shade, strength
-from penna.compare.explanations.wording import (
+from penna.explain.explanation import Answer, Attribution, Explanation
+from penna.formatting import beginning_cut, end_cut, visible
+from penna.report.explanations.generated import generated_scores
+from penna.report.explanations.shades import AGAINST, AMOUNT, FOR, ink, shade, strength
+from penna.report.explanations.wording import (
     METHOD_WORDS,
     answer_line,
     answer_name,
@@ -29,8 +31,6 @@ from penna.compare.explanations.wording import (
     share,
     word_name,
 )
-from penna.compare.labels import beginning_cut, end_cut, visible
-from penna.explain.explanation import Answer, Attribution, Explanation
 
 _WORDS = 40  # in a table
 _NAME = 20  # cells of a word

@@ -10,8 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from penna.cli.page import Page
-from penna.compare.explanations.shades import ink, shade, strength
-from penna.compare.explanations.wording import (
+from penna.explain.explanation import Answer, AttentionMaps, Explanation, HeadEffects, LayerInformation, LensRow
+from penna.formatting import end_cut, visible
+from penna.report.explanations.shades import ink, shade, strength
+from penna.report.explanations.wording import (
     FIRST_TOKEN,
     HEADS,
     LAYERS,
@@ -27,8 +29,6 @@ from penna.compare.explanations.wording import (
     unsettled,
     word_name,
 )
-from penna.compare.labels import end_cut, visible
-from penna.explain.explanation import Answer, AttentionMaps, Explanation, HeadEffects, LayerInformation, LensRow
 
 _WORDS = 40  # in a table
 _NAME = 20  # cells of a word

@@ -6,9 +6,9 @@ from rich.table import Table
 from rich.text import Text
 
 from penna.cli.page import Page
-from penna.compare.explanations.wording import METHOD_WORDS
+from penna.explain.explanation import Method
 from penna.explain.faithfulness import RANDOM_ORDERS, SHARES, FaithfulnessFigures, Mean, Measure
-from penna.explain.result import Method
+from penna.report.explanations.wording import METHOD_WORDS
 
 _COMPREHENSIVENESS = (
     "How much of the answer's probability goes when the words scored highest are taken out: the higher, the better."

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from penna.cli.generation_options import add_generation_arguments, given_settings
 from penna.cli.loading import add_device_arguments, load
-from penna.config.generation_words import strategy_of
+from penna.config.generation import strategy_of
 from penna.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
-    from penna.api.decoding_grid import Strategy
-    from penna.api.side_by_side import SampledText, SideBySide
+    from penna.api.generate import SampledText, SideBySide
+    from penna.api.strategies import Strategy
     from penna.config.generation import GenerationConfig
 
 Overrides = Sequence[tuple[str, str]]
@@ -168,7 +168,7 @@ def _named(strategies: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
 
 def _strategies(config: GenerationConfig, named: Sequence[tuple[str, dict[str, Any]]]) -> list[Strategy]:
     from penna import api
-    from penna.api.decoding_grid import Strategy
+    from penna.api.strategies import Strategy
 
     if not named:
         return [Strategy(config.strategy, config)]
@@ -184,7 +184,7 @@ def _strategies(config: GenerationConfig, named: Sequence[tuple[str, dict[str, A
 def _tell(asked: SideBySide, samples: int) -> None:
     """What a person should know before reading: prompts that were cut, characters that are lacking, texts alike."""
     from penna.cli.screen import say
-    from penna.compare.labels import end_cut, visible
+    from penna.formatting import end_cut, visible
 
     alone, block = asked.asks[-1].prompt_number == 0, asked.loaded.model.config.block_size
     for prompt in asked.cut:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penna.cli.screen import printable, say
-from penna.data.inspection.findings import plural
 from penna.errors import DataError
+from penna.formatting import plural
 from penna.storage import explained_disk_errors
 
 if TYPE_CHECKING:
-    from penna.api.side_by_side import Ask, SampledText, SideBySide
+    from penna.api.generate import Ask, SampledText, SideBySide
 
 Row = Callable[["SampledText"], dict[str, Any]]
 

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from penna.config.generation_words import kind_of, setting, texts_of
+from penna.config.generation import kind_of, setting, texts_of
 
 
 def add_generation_arguments(parser: argparse.ArgumentParser, own: Mapping[str, str]) -> None:

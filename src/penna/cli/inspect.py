@@ -35,7 +35,7 @@ def add_inspect_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Print what the model is made of, and what else was asked for."""
     from penna import api
-    from penna.api.inspecting import inspect_model, sample_texts
+    from penna.api.inspect import inspect_model, sample_texts
     from penna.cli.inspected import print_model
 
     _check_options(arguments)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from penna.api.inspecting import TOKENS_READ, HeadsSeen, ModelSeen
+from penna.api.inspect import TOKENS_READ, HeadsSeen, ModelSeen
 from penna.cli.page import Page
-from penna.compare.labels import end_cut, visible
-from penna.data.inspection.findings import percent, plural
-from penna.explain.anatomy import Anatomy
-from penna.explain.neighbours import Neighbours
+from penna.explain.model_summary import Anatomy
+from penna.explain.neighbors import Neighbours
+from penna.formatting import end_cut, percent, plural, visible
 
 _NAME = 24  # cells of a token
 _BAR = 20  # cells of a cosine of 1

@@ -8,11 +8,10 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from penna.api.preview import Preview
+from penna.api.data import Preview
 from penna.cli.page import Page, share
-from penna.compare.labels import end_cut, visible
-from penna.data.inspection.findings import percent, plural
-from penna.data.inspection.result import Cut, Dialogues, Inspection, Labels, Lengths, Overlap, Trouble
+from penna.data.quality.result import Cut, Dialogues, Inspection, Labels, Lengths, Overlap, Trouble
+from penna.formatting import end_cut, percent, plural, visible
 
 _BAR = 36  # cells of the longest bar
 _SCRIPTS = 6  # shown

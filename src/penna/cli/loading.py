@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penna.exchange.load import LoadedModel
+    from penna.loading import LoadedModel
 
 
 def add_run_and_texts(parser: argparse.ArgumentParser, what: str) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from penna.cli.screen import figure_table
-from penna.data.inspection.findings import percent
+from penna.formatting import percent
 
 _WIDTH = 100  # cells, at most
 

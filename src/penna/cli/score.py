@@ -17,8 +17,8 @@ from penna.cli.loading import add_device_arguments, add_run_and_texts, load
 from penna.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
-    from penna.api.scoring import Measure, TextScore
-    from penna.exchange.load import LoadedModel
+    from penna.api.score import Measure, TextScore
+    from penna.loading import LoadedModel
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -73,7 +73,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 
 def _score(loaded: LoadedModel, texts: Sequence[str], arguments: argparse.Namespace) -> None:
-    from penna.api.scoring import ranked, score
+    from penna.api.score import ranked, score
 
     scores = score(loaded, texts, arguments.start_token)
     if not arguments.start_token:
@@ -95,11 +95,11 @@ def _score(loaded: LoadedModel, texts: Sequence[str], arguments: argparse.Namesp
 
 
 def _score_after(loaded: LoadedModel, words: Sequence[str], arguments: argparse.Namespace) -> None:
-    from penna.api.scoring import score_after
+    from penna.api.score import score_after
     from penna.cli.page import Page
     from penna.cli.score_tables import print_after
     from penna.cli.screen import say
-    from penna.compare.labels import visible
+    from penna.formatting import visible
 
     top = _TOP if arguments.top is None else arguments.top
     context, space = arguments.after, not arguments.no_space
@@ -148,7 +148,7 @@ def _tell_windows(scores: Sequence[TextScore], block_size: int) -> None:
 
 def _tell_lacking(loaded: LoadedModel, parts: Iterable[str]) -> None:
     from penna.cli.screen import say
-    from penna.compare.labels import end_cut, visible
+    from penna.formatting import end_cut, visible
 
     distinct = list(dict.fromkeys(parts))
     if distinct:

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from penna.api.scoring import AfterScore, Measure, TextScore, TokenScore
+from penna.api.score import AfterScore, Measure, TextScore, TokenScore
 from penna.cli.page import Page
-from penna.compare.labels import end_cut, visible
-from penna.data.inspection.findings import plural
+from penna.formatting import end_cut, plural, visible
 
 _BAR = 18  # cells
 _NAME = 24  # cells of a token or word

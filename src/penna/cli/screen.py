@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from penna.config.schema import SECTIONS, Recipe
-from penna.data.inspection.findings import plural
+from penna.formatting import plural
 from penna.train.events import Evaluated, Event, Finished, Listener, Notice, Sampled, Started, Stepped
 
 _CURVE_WIDTH, _CURVE_HEIGHT = 60, 10

@@ -65,8 +65,8 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     settings = _settings(arguments)
     from penna.cli.screen import say
     from penna.serve.app import create_app
-    from penna.serve.connections import listening, server_of
     from penna.serve.registry import Registry
+    from penna.serve.server import listening, server_of
 
     with listening(settings) as socket:
         registry = Registry(

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     settings = _settings(arguments)
     data_dir = _data_dir(arguments.data_dir)
     from penna.cli.screen import say
-    from penna.serve.connections import listening, server_of
+    from penna.serve.server import listening, server_of
 
     with listening(settings) as socket:
         from penna.studio.app import create_studio  # takes seconds: a port in use is told before

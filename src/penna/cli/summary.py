@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from penna.cli.epochs import print_epochs
 from penna.cli.page import Page
 from penna.cli.screen import loss_curve, say, shorten
-from penna.data.inspection.findings import plural
+from penna.formatting import plural
 
 if TYPE_CHECKING:  # torch stands behind both
     from penna.runs.folder import RunFolder
@@ -65,7 +65,7 @@ def _figures(kind: str, first: dict[str, Any], last: dict[str, Any], best: dict[
 
 def _print_epochs(run: RunFolder) -> None:
     """The last epochs of a run, where it went through its text at least once."""
-    from penna.compare.epochs import epoch_figures
+    from penna.report.epochs import epoch_figures
 
     epochs = epoch_figures(run.metrics())
     if not epochs or not epochs[0].whole:

@@ -16,9 +16,8 @@ from rich.text import Text
 
 from penna.cli.data import with_input_kept
 from penna.cli.page import Page, share
-from penna.compare.labels import end_cut, visible
-from penna.data.inspection.findings import plural
-from penna.text.inspection import Cut, Inspection, TokenCount
+from penna.formatting import end_cut, plural, visible
+from penna.tokenizer.comparison import Cut, Inspection, TokenCount
 
 Overrides = Sequence[tuple[str, str]]
 

@@ -17,8 +17,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from penna.config.faults import unknown_field
-from penna.config.schema import SECTIONS, fields_named, section_models
+from penna.config.schema import SECTIONS, fields_named, section_models, unknown_field
 from penna.config.sections import Paths, Section
 from penna.errors import RecipeError
 

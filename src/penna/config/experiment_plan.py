@@ -6,6 +6,7 @@ experiment that was cut off has every arm with the first seed before any with th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +14,59 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
-from penna.config.arm_names import arm_names
 from penna.config.experiment import ARM, Arm, Experiment, Start, axis_values
-from penna.config.presets import PRESETS
 from penna.config.recipe import build_recipe, flatten, merge, recipe_table
 from penna.config.schema import Recipe, fields_named
+from penna.config.sections import PRESETS
 from penna.errors import PennaError, RecipeError
+
+# MERGED config.arm_names: Names of a grid's arms, made of the values of its axes: short, different from each other,
+# and fit for a folder.
+
+
+_LONGEST = 40  # characters of one value in a name
+
+
+def arm_names(axes: Sequence[tuple[str, Sequence[Any]]]) -> list[str]:
+    """A name for every combination of the axes' values, the last axis changing fastest."""
+    pieces = [_unique([_piece(axis, value) for value in values]) for axis, values in axes]
+    return _unique(["-".join(parts) for parts in product(*pieces)])
+
+
+def _piece(axis: str, value: Any) -> str:
+    """A word as it is, a number behind its field's name, a path by its last part."""
+    leaf = axis.rpartition(".")[2].replace("_", "-")
+    if isinstance(value, bool):
+        text = leaf if value else f"no-{leaf}"
+    elif isinstance(value, str):
+        text = _word(axis, leaf, value)
+    elif isinstance(value, int | float):
+        text = f"{leaf}-{value:g}" if isinstance(value, float) else f"{leaf}-{value}"
+    elif isinstance(value, list):
+        text = "-".join([leaf, *map(str, value)])
+    else:
+        text = leaf
+    return re.sub(r"[^\w.]+", "-", text)[:_LONGEST].strip("-._") or leaf
+
+
+def _word(axis: str, leaf: str, value: str) -> str:
+    if value.startswith(ARM):
+        return f"from-{value.removeprefix(ARM)}"
+    if "." in axis and value == "none":
+        return "scratch" if leaf == "init-from" else f"no-{leaf}"
+    return Path(value).name
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names, a number behind those that came before."""
+    found: list[str] = []
+    for name in names:
+        free, number = name, 2
+        while free in found:
+            free, number = f"{name}-{number}", number + 1
+        found.append(free)
+    return found
+
 
 REFERRING = ("train.init_from", "tokenizer.path")  # the fields where it may stand
 _FREE_OF_A_PRESET = frozenset({"block_size", "residual_init"})  # the weights mean the same with another

@@ -19,8 +19,7 @@ from typing import Any, get_args, get_origin
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from penna.config.faults import explain_fault, unknown_field
-from penna.config.schema import SECTIONS, Recipe, fields_named, fields_of_kind
+from penna.config.schema import SECTIONS, Recipe, explain_fault, fields_named, fields_of_kind, unknown_field
 from penna.config.training import BUDGETS
 from penna.errors import RecipeError
 

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penna.config.sections import DataConfig
-from penna.data.bad_records import BadRecords, check_bad_records
-from penna.data.dealing import AUTO_DOCUMENTS, goes_to_validation
-from penna.data.pieces import usable_pieces
-from penna.data.reading.records import BadRecord, Piece
-from penna.data.reading.sources import read_texts
-from penna.data.words import WordCounter
+from penna.data.encode import WordCounter
+from penna.data.sources.reader import read_texts
+from penna.data.sources.records import BadRecord, BadRecords, Piece, check_bad_records, usable_pieces
+from penna.data.split import AUTO_DOCUMENTS, goes_to_validation
 from penna.errors import DataError
 
 Split = Literal["train", "valid"]

@@ -16,10 +16,36 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.data.reading.records import Piece
-from penna.data.words import WordCounter
+from penna.data.sources.records import Piece
 from penna.errors import DataError
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
+
+# MERGED data.words: Words, as word-level perplexities of WikiText and PTB count them: white-space words plus line
+# ends.
+#
+# A text may come in pieces; a word that was cut in two is still counted once.
+
+
+def count_words(text: str) -> int:
+    """White-space words plus line ends."""
+    return len(text.split()) + text.count("\n")
+
+
+class WordCounter:
+    """Counts the words of documents that come in pieces, wherever they were cut."""
+
+    def __init__(self) -> None:
+        self._inside = False  # whether the last piece ended inside a word
+
+    def count(self, text: str, starts: bool) -> int:
+        """The words that this piece adds; ``starts`` where it begins a document, and with it a new word."""
+        words = count_words(text)
+        if self._inside and not starts and text and not text[0].isspace():
+            words -= 1
+        if text or starts:
+            self._inside = bool(text) and not text[-1].isspace()
+        return words
+
 
 _BATCH = 1 << 19  # characters handed to the tokenizer's threads together: two pieces of a long document, or more
 _AT_WORK = max(2, (os.cpu_count() or 1) // 2)  # batches encoded at a time, so that each core has a piece

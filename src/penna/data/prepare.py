@@ -15,16 +15,14 @@ from pathlib import Path
 
 from penna.config.recipe import expand_path
 from penna.config.sections import DataConfig, TokenizerConfig
-from penna.data.cache import cache_folder
+from penna.data.cache import Say, alone, cache_folder, key_of, whole
 from penna.data.corpus import Corpus, Counts, TextChangedError, count_text, pieces_of, read_corpus
 from penna.data.encode import EncodedPieces, encode_pieces
-from penna.data.making import Say, alone, key_of, whole
-from penna.data.reading.files import describe_passed_over, passed_over
-from penna.data.reading.records import Piece
-from penna.data.shard_writer import find_shards, partial_folder, write_shards
-from penna.data.shards import Manifest, PartManifest
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.data.shards import Manifest, PartManifest, find_shards, partial_folder, write_shards
+from penna.data.sources.files import describe_passed_over, passed_over
+from penna.data.sources.records import Piece
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 _LAYOUT = "3"  # part of every cache key; raise it when what is written changes
 

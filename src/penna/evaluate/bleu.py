@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from penna.data.inspection.scripts import UNSPACED, script_of
+from penna.data.quality.scripts import UNSPACED, script_of
 
 Tokenization = Literal["13a", "zh", "char"]
 

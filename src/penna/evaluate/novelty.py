@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.evaluate.recitation import Recitation, RecitedText, Written, measure_recitation
+from penna.evaluate.memorization import Recitation, RecitedText, Written, measure_recitation
 from penna.evaluate.verbatim import Tokens
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
 
 ORDERS = (2, 4, 8, 16, 32)  # tokens
 

@@ -28,8 +28,8 @@ from penna.evaluate.rouge import (
     interval,
     rouge_scores,
 )
-from penna.evaluate.rouge_words import words
 from penna.evaluate.sentences import sentences
+from penna.evaluate.words import words
 
 _SENTENCES = 3  # of the baselines lead-3 and random-3
 _DRAWS = 10  # of random-3: a single one is a point of ROUGE-2 above or below their mean on 200 items

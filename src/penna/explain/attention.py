@@ -13,9 +13,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from penna.explain.probe import Probe
-from penna.explain.question import Label, Question
-from penna.explain.result import Method, Scores
+from penna.explain.explanation import Method, Scores
+from penna.explain.probe import Label, Probe, Question
 
 
 def attention_maps(probe: Probe) -> Tensor:

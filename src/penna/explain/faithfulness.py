@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penna.errors import DataError
+from penna.explain.explanation import Method
 from penna.explain.probe import Probe
-from penna.explain.result import Method
-from penna.text.units import Unit
+from penna.tokenizer.words import Unit
 
 SHARES = (5, 10, 20, 50)  # % of the words, rounded up
 RANDOM_ORDERS = 10

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from penna.explain.explanation import Scores
 from penna.explain.probe import Probe
-from penna.explain.result import Scores
 
 Baseline = Literal["zero", "mean"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)

@@ -25,9 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from penna.errors import RecipeError
-from penna.explain.probe import Probe
-from penna.explain.question import Label
-from penna.explain.result import Scores
+from penna.explain.explanation import Scores
+from penna.explain.probe import Label, Probe
 
 DRAWS = 8
 STEPS = 100

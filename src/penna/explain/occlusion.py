@@ -9,8 +9,8 @@ place, so that nothing is read that no one wrote.
 from __future__ import annotations
 
 from penna.errors import DataError
+from penna.explain.explanation import Scores
 from penna.explain.probe import Probe
-from penna.explain.result import Scores
 
 
 def occlusion(probe: Probe) -> Scores:

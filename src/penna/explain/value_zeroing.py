@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from penna.explain.attention import mixing_scores, rolled_out
+from penna.explain.explanation import Scores
 from penna.explain.probe import Probe
-from penna.explain.result import Scores
 from penna.model.gpt import Block
 
 _ROUNDING = 1e-12  # distance below which float32 cannot tell two states from each other

@@ -14,8 +14,8 @@ from functools import cached_property
 
 from penna.config.generation import GenerationConfig
 from penna.generate.request import BeamStep, Candidate, Fate, Finish, Hypothesis, Reason, Request
-from penna.text.spacing import mended
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.stream_decoder import mended
+from penna.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The engine: prompt ids in, new ids out, many requests at once.
 
 Requests of different prompts, lengths, settings and seeds run together in a number of slots; where one is finished, the
-next that waits takes its slot at once. Texts that grow token by token share a lane (`penna.generate.lane`); a search
-over several partial texts (`penna.generate.beams`, `penna.generate.contrastive`) keeps them as a tree of its own. What
+next that waits takes its slot at once. Texts that grow token by token share a lane (`penna.generate.batch`); a search
+over several partial texts (`beam_search`, `contrastive_search`) keeps them as a tree of its own. What
 a request gets depends on nothing but itself: a draw depends on (seed, position) alone. One that can never run is
 refused when it is submitted; one that fails on the way ends alone, and is told of as such.
 """
@@ -16,12 +16,11 @@ from dataclasses import replace
 import torch
 
 from penna.errors import DataError, DeviceError
-from penna.generate.beams import BeamSearch
-from penna.generate.contrastive import ContrastiveSearch
-from penna.generate.drawing import choose
-from penna.generate.lane import Lane, Row
-from penna.generate.likelihood import likelihoods
-from penna.generate.lookup import Lookup
+from penna.generate.batch import Lane, Row
+from penna.generate.beam_search import BeamSearch
+from penna.generate.contrastive_search import ContrastiveSearch
+from penna.generate.memory import row_bytes, rows_that_fit
+from penna.generate.prompt_lookup import Lookup
 from penna.generate.request import (
     Event,
     Failed,
@@ -32,8 +31,8 @@ from penna.generate.request import (
     continuation,
     cut_prompt,
 )
-from penna.generate.room import row_bytes, rows_that_fit
-from penna.generate.tree import tree_capacity
+from penna.generate.sampling import choose, likelihoods
+from penna.generate.token_tree import tree_capacity
 from penna.model.gpt import GPT
 
 SLOTS = 32

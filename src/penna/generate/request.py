@@ -1,5 +1,5 @@
 """What the engine is asked for, and what it tells: requests in, tokens and ends out. Ids alone; texts are made of them
-in `penna.generate.writing`."""
+in `penna.generate.text_stream`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Literal
 
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError
-from penna.generate.choices import ChoiceTrie
-from penna.generate.continuation import Continuation
+from penna.generate.choice_trie import ChoiceTrie
+from penna.generate.sequence import Continuation
 from penna.model.gpt import GPT
 from penna.model.seq2seq import Seq2Seq
 

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from penna.config.sections import ModelConfig
 from penna.model.cache import KVCache, Memory, Placement
-from penna.model.few_rows import FewRows, few_rows
-from penna.model.int8 import Int8Linear
-from penna.model.linear import Linear, Matmul, linear
+from penna.model.fast.small_batch_matmul import FewRows, few_rows
+from penna.model.linear import Int8Linear, Linear, Matmul, linear
 from penna.model.ngrams import NgramEmbedding, with_those_before
 
 
@@ -297,7 +296,7 @@ class GPT(nn.Module):
 
     def settle(self) -> None:
         """The weights stay as they are from now on: let a few rows at a time be read the fastest way, for a second copy
-        of them in memory where that is measured to be it (`penna.model.few_rows`). Called again, it finds those that
+        of them in memory where that is measured to be it (`small_batch_matmul`). Called again, it finds those that
         were changed."""
         if self.int8_head is None:
             self._few_rows_of_head = few_rows(self.head_weight, self._few_rows_of_head)

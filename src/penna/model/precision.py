@@ -8,8 +8,7 @@ import torch
 
 from penna.errors import DeviceError
 from penna.model.gpt import GPT
-from penna.model.int8 import Int8Linear
-from penna.model.linear import Linear
+from penna.model.linear import Int8Linear, Linear
 
 Dtype = Literal["float32", "bfloat16", "int8"]
 

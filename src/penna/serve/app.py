@@ -15,17 +15,17 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from penna import __version__
-from penna.serve import chat_completions, classify, completions, embeddings, explain, health, models, score
+from penna.serve import chat_completions, classify, completions, embeddings, explain, score, status
+from penna.serve.dependencies import Serving
 from penna.serve.errors import ErrorAnswer, Faults, add_error_handlers
 from penna.serve.metrics import Measured, Metrics
-from penna.serve.reading import Reading
+from penna.serve.middleware import ApiKey, HostAndOrigin, SecurityHeaders, WholeBody
 from penna.serve.registry import Registry
-from penna.serve.safety import ApiKey, HostAndOrigin, SecurityHeaders, WholeBody
 from penna.serve.settings import ServeSettings
-from penna.serve.state import Serving
 from penna.serve.streaming import Streams
+from penna.serve.thread_pool import Reading
 
-_ROUTES = (models, completions, chat_completions, embeddings, classify, score, explain, health)
+_ROUTES = (status, completions, chat_completions, embeddings, classify, score, explain)
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorAnswer, "description": "The request is not served as it stands."},
     "5XX": {"model": ErrorAnswer, "description": "The server cannot serve it now, or a fault of ours."},

@@ -14,24 +14,23 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from penna.api.chat_window import LongLineError, window_of
-from penna.api.chatting import reply_settings
-from penna.exchange.load import LoadedModel
-from penna.serve.answers import ChatCompletion, usage
+from penna.api.chat import LongLineError, reply_settings, window_of
+from penna.loading import LoadedModel
 from penna.serve.choices import Delta, Manner, ToldToken, gathered, written
 from penna.serve.completions import STREAMED
+from penna.serve.dependencies import Answering, Served, Serving, answering
 from penna.serve.errors import Refused, by_name
 from penna.serve.json_body import Json
 from penna.serve.logprobs import chat_logprobs
-from penna.serve.schemas import ChatRequest
+from penna.serve.params import Ask, asks_of, check_texts, generation_of, seed_of
+from penna.serve.request_schemas import ChatRequest
+from penna.serve.response_schemas import ChatCompletion, usage
 from penna.serve.settings import ServeSettings
-from penna.serve.state import Answering, Served, Serving, answering
 from penna.serve.streaming import answered, event_stream
-from penna.serve.wanted import Ask, asks_of, check_texts, generation_of, seed_of
 from penna.serve.worker import Worker
 from penna.tasks.chat import Dialogue
-from penna.text.messages import Message
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.chat_template import Message
+from penna.tokenizer.tokenizer import Tokenizer
 
 router = APIRouter()
 _MANNER = Manner(mends=True)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from penna.generate.request import NewToken
-from penna.generate.stops import StopFinder
-from penna.generate.writing import Piece, decoder_behind
+from penna.generate.stop_strings import StopFinder
+from penna.generate.text_stream import Piece, decoder_behind
 from penna.serve.errors import Refused
-from penna.serve.wanted import Ask
+from penna.serve.params import Ask
 from penna.serve.worker import Worker
-from penna.text.spacing import SpacingMender, mended
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.stream_decoder import SpacingMender, mended
+from penna.tokenizer.tokenizer import Tokenizer
 
 Ending = Literal["stop", "length"]
 

@@ -7,13 +7,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from penna.api.classifying import classify as classes_of
-from penna.serve.answers import Classes
+from penna.api.classify import classify as classes_of
+from penna.serve.dependencies import Served, Serving
 from penna.serve.errors import by_name
 from penna.serve.json_body import Json
 from penna.serve.limits import check_count
-from penna.serve.schemas import ClassifyRequest
-from penna.serve.state import Served, Serving
+from penna.serve.request_schemas import ClassifyRequest
+from penna.serve.response_schemas import Classes
 from penna.serve.streaming import answered
 
 router = APIRouter()

@@ -13,27 +13,27 @@ from typing import Any, cast
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from penna.api.abilities import check_goes_on, check_writes
-from penna.api.completing import GREEDY, completer
+from penna.api.capabilities import check_goes_on, check_writes
+from penna.api.complete import GREEDY, completer
+from penna.api.generate import DEFAULT
 from penna.api.generation_defaults import laid_over
-from penna.api.writing import DEFAULT
 from penna.config.generation import GenerationConfig
-from penna.exchange.load import LoadedModel
 from penna.generate import request as engine
-from penna.generate.writing import prompt_ids, request_for
-from penna.serve.answers import Completion, CompletionChoice, Usage, usage
+from penna.generate.text_stream import prompt_ids, request_for
+from penna.loading import LoadedModel
 from penna.serve.choices import Ending, Manner, ToldToken, gathered, written
+from penna.serve.dependencies import Answering, Served, Serving, answering
 from penna.serve.errors import Refused, by_name
 from penna.serve.json_body import Json
 from penna.serve.limits import check_count, read_ids
 from penna.serve.logprobs import completion_logprobs
-from penna.serve.schemas import CompletionRequest
+from penna.serve.params import Ask, asks_of, check_texts, generation_of, most_tokens, seed_of
+from penna.serve.request_schemas import CompletionRequest
+from penna.serve.response_schemas import Completion, CompletionChoice, Usage, usage
 from penna.serve.settings import ServeSettings
-from penna.serve.state import Answering, Served, Serving, answering
 from penna.serve.streaming import answered, event_stream
-from penna.serve.wanted import Ask, asks_of, check_texts, generation_of, most_tokens, seed_of
 from penna.serve.worker import Worker
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
 
 router = APIRouter()
 STREAMED: dict[int | str, dict[str, Any]] = {

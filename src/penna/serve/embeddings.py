@@ -9,16 +9,16 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from penna.api.embedding import embed_ids
-from penna.exchange.load import LoadedModel
-from penna.serve.answers import Embeddings
+from penna.api.embed import embed_ids
+from penna.loading import LoadedModel
 from penna.serve.completions import texts_or_ids
+from penna.serve.dependencies import Served, Serving
 from penna.serve.errors import Refused, by_name
 from penna.serve.json_body import Json
 from penna.serve.limits import check_count, read_ids
-from penna.serve.schemas import EmbeddingsRequest
+from penna.serve.request_schemas import EmbeddingsRequest
+from penna.serve.response_schemas import Embeddings
 from penna.serve.settings import ServeSettings
-from penna.serve.state import Served, Serving
 from penna.serve.streaming import answered
 
 router = APIRouter()

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penna.errors import DeviceError, PennaError
-from penna.exchange.load import LoadedModel
+from penna.loading import LoadedModel
 from penna.serve.job import stopping
 from penna.serve.json_body import Json
 from penna.serve.registry import UnknownModel

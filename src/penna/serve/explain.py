@@ -7,15 +7,15 @@ from typing import Any, cast
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from penna.api.asking import LONGEST, Asked
-from penna.api.explaining import DEFAULT_METHODS, ExplainSettings
-from penna.api.explaining import explain as explanation_of
-from penna.explain.result import Method
+from penna.api.explain import DEFAULT_METHODS, ExplainSettings
+from penna.api.explain import explain as explanation_of
+from penna.api.explain_query import LONGEST, Asked
+from penna.explain.explanation import Method
+from penna.serve.dependencies import Served, Serving
 from penna.serve.errors import Refused, by_name
 from penna.serve.json_body import LongJson
 from penna.serve.limits import check_explanation
-from penna.serve.schemas import ExplainRequest
-from penna.serve.state import Served, Serving
+from penna.serve.request_schemas import ExplainRequest
 from penna.serve.streaming import answered
 
 router = APIRouter()

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penna.errors import PennaError
-from penna.exchange.load import LoadedModel
 from penna.generate.request import Request
-from penna.generate.writing import GrowingText, Piece
+from penna.generate.text_stream import GrowingText, Piece
+from penna.loading import LoadedModel
 
 
 class Closing(PennaError):  # noqa: N818 - no fault

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from penna.api.explaining import ExplainSettings
+from penna.api.explain import ExplainSettings
 from penna.config.generation import GenerationConfig
 from penna.config.sections import ModelConfig
-from penna.data.inspection.findings import plural
-from penna.exchange.load import LoadedModel
 from penna.explain.gradients import MOST_STEPS
 from penna.explain.information import DRAWS, STEPS
+from penna.formatting import plural
+from penna.loading import LoadedModel
 from penna.serve.errors import Refused
 from penna.serve.settings import ServeSettings
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
 
 _MOST_WEIGHTS = 1_000_000  # of attention maps in one answer
 _READS: dict[str, int] = {  # how often a method reads the text, at most; the others once for each token

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from penna.serve.answers import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
 from penna.serve.choices import ToldToken
-from penna.text.tokenizer import Tokenizer
+from penna.serve.response_schemas import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
+from penna.tokenizer.tokenizer import Tokenizer
 
 _LEAST = -9999.0  # as OpenAI's API has it
 

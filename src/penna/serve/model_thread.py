@@ -21,9 +21,9 @@ from functools import partial
 from queue import SimpleQueue
 
 from penna.errors import PennaError
-from penna.exchange.load import LoadedModel
 from penna.generate.engine import Engine
 from penna.generate.request import BeamStep, Failed, Finish, NewToken
+from penna.loading import LoadedModel
 from penna.model.gpt import Block
 from penna.serve.job import Call, Job, Told, WorkError, stopping
 

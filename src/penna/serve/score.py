@@ -8,16 +8,16 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from penna.api.scoring import score as score_texts
-from penna.api.scoring import score_after
-from penna.exchange.load import LoadedModel
-from penna.serve.answers import ScoredTexts
+from penna.api.score import score as score_texts
+from penna.api.score import score_after
+from penna.loading import LoadedModel
+from penna.serve.dependencies import Served, Serving
 from penna.serve.errors import Refused, by_name
 from penna.serve.json_body import Json
 from penna.serve.limits import check_count, read_ids
-from penna.serve.schemas import ScoreRequest
+from penna.serve.request_schemas import ScoreRequest
+from penna.serve.response_schemas import ScoredTexts
 from penna.serve.settings import ServeSettings
-from penna.serve.state import Served, Serving
 from penna.serve.streaming import answered
 
 router = APIRouter()

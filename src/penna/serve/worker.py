@@ -16,10 +16,10 @@ from typing import TypeVar
 from penna.api.generation_defaults import default_settings
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, PennaError
-from penna.exchange.load import LoadedModel
 from penna.generate.engine import Engine
 from penna.generate.request import Request
-from penna.generate.writing import GrowingText, Piece
+from penna.generate.text_stream import GrowingText, Piece
+from penna.loading import LoadedModel
 from penna.serve.job import Call, Job, Writing
 from penna.serve.job import Closing as Closing
 from penna.serve.job import WorkError as WorkError

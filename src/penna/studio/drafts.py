@@ -12,15 +12,15 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from penna.api.writing import write_request
+from penna.api.generate import write_request
 from penna.config.generation import GenerationConfig
 from penna.evaluate.language_model import perplexity
-from penna.exchange.load import LoadedModel
 from penna.generate.request import NewToken, Reason, Request
-from penna.generate.stops import StopFinder
-from penna.generate.writing import Piece, decoder_behind, request_for
+from penna.generate.stop_strings import StopFinder
+from penna.generate.text_stream import Piece, decoder_behind, request_for
+from penna.loading import LoadedModel
 from penna.serve.worker import Worker
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
 
 ALTERNATIVES = 20  # likeliest tokens told with each
 
@@ -71,7 +71,7 @@ class Alternative:
 
 
 def begun(loaded: LoadedModel, prompt: str, config: GenerationConfig, seed: int) -> Draft:
-    """A draft of which nothing is written. Raises what `penna.api.writing.write_request` raises."""
+    """A draft of which nothing is written. Raises what `penna.api.generate.write_request` raises."""
     request = write_request(loaded, prompt, config, seed=seed)
     return Draft(prompt, tuple(request.ids), config, seed)
 

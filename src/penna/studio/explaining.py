@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from penna.api.explaining import ExplainSettings, explain
-from penna.api.faithfulness import kept_figures, text_faithfulness
+from penna.api.explain import ExplainSettings, explain, kept_figures, text_faithfulness
 from penna.errors import DataError
 from penna.explain.explanation import Explanation
 from penna.explain.faithfulness import FaithfulnessFigures, TextFaithfulness

@@ -17,7 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penna.serve.safety import HostAndOrigin, WholeBody
+from penna.serve.middleware import HostAndOrigin, WholeBody
 from penna.serve.settings import ServeSettings
 
 _API = ("/v1/", "/health", "/ready", "/metrics", "/openapi.json")

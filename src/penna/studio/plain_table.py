@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nicegui import ui
 
-from penna.compare.experiments.page import escaped
+from penna.report.html_page import escaped
 
 
 def plain_table(

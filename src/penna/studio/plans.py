@@ -15,7 +15,7 @@ from penna.api.recipes import resolve_recipe
 from penna.config.recipe import parse_overrides, read_toml, recipe_table, shipped_recipes
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig
-from penna.data.reading.sources import find_sources
+from penna.data.sources.reader import find_sources
 from penna.errors import DataError, PennaError, RecipeError
 from penna.runs.folder import RUNS
 

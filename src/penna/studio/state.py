@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from penna.api.experiment_process import share_of_budget
+from penna.api.experiment_runner import share_of_budget
 from penna.config.schema import Recipe
 from penna.errors import PennaError, RunError
 from penna.runs.folder import RunFolder

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from penna.data.reading.files import find_files
+from penna.data.sources.files import find_files
 from penna.errors import DataError, PennaError
 
 MOST = 2000  # files of a folder that are listed

@@ -22,8 +22,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from penna.data.reading.files import find_files, format_of
-from penna.data.reading.streams import checked_chunks
+from penna.data.sources.files import find_files, format_of
+from penna.data.sources.streams import checked_chunks
 from penna.errors import DataError, DeviceError, PennaError
 from penna.storage import explained_disk_errors, flush
 

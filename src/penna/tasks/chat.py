@@ -18,19 +18,18 @@ from penna.config.generation import GenerationConfig
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import ChatTask
+from penna.data.cache import Say
 from penna.data.examples.batches import TrainingExamples, ValidationExamples
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import prepare_examples
-from penna.data.examples.ready import ReadyExamples
-from penna.data.making import Say
-from penna.data.reading.records import BadRecord, Record
-from penna.data.reading.shapes import messages_of
+from penna.data.examples.prepare import ReadyExamples, prepare_examples
+from penna.data.sources.fields import messages_of
+from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError
 from penna.evaluate.language_model import score_rows
 from penna.generate.request import Request
-from penna.generate.writing import request_for, write
+from penna.generate.text_stream import request_for, write
 from penna.model.gpt import GPT
-from penna.text.chat import (
+from penna.tokenizer.chat import (
     SHIPPED,
     Ids,
     Rendered,
@@ -41,11 +40,11 @@ from penna.text.chat import (
     stop_ids,
     with_chat_template,
 )
-from penna.text.messages import Message
-from penna.text.tokenizer import Tokenizer
-from penna.train.job import Job, Sums
+from penna.tokenizer.chat_template import Message
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.train.distributed import Ranks
 from penna.train.objective import NextToken, bytes_of_tokens
-from penna.train.ranks import Ranks
+from penna.train.task import Job, Sums
 
 Dialogue = tuple[Message, ...]
 NO_REPLY = "a dialogue with one turn has no reply to learn"

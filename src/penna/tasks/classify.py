@@ -22,26 +22,25 @@ from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask, Cut
 from penna.data.batches import DUE, IGNORED
+from penna.data.cache import Say
 from penna.data.examples.batches import TrainingExamples, ValidationExamples
-from penna.data.examples.cutting import cut_to
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import prepare_examples
-from penna.data.examples.ready import ReadyExamples
+from penna.data.examples.prepare import ReadyExamples, prepare_examples
 from penna.data.examples.split import unknown_label
 from penna.data.examples.store import Examples, pack
-from penna.data.making import Say
-from penna.data.reading.records import BadRecord, Record
-from penna.data.reading.shapes import Labelled, labelled_of
+from penna.data.examples.truncate import cut_to
+from penna.data.sources.fields import Labelled, labelled_of
+from penna.data.sources.records import BadRecord, Record
 from penna.errors import RecipeError
 from penna.model.gpt import GPT
-from penna.text.files import SEPARATOR
-from penna.text.sampling import SubwordSampler
-from penna.text.special import with_special_tokens
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.files import SEPARATOR
+from penna.tokenizer.special_tokens import with_special_tokens
+from penna.tokenizer.subword_sampling import SubwordSampler
+from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.classification import Classification, Pooling, class_terms, label_scores, scaled_class_weights
-from penna.train.job import Job, Sums
+from penna.train.distributed import Ranks
 from penna.train.objective import Batch, bytes_of_tokens
-from penna.train.ranks import Ranks
+from penna.train.task import Job, Sums
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 _TOKENS_AT_ONCE = 8192  # of a batch that is only read, padding included

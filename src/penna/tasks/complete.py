@@ -18,25 +18,24 @@ from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import CompleteTask
 from penna.data.batches import IGNORED
+from penna.data.cache import Say
 from penna.data.examples.batches import TrainingExamples, ValidationExamples, batch_of
-from penna.data.examples.cutting import cut_to
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import prepare_examples
-from penna.data.examples.ready import ReadyExamples
+from penna.data.examples.prepare import ReadyExamples, prepare_examples
 from penna.data.examples.store import Examples
-from penna.data.making import Say
-from penna.data.reading.records import BadRecord, Record
-from penna.data.reading.shapes import Completion, completion_of
+from penna.data.examples.truncate import cut_to
+from penna.data.sources.fields import Completion, completion_of
+from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError
 from penna.evaluate.language_model import score_rows
 from penna.generate.request import Request
-from penna.generate.writing import write
+from penna.generate.text_stream import write
 from penna.model.gpt import GPT
-from penna.text.special import with_special_tokens
-from penna.text.tokenizer import Tokenizer
-from penna.train.job import Job, Sums
+from penna.tokenizer.special_tokens import with_special_tokens
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.train.distributed import Ranks
 from penna.train.objective import NextToken, bytes_of_tokens
-from penna.train.ranks import Ranks
+from penna.train.task import Job, Sums
 
 _SAMPLES = 2  # validation examples that are written for where the recipe names no prompts
 _SHOWN = 80  # characters of their prompts that a sample shows

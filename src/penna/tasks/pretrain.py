@@ -16,18 +16,18 @@ from penna.config.generation import GenerationConfig
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.batches import TrainingDocuments, TrainingWindows, ValidationDocuments, ValidationWindows
-from penna.data.making import Say
+from penna.data.cache import Say
 from penna.data.prepare import Prepared, describe_counts, prepare
 from penna.data.shards import PartManifest, TokenStream
 from penna.errors import DataError
 from penna.evaluate.language_model import score_rows
 from penna.generate.request import Request
-from penna.generate.writing import prompt_ids, write
+from penna.generate.text_stream import prompt_ids, write
 from penna.model.gpt import GPT
-from penna.text.tokenizer import Tokenizer
-from penna.train.job import Job, Sums
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.train.distributed import Ranks
 from penna.train.objective import NextToken
-from penna.train.ranks import Ranks
+from penna.train.task import Job, Sums
 
 
 def prepare_pretrain(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, say: Say) -> PretrainData:

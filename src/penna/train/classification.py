@@ -17,8 +17,7 @@ from torch import Tensor
 
 from penna.data.batches import IGNORED
 from penna.model.gpt import GPT
-from penna.train.cross_entropy import cross_entropy
-from penna.train.objective import Batch
+from penna.train.objective import Batch, cross_entropy
 
 Pooling = Literal["last", "mean"]
 

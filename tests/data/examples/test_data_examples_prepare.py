@@ -17,16 +17,16 @@ import pytest
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.corpus import TextChangedError
 from penna.data.examples import encode
+from penna.data.examples.encode import PartWriter
 from penna.data.examples.example import Example
 from penna.data.examples.prepare import PreparedExamples, prepare_examples, read_items, read_validation
 from penna.data.examples.store import Examples, file_name, open_examples
-from penna.data.examples.writer import PartWriter
-from penna.data.reading.records import BadRecord, Record
-from penna.data.reading.shapes import Labelled, labelled_of
+from penna.data.sources.fields import Labelled, labelled_of
+from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError, RecipeError
-from penna.text.special import with_special_tokens
-from penna.text.tokenizer import Tokenizer
-from penna.text.training import train_tokenizer
+from penna.tokenizer.special_tokens import with_special_tokens
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
 
 CHAR = TokenizerConfig(kind="char")
 
@@ -362,8 +362,8 @@ def test_a_validation_part_of_other_data_than_was_learned_from_is_refused(tmp_pa
 
 
 def test_sources_and_masks_come_back_from_the_disk(tmp_path: Path):
+    from penna.data.examples.encode import dtype_for, write_manifest
     from penna.data.examples.store import Manifest
-    from penna.data.examples.writer import dtype_for, write_manifest
 
     for vocab_size in (10, 70_000):
         folder = tmp_path / str(vocab_size)

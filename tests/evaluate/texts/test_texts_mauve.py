@@ -10,8 +10,7 @@ from sklearn.metrics import adjusted_rand_score, auc
 
 from penna.errors import DataError
 from penna.evaluate.texts.clustering import k_means, principal_components
-from penna.evaluate.texts.mauve import divergence_area, mauve
-from penna.evaluate.texts.mauve_package import check_mauve_package, package_mauve
+from penna.evaluate.texts.mauve import check_mauve_package, divergence_area, mauve, package_mauve
 
 
 def area_by_brute_force(p: list[float], q: list[float]) -> float:

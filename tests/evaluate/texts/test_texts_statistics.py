@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from scipy.stats import linregress
 
-from penna.evaluate.texts.repetition import ends_in_repetition
-from penna.evaluate.texts.self_bleu import self_bleu
-from penna.evaluate.texts.text_words import text_words
-from penna.evaluate.texts.zipf import RANKS, zipf_coefficient, zipf_of_counts
+from penna.evaluate.texts.diversity import RANKS, ends_in_repetition, self_bleu, zipf_coefficient, zipf_of_counts
+from penna.evaluate.words import text_words
 
 
 @pytest.mark.parametrize(

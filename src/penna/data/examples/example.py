@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from penna.config.sections import DataConfig
-from penna.data.reading.records import BadRecord, Record
-from penna.text.tokenizer import Tokenizer
+from penna.data.sources.records import BadRecord, Record
+from penna.tokenizer.tokenizer import Tokenizer
 
 T = TypeVar("T")  # a record as a task sees it
 

@@ -13,14 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic
+from typing import Any, Generic
 
 from penna.config.sections import DataConfig, TokenizerConfig
-from penna.data.bad_records import BadRecords, check_bad_records
-from penna.data.cache import cache_folder
+from penna.data.cache import Say, alone, cache_folder, key_of, whole
 from penna.data.examples.encode import write_examples
 from penna.data.examples.example import Form, T
-from penna.data.examples.split import PARTS, Dealt, choose_labels, deal, survey_of, where
+from penna.data.examples.split import PARTS, Dealt, Survey, choose_labels, deal, items_of, survey_of, where
 from penna.data.examples.store import (
     MANIFEST,
     Examples,
@@ -29,15 +28,13 @@ from penna.data.examples.store import (
     open_examples,
     read_manifest,
 )
-from penna.data.examples.survey import Survey, items_of
-from penna.data.making import Say, alone, key_of, whole
 from penna.data.prepare import learn_tokenizer
-from penna.data.reading.files import describe_passed_over, passed_over
-from penna.data.reading.records import BadRecord
-from penna.data.reading.sources import Part
+from penna.data.sources.files import describe_passed_over, passed_over
+from penna.data.sources.reader import Part
+from penna.data.sources.records import BadRecord, BadRecords, check_bad_records
 from penna.errors import DataError
-from penna.text.chat import named_tokens
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.chat import named_tokens
+from penna.tokenizer.tokenizer import Tokenizer
 
 _LAYOUT = "2"  # part of every cache key; raise it when what is written changes
 
@@ -235,3 +232,72 @@ def _counts(dealt: Dealt[T], manifest: Manifest, bad: BadRecords) -> ExampleCoun
 
 def _part_counts(part: PartManifest) -> PartCounts:
     return PartCounts(part.examples, part.tokens, part.due, part.cut, part.bytes)
+
+
+# MERGED data.examples.ready: What every task says of the examples it learns from: the tokenizer, the hash, and how
+# many there are.
+#
+# In come prepared examples; out go the lines for the terminal and the counts for run.json. A task adds what is its
+# own.
+
+
+@dataclass(frozen=True)
+class ReadyExamples:
+    """The examples of one recipe, prepared."""
+
+    prepared: PreparedExamples
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer the examples were made with, with all that the task added to it."""
+        return self.prepared.tokenizer
+
+    @property
+    def folder(self) -> Path:
+        """Where in the cache they are kept."""
+        return self.prepared.folder
+
+    @property
+    def content_hash(self) -> str:
+        """A hash of the records and of how they are split."""
+        return self.prepared.content_hash
+
+    def read_line(self, what: str) -> str:
+        """How much was read, beginning with ``what`` it is."""
+        counts = self.prepared.counts
+        line = f"{what}: {counts.records:,} records, {counts.characters:,} characters"
+        if counts.bad_records:
+            line += f", {counts.bad_records:,} bad records left out (the first: {counts.bad[0]})"
+        return line
+
+    def due_line(self) -> str:
+        """How many examples each part has, and how many of their tokens are learned."""
+        parts = (self.prepared.train_counts, self.prepared.valid_counts)
+        train, valid = (f"{part.examples:,} ({part.due:,} of {part.tokens:,} tokens due)" for part in parts)
+        return f"Examples: {train} to learn from, {valid} for validation, vocabulary {self.tokenizer.vocab_size:,}"
+
+    @property
+    def cut(self) -> int:
+        """How many examples lack a part of their record, which was too long."""
+        return self.prepared.train_counts.cut + self.prepared.valid_counts.cut
+
+    def info(self) -> dict[str, Any]:
+        """Hashes and counts, for run.json."""
+        counts = self.prepared.counts
+        train, valid = self.prepared.train_counts, self.prepared.valid_counts
+        return {
+            "content_hash": self.content_hash,
+            "tokenizer_hash": self.tokenizer.fingerprint(),
+            "split": self.prepared.split,
+            "records": counts.records,
+            "bytes": counts.bytes,
+            "bad_records": counts.bad_records,
+            "train_examples": train.examples,
+            "valid_examples": valid.examples,
+            "train_tokens": train.tokens,
+            "valid_tokens": valid.tokens,
+        }
+
+    def due_info(self) -> dict[str, int]:
+        """How many tokens of each part are learned, for run.json."""
+        return {"train_due": self.prepared.train_counts.due, "valid_due": self.prepared.valid_counts.due}

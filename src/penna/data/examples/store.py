@@ -1,7 +1,7 @@
 """Examples as flat arrays: ids one behind another, what of them is due, labels and sources; in memory or on disk.
 
 A folder holds, for each part, the files that ``ARRAYS`` names (little-endian, without a header) and a
-``manifest.json`` with counts, hashes and checksums. `penna.data.examples.writer` writes it; here it is read: checksums
+``manifest.json`` with counts, hashes and checksums. `penna.data.examples.encode` writes it; here it is read: checksums
 are verified, ids and masks mapped into memory, and the rest, a few numbers for an example, read.
 """
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penna.evaluate.rouge import Interval
-from penna.evaluate.texts.measured import MeasuredTexts, Statistics
+from penna.evaluate.texts.statistics import MeasuredTexts, Statistics
 
 COMPARED = ("perplexity", "self_bleu", "zipf", "repetition", "distinct_2", "length")
 RESAMPLES = 200

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from nicegui import app, context, ui
 
-from penna.api.chatting import reply_settings
+from penna.api.chat import reply_settings
+from penna.studio.conversation import Talk, replied
 from penna.studio.frame import busy, frame, in_thread, meaning, run_select, told_problems, usable
 from penna.studio.pages import settings_words, transcript
 from penna.studio.pages.chat_settings import ReplySettings
@@ -20,7 +21,6 @@ from penna.studio.pages.chat_words import WORDS as WORDS
 from penna.studio.pages.flow import Flow, Pace
 from penna.studio.pages.transcript import Transcript
 from penna.studio.state import Studio
-from penna.studio.talk import Talk, replied
 from penna.studio.words import add as add_words
 from penna.studio.words import t
 

@@ -1,4 +1,4 @@
-"""How one model of a conversation replies, as a form: its own settings in, `penna.api.chatting.ChatSettings` out."""
+"""How one model of a conversation replies, as a form: its own settings in, `penna.api.chat.ChatSettings` out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from nicegui import ui
 
-from penna.api.chatting import ChatSettings
+from penna.api.chat import ChatSettings
 from penna.config.generation import GenerationConfig
 from penna.serve.settings import ServeSettings
 from penna.studio.pages.settings_form import SettingsForm

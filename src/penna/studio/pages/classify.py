@@ -6,9 +6,9 @@ from typing import Any
 
 from nicegui import ui
 
-from penna.api.asking import Asked
-from penna.api.classifying import Classified, classify, evaluate_classification
-from penna.api.explaining import ExplainSettings
+from penna.api.classify import Classified, classify, evaluate_classification
+from penna.api.explain import ExplainSettings
+from penna.api.explain_query import Asked
 from penna.explain.explanation import Explanation
 from penna.studio.charts import chart
 from penna.studio.explaining import explanation

@@ -11,8 +11,8 @@ from typing import Any
 
 from nicegui import ui
 
-from penna.compare.labels import end_cut
-from penna.exchange.json_files import read_object
+from penna.formatting import end_cut
+from penna.interop.json_files import read_object
 from penna.runs.folder import RunFolder
 from penna.studio.charts import INK, chart
 from penna.studio.frame import heading, meaning

@@ -12,9 +12,10 @@ from urllib.parse import urlencode
 
 from nicegui import app, ui
 
-from penna.api.comparing import compare, write_comparison
-from penna.compare.experiments.comparison import Comparison
-from penna.compare.experiments.tables import (
+from penna.api.compare import compare, write_comparison
+from penna.errors import RunError
+from penna.report.experiments.comparison import Comparison
+from penna.report.experiments.tables import (
     ComparisonTable,
     difference_tables,
     group_tables,
@@ -22,8 +23,7 @@ from penna.compare.experiments.tables import (
     main_tables,
     recipe_table,
 )
-from penna.compare.figures import Axis
-from penna.errors import RunError
+from penna.report.training_plots import Axis
 from penna.runs.experiment import find_experiment
 from penna.studio.charts import chart
 from penna.studio.frame import busy, frame, heading, meaning, told_problems

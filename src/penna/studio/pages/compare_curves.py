@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from penna.compare.experiments.comparison import Comparison
-from penna.compare.experiments.figures import AXES, Line, arm_label, mean_line
-from penna.compare.experiments.finals import LAST, Column, ComparedRun
-from penna.compare.figures import Axis
+from penna.report.experiments.comparison import Comparison
+from penna.report.experiments.plots import AXES, Line, arm_label, mean_line
+from penna.report.experiments.results import LAST, Column, ComparedRun
+from penna.report.training_plots import Axis
 from penna.studio.charts import COLOURS, INK
 
 _BEGINNING = 0.1  # of a run

@@ -8,15 +8,15 @@ from typing import Any
 
 from nicegui import ui
 
-from penna.api.asked import asked_of, read_asked
-from penna.api.completing import RankedSentence, completer, completion_settings
+from penna.api.complete import RankedSentence, completer, completion_settings
+from penna.api.evaluation_data import asked_of, read_asked
 from penna.api.generation_defaults import laid_over
-from penna.data.reading.shapes import Completion
+from penna.data.sources.fields import Completion
 from penna.errors import DataError
 from penna.evaluate.sentences import sentences
-from penna.exchange.load import LoadedModel
 from penna.generate.request import Request
-from penna.generate.writing import Piece
+from penna.generate.text_stream import Piece
+from penna.loading import LoadedModel
 from penna.serve.limits import check_limits
 from penna.serve.settings import ServeSettings
 from penna.studio.frame import busy, frame, heading, meaning, run_select, told_problems

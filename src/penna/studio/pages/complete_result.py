@@ -7,10 +7,9 @@ from html import escape
 
 from nicegui import ui
 
-from penna.api.completing import RankedSentence
-from penna.evaluate.copied_spans import CopiedSpan
-from penna.evaluate.copying import ORDERS, CopyFigures, Support
-from penna.evaluate.taken import Taken, overlap, taken
+from penna.api.complete import RankedSentence
+from penna.evaluate.copy_report import Taken, overlap, taken
+from penna.evaluate.copying import ORDERS, CopiedSpan, CopyFigures, Support
 from penna.studio.frame import heading, meaning
 from penna.studio.pages.shading import cell, shaded, shaded_cell, table
 from penna.studio.words import t

@@ -12,10 +12,9 @@ from typing import Any
 
 from nicegui import ui
 
-from penna.api.decoding import DecodingResult, DecodingSettings, compare_decoding
-from penna.api.decoding_grid import own_strategies
-from penna.api.strategy_texts import Progress
-from penna.config.generation_words import strategy_of
+from penna.api.decoding import DecodingResult, DecodingSettings, Progress, compare_decoding
+from penna.api.strategies import own_strategies
+from penna.config.generation import strategy_of
 from penna.errors import PennaError, RecipeError, RunError
 from penna.studio.frame import frame, heading, meaning, problem, run_select, told_problems, usable
 from penna.studio.jobs import as_typed

@@ -9,17 +9,17 @@ from nicegui import ui
 
 from penna.api.decoding import DecodingResult
 from penna.api.generation_defaults import save_default
-from penna.compare.decoding_tables import conditions, legend, table_rows, used_columns
-from penna.compare.labels import end_cut, visible
 from penna.evaluate.decoding import DecodingFigures
-from penna.evaluate.texts.measured import Continuation
+from penna.evaluate.texts.statistics import Continuation
+from penna.formatting import end_cut, visible
+from penna.report.decoding_tables import conditions, legend, table_rows, used_columns
 from penna.studio.charts import COLOURS, INK, chart
 from penna.studio.frame import heading, meaning, told_problems
 from penna.studio.jobs import from_here
 from penna.studio.pages.shading import cell, shaded, table
 from penna.studio.state import Studio
 from penna.studio.words import t
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
 
 _PREFIX = 60  # cells of a prefix in a list
 _WIDE = 20  # times the least perplexity, from which a logarithm shows more

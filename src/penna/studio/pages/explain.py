@@ -1,6 +1,6 @@
 """The page that explains: a run and a text in; words coloured by each method, views, and the methods' faithfulness out.
 
-All of it is `penna.api.explaining` and `penna.api.faithfulness` on the studio's models; the line of the terminal that
+All of it is `penna.api.explain` and `penna.api.explain` on the studio's models; the line of the terminal that
 does the same stands below each result.
 """
 
@@ -11,14 +11,13 @@ from typing import cast
 
 from nicegui import ui
 
-from penna.api.asking import Asked
-from penna.api.explaining import ExplainSettings
-from penna.compare.explanations.html import explanation_html
-from penna.compare.explanations.wording import heading as about
+from penna.api.explain import ExplainSettings
+from penna.api.explain_query import Asked
 from penna.config.schema import Recipe
 from penna.config.tasks import ClassifyTask
-from penna.explain.explanation import Explanation
-from penna.explain.result import DEFAULT_METHODS, METHODS, Method
+from penna.explain.explanation import DEFAULT_METHODS, METHODS, Explanation, Method
+from penna.report.explanations.html import explanation_html
+from penna.report.explanations.wording import heading as about
 from penna.studio.explaining import explanation, faithfulness
 from penna.studio.frame import busy, frame, heading, meaning, run_select, told_problems
 from penna.studio.jobs import as_typed

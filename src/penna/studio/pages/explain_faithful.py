@@ -6,8 +6,8 @@ from typing import Any
 
 from nicegui import ui
 
+from penna.explain.explanation import Method
 from penna.explain.faithfulness import SHARES, FaithfulnessFigures, Measure
-from penna.explain.result import Method
 from penna.studio.charts import chart
 from penna.studio.frame import heading, meaning
 from penna.studio.pages.shading import cell, shaded, table

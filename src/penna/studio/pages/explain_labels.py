@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from penna.compare.explanations.wording import FIRST_TOKEN, HEADS, LENS, METHOD_WORDS, NOT_IMPORTANCE
-from penna.explain.result import METHODS, Method
+from penna.explain.explanation import METHODS, Method
+from penna.report.explanations.wording import FIRST_TOKEN, HEADS, LENS, METHOD_WORDS, NOT_IMPORTANCE
 from penna.studio.words import Row
 
 _METHODS: dict[Method, tuple[Row, Row]] = {  # title and meaning in Korean and Chinese; English is that of the terminal

@@ -13,11 +13,11 @@ from typing import Any
 
 from nicegui import ui
 
-from penna.compare.explanations.attention import mean_map, pooled, seen_tokens
-from penna.compare.explanations.map_image import map_address
-from penna.compare.explanations.wording import answer_name, head_parts, largest, score_text, share
-from penna.compare.labels import end_cut, visible
 from penna.explain.explanation import Answer, AttentionMaps, Explanation, HeadEffects, LensRow
+from penna.formatting import end_cut, visible
+from penna.report.explanations.attention import mean_map, pooled, seen_tokens
+from penna.report.explanations.map_image import map_address
+from penna.report.explanations.wording import answer_name, head_parts, largest, score_text, share
 from penna.studio.charts import INK, chart
 from penna.studio.frame import heading, meaning
 from penna.studio.pages.shading import cell, shaded, shaded_cell, table

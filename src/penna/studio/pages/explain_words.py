@@ -9,10 +9,11 @@ from html import escape
 
 from nicegui import ui
 
-from penna.compare.explanations.generated import generated_scores
-from penna.compare.explanations.page import level
-from penna.compare.explanations.shades import strength
-from penna.compare.explanations.wording import (
+from penna.explain.explanation import Answer, Attribution, Explanation
+from penna.report.explanations.generated import generated_scores
+from penna.report.explanations.page import level
+from penna.report.explanations.shades import strength
+from penna.report.explanations.wording import (
     METHOD_WORDS,
     answer_line,
     answer_name,
@@ -25,7 +26,6 @@ from penna.compare.explanations.wording import (
     score_text,
     word_name,
 )
-from penna.explain.explanation import Answer, Attribution, Explanation
 from penna.studio.frame import heading, meaning
 from penna.studio.pages.shading import shaded, shaded_cell, table
 from penna.studio.words import t

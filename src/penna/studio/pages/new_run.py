@@ -9,10 +9,9 @@ import re
 
 from nicegui import app, ui
 
-from penna.api.data import inspect_data
-from penna.api.fitting import Fit, fit
-from penna.api.preview import Preview, preview_data
-from penna.data.inspection.result import Inspection
+from penna.api.data import Preview, inspect_data, preview_data
+from penna.api.dry_run import Fit, fit
+from penna.data.quality.result import Inspection
 from penna.errors import DataError
 from penna.runs.folder import check_free, free_name
 from penna.studio.frame import busy, frame, heading, in_thread, meaning, told_problems, usable

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from nicegui import ui
 
-from penna.api.preview import Preview
-from penna.compare.labels import visible
-from penna.data.inspection.findings import percent
-from penna.data.inspection.result import Cut, Inspection, Lengths, Overlap
+from penna.api.data import Preview
+from penna.data.quality.result import Cut, Inspection, Lengths, Overlap
+from penna.formatting import percent, visible
 from penna.studio.charts import chart
 from penna.studio.frame import heading, meaning
 from penna.studio.plain_table import plain_table

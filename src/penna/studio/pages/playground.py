@@ -12,7 +12,7 @@ from typing import cast
 
 from nicegui import app, context, ui
 
-from penna.api.writing import DEFAULT
+from penna.api.generate import DEFAULT
 from penna.serve.worker import Worker
 from penna.studio.branches import Branches
 from penna.studio.drafts import Draft, begun, branched, written

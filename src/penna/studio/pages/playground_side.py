@@ -9,8 +9,8 @@ from typing import Any
 
 from nicegui import ui
 
-from penna.api.decoding_grid import Strategy, default_grid
 from penna.api.generation_defaults import laid_over
+from penna.api.strategies import Strategy, default_grid
 from penna.config.generation import GenerationConfig
 from penna.serve.worker import Worker
 from penna.studio.drafts import Draft, begun, written
@@ -18,7 +18,7 @@ from penna.studio.frame import heading, in_thread, meaning
 from penna.studio.pages.flow import Pace
 from penna.studio.pages.token_text import token_html
 from penna.studio.words import t
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
 
 _FIRST = ("greedy", "beam 4", "top-p 0.9", "contrastive 0.6")  # chosen when the page opens
 

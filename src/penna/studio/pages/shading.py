@@ -1,6 +1,6 @@
 """The colours of scores on the studio's pages: blue for an answer, orange against it, purple for how much.
 
-They are the levels of an explanation's own page (`penna.compare.explanations.page.level`), light and dark. Whoever
+They are the levels of an explanation's own page (`penna.report.explanations.page.level`), light and dark. Whoever
 writes HTML here escapes every text.
 """
 
@@ -11,8 +11,8 @@ from html import escape
 
 from nicegui import ui
 
-from penna.compare.explanations.page import level
-from penna.compare.explanations.shades import strength
+from penna.report.explanations.page import level
+from penna.report.explanations.shades import strength
 
 _LEVELS = 10
 _STRONGEST = 0.62  # of a colour, so that text stays readable on it

@@ -11,7 +11,7 @@ from nicegui import ui
 from penna.studio.drafts import Alternative, Draft, alternatives
 from penna.studio.frame import heading, meaning
 from penna.studio.words import t
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
 
 STYLE = """
 .alternatives{display:flex;flex-direction:column;gap:2px;list-style:none;margin:0;padding:0}

@@ -13,7 +13,7 @@ from typing import Any
 from nicegui import ui
 
 from penna.studio.drafts import Draft
-from penna.text.tokenizer import Tokenizer
+from penna.tokenizer.tokenizer import Tokenizer
 
 _BOUNDS = (0.5, 0.2, 0.05, 0.01)  # probabilities below which a token is coloured a shade more
 _CHOSEN = "const mark = (t) => t.parentElement.querySelectorAll('[data-place]').forEach(x => { \

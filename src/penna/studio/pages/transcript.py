@@ -13,8 +13,8 @@ from typing import Any
 from nicegui import ui
 
 from penna.studio.branches import Node
+from penna.studio.conversation import Exchange, Read, Talk
 from penna.studio.frame import meaning
-from penna.studio.talk import Exchange, Read, Talk
 from penna.studio.words import t
 
 STYLE = """

@@ -1,0 +1,149 @@
+"""Measuring: runs and texts in, figures out, as numbers and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from penna.api.capabilities import check_goes_on
+from penna.api.chat_metrics import ChatFigures, measure_chat
+from penna.api.classify import evaluate_classification
+from penna.api.completion_metrics import CompletionFigures, evaluate_completions
+from penna.config.recipe import build_recipe, merge
+from penna.data.cache import Say
+from penna.data.prepare import prepare, prepare_for_evaluation
+from penna.data.shards import TokenStream
+from penna.errors import DataError, RecipeError, RunError
+from penna.evaluate.classification import ClassificationFigures
+from penna.evaluate.language_model import LanguageModelFigures, language_model_figures, score_rows
+from penna.evaluate.memorization import (
+    Recitation,
+    Written,
+    measure_recitation,
+    shortest_span,
+    unseen_stretches,
+    written_ids,
+)
+from penna.loading import load_model, task_of
+from penna.model.precision import Dtype
+from penna.report.training_plots import Axis, draw_curves
+from penna.runs.folder import RUNS, find_run
+from penna.tasks.pretrain import next_token_objective, validation_rows
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.train.device import resolve_device
+
+Figures = LanguageModelFigures | ClassificationFigures | ChatFigures | CompletionFigures
+
+
+def evaluate(
+    target: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    runs_dir: Path = RUNS,
+    device: str = "auto",
+    dtype: Dtype = "float32",
+    say: Say = lambda _: None,
+) -> Figures:
+    """Measure a model as its task asks, or as ``task.kind`` among the overrides does.
+
+    ``overrides`` are fields of the sections data and task. Without a path, the run's own validation part is taken. The
+    figures of a run are kept in its evaluations/.
+    """
+    given = dict(overrides or {})
+    kind = given.pop("task.kind", None) or task_of(target, runs_dir).kind
+    sections = ("data", "task") if kind == "complete" else ("data",)
+    if without_effect := [name for name in given if name.partition(".")[0] not in sections]:
+        raise RecipeError(
+            f"{without_effect[0]} = {given[without_effect[0]]} changes nothing that is measured.",
+            f"Fields of {' and '.join(sections)}, and task.kind to measure a model by another task.",
+            "Leave it out.",
+        )
+    match kind:
+        case "classify":
+            return evaluate_classification(target, given, runs_dir=runs_dir, device=device, dtype=dtype, say=say)
+        case "chat":
+            return measure_chat(target, given, runs_dir=runs_dir, device=device, dtype=dtype)
+        case "complete":
+            return evaluate_completions(target, given, runs_dir=runs_dir, device=device, dtype=dtype)
+        case _:
+            return evaluate_text(target, given, runs_dir=runs_dir, device=device, dtype=dtype)
+
+
+def evaluate_text(
+    target: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    runs_dir: Path = RUNS,
+    device: str = "auto",
+    dtype: Dtype = "float32",
+) -> LanguageModelFigures:
+    """Score running text in windows of the model's block side by side, in float32.
+
+    ``overrides`` are fields of the section data (``{"data.path": [...]}``). Without a path, the run's own validation
+    text is scored. The figures of a run are kept in its evaluations/ under the text's name.
+    """
+    loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype)
+    check_goes_on(loaded)
+    tokenizer = loaded.need_tokenizer()
+    if overrides and "data.path" in overrides:
+        windows = "documents" if loaded.starts_documents else "packed"
+        data = build_recipe(merge({}, {"data.windows": windows, **overrides})).data
+        name = Path(data.path[0]).stem
+        folder, part = prepare_for_evaluation(data, tokenizer)
+    else:
+        data = loaded.need_run().recipe().data
+        prepared = prepare(data, tokenizer)
+        name, folder, part = "validation-part", prepared.folder, prepared.manifest.parts["valid"]
+    block = loaded.model.config.block_size
+    rows = validation_rows(data, TokenStream(folder, "valid"), tokenizer, block)
+    sums, counts = score_rows(loaded.model, next_token_objective(tokenizer, part), rows)
+    figures = language_model_figures(sums, counts, part.words, block)
+    if loaded.run is not None:
+        about = {"checkpoint": loaded.source.name, "text": list(data.path)}
+        loaded.run.save_evaluation(name, {**about, **figures.as_json()})
+    return figures
+
+
+def recitation(target: str, *, runs_dir: Path = RUNS) -> Recitation:
+    """How much of a run's last samples stands word for word in its training text; kept as recitation in evaluations/.
+
+    Raises RunError where there are no samples, DataError where the text is no longer the one it learned from.
+    """
+    run = find_run(target, runs_dir)
+    samples = run.samples()
+    if not samples:
+        raise RunError(
+            f"The run {run.path} has no samples.",
+            "What it wrote is looked for in what it learned from.",
+            "Train with --train.sample-tokens above 0.",
+        )
+    tokenizer = Tokenizer.load(run.tokenizer)
+    prepared = prepare(run.recipe().data, tokenizer)
+    if run.info().get("data", {}).get("content_hash") != prepared.corpus.content_hash:
+        raise DataError(
+            f"The text of {run.path} is not the one it learned from.",
+            "What it wrote is looked for in the text it began with.",
+            "Restore that text.",
+        )
+    written = [
+        Written(sample["prompt"], written_ids(tokenizer, sample["prompt"], sample["text"]))
+        for sample in samples
+        if sample["step"] == samples[-1]["step"]
+    ]
+    length = max(len(text.ids) for text in written)
+    result = measure_recitation(
+        TokenStream(prepared.folder, "train"),
+        written,
+        tokenizer,
+        shortest=shortest_span(prepared.bytes_per_token),
+        unseen=unseen_stretches(TokenStream(prepared.folder, "valid"), length),
+    )
+    run.save_evaluation("recitation", {"step": samples[-1]["step"], **result.as_json()})
+    return result
+
+
+def plot(targets: Sequence[str], *, runs_dir: Path = RUNS, output: Path | None = None, by: Axis = "step") -> list[Path]:
+    """Draw the curves of runs into one figure, over steps, epochs, tokens or seconds; the files written."""
+    runs = [find_run(target, runs_dir) for target in targets]
+    return draw_curves(runs, output or runs[0].figures, by=by)

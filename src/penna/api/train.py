@@ -1,0 +1,238 @@
+"""Training: a recipe or a text in, a trained run out; and going on with one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from penna.api.recipes import resolve_recipe
+from penna.config.recipe import build_recipe, merge, recipe_differences
+from penna.config.schema import Recipe
+from penna.data.cache import Say
+from penna.errors import DataError, DeviceError, RecipeError, RunError
+from penna.loading import load_model, run_and_checkpoint
+from penna.model.gpt import GPT
+from penna.model.seq2seq import build_model
+from penna.runs.checkpoint import verify_checkpoint
+from penna.runs.folder import RUNS, RunFolder, check_free, free_name, new_run
+from penna.runs.provenance import provenance, recipe_hash
+from penna.tasks.chat import prepare_chat
+from penna.tasks.classify import prepare_classify
+from penna.tasks.complete import prepare_complete
+from penna.tasks.pretrain import prepare_pretrain
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.train.device import keep_memory_mapped, multiplies_bfloat16, resolve_device
+from penna.train.distributed import Ranks, joined_ranks
+from penna.train.events import Finished, Listener, Notice, silent
+from penna.train.fingerprint import batch_order, weight_hashes
+from penna.train.init_from import StartReport, start_from
+from penna.train.task import Prepare, Ready
+from penna.train.trainer import Loop, load_last
+
+PREPARE: dict[str, Prepare] = {
+    "pretrain": prepare_pretrain,
+    "classify": prepare_classify,
+    "chat": prepare_chat,
+    "complete": prepare_complete,
+}
+
+
+def train(
+    targets: Sequence[str],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    runs_dir: Path = RUNS,
+    overwrite: bool = False,
+    listen: Listener = silent,
+) -> tuple[RunFolder, Finished]:
+    """Train a new run from a recipe or from text, and give it back with how it ended."""
+    recipe, stem = resolve_recipe(targets, overrides, runs_dir=runs_dir)
+    return train_recipe(recipe, name=name, stem=stem, runs_dir=runs_dir, overwrite=overwrite, listen=listen)
+
+
+def train_recipe(
+    recipe: Recipe,
+    *,
+    stem: str = "run",
+    name: str | None = None,
+    runs_dir: Path = RUNS,
+    overwrite: bool = False,
+    listen: Listener = silent,
+) -> tuple[RunFolder, Finished]:
+    """Train a new run from a recipe already at hand."""
+    keep_memory_mapped()
+    with joined_ranks() as ranks:
+        device = resolve_device(recipe.train.device, ranks.local_rank)
+        if ranks.is_first:
+            name = name or free_name(runs_dir, stem)
+            check_free(runs_dir, name, overwrite)
+        name = ranks.agree(name)
+        assert name is not None
+        ready = _prepare_on_all(recipe, ranks, listen)
+        recipe = ready.completed(with_vocab_size(recipe, ready.tokenizer))
+        model, start = _new_model(recipe, ready, runs_dir, listen if ranks.is_first else silent)
+        _check_disk(model, runs_dir)
+        job = ready.job(recipe, model)  # before the folder is made: short text leaves nothing behind
+        if ranks.is_first:
+            with new_run(runs_dir, name, recipe, overwrite=overwrite) as run:
+                ready.tokenizer.save(run.tokenizer)
+                started = {} if start is None else {"start": start.as_json()}
+                first = {
+                    "batch_order": batch_order(job.batches, recipe.train.batch_size * recipe.train.accumulation),
+                    "initial_weights": weight_hashes(model),
+                }
+                run.update_info(state="training", data=ready.info(), **started, **provenance(recipe), **first)
+        ranks.wait()
+        run = RunFolder(runs_dir / name)
+        _say_precision(recipe, device, listen)
+        with run.locked() if ranks.is_first else nullcontext():
+            loop = Loop(job, recipe, run, ranks=ranks, device=device, listen=listen)
+            return run, _to_end(loop, run, ranks)
+
+
+def resume(
+    target: str,
+    *,
+    runs_dir: Path = RUNS,
+    changes: Mapping[str, Any] | None = None,
+    listen: Listener = silent,
+) -> tuple[RunFolder, Finished]:
+    """Go on with a run from its last checkpoint, or from the checkpoint that is named.
+
+    ``changes`` to its recipe are refused where they change anything: a resumed run follows the recipe it began with.
+    """
+    keep_memory_mapped()
+    run, checkpoint = run_and_checkpoint(target, runs_dir)
+    recipe = run.recipe()
+    info = run.info()
+    if info.get("state") == "imported":
+        raise RunError(
+            f"{run.path} was imported: it has weights, and no training to go on with.",
+            "Only a run that Penna trained can be resumed.",
+            f"Train from it: `penna train my.txt --train.init-from {run.path}`.",
+        )
+    anew = f"start anew from its weights: `penna train {run.path}/recipe.toml --train.init-from {run.path}`"
+    if recipe_hash(recipe) != info.get("recipe_hash"):
+        raise RunError(
+            f"The recipe of {run.path} was changed after the run began.",
+            "A resumed run follows the recipe it began with, to the bit.",
+            f"Put recipe.toml back as it was, or {anew}.",
+        )
+    differences = recipe_differences(recipe, build_recipe(merge(recipe.model_dump(), changes or {})))
+    if differences:
+        named = "; ".join(f"{field} from {old} to {new}" for field, (old, new) in differences.items())
+        raise RunError(
+            f"Going on with {run.path} cannot change its recipe ({named}).",
+            "A resumed run follows the recipe it began with, to the bit; `penna resume` changes no field of it.",
+            f"Leave them out, or {anew}, with these fields behind it.",
+        )
+    with joined_ranks() as ranks:
+        device = resolve_device(recipe.train.device, ranks.local_rank)
+        with run.locked() if ranks.is_first else nullcontext():
+            ready = _prepare_on_all(recipe, ranks, listen, Tokenizer.load(run.tokenizer))
+            _check_same_data(run, info, ready)
+            if checkpoint is not None and ranks.is_first:
+                verify_checkpoint(checkpoint)
+                run.mark("last", checkpoint)  # first: a kill between the two leaves a whole checkpoint marked
+                run.rewind(int(checkpoint.name.removeprefix("step-")))
+            ranks.wait()
+            last = load_last(run, torch.device("cpu"))
+            if last is None:
+                model, _ = _new_model(recipe, ready, runs_dir, listen if ranks.is_first else silent)
+            else:
+                model = build_model(recipe.model)
+            _say_precision(recipe, device, listen)
+            loop = Loop(ready.job(recipe, model), recipe, run, ranks=ranks, device=device, listen=listen)
+            if last is not None:
+                loop.resume_from(last)
+            if ranks.is_first:
+                run.rewind(loop.progress.step if last is not None else -1)
+                run.update_info(state="training")
+            return run, _to_end(loop, run, ranks)
+
+
+def _to_end(loop: Loop, run: RunFolder, ranks: Ranks) -> Finished:
+    finished = loop.run_to_end()
+    if ranks.is_first:
+        run.update_info(state="stopped" if finished.signal is not None else "finished", ended=finished.reason)
+    return finished
+
+
+def _prepare_on_all(recipe: Recipe, ranks: Ranks, listen: Listener, tokenizer: Tokenizer | None = None) -> Ready:
+    """Prepare the data on rank 0 first; the others then find it in the cache."""
+
+    def say(text: str) -> None:
+        listen(Notice(text))
+
+    ready = prepare_recipe(recipe, tokenizer, say) if ranks.is_first else None
+    ranks.wait()
+    if ready is None:
+        return prepare_recipe(recipe, tokenizer, lambda _: None)
+    for line in ready.lines():
+        say(line)
+    return ready
+
+
+def prepare_recipe(recipe: Recipe, tokenizer: Tokenizer | None, say: Say) -> Ready:
+    """What a recipe learns from, ready to be read; the tokenizer is learned or loaded where none is given."""
+    return PREPARE[recipe.task.kind](recipe, tokenizer or recipe.tokenizer, say)
+
+
+def _new_model(recipe: Recipe, ready: Ready, runs_dir: Path, listen: Listener) -> tuple[GPT, StartReport | None]:
+    """A model with its first weights: drawn from the seed and, where the recipe names a start, taken from there."""
+    model = build_model(recipe.model)
+    model.init_weights(recipe.train.seed)
+    if recipe.train.init_from is None:
+        return model, None
+    source = load_model(recipe.train.init_from, runs_dir=runs_dir, device=torch.device("cpu"))
+    return model, start_from(model, ready.tokenizer, source, task=recipe.task, say=lambda line: listen(Notice(line)))
+
+
+def with_vocab_size(recipe: Recipe, tokenizer: Tokenizer) -> Recipe:
+    """A recipe with the vocabulary's size filled in. Raises RecipeError where it asks for fewer rows than tokens."""
+    wanted = recipe.model.vocab_size
+    if wanted is not None and wanted < tokenizer.vocab_size:
+        raise RecipeError(
+            f"model.vocab_size = {wanted} is less than the tokenizer's {tokenizer.vocab_size} tokens.",
+            "The embedding needs a row per token.",
+            "Leave model.vocab_size out; it is then the tokenizer's.",
+        )
+    model = recipe.model.model_copy(update={"vocab_size": wanted or tokenizer.vocab_size})
+    return recipe.model_copy(update={"model": model})
+
+
+def _check_same_data(run: RunFolder, info: Mapping[str, Any], ready: Ready) -> None:
+    began_with = info.get("data", {}).get("content_hash")
+    if began_with != ready.content_hash:
+        raise DataError(
+            f"The text of {run.path} was changed after the run began (its hash was {str(began_with)[:12]}…, "
+            f"now {ready.content_hash[:12]}…).",
+            "A resumed run reads the text it began with.",
+            f"Restore the text, or start anew from its weights: `penna train … --train.init-from {run.path}`.",
+        )
+
+
+def _check_disk(model: GPT, runs_dir: Path) -> None:
+    """Refuse to begin where three checkpoints (weights and two moments each) do not fit."""
+    needed = 3 * 12 * sum(parameter.numel() for parameter in model.parameters())
+    folder = runs_dir.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DeviceError(
+            f"The disk of {folder} has {free / 1e6:.0f} MB free; the checkpoints need {needed / 1e6:.0f} MB.",
+            "Three checkpoints must fit: two are kept while a third is written.",
+            "Free some space or choose another --runs-dir.",
+        )
+
+
+def _say_precision(recipe: Recipe, device: torch.device, listen: Listener) -> None:
+    if recipe.train.precision == "bfloat16" and not multiplies_bfloat16(device):
+        listen(Notice("This processor does not multiply bfloat16 natively: --train.precision float32 is faster."))

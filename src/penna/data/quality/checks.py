@@ -1,0 +1,157 @@
+"""Damaged and unusual characters: how many documents have them, and where the first ones stand.
+
+Mojibake is text that was decoded wrongly ("â€œ" for a quotation mark); ftfy's measure of it is a rule of thumb, and
+what ftfy would change tells real damage from unusual text. The rest is counted exactly.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penna.data.quality.codepoints import CODE_POINTS, Batch
+from penna.data.quality.result import Example, Trouble
+from penna.data.quality.scripts import CharacterCounter
+
+_SHOWN = 3  # examples of each kind
+_CONTEXT = 24  # characters to each side of one
+Kind = Literal["mojibake", "replacement", "control", "byte order mark", "white space", "not NFC"]
+_ORDINARY = "\t\n\r "
+
+
+def _codes(chosen: Callable[[str], bool]) -> NDArray[np.int64]:
+    """The code points below U+10000 that are chosen; the kinds here have none above."""
+    return np.array([code for code in range(0x10000) if chosen(chr(code))], dtype=np.int64)
+
+
+@lru_cache(maxsize=1)
+def kinds_of_characters() -> dict[Kind, NDArray[np.int64]]:
+    """The code points of each kind of troublesome character."""
+    return {
+        "replacement": np.array([0xFFFD]),
+        "control": _codes(lambda letter: unicodedata.category(letter) == "Cc" and letter not in _ORDINARY),
+        "byte order mark": np.array([0xFEFF]),
+        "white space": _codes(
+            lambda letter: letter == "\u200b" or (letter != " " and unicodedata.category(letter) in ("Zs", "Zl", "Zp"))
+        ),
+    }
+
+
+@lru_cache(maxsize=1)
+def _table() -> NDArray[np.uint8]:
+    """Per code point, a bit for each kind it is of."""
+    table = np.zeros(CODE_POINTS, dtype=np.uint8)
+    for bit, codes in enumerate(kinds_of_characters().values()):
+        table[codes] |= np.uint8(1 << bit)
+    return table
+
+
+@dataclass
+class _Seen:
+    documents: int = 0
+    last: int = -1  # number of the last document counted
+    times: int = 0
+    mended: int = 0
+    examples: list[Example] = field(default_factory=list)
+
+
+class TroubleCounter:
+    """Looks through batches for every kind of trouble."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Kind, _Seen] = {
+            kind: _Seen() for kind in ("mojibake", *kinds_of_characters(), "not NFC")
+        }  # in the order they are told
+        self._last_mended = -1
+
+    def add(self, batch: Batch) -> None:
+        """Look through a batch."""
+        self._add_characters(batch)
+        for place, text in enumerate(batch.texts):
+            if text.isascii():
+                continue
+            self._look_for_mojibake(batch, place, text)
+            if not unicodedata.is_normalized("NFC", text):
+                self._note("not NFC", batch, place, _first_difference(text, unicodedata.normalize("NFC", text)))
+
+    def told(self, characters: CharacterCounter, documents: int) -> tuple[Trouble, ...]:
+        """What was found, of kinds that were; ``characters`` has counted the same batches."""
+        troubles: list[Trouble] = []
+        for kind, seen in self._seen.items():
+            if not seen.documents:
+                continue
+            codes = kinds_of_characters().get(kind)
+            troubles.append(
+                Trouble(
+                    kind,
+                    seen.documents,
+                    seen.documents / documents,
+                    tuple(seen.examples),
+                    times=seen.times or (None if codes is None else characters.count(codes)),
+                    mended=seen.mended if kind == "mojibake" else None,
+                )
+            )
+        return tuple(troubles)
+
+    def _add_characters(self, batch: Batch) -> None:
+        bits = _table()[batch.codes]
+        for bit, kind in enumerate(kinds_of_characters()):
+            positions = np.flatnonzero(bits & (1 << bit))
+            if not len(positions):
+                continue
+            places, first = np.unique(batch.text_of(positions), return_index=True)
+            begins = np.concatenate(([0], batch.ends))
+            for place, position in zip(places.tolist(), positions[first].tolist(), strict=True):
+                self._note(kind, batch, place, (position - int(begins[place]), 1, None))
+
+    def _look_for_mojibake(self, batch: Batch, place: int, text: str) -> None:
+        found = _mojibake().search(text)
+        if found is None:
+            return
+        number = int(batch.numbers[place])
+        start, end = max(found.start() - _CONTEXT, 0), found.end() + _CONTEXT
+        self._seen["mojibake"].times += len(_mojibake().findall(text))
+        if _mend(text) != text and number != self._last_mended:
+            self._seen["mojibake"].mended += 1
+            self._last_mended = number
+        part = text[start:end]
+        proposal = _mend(part)
+        self._note(
+            "mojibake", batch, place, (found.start(), len(found.group()), proposal if proposal != part else None)
+        )
+
+    def _note(self, kind: Kind, batch: Batch, place: int, found: tuple[int, int, str | None]) -> None:
+        """Count the document of a text once, and keep it as an example while there are few."""
+        seen, number = self._seen[kind], int(batch.numbers[place])
+        if number == seen.last:
+            return
+        seen.documents, seen.last = seen.documents + 1, number
+        if len(seen.examples) < _SHOWN:
+            position, length, mended = found
+            shown = batch.texts[place][max(position - _CONTEXT, 0) : position + length + _CONTEXT]
+            seen.examples.append(Example(batch.place(place, position), shown, mended))
+
+
+def _mojibake() -> Any:
+    from ftfy.badness import BADNESS_RE  # ftfy.is_bad is this search
+
+    return BADNESS_RE
+
+
+def _mend(text: str) -> str:
+    from ftfy import fix_encoding
+
+    return fix_encoding(text)
+
+
+def _first_difference(text: str, normal: str) -> tuple[int, int, str | None]:
+    """Where two texts part; the first ends where they do."""
+    pairs = zip(text, normal, strict=False)
+    place = next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(text), len(normal)))
+    return place, 1, None

@@ -1,0 +1,243 @@
+"""Records to what a task learns from: a text, a text with its label, the turns of a dialogue, a prompt and its answer.
+
+Each function takes a record and the recipe's column options, and gives the typed shape, or a BadRecord that names the
+columns there are. Without options the columns go by their usual names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from penna.config.sections import DataConfig
+from penna.data.sources.files import format_of
+from penna.data.sources.hub import PREFIX
+from penna.data.sources.records import BadRecord, Record, in_words
+from penna.tokenizer.chat_template import Message, Role
+
+TEXT_COLUMNS = ("text", "document", "content", "story", "article", "review", "sentence")
+Shape = Literal["text", "labelled", "messages", "completion"]
+_ROLES: dict[Any, Role] = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A text, or two that go together, and the class it belongs to."""
+
+    text: str
+    label: str
+    pair: str | None = None  # the second text
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A prompt and what is to be written behind it."""
+
+    prompt: str
+    completion: str
+
+
+def text_of(record: Record, config: DataConfig) -> str | BadRecord:
+    """A record's text: the named column, else the first of the usual ones, else the only one that holds a string."""
+    column = _text_column(record.fields, config)
+    if column is None:
+        return _without(record, config.text_column or "for the text", "--data.text-column")
+    return _string(record, column)
+
+
+def labelled_of(record: Record, config: DataConfig) -> Labelled | BadRecord:
+    """A record's text and its label, which is a string, a whole number or true/false, and comes out as a string.
+
+    Where ``pair_column`` is named, its text goes with the first.
+    """
+    text = text_of(record, config)
+    if isinstance(text, BadRecord):
+        return text
+    pair = None
+    if config.pair_column is not None:
+        if config.pair_column not in record.fields:
+            return _without(record, config.pair_column, "--data.pair-column")
+        pair = _string(record, config.pair_column)
+        if isinstance(pair, BadRecord):
+            return pair
+    column = config.label_column or "label"
+    if column not in record.fields:
+        return _without(record, column, "--data.label-column")
+    label: Any = record.fields[column]
+    if not isinstance(label, str | int):
+        return _bad(record, f"field {column!r} is {in_words(label)}, not a label (text or a whole number)")
+    if label == "":
+        return _bad(record, f"the label in field {column!r} is empty")
+    label = str(label)
+    return _half_character(record, column) if _is_broken(label) else Labelled(text, label, pair)
+
+
+def messages_of(record: Record, config: DataConfig) -> tuple[Message, ...] | BadRecord:
+    """The turns of a dialogue: perhaps a system turn, then user and assistant by turns.
+
+    A turn is {"role", "content"}, or {"from", "value"} as ShareGPT has it. In plain text a block between blank lines is
+    a dialogue (``document = "block"``) whose lines are turns, the user's first.
+    """
+    column = config.messages_column or "messages"
+    if not record.file.startswith(PREFIX) and format_of(Path(record.file), config.format) == "txt":
+        return _lines_as_turns(record, config)
+    if column not in record.fields:
+        return _without(record, column, "--data.messages-column")
+    turns: Any = record.fields[column]
+    if not isinstance(turns, list) or not turns:
+        found = "empty" if isinstance(turns, list) else f"{in_words(turns)}, not a list of turns"
+        return _bad(record, f"field {column!r} is {found}")
+    messages: list[Message] = []
+    for number, turn in enumerate(turns, start=1):
+        message = _turn(turn)
+        if isinstance(message, str):
+            return _bad(record, f"turn {number} of {column!r} {message}")
+        messages.append(message)
+    return _by_turns(record, messages)
+
+
+def _lines_as_turns(record: Record, config: DataConfig) -> tuple[Message, ...] | BadRecord:
+    if config.document != "block":
+        return _bad(record, "a dialogue in plain text is a block between blank lines (--data.document block)")
+    lines = record.fields["text"].replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    roles: tuple[Role, Role] = ("user", "assistant")
+    return tuple(Message(roles[number % 2], line) for number, line in enumerate(lines))
+
+
+def _turn(turn: Any) -> Message | str:
+    """A turn, or what is wrong with it."""
+    if not isinstance(turn, dict):
+        return f"is {in_words(turn)}, not an object with role and content"
+    role, content = ("role", "content") if "role" in turn else ("from", "value")
+    if role not in turn or content not in turn:
+        return f"has no role and content (found: {_listed(turn)})"
+    if not isinstance(turn[role], str) or turn[role] not in _ROLES:
+        return f"has the role {turn[role]!r}, not system, user or assistant"
+    if not isinstance(turn[content], str):
+        return f"has {in_words(turn[content])} as its {content}, not text"
+    if _is_broken(turn[content]):
+        return "holds half a character (a lone surrogate)"
+    return Message(_ROLES[turn[role]], turn[content])
+
+
+def _by_turns(record: Record, messages: list[Message]) -> tuple[Message, ...] | BadRecord:
+    first = 1 if messages[0].role == "system" else 0
+    if len(messages) == first:
+        return _bad(record, "a dialogue with a system turn alone")
+    for number, message in enumerate(messages[first:]):
+        expected = "assistant" if number % 2 else "user"
+        if message.role != expected:
+            return _bad(record, f"turn {first + number + 1} is the {message.role}'s, where the {expected}'s is due")
+    return tuple(messages)
+
+
+def completion_of(record: Record, config: DataConfig) -> Completion | BadRecord:
+    """A prompt and its completion; an article and its summary likewise."""
+    prompt_column, completion_column = _completion_columns(record.fields, config)
+    values: list[str] = []
+    for column, option in ((prompt_column, "--data.prompt-column"), (completion_column, "--data.completion-column")):
+        if column not in record.fields:
+            return _without(record, column, option)
+        value = _string(record, column)
+        if isinstance(value, BadRecord):
+            return value
+        values.append(value)
+    return Completion(values[0], values[1])
+
+
+def _completion_columns(columns: Collection[str], config: DataConfig) -> tuple[str, str]:
+    """The named columns; of what is not named, article and summary where the usual names are not there."""
+    pairs = (("prompt", "completion"), ("article", "summary"))
+    chosen = tuple((config.prompt_column or prompt, config.completion_column or answer) for prompt, answer in pairs)
+    return next((pair for pair in chosen if pair[0] in columns and pair[1] in columns), chosen[0])
+
+
+def shape_of(fields: Mapping[str, Any], config: DataConfig) -> Shape | None:
+    """The shape a record's columns allow, the fullest where there are several; None where not even a text is there.
+
+    A shape whose column the recipe names comes first.
+    """
+    prompt, answer = _completion_columns(fields, config)
+    text = _text_column(fields, config)
+    allowed: dict[Shape, bool] = {
+        "messages": (config.messages_column or "messages") in fields,
+        "completion": prompt in fields and answer in fields,
+        "labelled": text is not None and (config.label_column or "label") in fields,
+        "text": text is not None,
+    }
+    named: dict[Shape, bool] = {
+        "messages": config.messages_column is not None,
+        "completion": config.prompt_column is not None or config.completion_column is not None,
+        "labelled": config.label_column is not None,
+        "text": False,
+    }
+    # False sorts before True, and a stable sort keeps the order of shapes that are alike.
+    return next((shape for shape in sorted(allowed, key=lambda shape: not named[shape]) if allowed[shape]), None)
+
+
+def text_column_in(holds_string: Mapping[str, bool], config: DataConfig) -> str | None:
+    """Which column holds the text, of columns of which it is known whether they may hold strings."""
+    named = _named_text_column(holds_string, config)
+    if named is not None or config.text_column is not None:
+        return named
+    # Neither is the text, even where nothing else holds strings.
+    others = (config.label_column or "label", config.pair_column)
+    candidates = [column for column, string in holds_string.items() if string and column not in others]
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _text_column(fields: Mapping[str, Any], config: DataConfig) -> str | None:
+    """The column with the text of one record; null may be a string in other records, and is not ruled out."""
+    return _named_text_column(fields, config) or text_column_in(
+        {column: value is None or isinstance(value, str) for column, value in fields.items()}, config
+    )
+
+
+def _named_text_column(columns: Collection[str], config: DataConfig) -> str | None:
+    for column in (config.text_column,) if config.text_column is not None else TEXT_COLUMNS:
+        if column in columns:
+            return column
+    return None
+
+
+def _string(record: Record, column: str) -> str | BadRecord:
+    value: Any = record.fields[column]
+    if not isinstance(value, str):
+        return _bad(record, f"field {column!r} is {in_words(value)}, not text")
+    return _half_character(record, column) if _is_broken(value) else value
+
+
+def _is_broken(text: str) -> bool:
+    """Whether a text holds half of a surrogate pair, which no UTF-8 can write."""
+    if text.isascii():
+        return False
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _half_character(record: Record, column: str) -> BadRecord:
+    return _bad(record, f"field {column!r} holds half a character (a lone surrogate)")
+
+
+def _without(record: Record, column: str, option: str) -> BadRecord:
+    wanted = f"field {column!r}" if " " not in column else f"field {column}"
+    return _bad(record, f"no {wanted} (found: {_listed(record.fields)}; {option} chooses)")
+
+
+def _listed(columns: Collection[str]) -> str:
+    return ", ".join(map(repr, columns)) or "none"
+
+
+def _bad(record: Record, reason: str) -> BadRecord:
+    return BadRecord(record.file, record.line, reason)

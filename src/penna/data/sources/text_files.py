@@ -1,0 +1,115 @@
+r"""Plain text to documents: a file, a block between blank lines, or a line, as the recipe asks.
+
+Lines end at ``\n``, ``\r\n`` or ``\r``, and nowhere else: str.splitlines would also cut at U+2028 and form feeds. Text
+inside a document stays as it is. Memory holds a chunk of the file and a piece of a document, however long either is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+from penna.data.sources.records import PIECE, RECORD_LIMIT, BadRecord, Record, cut, too_large
+from penna.data.sources.streams import text_chunks
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+Located = tuple[int, str, bool]  # the line on which a document begins, (a part of) its text, whether the text begins it
+
+
+def text_pieces(file: Path, document: Literal["file", "block", "line"]) -> Iterator[Located]:
+    """The documents of a text file in pieces of at most PIECE characters."""
+    chunks = text_chunks(file)
+    if document == "file":
+        return _pieces(chain([(1, "", True)], ((1, chunk, False) for chunk in chunks)))
+    return _pieces(_line_documents(chunks) if document == "line" else _block_documents(chunks))
+
+
+def text_records(file: Path, document: Literal["file", "block", "line"]) -> Iterator[Record | BadRecord]:
+    """The documents of a text file as records with one field, ``text``; one that is too large is passed over."""
+    name, begun, size = str(file), 0, 0
+    parts: list[str] = []
+
+    def whole() -> Record | BadRecord:
+        if size > RECORD_LIMIT:
+            return too_large(name, begun, size, "characters")
+        return Record({"text": "".join(parts)}, name, begun)
+
+    for line, text, starts in text_pieces(file, document):
+        if starts:
+            if begun:
+                yield whole()
+            begun, size = line, 0
+            parts.clear()
+        size += len(text)
+        if size <= RECORD_LIMIT:
+            parts.append(text)
+    if begun:
+        yield whole()
+
+
+def _pieces(parts: Iterable[Located]) -> Iterator[Located]:
+    """Parts of documents put together, and cut into pieces where they grow too long."""
+    held, line, starts = "", 0, True
+    for number, part, begins in parts:
+        if begins:
+            if line:
+                yield line, held, starts
+            held, line, starts = part, number, True
+        else:
+            held += part
+        if len(held) > PIECE:
+            *done, held = cut(held)
+            for piece in done:
+                yield line, piece, starts
+                starts = False
+    if line:
+        yield line, held, starts
+
+
+def _lines(chunks: Iterable[str]) -> Iterator[str]:
+    """Lines with their ends. One of more than PIECE characters comes in several parts, the last with the end."""
+    held = ""
+    for chunk in chunks:
+        lines = _LINE.findall(held + chunk)
+        # A last \r may be half of \r\n.
+        held = lines.pop() if lines and not lines[-1].endswith("\n") else ""
+        yield from lines
+        if len(held) > PIECE + 1:
+            yield held[:-1]
+            held = held[-1]
+    if held:
+        yield held
+
+
+def _is_blank(line: str) -> bool:
+    """White space alone; a line that is longer than a piece counts as text, so that its end need not be known."""
+    return line.isspace() and len(line) <= PIECE
+
+
+def _line_documents(chunks: Iterable[str]) -> Iterator[Located]:
+    number, begins = 1, True
+    for part in _lines(chunks):
+        ends = part[-1] in "\r\n"
+        if not begins:
+            yield number, part.rstrip("\r\n"), False
+        elif not _is_blank(part):
+            yield number, part.rstrip("\r\n"), True
+        begins = ends
+        number += ends
+
+
+def _block_documents(chunks: Iterable[str]) -> Iterator[Located]:
+    number, begins = 1, True  # of the line
+    inside, line_end = False, ""  # of a block; the end of its last line, which is part of it if another line follows
+    for part in _lines(chunks):
+        text = part.rstrip("\r\n")
+        if begins and _is_blank(part):
+            inside = False
+        else:
+            yield number, line_end + text if inside else text, not inside
+            inside, line_end = True, part[len(text) :]
+        begins = part[-1] in "\r\n"
+        number += begins

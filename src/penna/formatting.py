@@ -1,0 +1,54 @@
+"""Texts and probabilities as short labels, in a figure or a table: their letters all visible, their widths in cells."""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate
+
+from rich.cells import cell_len, set_cell_size
+
+
+def probability(logprob: float) -> str:
+    """The probability of a natural logarithm in a few characters, also where it is too small for a float."""
+    if logprob > math.log(0.00095):
+        return f"{math.exp(min(logprob, 0.0)):.4f}"
+    exponent, mantissa = divmod(logprob / math.log(10), 1)
+    return f"{10**mantissa:.1f}e{int(exponent)}"
+
+
+def visible(text: str) -> str:
+    """A text on one line: line ends as ⏎, and what cannot be printed spelled out."""
+    return "".join(
+        letter if letter.isprintable() else "⏎" if letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def end_cut(text: str, cells: int) -> str:
+    """A text in at most so many cells, its end left out where it is longer."""
+    return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
+
+
+def beginning_cut(text: str, cells: int) -> str:
+    """A text in at most so many cells, its beginning left out where it is longer."""
+    if cell_len(text) <= cells:
+        return text
+    sizes = accumulate(cell_len(letter) for letter in reversed(text))
+    return "…" + text[len(text) - sum(size < cells for size in sizes) :]
+
+
+def percent(share: float) -> str:
+    """A share for people: "3.4 %", "62 %", and never "0 %" for something or "100 %" for not quite all."""
+    value = share * 100
+    if value in (0, 100):
+        return f"{value:.0f} %"
+    if value < 0.1:
+        return "under 0.1 %"
+    if value > 99.9:
+        return "over 99.9 %"
+    return f"{value:.1f} %" if value < 10 or value > 99 else f"{value:.0f} %"
+
+
+def plural(count: int, one: str, many: str) -> str:
+    """A count with its noun."""
+    return f"{count:,} {one if count == 1 else many}"

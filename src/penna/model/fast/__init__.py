@@ -1,0 +1,1 @@
+"""Faster paths for decoding, with the same numbers as the plain ones."""

@@ -1,0 +1,122 @@
+"""The report of a comparison: one HTML page with warnings on top, tables, figures, texts, and how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from penna.report.experiments.comparison import Comparison, PromptTexts
+from penna.report.experiments.plots import INK, DrawnFigure
+from penna.report.experiments.tables import (
+    ComparisonTable,
+    difference_tables,
+    group_tables,
+    legend,
+    main_tables,
+    recipe_table,
+    run_table,
+)
+from penna.report.html_page import escaped, inline_svg, report_page
+
+
+def comparison_report(comparison: Comparison, figures: Sequence[DrawnFigure], first: str) -> str:
+    """The whole page; ``first`` names the figure of curves that is open."""
+    return report_page(
+        comparison.title, [part for section in _sections(comparison, figures, first) for part in section]
+    )
+
+
+def _sections(comparison: Comparison, figures: Sequence[DrawnFigure], first: str) -> Iterator[list[str]]:
+    yield _head(comparison)
+    yield _warnings(comparison)
+    yield ["<h2>What came out</h2>", *map(_table, main_tables(comparison)), _paragraph(legend(comparison), "pale")]
+    yield _drawn(figures, first)
+    yield ["<h2>All figures</h2>", *map(_table, group_tables(comparison))]
+    differences = difference_tables(comparison)
+    if differences:
+        yield [f"<h2>Differences from {escaped(comparison.baseline.name)}</h2>", *map(_table, differences)]
+    recipe = recipe_table(comparison)
+    yield ["<h2>Where the recipes differ</h2>"]
+    yield [_paragraph("In nothing.") if recipe is None else _table(recipe, titled=False)]
+    if comparison.identical:
+        yield ["<h2>What is the same in all arms</h2>", _list(comparison.identical)]
+    if comparison.texts:
+        yield ["<h2>Texts side by side</h2>", *(part for texts in comparison.texts for part in _texts(texts))]
+    yield ["<h2>Runs</h2>", _table(run_table(comparison), titled=False)]
+    yield _made(comparison)
+
+
+def _head(comparison: Comparison) -> list[str]:
+    seeds = sorted({seed for arm in comparison.arms for seed in arm.seeds})
+    runs = sum(len(arm.runs) for arm in comparison.arms)
+    about = (
+        f"{len(comparison.arms)} arms, {runs} runs, task {comparison.kind}, seeds {', '.join(map(str, seeds))}; "
+        f"the baseline is {comparison.baseline.name}."
+    )
+    described = [_paragraph(comparison.description)] if comparison.description else []
+    return [f"<h1>{escaped(comparison.title)}</h1>", *described, _paragraph(about, "pale")]
+
+
+def _warnings(comparison: Comparison) -> list[str]:
+    if not comparison.warnings:
+        return []
+    listed = _list([warning.text for warning in comparison.warnings])
+    return ['<section class="warnings" aria-label="Warnings">', "<h2>Warnings</h2>", listed, "</section>"]
+
+
+def _drawn(figures: Sequence[DrawnFigure], first: str) -> list[str]:
+    """Finals and the first curves as they are, the other curves to be opened."""
+    if not figures:
+        return []
+    parts = ["<h2>Figures</h2>"]
+    for figure in sorted(figures, key=lambda figure: (figure.name != "finals", figure.name != first)):
+        svg = inline_svg(figure.svg, figure.name, figure.title, INK)
+        opened = " open" if figure.name in ("finals", first) else ""
+        parts += [f"<details{opened}><summary>{escaped(figure.title)}</summary><figure>{svg}</figure></details>"]
+    return parts
+
+
+def _texts(texts: PromptTexts) -> list[str]:
+    prompt = escaped(texts.prompt) if texts.prompt else "(start of a document)"
+    parts = [f"<h3>{prompt}</h3>", '<div class="side">']
+    for text in texts.texts:
+        note = f", {text.note}" if text.note else ""
+        body = "" if text.text is None else f"<p>{escaped(text.text)}</p>"
+        parts.append(f'<article class="card"><h4>{escaped(text.arm + note)}</h4>{body}</article>')
+    return [*parts, "</div>"]
+
+
+def _made(comparison: Comparison) -> list[str]:
+    made, runs = comparison.made, [run for arm in comparison.arms for run in arm.runs]
+    trained = sorted({str(run.info.get("created", ""))[:10] for run in runs} - {""})
+    versions = sorted(
+        {f"{name} {value}" for run in runs for name, value in run.info.get("versions", {}).items() if value}
+    )
+    machines = sorted({str(run.info.get("machine", {}).get("processor", "")) for run in runs} - {""})
+    rows = [
+        ("Made", f"{made.date} by Penna {made.penna}"),
+        ("Command", made.command),
+        ("Texts", made.texts or "none were written"),
+        ("Runs trained", ", ".join(trained)),
+        ("With", ", ".join(versions)),
+        ("On", ", ".join(machines)),
+        ("Run folders", ", ".join(str(run.folder.path) for run in runs)),
+    ]
+    listed = "".join(f"<dt>{name}</dt><dd>{escaped(value)}</dd>" for name, value in rows if value)
+    return ["<h2>How it was made</h2>", f"<dl>{listed}</dl>"]
+
+
+def _table(table: ComparisonTable, *, titled: bool = True) -> str:
+    head = "".join(f'<th scope="col">{escaped(cell)}</th>' for cell in table.header)
+    body = "".join("<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    caption = f"<caption>{escaped(table.title)}</caption>" if titled else ""
+    kind = "" if table.is_of_figures else ' class="of-texts"'
+    return f'<div class="wide"><table{kind}>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _paragraph(text: str, kind: str = "") -> str:
+    attribute = f' class="{kind}"' if kind else ""
+    return f"<p{attribute}>{escaped(text)}</p>"
+
+
+def _list(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escaped(line)}</li>' for line in lines)}</ul>"

@@ -1,0 +1,50 @@
+"""What every route of one server shares."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from penna.serve.metrics import Metrics
+from penna.serve.registry import Registry
+from penna.serve.settings import ServeSettings
+from penna.serve.streaming import Streams
+from penna.serve.thread_pool import Reading
+
+
+@dataclass
+class Serving:
+    """The models that are served, and within which limits."""
+
+    registry: Registry
+    settings: ServeSettings
+    streams: Streams
+    metrics: Metrics
+    reading: Reading
+    is_closing: bool = False
+
+
+def _serving(request: Request) -> Serving:
+    return cast(Serving, request.app.state.serving)
+
+
+Served = Annotated[Serving, Depends(_serving)]
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What every part of one answer says of itself."""
+
+    id: str
+    created: int  # seconds since 1970
+    model: str
+    seed: int
+
+
+def answering(kind: str, model: str, seed: int) -> Answering:
+    """The marks of a new answer, whose id begins with ``kind``."""
+    return Answering(f"{kind}-{uuid.uuid4().hex}", int(time.time()), model, seed)

@@ -1,0 +1,81 @@
+"""Whether a run fits: what is measured apart, and what is told where it cannot be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penna.api.dry_run import fit, free_memory
+from penna.api.train import train_recipe
+from penna.config.recipe import build_recipe
+from penna.config.schema import Recipe
+from penna.errors import DataError, DeviceError
+
+
+def a_recipe(place: Path, **model: Any) -> Recipe:
+    (place / "text.txt").write_text("to be or not to be " * 300, encoding="utf-8")
+    return build_recipe({
+        "data": {"path": [str(place / "text.txt")]},
+        "tokenizer": {"kind": "char"},
+        "model": {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 16, **model},
+        "train": {"device": "cpu", "matmul": "blas", "threads": 1, "batch_size": 8, "epochs": 0.5, "sample_tokens": 0},
+    })  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_is_measured_is_what_the_run_takes(tmp_path: Path) -> None:
+    recipe = a_recipe(tmp_path)
+    found = fit(recipe, runs_dir=tmp_path / "runs")
+    _, finished = train_recipe(recipe, name="run", runs_dir=tmp_path / "runs")
+    assert found.steps == finished.step
+    assert found.disk < found.free_disk
+    assert 50e6 < found.memory < 5e9  # torch alone is a few hundred MB
+    assert found.seconds > 0
+    assert found.fits
+    assert list((tmp_path / "runs").iterdir()) == [tmp_path / "runs" / "run"]
+
+
+@pytest.mark.slow
+def test_a_fault_of_the_text_comes_back_in_its_three_parts(tmp_path: Path) -> None:
+    recipe = a_recipe(tmp_path)
+    (tmp_path / "text.txt").write_bytes(b"\0\0")
+    with pytest.raises(DataError) as caught:
+        fit(recipe)
+    assert "is a binary file" in caught.value.happened
+    assert caught.value.expected == "Plain text in UTF-8."
+    assert caught.value.todo
+
+
+def ended(code: int, said: str = "") -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A measuring process that has ended."""
+    return lambda *_, **__: subprocess.CompletedProcess([], code, said, "Traceback: a fault")
+
+
+def test_a_model_whose_weights_do_not_fit_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.run", ended(1))
+    with pytest.raises(DeviceError, match="GB for weights, gradients and moments alone; .* GB are free"):
+        fit(a_recipe(tmp_path, n_layer=4000, n_embd=16384, n_head=128))
+
+
+def test_a_process_that_was_killed_is_told_as_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.run", ended(-signal.SIGKILL))
+    with pytest.raises(DeviceError, match="so much that the system ended the process"):
+        fit(a_recipe(tmp_path))
+
+
+def test_a_fault_of_ours_is_not_told_as_a_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.run", ended(1))
+    with pytest.raises(RuntimeError, match="Traceback: a fault"):
+        fit(a_recipe(tmp_path))
+
+
+def test_free_memory_is_what_the_system_says() -> None:
+    free = free_memory()
+    if free is not None:
+        assert 0 < free < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

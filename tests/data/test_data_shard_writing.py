@@ -1,0 +1,345 @@
+"""Writing shards: cut off at any moment they are gone on with, and end the same to the byte; half a folder never shows."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from written_shards import Documents, encoded, write_documents
+
+from penna.data import shards as shard_writer
+from penna.data.shards import JOURNAL, MANIFEST, TokenStream, find_shards, partial_folder, write_shards
+from penna.errors import DataError, DeviceError
+
+# Of tokens by fives, train fills three files and begins a fourth, valid one and a second; one has an empty third part.
+PARTS: dict[str, Documents] = {
+    "train": [[1, 2], [3, 4, 5, 6], [7], list(range(8, 19)), [19], [20, 21, 22, 23], [24]],
+    "valid": [[31, 32, 33], [34], [35, 36], [37]],
+    "empty": [],
+}
+
+
+@pytest.fixture(autouse=True)
+def _small_shards_that_need_not_reach_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_writer, "_SHARD_TOKENS", 5)
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # what is tested is that it is called; each takes milliseconds
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a folder that was written without anything happening."""
+    folder = tmp_path_factory.mktemp("whole") / "s"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shard_writer, "_SHARD_TOKENS", 5)
+        write_documents(folder, PARTS)
+    return content(folder)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+class Cut(BaseException):
+    """What a kill is here: nothing catches it, and nothing is done after it."""
+
+
+class Accident:
+    """Lets ``after`` operations on the disk happen; the next one fails, and after a kill all that follow."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, after: int, kind: str) -> None:
+        self.left, self.kind, self.happened = after, kind, False
+        for module, name in [(os, "fsync"), (os, "replace"), (os, "rename"), (os, "mkdir"), (os, "unlink")]:
+            patch.setattr(module, name, self.watched(getattr(module, name)))
+        patch.setattr(shutil, "rmtree", self.watched(shutil.rmtree))
+        patch.setattr(shard_writer, "open", self.opened, raising=False)
+        patch.setattr(os, "getpid", lambda: 1)  # temporary names hold it; who goes on is another process
+
+    def step(self) -> bool:
+        self.left -= 1
+        due = self.left < 0 if self.kind == "kill" else self.left == -1
+        self.happened = self.happened or due
+        return due
+
+    def strike(self) -> None:
+        raise Cut if self.kind == "kill" else OSError(errno.ENOSPC, "No space left on device")
+
+    def watched(self, operation: Callable[..., object]) -> Callable[..., object]:
+        def watched(*arguments: object, **options: object) -> object:
+            if self.step():
+                self.strike()
+            return operation(*arguments, **options)
+
+        return watched
+
+    def opened(self, path: Path, mode: str) -> "Watched":
+        return Watched(open(path, mode, buffering=0), self)
+
+
+class Watched:
+    """A file of which half of what was written last may get to the disk."""
+
+    def __init__(self, file: Any, accident: Accident) -> None:
+        self.file, self.accident = file, accident
+        self.flush, self.fileno, self.close = file.flush, file.fileno, file.close
+
+    def write(self, ids: bytes) -> None:
+        if self.accident.step():
+            self.file.write(ids[: len(ids) // 2])
+            self.accident.strike()
+        self.file.write(ids)
+
+
+@pytest.mark.parametrize("kind", ["kill", "full disk"])
+def test_an_accident_at_any_operation_on_the_disk_is_gone_on_from(tmp_path: Path, whole: dict[str, bytes], kind: str):
+    for after in range(200):
+        folder = tmp_path / f"{after}" / "s"
+        with pytest.MonkeyPatch.context() as patch:
+            accident = Accident(patch, after, kind)
+            with contextlib.suppress(Cut, DeviceError):
+                write_documents(folder, PARTS)
+        if not accident.happened:
+            break
+        assert not folder.exists() or content(folder) == whole, "half a folder under the final name"
+        if find_shards(folder) is None:
+            write_documents(folder, PARTS)
+        assert content(folder) == whole
+        assert [entry.name for entry in folder.parent.iterdir()] == ["s"], "something was left behind"
+    assert after > 40, "the accidents stopped too early"
+
+
+def skips(folder: Path, said: list[str]) -> dict[str, int]:
+    """Write, and tell how many pieces of each part were passed over; parts that were not read are not named."""
+    skipped: dict[str, int] = {}
+
+    def source(name: str, skip: int):
+        skipped[name] = skip
+        return encoded(PARTS[name], skip)
+
+    parts = {name: partial(source, name) for name in PARTS}
+    write_shards(folder, parts, vocab_size=300, tokenizer_hash="t", content_hash="c", say=said.append)
+    return skipped
+
+
+def cut_after_journals(folder: Path, count: int) -> None:
+    """Write until ``count`` journals are written, and die."""
+    with pytest.MonkeyPatch.context() as patch:
+        write_journal, written = shard_writer._write_journal, 0
+
+        def counted(*arguments: object) -> None:
+            nonlocal written
+            write_journal(*arguments)
+            written += 1
+            if written == count:
+                raise Cut
+
+        patch.setattr(shard_writer, "_write_journal", counted)
+        with pytest.raises(Cut):
+            write_documents(folder, PARTS)
+
+
+# Files of train end behind its pieces 2, 4 and 6 (of 7); of valid behind 3 (of 4).
+@pytest.mark.parametrize(
+    ("journals", "skipped", "tokens"),
+    [
+        (1, {"train": 2, "valid": 0, "empty": 0}, 6),
+        (2, {"train": 4, "valid": 0, "empty": 0}, 18),
+        (3, {"train": 6, "valid": 0, "empty": 0}, 23),
+        (4, {"valid": 0, "empty": 0}, 24),
+        (5, {"valid": 3, "empty": 0}, 30),
+        (6, {"empty": 0}, 31),
+        (7, {}, 31),
+    ],
+)
+def test_what_finished_files_hold_is_not_encoded_again(
+    tmp_path: Path, whole: dict[str, bytes], journals: int, skipped: dict[str, int], tokens: int
+):
+    cut_after_journals(tmp_path / "s", journals)
+    said: list[str] = []
+    assert skips(tmp_path / "s", said) == skipped
+    assert said == [f"Going on behind {tokens} tokens that were prepared before"]
+    assert content(tmp_path / "s") == whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 299), min_size=1, max_size=9), min_size=1, max_size=12),
+    st.integers(1, 12),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(0, 12),
+)
+def test_however_pieces_come_in_batches_and_wherever_they_end_the_files_are_the_same(
+    tmp_path_factory, documents, shard_tokens, at_once, other, after
+):
+    folder = tmp_path_factory.mktemp("b")
+
+    def cut_off(skip: int):
+        yield from encoded(documents[:after], skip, at_once=other)
+        raise Cut
+
+    def write(name: str, source: Callable) -> None:
+        write_shards(folder / name, {"train": source}, vocab_size=300, tokenizer_hash="t", content_hash="c")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shard_writer, "_SHARD_TOKENS", shard_tokens)
+        write("a", partial(encoded, documents, at_once=at_once))
+        with pytest.raises(Cut):
+            write("b", cut_off)
+        write("b", partial(encoded, documents, at_once=other))
+    assert content(folder / "a") == content(folder / "b")
+    stream = TokenStream(folder / "a", "train")
+    assert stream.read(0, len(stream)).tolist() == [number for ids in documents for number in ids]
+
+
+def damage_shard(shards: Path) -> None:
+    file = shards / "train-00001.bin"
+    file.write_bytes(file.read_bytes()[:-2])
+
+
+def remove_shard(shards: Path) -> None:
+    (shards / "train-00000.bin").unlink()
+
+
+def damage_journal(shards: Path) -> None:
+    (shards.parent / JOURNAL).write_text("{")
+
+
+def count_wrong(shards: Path) -> None:
+    journal = shards.parent / JOURNAL
+    raw = json.loads(journal.read_text())
+    raw["manifest"]["parts"]["train"]["tokens"] += 1
+    journal.write_text(json.dumps(raw))
+
+
+def other_tokenizer(shards: Path) -> None:
+    journal = shards.parent / JOURNAL
+    raw = json.loads(journal.read_text())
+    raw["manifest"]["tokenizer_hash"] = "another"
+    journal.write_text(json.dumps(raw))
+
+
+@pytest.mark.parametrize("harm", [damage_shard, remove_shard, damage_journal, count_wrong, other_tokenizer])
+def test_what_was_left_and_is_damaged_is_made_anew(tmp_path: Path, whole: dict[str, bytes], harm):
+    cut_after_journals(tmp_path / "s", 5)
+    harm(partial_folder(tmp_path / "s") / "shards")
+    said: list[str] = []
+    assert skips(tmp_path / "s", said) == {"train": 0, "valid": 0, "empty": 0}
+    assert said == []
+    assert content(tmp_path / "s") == whole
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, DataError])
+def test_an_error_of_the_source_passes_through_and_what_was_there_stays(tmp_path: Path, error: type[BaseException]):
+    def source(_: int):
+        yield from encoded([[1] * 9, [2]])
+        raise error("cut off")
+
+    def attempt() -> None:
+        write_shards(tmp_path / "s", {"train": source}, vocab_size=300, tokenizer_hash="", content_hash="")
+
+    with pytest.raises(error):
+        attempt()
+    assert [entry.name for entry in tmp_path.iterdir()] == [partial_folder(tmp_path / "s").name]
+    assert [file.name for file in (partial_folder(tmp_path / "s") / "shards").iterdir()] == ["train-00000.bin"]
+    write_documents(tmp_path / "s", {"train": [[4, 2]]})
+    with pytest.raises(error):
+        attempt()
+    assert TokenStream(tmp_path / "s", "train").read(0, 2).tolist() == [4, 2]
+
+
+def test_the_source_is_closed_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    closed = False
+
+    def source(skip: int):
+        nonlocal closed
+        try:
+            yield from encoded([[1] * 9, [2]], skip, at_once=1)
+        finally:
+            closed = True
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shard_writer._ShardFile, "finish", full)
+    with pytest.raises(OSError, match="No space"):
+        write_shards(tmp_path / "s", {"train": source}, vocab_size=300, tokenizer_hash="", content_hash="")
+    assert closed
+
+
+def test_a_full_disk_is_told_and_gives_the_space_of_the_unfinished_file_back(tmp_path: Path):
+    limited = (
+        "import resource, sys; sys.path[:0] = sys.argv[2:]\n"
+        "from pathlib import Path\n"
+        "from penna.data import shard_writer\n"
+        "from penna.errors import DeviceError\n"
+        "from written_shards import write_documents\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "shard_writer._SHARD_TOKENS = 2000\n"
+        "documents = [[1] * 500] * 6 + [[2] * 50_000]\n"
+        "try:\n"
+        "    write_documents(Path(sys.argv[1]), {'train': documents})\n"
+        "except DeviceError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", limited, str(tmp_path / "s"), str(Path(__file__).parent)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "No space was left while writing" in told
+    assert "train-00001.bin" in told
+    left = partial_folder(tmp_path / "s")
+    assert sorted(content(left)) == [JOURNAL, "shards/train-00000.bin"]
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[3])
+from pathlib import Path
+from penna.data import shard_writer
+from test_data_shard_writer import PARTS
+from written_shards import write_documents
+
+shard_writer._SHARD_TOKENS = 5
+write, left = shard_writer._ShardFile.write, int(sys.argv[2])
+
+def dying(file, ids, tokens):
+    global left
+    left -= 1
+    if left < 0:
+        write(file, ids[:2], 1)
+        file._stream.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(file, ids, tokens)
+
+shard_writer._ShardFile.write = dying
+write_documents(Path(sys.argv[1]), PARTS)
+"""
+
+
+@pytest.mark.parametrize("writes", [1, 6])
+def test_a_killed_process_is_gone_on_from(tmp_path: Path, whole: dict[str, bytes], writes: int):
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "s"), str(writes), str(Path(__file__).parent)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert [entry.name for entry in tmp_path.iterdir()] == [partial_folder(tmp_path / "s").name]
+    said: list[str] = []
+    skips(tmp_path / "s", said)
+    assert len(said) == 1
+    assert content(tmp_path / "s") == whole
+
+
+def test_writing_again_replaces_a_folder_without_a_manifest(tmp_path: Path, whole: dict[str, bytes]):
+    write_documents(tmp_path / "s", {"train": [[1, 2, 3]], "other": [[1]]})
+    (tmp_path / "s" / MANIFEST).unlink()
+    assert find_shards(tmp_path / "s") is None
+    write_documents(tmp_path / "s", PARTS)
+    assert content(tmp_path / "s") == whole

@@ -1,0 +1,233 @@
+"""Penalties and bars: transformers' processors and plain loops give the same logits; something is always left."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    LogitsProcessorList,
+    MinNewTokensLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+)
+
+from penna.config.generation import GenerationConfig
+from penna.generate.choice_trie import ChoiceTrie
+from penna.generate.logits_processors import adjust
+from penna.generate.sampling import choose, token_probabilities
+from penna.generate.sequence import Continuation
+
+SIZE = 9
+TOKENS = st.integers(0, SIZE - 1)
+
+
+def logits_of(seed: int, rows: int, size: int = SIZE) -> torch.Tensor:
+    return torch.randn(rows, size, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def processed(logits: torch.Tensor, text: Continuation) -> torch.Tensor:
+    """Logits (V,) as transformers' processors leave them, in its order."""
+    config, processors = text.config, LogitsProcessorList()
+    if config.repetition_penalty != 1:
+        processors.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty))
+    if config.no_repeat_ngram_size:
+        processors.append(NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
+    if any(len(ids) > 1 or ids[0] not in text.stop_ids for ids in text.bad_ids):
+        processors.append(NoBadWordsLogitsProcessor([list(ids) for ids in text.bad_ids], sorted(text.stop_ids)))
+    if config.min_new_tokens and text.stop_ids:
+        ends = torch.tensor(sorted(text.stop_ids))
+        processors.append(MinNewTokensLengthLogitsProcessor(len(text.prompt), config.min_new_tokens, ends))
+    return processors(torch.tensor([[*text.prompt, *text.written]]), logits[None])[0]
+
+
+@st.composite
+def texts(draw, **fixed):
+    fields = {
+        "repetition_penalty": draw(st.sampled_from([1.0, 0.5, 1.3, 4.0])),
+        "no_repeat_ngram_size": draw(st.sampled_from([None, 1, 2, 3, 5])),
+        "min_new_tokens": draw(st.integers(0, 6)),
+    }
+    return Continuation(
+        GenerationConfig(**{**fields, **fixed}),
+        prompt=draw(st.lists(TOKENS, min_size=1, max_size=8)),
+        written=draw(st.lists(TOKENS, max_size=8)),
+        stop_ids=draw(st.frozensets(TOKENS, max_size=2)),
+        bad_ids=tuple(map(tuple, draw(st.lists(st.lists(TOKENS, min_size=1, max_size=3), max_size=4)))),
+    )
+
+
+# --- against transformers
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.integers(0, 10**6), st.lists(texts(), min_size=1, max_size=5))
+def test_penalties_and_bars_are_those_of_transformers(seed, several):
+    logits = logits_of(seed, len(several))
+    before = logits.clone()
+    ours = adjust(logits, several)
+    assert torch.equal(logits, before)
+    for row, text in enumerate(several):
+        theirs = processed(logits[row], text)
+        if theirs.max() > -math.inf:
+            torch.testing.assert_close(ours[row], theirs)
+        assert ours[row].max() > -math.inf
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), texts(), st.lists(TOKENS, max_size=12))
+def test_a_text_that_grew_is_counted_as_one_that_is_read_whole(seed, text, more):
+    logits = logits_of(seed, 1)
+    for token in more:
+        adjust(logits, [text])
+        text.written.append(token)
+    whole = Continuation(text.config, 0, text.prompt, list(text.written), text.stop_ids, text.bad_ids)
+    torch.testing.assert_close(adjust(logits, [text]), adjust(logits, [whole]), rtol=0, atol=0)
+
+
+# --- against plain loops
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([0.0, 0.7, -1.5]),
+    st.sampled_from([0.0, 0.25, -0.5]),
+    st.sampled_from([1.0, 2.0]),
+    st.lists(st.tuples(st.lists(TOKENS, max_size=5), st.lists(TOKENS, max_size=9)), min_size=1, max_size=4),
+)
+def test_presence_and_frequency_are_taken_off_what_was_written(seed, presence, frequency, repetition, histories):
+    config = GenerationConfig(presence_penalty=presence, frequency_penalty=frequency, repetition_penalty=repetition)
+    logits = logits_of(seed, len(histories))
+    due = logits.clone()
+    for row, (prompt, written) in enumerate(histories):
+        for token in range(SIZE):
+            if token in [*prompt, *written]:
+                due[row, token] *= repetition if due[row, token] < 0 else 1 / repetition
+            times = written.count(token)
+            due[row, token] -= frequency * times + (presence if times else 0)
+    ours = adjust(logits, [Continuation(config, 0, prompt, written) for prompt, written in histories])
+    torch.testing.assert_close(ours, due)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=4), min_size=1, max_size=5),
+    st.floats(0.3, 3),
+)
+def test_a_text_with_choices_becomes_one_of_them(seed, choices, temperature):
+    trie, stop = ChoiceTrie(choices), 8
+    for number in range(5):
+        text = Continuation(
+            GenerationConfig(temperature=temperature), number, [1], stop_ids=frozenset([stop]), choices=trie
+        )
+        while trie.after(text.written).allowed:
+            logits = logits_of(seed + len(text.written), 1)
+            adjusted = adjust(logits, [text])[0]
+            ahead = trie.after(text.written)
+            allowed = {*ahead.allowed, *([stop] if ahead.is_complete else [])}
+            assert {token for token in range(SIZE) if adjusted[token] > -math.inf} == allowed
+            assert all(adjusted[token] == logits[0, token] for token in allowed)
+            (token,) = choose(logits, [text])
+            if token == stop:
+                break
+            text.written.append(token)
+        assert text.written in choices
+
+
+def test_choices_are_drawn_as_often_as_the_model_holds_them_likely():
+    # 5 alone, or 5 and 6: after 5 the end and 6 share what the model gives the two.
+    logits = torch.tensor([[0.0, 0, 0, 0, 0, 1.0, 0.5, 3.0, 1.5]])
+    text = Continuation(
+        GenerationConfig(choices=("a", "b")), 0, [1], [5], frozenset([8]), choices=ChoiceTrie([(5,), (5, 6)])
+    )
+    probabilities = token_probabilities(adjust(logits, [text]), text.config)[0]
+    assert probabilities[8] == pytest.approx(1 / (1 + math.exp(-1)))
+    assert probabilities[6] == pytest.approx(1 - 1 / (1 + math.exp(-1)))
+
+
+# --- nothing to do, and nothing left
+
+
+def test_where_nothing_acts_the_logits_themselves_come_back():
+    logits = logits_of(0, 2)
+    plain = Continuation(GenerationConfig(temperature=0.7, top_k=3), 0, [1, 2], [3])
+    past = Continuation(GenerationConfig(min_new_tokens=2), 0, [1], [3, 4], frozenset([0]))
+    far = Continuation(GenerationConfig(no_repeat_ngram_size=4), 0, [1], [3, 4], bad_ids=((7, 8),))
+    assert adjust(logits, [plain, plain]) is logits
+    assert adjust(logits, [past, far]) is logits
+
+
+def test_only_the_texts_that_ask_for_it_are_adjusted():
+    logits = logits_of(0, 3)
+    asks = Continuation(GenerationConfig(repetition_penalty=2.0, presence_penalty=1.0), 0, [1], [2], bad_ids=((4,),))
+    plain = Continuation(GenerationConfig(), 0, [1], [2])
+    adjusted = adjust(logits, [plain, asks, plain])
+    assert torch.equal(adjusted[[0, 2]], logits[[0, 2]])
+    assert (adjusted[1] != logits[1]).nonzero().flatten().tolist() == [1, 2, 4]
+
+
+def test_a_run_of_bad_tokens_is_barred_where_the_others_stand_before_across_the_prompt_too():
+    bad = ((3, 4), (1, 2, 3, 5), (6,))
+    for prompt, written, barred in (
+        ([1, 2], [3], [4, 5, 6]),
+        ([1], [2, 3], [4, 5, 6]),
+        ([2], [3], [4, 6]),  # the longer run would begin before the prompt
+        ([1, 2, 3], [], [4, 5, 6]),
+        ([3], [3, 1], [6]),
+    ):
+        adjusted = adjust(torch.zeros(1, SIZE), [Continuation(GenerationConfig(), 0, prompt, written, bad_ids=bad)])
+        assert adjusted[0].isneginf().nonzero().flatten().tolist() == barred
+
+
+def left(**fields) -> list[int]:
+    """Which of three tokens may follow 0 1 2, where 2 ends the text."""
+    bad = fields.pop("bad", ())
+    text = Continuation(GenerationConfig(**fields), 0, [0, 1, 2], [], frozenset([2]), bad)
+    adjusted = adjust(torch.zeros(1, 3), [text])
+    return (adjusted[0] > -math.inf).nonzero().flatten().tolist()
+
+
+def test_bars_that_leave_nothing_are_lifted_bad_words_last():
+    assert left(no_repeat_ngram_size=1) == [0, 1, 2]  # everything stands already: it may repeat itself
+    assert left(no_repeat_ngram_size=1, min_new_tokens=1) == [0, 1]  # but not end
+    assert left(no_repeat_ngram_size=1, bad=((0,),)) == [1, 2]  # nor write a bad word
+    assert left(min_new_tokens=1, bad=((0,), (1,))) == [2]  # it rather ends early than write one
+    assert left(min_new_tokens=1, no_repeat_ngram_size=1, bad=((0,), (1,))) == [2]
+    assert left(bad=((0,), (1,), (2,))) == [2]  # an end is no bad word
+    text = Continuation(GenerationConfig(), bad_ids=((0,), (1,), (2,)))
+    assert torch.equal(adjust(torch.zeros(1, 3), [text]), torch.zeros(1, 3))
+
+
+def test_what_is_lifted_in_one_text_stays_barred_in_another():
+    config = GenerationConfig(no_repeat_ngram_size=1)
+    everything, some = Continuation(config, 0, [0, 1, 2]), Continuation(config, 0, [0, 2])
+    adjusted = adjust(torch.zeros(2, 3), [everything, some])
+    assert adjusted.tolist() == [[0, 0, 0], [-math.inf, 0, -math.inf]]
+
+
+def test_a_choice_is_made_even_where_the_model_holds_none_for_possible():
+    logits = torch.tensor([[0.0, -math.inf, -math.inf, 5.0]])
+    seen = set()
+    for seed in range(40):
+        text = Continuation(GenerationConfig(), seed, [0], choices=ChoiceTrie([(1,), (2,)]))
+        seen.update(choose(logits, [text]))
+    assert seen == {1, 2}
+    # Where it holds one for possible, it is that one.
+    logits[0, 2] = -50.0
+    texts = [Continuation(GenerationConfig(), seed, choices=ChoiceTrie([(1,), (2,)])) for seed in range(40)]
+    assert set(choose(logits.expand(40, -1), texts)) == {2}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6), st.lists(texts(), min_size=1, max_size=4), st.floats(0.2, 2))
+def test_probabilities_are_numbers_whatever_is_barred(seed, several, temperature):
+    logits = logits_of(seed, len(several)).masked_fill(logits_of(seed + 1, len(several)) > 1, -torch.inf)
+    logits[:, seed % SIZE] = 0.0
+    probabilities = token_probabilities(adjust(logits, several), GenerationConfig(temperature=temperature))
+    torch.testing.assert_close(probabilities.sum(dim=-1), torch.ones(len(several), dtype=torch.float64))
+    for row, token in enumerate(choose(logits, several)):
+        assert logits[row, token] > -math.inf

@@ -1,0 +1,145 @@
+"""Room: what a cache takes is known before it is taken, and requests make do with the slots there are."""
+
+import weakref
+
+import pytest
+import torch
+from reference_decoding import MODELS, PROMPTS, for_model
+
+from penna.config.generation import GenerationConfig
+from penna.errors import DeviceError
+from penna.generate import engine as engines
+from penna.generate import memory as room
+from penna.generate import token_tree as tree
+from penna.generate.engine import Engine
+from penna.generate.request import Finish, Request
+from penna.model.cache import KVCache
+
+
+def requests(count: int = 9) -> list[Request]:
+    return [
+        Request(PROMPTS[n % 5], GenerationConfig(max_new_tokens=5 + n, temperature=0.8), seed=n) for n in range(count)
+    ]
+
+
+def bytes_of(model, rows: int, capacity: int) -> int:
+    """What a lane of so many rows takes, measured."""
+    lane = engines.Lane(model, rows, capacity)
+    held = [lane._cache.keys, lane._cache.values]
+    if lane._memory is not None:
+        held += [lane._memory.states, *lane._memory.keys, *lane._memory.values]
+    return sum(each.numel() * each.element_size() for each in held)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", MODELS)
+def test_as_many_rows_are_taken_as_fit_in_four_fifths_of_the_memory(name, dtype, build, monkeypatch):
+    model = build(**MODELS[name]).to(dtype)
+    for rows in (1, 2, 7):
+        free = bytes_of(model, rows, 24) * 5 / 4
+        monkeypatch.setattr(room, "free_bytes", lambda _, free=free: int(free) + 2)
+        assert room.rows_that_fit(model, 32, 24) == rows
+        assert room.rows_that_fit(model, rows, 24) == rows
+        monkeypatch.setattr(room, "free_bytes", lambda _, free=free: int(free) - 100)
+        if rows > 1:
+            assert room.rows_that_fit(model, 32, 24) == rows - 1
+        else:
+            with pytest.raises(DeviceError):
+                room.rows_that_fit(model, 32, 24)
+
+
+@pytest.mark.parametrize("name", ["modern", "seq2seq"])
+def test_fewer_slots_give_the_same_texts(name, build, run, monkeypatch):
+    model = build(**MODELS[name])
+    asked = for_model(model, requests())
+    whole, rows = run(model, asked), []
+    free = int(bytes_of(model, 2, 24) * 5 / 4) + 2
+    monkeypatch.setattr(room, "free_bytes", lambda _: free)
+    taken = engines.Lane
+    monkeypatch.setattr(
+        engines, "Lane", lambda model, slots, capacity: rows.append(slots) or taken(model, slots, capacity)
+    )
+    assert [told.text for told in run(model, asked)] == [told.text for told in whole]
+    assert rows == [2]
+
+
+@pytest.mark.parametrize("fields", [{}, {"num_beams": 8}, {"penalty_alpha": 0.5, "top_k": 8}], ids=str)
+def test_where_nothing_fits_it_is_said_before_anything_is_taken(fields, build, monkeypatch):
+    model = build()
+    monkeypatch.setattr(room, "free_bytes", lambda _: 0)
+    monkeypatch.setattr(KVCache, "__init__", lambda *_: pytest.fail("the cache was taken"))
+    with pytest.raises(DeviceError) as caught:
+        list(engines.generate(model, [Request([1], GenerationConfig(max_new_tokens=9, **fields))]))
+    assert "0.0 GiB are free" in caught.value.happened
+    assert caught.value.expected
+    assert "num_beams" in caught.value.todo
+
+
+def test_beams_count(build, monkeypatch):
+    """A search takes as much as its tree, which is more than a row."""
+    model = build()
+    wanted = []
+    whole = tree.KVCache
+    monkeypatch.setattr(tree, "KVCache", lambda *args: wanted.append(args[2]) or whole(*args))
+    config = GenerationConfig(max_new_tokens=9, num_beams=6)
+    list(engines.generate(model, [Request([1], config)]))
+    (capacity,) = wanted
+    assert 6 * 9 <= capacity <= 6 * 9 + 6 + 1
+    fitting = room.cache_bytes(model.config, capacity, torch.float32) * 5 / 4
+    monkeypatch.setattr(room, "free_bytes", lambda _: int(fitting) + 2)
+    list(engines.generate(model, [Request([1], config)]))
+    monkeypatch.setattr(room, "free_bytes", lambda _: int(fitting) - 100)
+    with pytest.raises(DeviceError, match="all its beams counted"):
+        list(engines.generate(model, [Request([1], config)]))
+
+
+def test_a_search_waits_until_there_is_room_for_it(build, run, monkeypatch):
+    """What others hold is given back when they are done, so that one is no fault."""
+    model = build()
+    config = GenerationConfig(max_new_tokens=9, num_beams=6)
+    asked = [Request(prompt, config) for prompt in PROMPTS]
+    whole = run(model, asked)
+    each = room.cache_bytes(model.config, 9 + 6 * 10, torch.float32)
+    caches = weakref.WeakSet()
+    taken = KVCache.__init__
+    monkeypatch.setattr(KVCache, "__init__", lambda self, *rest: taken(self, *rest) or caches.add(self))
+
+    def free(_) -> int:
+        held = sum(cache.keys.numel() + cache.values.numel() for cache in caches)
+        return int(each * 2.5) - 4 * held
+
+    monkeypatch.setattr(room, "free_bytes", free)
+    engine = Engine(model, slots=6)
+    for request in asked:
+        engine.submit(request)
+    most, found = 0, {}
+    while not engine.is_idle:
+        for event in engine.step():
+            if isinstance(event, Finish):
+                found[event.request] = [each.ids for each in event.hypotheses]
+        most = max(most, len(engine._searches))
+    assert most == 2
+    assert [found[number] for number in range(5)] == [[each.ids for each in told.hypotheses] for told in whole]
+
+
+def test_rows_that_nobody_uses_make_room_for_a_search(build, monkeypatch):
+    model = build()
+    config = GenerationConfig(max_new_tokens=9, num_beams=9)
+    engine = Engine(model, slots=2)
+    monkeypatch.setattr(room, "free_bytes", lambda _: 0 if engine._lane else 10**9)
+    engine.submit(Request([1], GenerationConfig(max_new_tokens=3)))
+    engine.submit(Request([2], config))
+    engine.submit(Request([3], config))
+    told = []
+    while not engine.is_idle:
+        told += engine.step()
+    assert [event.request for event in told if isinstance(event, Finish)] == [0, 1, 2]
+    monkeypatch.setattr(room, "free_bytes", lambda _: 0)
+    with pytest.raises(DeviceError):
+        engine.submit(Request([2], config))
+    assert engine.is_idle
+
+
+def test_free_memory_is_a_number_of_bytes_where_the_system_tells():
+    free = room.free_bytes(torch.device("cpu"))
+    assert free is None or 2**20 < free < 2**50

@@ -1,0 +1,172 @@
+"""Writing a Hugging Face folder: the class that fits, or a refusal field by field; the folder whole, or not at all."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from penna.config.sections import ModelConfig, TokenizerConfig
+from penna.errors import ExchangeError
+from penna.interop import hf_folder as huggingface
+from penna.interop.hf_folder import hf_class, read_hf, write_hf
+from penna.tokenizer.train import train_tokenizer
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"preset": "gpt2"}, "GPT2LMHeadModel"),
+        ({"preset": "gpt2-xl", "positions": "sinusoidal", "n_inner": 100, "tie": False}, "GPT2LMHeadModel"),
+        ({"preset": "gpt1"}, "OpenAIGPTLMHeadModel"),
+        ({"preset": "gpt1", "positions": "sinusoidal"}, "OpenAIGPTLMHeadModel"),
+        ({"preset": "gpt2", "norm_position": "post"}, "OpenAIGPTLMHeadModel"),
+        ({"preset": "modern"}, "Qwen3ForCausalLM"),
+        ({"preset": "modern", "n_kv_head": 2, "head_dim": 10, "n_inner": 100, "tie": False}, "Qwen3ForCausalLM"),
+    ],
+)
+def test_each_model_goes_to_the_class_that_holds_it(fields, name):
+    assert hf_class(ModelConfig(**fields)) == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"preset": "modern", "mlp": "relu2"}, 'mlp = "relu2": Qwen3ForCausalLM holds only "swiglu"'),
+        ({"preset": "modern", "qk_norm": False}, "qk_norm = false: Qwen3ForCausalLM holds only true"),
+        ({"preset": "modern", "bias": True}, "bias = true: Qwen3ForCausalLM holds only false"),
+        ({"preset": "modern", "norm_position": "post"}, 'norm_position = "post": Qwen3ForCausalLM holds only "pre"'),
+        ({"preset": "modern", "norm": "layernorm"}, 'norm = "layernorm": Qwen3ForCausalLM holds only "rmsnorm"'),
+        ({"preset": "modern", "positions": "none"}, 'positions = "none": Qwen3ForCausalLM holds only "rotary"'),
+        ({"preset": "gpt2", "n_kv_head": 4}, "n_kv_head = 4: GPT2LMHeadModel holds only n_head = 12"),
+        ({"preset": "gpt2", "head_dim": 80}, "head_dim = 80: GPT2LMHeadModel holds only n_embd / n_head = 64"),
+        (
+            {"preset": "gpt2", "positions": "rotary"},
+            'positions = "rotary": GPT2LMHeadModel holds only "learned" or "sinusoidal"',
+        ),
+        ({"preset": "gpt1", "n_inner": 100}, "n_inner = 100: OpenAIGPTLMHeadModel holds only 4 n_embd = 3072"),
+        ({"preset": "gpt2", "arch": "seq2seq"}, 'arch = "seq2seq": GPT2LMHeadModel holds only "gpt"'),
+        ({"preset": "gpt1", "bias": False}, "bias = false: OpenAIGPTLMHeadModel holds only true"),
+    ],
+)
+def test_what_no_class_holds_is_refused_by_field_with_what_the_closest_holds(fields, said, tmp_path):
+    with pytest.raises(ExchangeError) as caught:
+        hf_class(ModelConfig(**fields))
+    assert said in caught.value.happened
+    assert caught.value.expected
+    assert caught.value.todo
+    with pytest.raises(ExchangeError):
+        write_hf(ModelConfig(**fields, vocab_size=9), {}, tmp_path / "out", tokenizer=None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_field_that_does_not_fit_is_listed():
+    with pytest.raises(ExchangeError) as caught:
+        hf_class(ModelConfig(preset="modern", mlp="relu2", qk_norm=False))
+    assert 'mlp = "relu2"' in caught.value.happened
+    assert "qk_norm = false" in caught.value.happened
+    assert "GPT2LMHeadModel would need another positions, norm, mlp, bias." in caught.value.expected
+
+
+def test_the_folder_holds_safetensors_marked_for_pytorch_and_no_tied_head(written):
+    folder = written()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+    ]
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+        assert "lm_head.weight" not in file.keys()  # noqa: SIM118 - safe_open is no mapping
+        assert file.get_tensor("transformer.h.0.attn.c_attn.weight").shape == (8, 24)
+
+
+def test_whoever_may_read_the_configuration_may_read_the_weights(written):
+    folder = written()
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
+
+
+def test_weights_of_any_float_type_and_grad_are_written_as_float32(small, tmp_path: Path):
+    model = small().to(torch.bfloat16)
+    write_hf(model.config, dict(model.named_parameters()), tmp_path / "out", tokenizer=None)
+    weights = read_hf(tmp_path / "out").weights
+    assert torch.equal(weights["h.1.attn.c_attn.weight"], model.h[1].attn.c_attn.weight.detach().float())
+
+
+@pytest.mark.parametrize("inside", ["file", "folder"])
+def test_an_output_that_holds_something_is_refused_and_left_alone(inside, small, tmp_path: Path):
+    output = tmp_path / "out"
+    kept = output if inside == "file" else output / "kept.txt"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text("precious")
+    model = small()
+    with pytest.raises(ExchangeError, match="exists and is not an empty folder"):
+        write_hf(model.config, model.state_dict(), output, tokenizer=None)
+    assert kept.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_new_folder_under_new_folders_and_an_empty_one_are_written(small, tmp_path: Path):
+    model = small()
+    (tmp_path / "empty").mkdir()
+    for output in (tmp_path / "empty", tmp_path / "a" / "b"):
+        assert write_hf(model.config, model.state_dict(), output, tokenizer=None) == "GPT2LMHeadModel"
+        assert read_hf(output).config == model.config
+
+
+@pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_breaks_off_leaves_nothing_behind(error, small, tmp_path: Path, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface, "save_file", fail)
+    model = small()
+    expected = ExchangeError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected) as caught:
+        write_hf(model.config, model.state_dict(), tmp_path / "out", tokenizer=None)
+    assert list(tmp_path.iterdir()) == []
+    if expected is ExchangeError:
+        assert "No space left on device" in caught.value.happened
+
+
+def test_weights_that_are_not_the_configurations_are_refused_by_name(small, tmp_path: Path):
+    model = small()
+    weights = model.state_dict()
+    weights["extra"] = weights.pop("h.0.ln_1.bias")
+    with pytest.raises(ExchangeError) as caught:
+        write_hf(model.config, weights, tmp_path / "out", tokenizer=None)
+    assert "missing: h.0.ln_1.bias" in caught.value.happened
+    assert "not expected: extra" in caught.value.happened
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_goes_along_and_its_separator_begins_and_ends(small, tmp_path: Path):
+    tokenizer = train_tokenizer(TokenizerConfig(kind="char"), ["hello world"])
+    model = small(vocab_size=tokenizer.vocab_size)
+    write_hf(model.config, model.state_dict(), tmp_path / "out", tokenizer=tokenizer)
+    for name in ("config.json", "generation_config.json"):
+        settings = json.loads((tmp_path / "out" / name).read_text())
+        assert settings["eos_token_id"] == settings["bos_token_id"] == tokenizer.separator_id is not None
+    back = read_hf(tmp_path / "out").tokenizer
+    assert back is not None
+    assert back.encode("hello") == tokenizer.encode("hello")
+
+
+def test_a_tokenizer_with_more_tokens_than_rows_is_refused_both_ways(small, tmp_path: Path):
+    tokenizer = train_tokenizer(TokenizerConfig(kind="char"), ["hello world, how are you?"])
+    model = small(vocab_size=tokenizer.vocab_size - 1)
+    with pytest.raises(ExchangeError, match=r"The tokenizer has .* tokens, the model embeds"):
+        write_hf(model.config, model.state_dict(), tmp_path / "out", tokenizer=tokenizer)
+    write_hf(model.config, model.state_dict(), tmp_path / "out", tokenizer=None)
+    tokenizer.save(tmp_path / "out")
+    with pytest.raises(ExchangeError, match=r"The tokenizer has .* tokens, the model embeds"):
+        read_hf(tmp_path / "out")
+
+
+def test_nothing_of_transformers_is_imported():
+    code = "import sys, penna.interop.hf_folder; print('transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

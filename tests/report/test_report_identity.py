@@ -1,0 +1,161 @@
+"""What is proved of an experiment's arms: differences that nobody named are found, and those that follow are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penna.config.recipe import load_recipe, recipe_toml
+from penna.report.experiments.identity import Finding, findings
+from penna.runs.experiment import PlannedRun
+from penna.runs.folder import RunFolder
+
+Runs = list[tuple[PlannedRun, RunFolder]]
+WEIGHTS = {"wte.weight": [[9, 4], "aa"], "h.0.attn.c_proj.weight": [[4, 4], "bb"], "h.0.ln_1.weight": [[4], "cc"]}
+
+
+def a_run(
+    place: Path, arm: str, fields: dict[str, Any], *, seed: int = 1, more: dict[str, Any] | None = None, **info: Any
+) -> tuple[PlannedRun, RunFolder]:
+    """A run whose arm names ``fields`` and whose recipe also has ``more``; ``info`` is laid over its run.json."""
+    run = RunFolder(place / f"{arm}-s{seed}")
+    run.path.mkdir()
+    recipe = load_recipe("shakespeare-lr", {"train.seed": seed, **fields, **(more or {})})
+    (run.path / "recipe.toml").write_text(recipe_toml(recipe))
+    told = {
+        "data": {"content_hash": "d" * 20, "tokenizer_hash": "t"},
+        "initial_weights": WEIGHTS,
+        "batch_order": f"order{seed}",
+    }
+    (run.path / "run.json").write_text(json.dumps({**told, **info}))
+    return PlannedRun(arm, seed, False, dict(fields), dict(fields)), run
+
+
+def found(runs: Runs) -> dict[str, Finding]:
+    return {finding.name: finding for finding in findings(runs)}
+
+
+def test_arms_that_differ_in_what_they_name_are_the_same_but_for_it(tmp_path: Path) -> None:
+    runs = [
+        a_run(tmp_path, arm, {"model.positions": value}, seed=seed)
+        for seed in (1, 2)
+        for arm, value in (("a", "learned"), ("b", "rotary"))
+    ]
+    result = found(runs)
+    assert all(finding.is_same for finding in result.values())
+    assert result["recipe"].text == "the same but for model.positions"
+    assert result["data"].text == "the same, by its hash dddddddddddd"
+    assert "(6 pairs)" in result["initial_weights"].text
+    assert result["batch_order"].text == "the same, by their hashes, in each of 2 seeds"
+
+
+def test_a_difference_that_no_arm_names_is_found(tmp_path: Path) -> None:
+    other = {**WEIGHTS, "wte.weight": [[9, 4], "xx"]}
+    runs = [
+        a_run(tmp_path, "a", {"model.positions": "learned"}),
+        a_run(
+            tmp_path,
+            "b",
+            {"model.positions": "rotary"},
+            more={"optim.beta1": 0.5},
+            data={"content_hash": "e", "tokenizer_hash": "t"},
+            initial_weights=other,
+            batch_order="elsewhere",
+        ),
+    ]
+    result = found(runs)
+    assert not any(finding.is_same for finding in result.values())
+    assert result["recipe"].text == "NOT the same: optim.beta1, which no arm names"
+    assert result["data"].text == "NOT the same: b-s1 differ from a"
+    assert result["initial_weights"].text == "NOT the same: wte.weight"
+    assert result["batch_order"].text == "NOT the same: b-s1 differ from a"
+
+
+def test_a_difference_in_one_seed_alone_is_found(tmp_path: Path) -> None:
+    runs = [a_run(tmp_path, arm, {"model.positions": v}, seed=1) for arm, v in (("a", "learned"), ("b", "rotary"))]
+    runs += [a_run(tmp_path, "a", {"model.positions": "learned"}, seed=2)]
+    runs += [a_run(tmp_path, "b", {"model.positions": "rotary"}, seed=2, batch_order="elsewhere")]
+    assert found(runs)["batch_order"].text == "NOT the same: b-s2 differ from a"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "follows"),
+    [
+        ({"model.n_embd": 64}, {"model.n_embd": 128}, {"model.head_dim", "model.n_inner"}),
+        ({"schedule.kind": "constant"}, {"schedule.kind": "linear"}, {"schedule.final_ratio"}),
+        ({"optim.kind": "adamw"}, {"optim.kind": "muon"}, {"optim.momentum", "optim.matrix_learning_rate"}),
+        ({"train.steps": 5}, {"train.minutes": 1.0}, set[str]()),
+    ],
+)
+def test_what_follows_from_a_named_field_is_told_apart(
+    first: dict[str, Any], second: dict[str, Any], follows: set[str], tmp_path: Path
+) -> None:
+    result = found([a_run(tmp_path, "a", first), a_run(tmp_path, "b", second)])["recipe"]
+    assert result.is_same
+    assert all(name in result.text.partition("and what follows from that: ")[2] for name in follows)
+    assert all(name in result.text.partition(", and what follows")[0] for name in {*first, *second})
+
+
+def test_tensors_of_another_shape_have_no_counterpart(tmp_path: Path) -> None:
+    longer = {**WEIGHTS, "wte.weight": [[12, 4], "zz"], "wpe.weight": [[8, 4], "pp"]}
+    runs = [
+        a_run(tmp_path, "a", {"model.positions": "learned"}),
+        a_run(tmp_path, "b", {"model.positions": "rotary"}, initial_weights=longer),
+    ]
+    result = found(runs)["initial_weights"]
+    assert result.is_same and "(2 pairs; 2 tensors have no counterpart of its shape)" in result.text
+
+
+def test_depth_decides_how_residual_projections_begin_and_nothing_else(tmp_path: Path) -> None:
+    scaled = {**WEIGHTS, "h.0.attn.c_proj.weight": [[4, 4], "xx"]}
+    other = {**scaled, "h.0.ln_1.weight": [[4], "xx"]}
+    for weights, same in ((scaled, True), (other, False)):
+        place = tmp_path / str(same)
+        place.mkdir()
+        runs = [
+            a_run(place, "a", {"model.n_layer": 1}),
+            a_run(place, "b", {"model.n_layer": 2}, initial_weights=weights),
+        ]
+        assert found(runs)["initial_weights"].is_same is same
+
+
+def test_arms_that_begin_from_other_weights_are_held_apart(tmp_path: Path) -> None:
+    pretrained = {name: [shape, "pre"] for name, (shape, _) in WEIGHTS.items()}
+    runs = [
+        a_run(tmp_path, "a", {"optim.beta1": 0.8}),
+        a_run(tmp_path, "b", {"optim.beta1": 0.7}),
+        a_run(tmp_path, "c", {"train.init_from": "x"}, initial_weights=pretrained),
+    ]
+    result = found(runs)["initial_weights"]
+    assert result.is_same and "(3 pairs)" in result.text and "held apart" in result.text
+
+
+def test_batches_may_differ_where_what_decides_them_is_named(tmp_path: Path) -> None:
+    runs = [
+        a_run(tmp_path, "a", {"train.batch_size": 8}),
+        a_run(tmp_path, "b", {"train.batch_size": 16}, batch_order="elsewhere"),
+    ]
+    result = found(runs)["batch_order"]
+    assert result.is_same and result.text == "not the same in all arms, since train.batch_size differs"
+
+
+def test_a_run_that_does_not_tell_is_named(tmp_path: Path) -> None:
+    runs = [
+        a_run(tmp_path, "a", {"model.positions": "learned"}),
+        a_run(tmp_path, "b", {"model.positions": "rotary"}, initial_weights=None, batch_order=None, data={}),
+    ]
+    result = found(runs)
+    assert result["recipe"].is_same
+    assert {name for name, each in result.items() if "not known: run.json of b-s1" in each.text} == {
+        "data", "initial_weights", "batch_order"
+    }  # fmt: skip
+
+
+def test_starts_and_runs_that_have_not_begun_are_left_out(tmp_path: Path) -> None:
+    one = a_run(tmp_path, "a", {"model.positions": "learned"})
+    start = (PlannedRun("pre", 1, True, {}, {}), one[1])
+    waiting = (PlannedRun("b", 1, False, {}, {}), RunFolder(tmp_path / "nowhere"))
+    assert findings([one, start, waiting]) == []

@@ -1,0 +1,58 @@
+"""Where tokens stand: what the vocabulary lacks is named, and bytes are those of the text itself."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from multilingual_texts import texts
+
+from penna.tokenizer.offsets import bytes_from, lacking, placed_ids
+from penna.tokenizer.tokenizer import Tokenizer
+
+WORDS = ["[PAD]", "[UNK]", "[SEP]", "i", "eat", "##s", "apple", ".", "你", "好"]
+
+
+@pytest.fixture
+def wordpiece(tmp_path: Path) -> Tokenizer:
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    return Tokenizer.load(tmp_path)
+
+
+def lacks(tokenizer: Tokenizer, text: str) -> tuple[str, ...]:
+    return lacking(tokenizer, text, placed_ids(tokenizer, text))
+
+
+@given(text=texts)
+def test_ids_are_those_of_encoding_and_bytes_add_up(tokenizer: Tokenizer, text: str) -> None:
+    placed = placed_ids(tokenizer, text)
+    assert list(placed.ids) == tokenizer.encode(text)
+    pieces = tokenizer.token_bytes()
+    for first in range(len(placed.ids) + 1):
+        assert bytes_from(tokenizer, text, placed, first) == len(b"".join(pieces[id] for id in placed.ids[first:]))
+
+
+def test_characters_that_are_read_as_bytes_are_named_once_in_their_order(tokenizers: dict[str, Tokenizer]) -> None:
+    assert lacks(tokenizers["char"], "the 龘龍 dog 𠮷 龘") == ("龘", "龍", "𠮷")
+    assert "龘" in lacks(tokenizers["unigram"], "the 龘 dog")
+    assert lacks(tokenizers["bpe"], "the 龘 dog") == ()  # bytes are what it has learned
+    assert lacks(tokenizers["char"], "the dog\n\t") == ()
+
+
+def test_what_becomes_the_unknown_token_is_named(wordpiece: Tokenizer) -> None:
+    assert lacks(wordpiece, "I eat zebras. ☃ 你龘") == ("zebras", "☃", "龘")
+
+
+def test_bytes_of_a_tokenizer_that_loses_text_are_those_of_the_text(wordpiece: Tokenizer) -> None:
+    text = "I eats  zebras. 你好"
+    placed = placed_ids(wordpiece, text)
+    assert [text[start:end] for start, end in placed.places] == ["I", "eat", "s", "zebras", ".", "你", "好"]
+    behind = [
+        "I eats  zebras. 你好",
+        " eats  zebras. 你好",
+        "s  zebras. 你好",
+        "  zebras. 你好",
+        ". 你好",
+        " 你好",
+        "好",
+    ]
+    assert [bytes_from(wordpiece, text, placed, first) for first in range(7)] == [len(t.encode()) for t in behind]

@@ -1,0 +1,84 @@
+"""Words and the tokens they are made of: what a reader would point at, in any script, and nothing cut through a token."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multilingual_texts import KINDS
+
+from penna.config.sections import TokenizerConfig
+from penna.tokenizer.tokenizer import Tokenizer
+from penna.tokenizer.train import train_tokenizer
+from penna.tokenizer.words import units
+
+
+@pytest.fixture(scope="module")
+def characters() -> Tokenizer:
+    return train_tokenizer(TokenizerConfig(kind="char"), ["abc xyz"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("I disapprove, but don't.", ["I", " disapprove", ",", " but", " don't", "."]),
+        ("'quoted' rock'n'roll", ["'", "quoted", "'", " rock'n'roll"]),
+        ("two  spaces\n\nand lines ", ["two", "  spaces", "\n", "\n", "and", " lines", " "]),
+        ("정말 재미있었다!", ["정말", " 재미있었다", "!"]),
+        ("今天 GPT很好。", ["今", "天", " GPT", "很", "好", "。"]),
+        ("हिन्दी में", ["हिन्दी", " में"]),
+        ("สวัสดี", ["ส", "วั", "ส", "ดี"]),
+        ("naïve cafe\u0301s", ["naïve", " cafe\u0301s"]),
+        ("3.5 e-mail", ["3", ".", "5", " e", "-", "mail"]),
+    ],
+)
+def test_where_every_character_is_a_token_units_are_the_words_of_a_reader(characters, text, expected):
+    assert [unit.text for unit in units(characters, characters.encode(text))] == expected
+
+
+@given(text=st.text(max_size=40), kind=st.sampled_from(KINDS))
+def test_units_follow_one_another_hold_every_token_and_spell_the_text(tokenizers, text, kind):
+    tokenizer = tokenizers[kind]
+    ids = tokenizer.encode(text)
+    found = units(tokenizer, ids)
+    assert [unit.start for unit in found] == [0, *(unit.end for unit in found)][: len(found)]
+    assert sum(unit.end - unit.start for unit in found) == len(ids)
+    assert "".join(unit.text for unit in found) == text
+
+
+def test_a_token_that_spans_characters_makes_them_one_unit_and_bytes_of_one_character_are_one():
+    tokenizer = train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=300), ["今天今天今天 " * 50])
+    ids = tokenizer.encode("今天好")
+    assert len(ids) > 2, "好 was never learned and is three bytes"
+    found = units(tokenizer, ids)
+    assert [unit.text for unit in found] == ["今天", "好"]
+    assert (found[1].start, found[1].end) == (1, 4)
+
+
+def test_control_tokens_are_units_by_themselves(characters):
+    separator = characters.separator_id
+    assert separator is not None
+    ids = [separator, *characters.encode("abc"), separator, separator]
+    assert [(unit.text, unit.start, unit.end) for unit in units(characters, ids)] == [
+        ("<|endoftext|>", 0, 1),
+        ("abc", 1, 4),
+        ("<|endoftext|>", 4, 5),
+        ("<|endoftext|>", 5, 6),
+    ]
+
+
+def test_half_a_character_at_an_end_is_shown_and_cut_from_nothing():
+    tokenizer = train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=260), ["abc"])
+    ids = tokenizer.encode("a好")[:-1]
+    found = units(tokenizer, ids)
+    assert found[0].text == "a" and sum(unit.end - unit.start for unit in found) == len(ids)
+    assert all("\ufffd" in unit.text for unit in found[1:])
+
+
+def test_words_of_a_wordpiece_vocabulary_are_whole(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(["[UNK]", "play", "##ing", "cards", "好"]), encoding="utf-8")
+    tokenizer = Tokenizer.load(tmp_path / "vocab.txt")
+    found = units(tokenizer, tokenizer.encode("playing cards 好"))
+    assert [(unit.text.strip(), unit.end - unit.start) for unit in found] == [("playing", 2), ("cards", 1), ("好", 1)]
+
+
+def test_no_ids_have_no_units(characters):
+    assert units(characters, []) == []

@@ -30,11 +30,11 @@ def reviews() -> Any:
     """The reviews of NSMC as Penna prepares them; the first call of a run learns the tokenizer."""
     from penna.config.sections import DataConfig, TokenizerConfig
     from penna.data.examples.prepare import prepare_examples
-    from penna.tasks.classify import ClassifyForm
+    from penna.tasks.classify import ClassifyFormat
 
     data = DataConfig(path=["$PENNA_DATA/nsmc/train.tsv.gz"], text_column="document", limit=REVIEWS)
     tokenizer = TokenizerConfig(kind="unigram", vocab_size=VOCABULARY)
-    return prepare_examples(data, tokenizer, ClassifyForm(BLOCK, "tail"), say=lambda _: None)
+    return prepare_examples(data, tokenizer, ClassifyFormat(BLOCK, "tail"), report=lambda _: None)
 
 
 def per_second(step: Callable[[int], int], seconds: float) -> float:
@@ -57,7 +57,7 @@ def run_penna(seconds: float) -> dict[str, float]:
     from penna.model.gpt import GPT
     from penna.model.linear import fastest_matmul
     from penna.tasks.classify import label_probabilities
-    from penna.train.classification import Classification
+    from penna.train.classification import ClassificationObjective
     from penna.train.device import keep_memory_mapped
     from penna.train.objective import weighted_loss
     from penna.train.optimizers import Optimizers
@@ -69,7 +69,7 @@ def run_penna(seconds: float) -> dict[str, float]:
     model.use_matmul(fastest_matmul(torch.device("cpu")))
     model.train()
     optimizers = Optimizers(model, AdamWConfig(learning_rate=1e-4))
-    objective = Classification("last", 0.0, None, torch.zeros(prepared.tokenizer.vocab_size))
+    objective = ClassificationObjective("last", 0.0, None, torch.zeros(prepared.tokenizer.vocab_size))
     batches = TrainingExamples(prepared.train, BATCH, seed=0)
     full = batches.rows // BATCH
 

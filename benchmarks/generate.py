@@ -30,7 +30,7 @@ import torch
 from penna.config.generation import GenerationConfig
 from penna.config.sections import ModelConfig
 from penna.generate.engine import generate
-from penna.generate.request import NewToken, Request
+from penna.generate.request import GeneratedToken, Request
 from penna.interop.hf_folder import write_hf
 from penna.model.fast.cuda_graphs import RecordedSteps
 from penna.model.gpt import GPT
@@ -68,7 +68,7 @@ def penna(model: GPT, prompts: Sequence[Sequence[int]], new: Sequence[int], **se
     def write() -> list[list[int]]:
         texts: list[list[int]] = [[] for _ in requests]
         for event in generate(model, requests):
-            if isinstance(event, NewToken):
+            if isinstance(event, GeneratedToken):
                 texts[event.request].append(event.id)
         return texts
 

@@ -60,7 +60,7 @@ def step_seconds(text: Path, folder: Path) -> float:
         if isinstance(event, Stepped):
             logged.append(event.row)
 
-    api.train([str(text)], OVERRIDES, runs_dir=folder, listen=listen)
+    api.train([str(text)], OVERRIDES, runs_dir=folder, on_event=listen)
     first, last = logged[0], logged[-1]
     return (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
 

@@ -104,7 +104,7 @@ def run_penna(shape: dict[str, int], path: Path, precision: str) -> dict[str, fl
         "train.threads": os.cpu_count(),
     }
     with tempfile.TemporaryDirectory() as folder:
-        api.train(["default"], overrides, runs_dir=Path(folder), listen=listen)
+        api.train(["default"], overrides, runs_dir=Path(folder), on_event=listen)
     first, last = logged[0], logged[-1]
     return {"tokens_per_second": (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"])}
 

@@ -39,7 +39,7 @@ class RunError(PennaError):
     """A run folder that is missing, taken, damaged, or in use."""
 
 
-class ExchangeError(PennaError):
+class InteropError(PennaError):
     """A foreign model that cannot be read, or a model no foreign class can hold."""
 
 

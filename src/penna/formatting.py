@@ -8,7 +8,7 @@ from itertools import accumulate
 from rich.cells import cell_len, set_cell_size
 
 
-def probability(logprob: float) -> str:
+def format_probability(logprob: float) -> str:
     """The probability of a natural logarithm in a few characters, also where it is too small for a float."""
     if logprob > math.log(0.00095):
         return f"{math.exp(min(logprob, 0.0)):.4f}"
@@ -16,7 +16,7 @@ def probability(logprob: float) -> str:
     return f"{10**mantissa:.1f}e{int(exponent)}"
 
 
-def visible(text: str) -> str:
+def one_line(text: str) -> str:
     """A text on one line: line ends as ⏎, and what cannot be printed spelled out."""
     return "".join(
         letter if letter.isprintable() else "⏎" if letter == "\n" else letter.encode("unicode_escape").decode()
@@ -24,12 +24,12 @@ def visible(text: str) -> str:
     )
 
 
-def end_cut(text: str, cells: int) -> str:
+def truncate_end(text: str, cells: int) -> str:
     """A text in at most so many cells, its end left out where it is longer."""
     return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
 
 
-def beginning_cut(text: str, cells: int) -> str:
+def truncate_start(text: str, cells: int) -> str:
     """A text in at most so many cells, its beginning left out where it is longer."""
     if cell_len(text) <= cells:
         return text

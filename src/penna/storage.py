@@ -34,7 +34,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained_disk_errors(path: Path) -> Generator[None]:
+def friendly_disk_errors(path: Path) -> Generator[None]:
     """Turn the operating system's errors about writing ``path`` into Penna's."""
     try:
         yield
@@ -81,7 +81,7 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     """Write a file so that it is there whole or as it was before. Links are followed; devices are written to.
 
     ``mode`` says who may do what with it, less what the umask takes away.
@@ -94,7 +94,7 @@ def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     if path.is_symlink():
         path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explained_disk_errors(path):
+    with friendly_disk_errors(path):
         if path.exists() and not path.is_file():
             with open(path, "wb") as device:
                 device.write(data)
@@ -112,13 +112,13 @@ def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, whole or not at all."""
-    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def point_to(link: Path, target: str) -> None:
+def update_symlink(link: Path, target: str) -> None:
     """Make ``link`` a symbolic link to ``target`` (relative to it), replacing the old one in one step."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    with explained_disk_errors(link):
+    with friendly_disk_errors(link):
         temporary.unlink(missing_ok=True)
         try:
             temporary.symlink_to(target)
@@ -128,7 +128,7 @@ def point_to(link: Path, target: str) -> None:
         flush(link.parent)
 
 
-def sha256_of(path: Path) -> str:
+def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -155,7 +155,7 @@ def test_what_is_no_run_is_refused(runs: Path) -> None:
 def test_a_baseline_is_looked_for_before_anything_is_written(runs: Path) -> None:
     said: list[str] = []
     with pytest.raises(RunError, match="no arm 'slow'(.|\n)*plain, fast"):
-        compare(["plain-s1", "fast-s1"], runs_dir=runs, baseline="slow", say=said.append)
+        compare(["plain-s1", "fast-s1"], runs_dir=runs, baseline="slow", report=said.append)
     assert said == []
 
 

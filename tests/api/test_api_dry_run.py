@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from penna.api.dry_run import fit, free_memory
+from penna.api.dry_run import dry_run, free_memory
 from penna.api.train import train_recipe
 from penna.config.recipe import build_recipe
 from penna.config.schema import Recipe
@@ -31,7 +31,7 @@ def a_recipe(place: Path, **model: Any) -> Recipe:
 @pytest.mark.slow
 def test_what_is_measured_is_what_the_run_takes(tmp_path: Path) -> None:
     recipe = a_recipe(tmp_path)
-    found = fit(recipe, runs_dir=tmp_path / "runs")
+    found = dry_run(recipe, runs_dir=tmp_path / "runs")
     _, finished = train_recipe(recipe, name="run", runs_dir=tmp_path / "runs")
     assert found.steps == finished.step
     assert found.disk < found.free_disk
@@ -46,7 +46,7 @@ def test_a_fault_of_the_text_comes_back_in_its_three_parts(tmp_path: Path) -> No
     recipe = a_recipe(tmp_path)
     (tmp_path / "text.txt").write_bytes(b"\0\0")
     with pytest.raises(DataError) as caught:
-        fit(recipe)
+        dry_run(recipe)
     assert "is a binary file" in caught.value.happened
     assert caught.value.expected == "Plain text in UTF-8."
     assert caught.value.todo
@@ -60,19 +60,19 @@ def ended(code: int, said: str = "") -> Callable[..., subprocess.CompletedProces
 def test_a_model_whose_weights_do_not_fit_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.run", ended(1))
     with pytest.raises(DeviceError, match="GB for weights, gradients and moments alone; .* GB are free"):
-        fit(a_recipe(tmp_path, n_layer=4000, n_embd=16384, n_head=128))
+        dry_run(a_recipe(tmp_path, n_layer=4000, n_embd=16384, n_head=128))
 
 
 def test_a_process_that_was_killed_is_told_as_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.run", ended(-signal.SIGKILL))
     with pytest.raises(DeviceError, match="so much that the system ended the process"):
-        fit(a_recipe(tmp_path))
+        dry_run(a_recipe(tmp_path))
 
 
 def test_a_fault_of_ours_is_not_told_as_a_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.run", ended(1))
     with pytest.raises(RuntimeError, match="Traceback: a fault"):
-        fit(a_recipe(tmp_path))
+        dry_run(a_recipe(tmp_path))
 
 
 def test_free_memory_is_what_the_system_says() -> None:

@@ -45,7 +45,7 @@ def test_steps_and_disk_are_those_of_the_runs(tmp_path: Path) -> None:
     file = a_file(tmp_path, axes={"train.init_from": ["none", "arm:pre"], "train.batch_size": [4, 8]}, starts=starts)
     plan = plan_experiment(str(file))
     said: list[str] = []
-    estimate = estimate_experiment(plan, workers=2, say=said.append)
+    estimate = estimate_experiment(plan, workers=2, report=said.append)
     by_name = {run.name: run for run in estimate.runs}
     assert list(by_name) == [run.name for run in plan.runs]
     for name in ("pre-s42", "scratch-batch-size-4-s42", "scratch-batch-size-8-s42"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from penna.api.explain import ExplainSettings, explain, measure_faithfulness
-from penna.api.explain_query import Asked
+from penna.api.explain_query import ExplainQuery
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask, PretrainTask
 from penna.errors import DataError, RecipeError
@@ -76,8 +76,8 @@ def test_occlusion_is_what_the_answer_loses_without_each_token(loaded):
 
 
 def test_a_foil_changes_the_scores_and_not_the_answers_probability(loaded):
-    plain = explain(loaded, TEXT, ExplainSettings(Asked(continuation="Rome"))).answers[0]
-    against = explain(loaded, TEXT, ExplainSettings(Asked(continuation="Rome", against="apple"))).answers[0]
+    plain = explain(loaded, TEXT, ExplainSettings(ExplainQuery(continuation="Rome"))).answers[0]
+    against = explain(loaded, TEXT, ExplainSettings(ExplainQuery(continuation="Rome", against="apple"))).answers[0]
     assert against.logprob == pytest.approx(plain.logprob) and against.foil is not None
     assert against.attributions[0].tokens != pytest.approx(plain.attributions[0].tokens, abs=1e-3)
 
@@ -102,7 +102,7 @@ def test_views_have_a_row_for_every_layer_and_head(loaded):
 
 
 def test_each_generated_token_is_explained_by_what_stood_before_it(loaded):
-    explanation = explain(loaded, "All roads", ExplainSettings(Asked(generate=3), methods=("gradient-x-input",)))
+    explanation = explain(loaded, "All roads", ExplainSettings(ExplainQuery(generate=3), methods=("gradient-x-input",)))
     lengths = [len(answer.tokens) for answer in explanation.answers]
     assert lengths == [lengths[0], lengths[0] + 1, lengths[0] + 2]
     assert explanation.answers[1].tokens[-1].text == explanation.answers[0].text
@@ -157,7 +157,7 @@ def test_faithfulness_of_no_text_or_of_several_answers_is_refused(loaded):
     with pytest.raises(DataError, match="no text"):
         measure_faithfulness(loaded, ["I"])
     with pytest.raises(RecipeError, match="one answer"):
-        measure_faithfulness(loaded, [TEXT], ExplainSettings(Asked(generate=2)))
+        measure_faithfulness(loaded, [TEXT], ExplainSettings(ExplainQuery(generate=2)))
 
 
 def test_the_usual_methods_are_ones_that_exist():

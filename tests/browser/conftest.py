@@ -25,7 +25,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from studio_runs import make_runs  # noqa: E402
 
 from penna.errors import PennaError  # noqa: E402
-from penna.studio.jobs import Jobs  # noqa: E402
+from penna.studio.jobs import TrainingProcesses  # noqa: E402
 from penna.studio.state import HIDDEN  # noqa: E402
 
 CHROMIUM = os.environ.get("PENNA_CHROMIUM", "/usr/bin/chromium")
@@ -74,10 +74,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-        _stop_trainings(Jobs(runs_dir, runs_dir / HIDDEN))
+        _stop_trainings(TrainingProcesses(runs_dir, runs_dir / HIDDEN))
 
 
-def _stop_trainings(jobs: Jobs) -> None:
+def _stop_trainings(jobs: TrainingProcesses) -> None:
     """End what was begun from pages, which the end of the studio left alone."""
     for job in jobs.all():
         with suppress(PennaError):

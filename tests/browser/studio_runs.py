@@ -86,4 +86,4 @@ def make_runs(runs_dir: Path, data_dir: Path) -> None:
             raise Stop
 
     with suppress(Stop):
-        train_recipe(build_recipe(table), name="tales", runs_dir=runs_dir, listen=listen)
+        train_recipe(build_recipe(table), name="tales", runs_dir=runs_dir, on_event=listen)

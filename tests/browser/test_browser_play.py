@@ -16,7 +16,7 @@ from penna.api.chat import ChatSettings, Conversation
 from penna.api.generate import DEFAULT, write_request
 from penna.api.models import load
 from penna.config.generation import GenerationConfig
-from penna.generate.text_stream import Written, write
+from penna.generate.text_stream import GeneratedText, generate_texts
 from penna.loading import LoadedModel
 
 pytestmark = pytest.mark.browser
@@ -37,9 +37,9 @@ def pieces(page: Page) -> list[str]:
     return page.locator(".play .tokens [data-place]").all_inner_texts()
 
 
-def alone(loaded: LoadedModel, config: GenerationConfig = DEFAULT, *, seed: int = 0) -> Written:
+def alone(loaded: LoadedModel, config: GenerationConfig = DEFAULT, *, seed: int = 0) -> GeneratedText:
     request = write_request(loaded, PROMPT, config, seed=seed, top_n=20)
-    return write(loaded.model, loaded.need_tokenizer(), [request], show_special=True)[0]
+    return generate_texts(loaded.model, loaded.need_tokenizer(), [request], show_special=True)[0]
 
 
 def written(page: Page, tokens: int) -> None:

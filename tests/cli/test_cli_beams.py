@@ -12,7 +12,8 @@ from rich.cells import cell_len
 
 from penna.api.beams import grow_beams
 from penna.api.models import load
-from penna.cli.beams import add_beams_arguments, run, tree_lines
+from penna.cli.beam_lines import tree_lines
+from penna.cli.beams import add_beams_arguments, run
 from penna.config.generation import GenerationConfig
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask

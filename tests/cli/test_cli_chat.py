@@ -24,7 +24,7 @@ from penna.data.sources.fields import messages_of
 from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError, DeviceError, PennaError, RecipeError, RunError, TokenizerError
 from penna.generate import engine
-from penna.generate.request import Finish, NewToken, Request
+from penna.generate.request import Finish, GeneratedToken, Request
 from penna.loading import LoadedModel
 from penna.model.seq2seq import build_model
 from penna.tokenizer.chat import encode_chat, with_chat_template
@@ -46,17 +46,19 @@ def loaded(tokenizer: Tokenizer = CHATTING, **model: Any) -> LoadedModel:
 class Scripted:
     """An engine that tells these events, one a step."""
 
-    def __init__(self, events: Iterator[NewToken | Finish]) -> None:
+    def __init__(self, events: Iterator[GeneratedToken | Finish]) -> None:
         self.is_idle = False
         self._events = events
 
-    def step(self) -> list[NewToken | Finish]:
+    def step(self) -> list[GeneratedToken | Finish]:
         event = next(self._events)
         self.is_idle = isinstance(event, Finish)
         return [event]
 
 
-def answer_by(monkeypatch: pytest.MonkeyPatch, events: Callable[[list[Request]], Iterator[NewToken | Finish]]) -> None:
+def answer_by(
+    monkeypatch: pytest.MonkeyPatch, events: Callable[[list[Request]], Iterator[GeneratedToken | Finish]]
+) -> None:
     monkeypatch.setattr("penna.generate.text_stream.engine_for", lambda _, asked, slots: Scripted(events(asked)))
 
 
@@ -65,11 +67,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     """The engine answers every request with its number, and keeps what it was asked."""
     requests: list[Request] = []
 
-    def answer(batch: list[Request]) -> Iterator[NewToken | Finish]:
+    def answer(batch: list[Request]) -> Iterator[GeneratedToken | Finish]:
         requests.extend(batch)
         for index in PLAIN.encode(f"r{len(requests)}"):
-            yield NewToken(0, index, -0.5, 1)
-        yield NewToken(0, CHATTING.special_tokens["<|user|>"], -0.5, 1)
+            yield GeneratedToken(0, index, -0.5, 1)
+        yield GeneratedToken(0, CHATTING.special_tokens["<|user|>"], -0.5, 1)
         yield Finish(0, "stop")
 
     answer_by(monkeypatch, answer)
@@ -93,7 +95,7 @@ def test_a_reply_is_what_the_engine_writes_behind_the_whole_conversation() -> No
         ids, _ = encode_chat(CHATTING, [*talk.messages, Message("user", line)], add_generation_prompt=True)
         stops = frozenset({CHATTING.special_tokens["<|end|>"], CHATTING.special_tokens["<|endoftext|>"]})
         alone = Request(ids, config, 5 + number, stops)
-        expected = [event.id for event in engine.generate(model.model, [alone]) if isinstance(event, NewToken)]
+        expected = [event.id for event in engine.generate(model.model, [alone]) if isinstance(event, GeneratedToken)]
         special = CHATTING.special_tokens.values()
         assert say(talk, line) == CHATTING.decode([index for index in expected if index not in special])
 
@@ -291,9 +293,9 @@ def test_ctrl_c_stops_the_reply_and_not_the_conversation(
 ) -> None:
     calls: list[Request] = []
 
-    def interrupted(batch: list[Request]) -> Iterator[NewToken | Finish]:
+    def interrupted(batch: list[Request]) -> Iterator[GeneratedToken | Finish]:
         calls.extend(batch)
-        yield NewToken(0, PLAIN.encode("x")[0], -0.5, 1)
+        yield GeneratedToken(0, PLAIN.encode("x")[0], -0.5, 1)
         if len(calls) == 1:
             raise KeyboardInterrupt
         yield Finish(0, "stop")
@@ -331,8 +333,8 @@ def test_at_the_keyboard_mistakes_are_told_and_control_d_ends(
 def test_escape_sequences_that_a_model_writes_do_not_reach_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def escape(batch: list[Request]) -> Iterator[NewToken | Finish]:
-        yield from (NewToken(0, index, -0.5, 1) for index in PLAIN.encode("\x1b[2J"))
+    def escape(batch: list[Request]) -> Iterator[GeneratedToken | Finish]:
+        yield from (GeneratedToken(0, index, -0.5, 1) for index in PLAIN.encode("\x1b[2J"))
         yield Finish(0, "stop")
 
     answer_by(monkeypatch, escape)

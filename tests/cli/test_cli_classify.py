@@ -13,7 +13,7 @@ import torch
 
 from penna.api import load
 from penna.api.classify import classify, evaluate_classification
-from penna.api.evaluation_data import asked_of
+from penna.api.evaluation_data import evaluation_data
 from penna.api.train import train_recipe
 from penna.cli import classify as command
 from penna.cli.classification_figures import print_classification
@@ -239,7 +239,7 @@ def test_labels_that_were_never_learned_are_refused_or_left_out_as_allowed(place
         evaluate_classification("moods", given, runs_dir=place / "runs", device="cpu")
     said: list[str] = []
     figures = evaluate_classification(
-        "moods", {**given, "data.allow_bad_records": 0.5}, runs_dir=place / "runs", device="cpu", say=said.append
+        "moods", {**given, "data.allow_bad_records": 0.5}, runs_dir=place / "runs", device="cpu", report=said.append
     )
     assert figures.count == 40
     assert said == ["2 texts have a label that the model never learned and are left out."]
@@ -264,13 +264,13 @@ def test_records_that_cannot_be_read_are_counted_in_figures_and_page(
 def test_a_file_is_read_as_the_runs_own_only_where_the_run_learned_the_same_task(place: Path) -> None:
     pairs = load("pairs", runs_dir=place / "runs", device="cpu")
     named = {"data.path": ["other.jsonl"], "data.limit": 3}
-    same, another = asked_of(pairs, pairs.task, named), asked_of(pairs, ChatTask(), named)
+    same, another = evaluation_data(pairs, pairs.task, named), evaluation_data(pairs, ChatTask(), named)
     assert (same.data.pair_column, same.data.valid_fraction) == ("text", 0.2)
     assert (another.data.pair_column, another.data.valid_fraction) == (None, 0.1)
     for asked in (same, another):
         assert (asked.data.path, asked.data.limit) == (["other.jsonl"], 3)
         assert (asked.is_own, asked.name, asked.content_hash) == (False, "other", None)
-    own, less = asked_of(pairs, pairs.task, {}), asked_of(pairs, pairs.task, {"data.limit": 90})
+    own, less = evaluation_data(pairs, pairs.task, {}), evaluation_data(pairs, pairs.task, {"data.limit": 90})
     assert own.data == pairs.need_run().recipe().data
     assert own.content_hash == pairs.need_run().info()["data"]["content_hash"]
     assert (less.data.limit, less.content_hash) == (90, None)  # other data than the run's: no hash they could have

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from penna.api.dry_run import Fit
+from penna.api.dry_run import DryRun
 from penna.cli.main import run
 from penna.cli.parser import split_overrides
 from penna.cli.screen import training_screen
@@ -251,7 +251,7 @@ def test_a_dry_run_tells_what_training_would_take_and_leaves_nothing(
         assert re.search(rf"{name} +[\d:.,]+", told)
     assert not (trained / "runs" / "never").exists()
 
-    monkeypatch.setattr("penna.api.dry_run.fit", lambda *_, **__: Fit(30, 60.0, 10**9, 10**6, 10**9, 10**10))
+    monkeypatch.setattr("penna.api.dry_run.fit", lambda *_, **__: DryRun(30, 60.0, 10**9, 10**6, 10**9, 10**10))
     assert run(words.split()) == 1
     assert "does NOT fit" in capsys.readouterr().out
 

@@ -26,7 +26,7 @@ from penna.config.tasks import CompleteTask
 from penna.errors import DataError, RecipeError, RunError
 from penna.evaluate.sentences import sentences
 from penna.evaluate.summaries import SummaryScorer
-from penna.generate.text_stream import Piece
+from penna.generate.text_stream import TextDelta
 from penna.interop.hf_folder import write_hf
 from penna.loading import LoadedModel
 from penna.model.seq2seq import build_model
@@ -382,7 +382,7 @@ def test_records_that_cannot_be_read_are_counted_in_figures_and_page(
 def test_a_terminal_gets_no_control_characters_of_what_is_written(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pieces = [Piece(0, text, None, None) for text in ("red \x1b[31m", "\r\n\tbell \x07", " \x9b2J")]
+    pieces = [TextDelta(0, text, None, None) for text in ("red \x1b[31m", "\r\n\tbell \x07", " \x9b2J")]
     monkeypatch.setattr("penna.api.complete.Completer.stream", lambda self, requests: iter(pieces))
     words = (str(place / "runs/little"), "Ann lives in Rome.")
     assert printed(capsys, *words) == "red \x1b[31m\r\n\tbell \x07 \x9b2J\n"

@@ -20,7 +20,7 @@ from penna.cli.decoding import add_decoding_arguments, run
 from penna.config.recipe import build_recipe
 from penna.config.sections import ModelConfig
 from penna.errors import DataError, PennaError, RecipeError, RunError
-from penna.generate.text_stream import request_for, write
+from penna.generate.text_stream import generate_texts, request_for
 from penna.interop.hf_folder import write_hf
 from penna.model.gpt import GPT
 
@@ -100,7 +100,7 @@ def test_the_texts_are_those_the_engine_writes_and_the_files_stand_in_the_run(
     tokenizer = loaded.need_tokenizer()
     config = build_config(0.0)
     requests = [request_for(tokenizer, pair.ids, config, seed=number) for number, pair in enumerate(pairs)]
-    expected = write(loaded.model, tokenizer, requests)
+    expected = generate_texts(loaded.model, tokenizer, requests)
     head, *rows = map(json.loads, (folder / "greedy.jsonl").read_text(encoding="utf-8").splitlines())
     assert head["settings"] == {"temperature": 0.0}
     assert [row["ids"] for row in rows] == [list(text.ids) for text in expected]

@@ -13,7 +13,7 @@ from penna.cli.epochs import add_epochs_arguments, print_epochs, run
 from penna.cli.main import run as penna
 from penna.cli.page import Page
 from penna.errors import RunError
-from penna.report.epochs import EpochFigures, Means, epoch_figures
+from penna.report.epochs import EpochMetrics, Means, epoch_metrics
 from penna.runs.folder import RunFolder
 
 TEXT = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n" * 30
@@ -50,7 +50,7 @@ def lines(capsys: pytest.CaptureFixture[str], *words: str) -> list[list[str]]:
     return [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
-def row(number: str, epoch: EpochFigures) -> list[str]:
+def row(number: str, epoch: EpochMetrics) -> list[str]:
     assert epoch.train.perplexity is not None
     assert epoch.train.accuracy is not None
     assert epoch.valid is not None
@@ -62,7 +62,7 @@ def row(number: str, epoch: EpochFigures) -> list[str]:
 
 
 def test_a_row_an_epoch_with_what_was_measured_in_it(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, two, three = epoch_figures(RunFolder(runs / "two").metrics())
+    one, two, three = epoch_metrics(RunFolder(runs / "two").metrics())
     assert lines(capsys, "two", "--runs-dir", str(runs)) == [
         ["train", "train", "train", "valid", "valid"],
         ["epoch", "loss", "ppl", "acc", "loss", "acc", "minutes"],
@@ -78,7 +78,7 @@ def test_several_runs_stand_in_one_table(runs: Path, capsys: pytest.CaptureFixtu
     assert [line[0] for line in found[1:]] == [
         "run", "two", "2", "3", "eight", *map(str, range(2, 9)), "(…):",
     ]  # fmt: skip
-    of_eight = epoch_figures(RunFolder(runs / "eight").metrics())
+    of_eight = epoch_metrics(RunFolder(runs / "eight").metrics())
     assert found[5] == ["eight", *row("1", of_eight[0])]
     assert found[12] == row("8", of_eight[7])
 
@@ -88,7 +88,7 @@ def test_json_holds_the_figures_of_every_run(runs: Path, capsys: pytest.CaptureF
     epochs(str(runs / "half"), str(runs / "two"), "--json")
     told: Any = json.loads(capsys.readouterr().out)
     assert [each["run"] for each in told] == ["half", "two"]
-    assert told[1]["epochs"] == [epoch.as_json() for epoch in epoch_figures(RunFolder(runs / "two").metrics())]
+    assert told[1]["epochs"] == [epoch.as_json() for epoch in epoch_metrics(RunFolder(runs / "two").metrics())]
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(
@@ -125,8 +125,8 @@ def test_no_figure_is_cut_off_however_narrow_the_page(
     monkeypatch.setenv("COLUMNS", columns)
     train = Means(2.1234, 0.9012, 1.0, 0.3456, 5.6789, 0.2, None)
     valid = Means(2.2345, 0.8765, 1.0, 0.4, 6.0, 0.2, 0.8642)
-    figures = EpochFigures(1, 1.0, 10, 99, 1234.5, train, valid, True)
-    unseen = EpochFigures(2, 0.25, 10, 99, 1.0, train, None, True)
+    figures = EpochMetrics(1, 1.0, 10, 99, 1234.5, train, valid, True)
+    unseen = EpochMetrics(2, 0.25, 10, 99, 1.0, train, None, True)
     print_epochs(Page(), {"나의-아주-긴-이름의-분류-실험-하나": [figures, unseen], "b": [figures]})
     printed = capsys.readouterr().out
     assert "…" not in printed.replace("(…)", "")
@@ -142,8 +142,8 @@ def test_training_ends_with_its_epochs_where_one_was_whole(runs: Path) -> None:
     half, two, eight = ((runs / f"{name}.txt").read_text(encoding="utf-8") for name in ("half", "two", "eight"))
     assert "Averages over" not in half
     assert "Run folder" in half
-    one = epoch_figures(RunFolder(runs / "two").metrics())[0]
+    one = epoch_metrics(RunFolder(runs / "two").metrics())[0]
     assert two.index("training, o validation") < two.index(f"{one.train.loss:.4f}") < two.index("Run folder")
     assert f"All of them: penna epochs {runs}/eight" in eight
-    of_eight = [f"{epoch.train.loss:.4f}" for epoch in epoch_figures(RunFolder(runs / "eight").metrics())]
+    of_eight = [f"{epoch.train.loss:.4f}" for epoch in epoch_metrics(RunFolder(runs / "eight").metrics())]
     assert [loss for loss in of_eight if loss in eight] == of_eight[2:]

@@ -15,7 +15,7 @@ from rich.console import Console
 from penna.api import experiment_runner
 from penna.api import experiment_runner as experiment_process
 from penna.api.experiment_runner import RunStatus
-from penna.cli.experiment import clock, seconds_left, status_table
+from penna.cli.experiment_screen import clock, seconds_left, status_table
 from penna.cli.main import run
 from penna.config import experiment as experiment_config
 from penna.runs.experiment import PlannedRun

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from penna.api.chat import ChatSettings, reply_settings
 from penna.api.complete import completion_settings
-from penna.api.generation_defaults import laid_over
+from penna.api.generation_defaults import override_settings
 from penna.cli.chat import add_chat_arguments
 from penna.cli.complete import add_complete_arguments
 from penna.cli.generation_options import given_settings
@@ -67,9 +67,9 @@ FEW = st.sets(st.sampled_from(sorted(VALUES)), max_size=4).flatmap(
 
 @given(defaults=FEW.filter(can_be), settings=FEW.filter(can_be))
 def test_whatever_goes_by_itself_goes_over_any_defaults(defaults: dict[str, Any], settings: dict[str, Any]) -> None:
-    made = laid_over(generation_config(defaults), settings)
+    made = override_settings(generation_config(defaults), settings)
     assert {name: getattr(made, name) for name in settings} == settings
-    assert laid_over(generation_config(defaults), {}) == generation_config(defaults)
+    assert override_settings(generation_config(defaults), {}) == generation_config(defaults)
     if "repetition_penalty" in defaults:  # what belongs to no strategy stays
         assert made.repetition_penalty == 1.2
 
@@ -95,14 +95,14 @@ def test_whatever_goes_by_itself_goes_over_any_defaults(defaults: dict[str, Any]
     ],
 )
 def test_the_settings_of_a_strategy_give_way_to_another(defaults: str, settings: str, made: str) -> None:
-    over = laid_over(generation_config(settings_of(defaults)), settings_of(settings))
+    over = override_settings(generation_config(settings_of(defaults)), settings_of(settings))
     assert over == generation_config(settings_of(made))
 
 
 @pytest.mark.parametrize("settings", ["num_beams=4 temperature=0.7", "greedy top_k=3", "length_penalty=2"])
 def test_what_does_not_go_together_is_refused_though_the_defaults_give_way(settings: str) -> None:
     with pytest.raises(RecipeError, match="cannot go together"):
-        laid_over(GenerationConfig(temperature=0.8, top_p=0.9), settings_of(settings))
+        override_settings(GenerationConfig(temperature=0.8, top_p=0.9), settings_of(settings))
 
 
 # --- Words

@@ -14,7 +14,8 @@ from rich.cells import cell_len
 
 from penna.api.models import load
 from penna.api.score import ranked, score, score_after
-from penna.cli.score import add_score_arguments, probability, run
+from penna.cli.score import add_score_arguments, run
+from penna.cli.score_tables import probability
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask
 from penna.errors import DataError, PennaError, RecipeError, RunError, TokenizerError

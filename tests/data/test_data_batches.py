@@ -15,7 +15,7 @@ from penna.config.sections import ModelConfig
 from penna.data import batches
 from penna.data import shards as shard_writer
 from penna.data.batches import (
-    IGNORED,
+    IGNORE_INDEX,
     TrainingDocuments,
     TrainingWindows,
     ValidationDocuments,
@@ -25,7 +25,7 @@ from penna.data.batches import (
 from penna.data.shards import TokenStream
 from penna.errors import DataError
 from penna.model.gpt import GPT
-from penna.train.objective import NextToken
+from penna.train.objective import NextTokenObjective
 
 
 class Ring:
@@ -58,7 +58,7 @@ def test_every_token_is_a_target_exactly_once_an_epoch(length: int, block: int, 
     batch = whole_epoch(windows, epoch)
     assert batch["ids"].shape == batch["targets"].shape == (windows.rows, block)
     targets = Counter(batch["targets"].flatten().tolist())
-    masked = targets.pop(IGNORED, 0)
+    masked = targets.pop(IGNORE_INDEX, 0)
     assert targets == Counter(range(1000, 1000 + length))
     assert masked == windows.rows * block - length < block
     assert windows.tokens == length
@@ -71,9 +71,9 @@ def test_targets_are_the_ids_shifted_by_one_on_the_ring(length: int, block: int,
     batch = whole_epoch(windows, 0)
     ids, targets = batch["ids"].numpy(), batch["targets"].numpy()
     following = (ids - 1000 + 1) % length + 1000
-    assert np.all((targets == following) | (targets == IGNORED))
+    assert np.all((targets == following) | (targets == IGNORE_INDEX))
     assert np.all(ids[:, 1:] == following[:, :-1])
-    masked = targets == IGNORED  # on the right of one row only
+    masked = targets == IGNORE_INDEX  # on the right of one row only
     assert masked.any(axis=1).sum() <= 1
     assert np.all(masked[:, 1:] >= masked[:, :-1])
     assert not masked[:, 0].any()
@@ -126,7 +126,7 @@ def test_windows_of_real_shards_hold_their_tokens(tmp_path: Path):
     assert batch["ids"].dtype == batch["targets"].dtype == torch.int64
     pairs = Counter(zip(batch["ids"].flatten().tolist(), batch["targets"].flatten().tolist(), strict=True))
     expected = Counter(zip(ids, ids[1:] + ids[:1], strict=True))
-    assert {pair: count for pair, count in pairs.items() if pair[1] != IGNORED} == expected
+    assert {pair: count for pair, count in pairs.items() if pair[1] != IGNORE_INDEX} == expected
 
 
 @settings(max_examples=100, deadline=None)
@@ -135,7 +135,7 @@ def test_validation_scores_every_token_but_the_first_once_and_masks_padding(leng
     windows = ValidationWindows(Ring(length), block)
     batch = windows.batch(range(windows.rows))
     assert batch["ids"].shape == (windows.rows, block)
-    due = batch["targets"] != IGNORED
+    due = batch["targets"] != IGNORE_INDEX
     assert batch["targets"][due].tolist() == list(range(1001, 1000 + length))
     assert batch["ids"][due].tolist() == list(range(1000, 999 + length))
     assert due[:-1].all()
@@ -194,8 +194,8 @@ def rows_of(batch: dict[str, torch.Tensor]) -> list[tuple[list[int], list[int]]]
     """(ids, targets) of every row of a batch without its padding, which is checked to stand on the right alone."""
     rows: list[tuple[list[int], list[int]]] = []
     for ids, targets in zip(batch["ids"].tolist(), batch["targets"].tolist(), strict=True):
-        count = sum(target != IGNORED for target in targets)
-        assert targets[count:] == [IGNORED] * (len(targets) - count)
+        count = sum(target != IGNORE_INDEX for target in targets)
+        assert targets[count:] == [IGNORE_INDEX] * (len(targets) - count)
         assert set(ids[count:]) <= {SEPARATOR}
         rows.append((ids[:count], targets[:count]))
     return rows
@@ -226,7 +226,7 @@ def test_rows_of_documents_are_those_written_down_by_hand(documents: list[list[i
 def test_every_token_and_every_end_of_a_document_is_a_target_exactly_once(documents: list[list[int]], block: int):
     windows = TrainingDocuments(stream_of(documents), SEPARATOR, block, 0)
     targets = windows.batch(1, range(windows.rows))["targets"]
-    counted = Counter(targets[targets != IGNORED].tolist())
+    counted = Counter(targets[targets != IGNORE_INDEX].tolist())
     assert counted.pop(SEPARATOR) == sum(bool(document) for document in documents)
     assert counted == Counter(token for document in documents for token in document)
 
@@ -250,9 +250,11 @@ def test_a_step_learns_from_the_same_rows_the_longer_ones_first():
     sorted_rows = TrainingDocuments(stream_of(documents), SEPARATOR, 8, 5, rows_per_step=7)
     for start in range(0, plain.rows, 7):
         step = range(start, min(start + 7, plain.rows))
-        one, other = ((w.batch(2, step)["targets"] != IGNORED).sum(dim=1).tolist() for w in (plain, sorted_rows))
+        one, other = ((w.batch(2, step)["targets"] != IGNORE_INDEX).sum(dim=1).tolist() for w in (plain, sorted_rows))
         assert other == sorted(one, reverse=True)
-    lengths = [(plain.batch(0, range(row, row + 1))["targets"] != IGNORED).sum().item() for row in range(plain.rows)]
+    lengths = [
+        (plain.batch(0, range(row, row + 1))["targets"] != IGNORE_INDEX).sum().item() for row in range(plain.rows)
+    ]
     assert sum(lengths) == plain.tokens
 
 
@@ -287,7 +289,7 @@ def test_padding_changes_no_loss_and_no_gradient():
     random = np.random.default_rng(2)
     documents = [random.integers(8, 31, length).tolist() for length in (1, 40, 3, 17, 24, 9)]
     windows = ValidationDocuments(stream_of(documents), SEPARATOR, 24)
-    scorer = NextToken(torch.ones(32, dtype=torch.int64))
+    scorer = NextTokenObjective(torch.ones(32, dtype=torch.int64))
     assert windows.batch(range(1))["ids"].shape[1] < windows.batch(range(windows.rows))["ids"].shape[1]
 
     def scored(groups: list[range]) -> tuple[float, int, torch.Tensor]:

@@ -14,7 +14,7 @@ from penna.data import corpus as module
 from penna.data.corpus import Corpus, TextChangedError, count_text, read_corpus
 from penna.data.encode import count_words
 from penna.data.sources import records
-from penna.data.sources.records import BadRecord, Piece
+from penna.data.sources.records import BadRecord, TextChunk
 from penna.errors import DataError
 
 
@@ -25,7 +25,7 @@ def corpus_of(folder: Path, texts: list[str], **fields: object) -> Corpus:
     return read_corpus(DataConfig(path=str(file), **fields))
 
 
-def joined(pieces: Iterable[Piece]) -> list[str]:
+def joined(pieces: Iterable[TextChunk]) -> list[str]:
     """The documents that pieces make."""
     documents: list[str] = []
     for piece in pieces:
@@ -149,17 +149,17 @@ def test_counts_are_of_documents_characters_utf8_bytes_and_words(tmp_path: Path)
     st.lists(st.tuples(st.text(alphabet="ab \n가🙂", max_size=30), st.sets(st.integers(1, 29))), min_size=1, max_size=5)
 )
 def test_counts_and_hash_do_not_depend_on_where_documents_are_cut_into_pieces(documents):
-    def counted(pieces: list[Piece]):
+    def counted(pieces: list[TextChunk]):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(records, "PIECE", 7)
             patch.setattr(module, "read_texts", lambda *_: iter(pieces))
             return count_text(DataConfig(path="x"))
 
-    whole = [Piece("some text", True)] + [Piece(text, True) for text, _ in documents]
-    cut = [Piece("some", True), Piece(" text", False)]
+    whole = [TextChunk("some text", True)] + [TextChunk(text, True) for text, _ in documents]
+    cut = [TextChunk("some", True), TextChunk(" text", False)]
     for text, places in documents:
         borders = [0, *sorted(place for place in places if place < len(text)), len(text)]
-        cut += [Piece(text[start:end], start == 0) for start, end in pairwise(borders)]
+        cut += [TextChunk(text[start:end], start == 0) for start, end in pairwise(borders)]
     counts = counted(whole)
     assert counted(cut) == counts
     usable = [piece.text for piece in whole if piece.text.strip()]

@@ -7,15 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penna.data.sources import records
-from penna.data.sources.records import Piece, cut, usable_pieces
+from penna.data.sources.records import TextChunk, cut, usable_pieces
 
 TEXTS = st.text(alphabet="ab \n\r\u3000가🙂", max_size=40)
 
 
-def cut_at(text: str, places: list[int]) -> list[Piece]:
+def cut_at(text: str, places: list[int]) -> list[TextChunk]:
     """A document in pieces, cut at these places; some of them may be empty."""
     borders = [0, *sorted(min(place, len(text)) for place in places), len(text)]
-    return [Piece(text[start:end], number == 0) for number, (start, end) in enumerate(pairwise(borders))]
+    return [TextChunk(text[start:end], number == 0) for number, (start, end) in enumerate(pairwise(borders))]
 
 
 @settings(max_examples=300, deadline=None)
@@ -25,7 +25,10 @@ def test_documents_come_in_the_pieces_of_their_text_and_blank_ones_not_at_all(do
         patch.setattr(records, "PIECE", longest)
         given_pieces = [piece for text, places in documents for piece in cut_at(text, places)]
         expected = [
-            Piece(piece, number == 0) for text, _ in documents if text.strip() for number, piece in enumerate(cut(text))
+            TextChunk(piece, number == 0)
+            for text, _ in documents
+            if text.strip()
+            for number, piece in enumerate(cut(text))
         ]
         assert list(usable_pieces(given_pieces)) == expected
     assert all(0 < len(piece.text) <= longest for piece in expected)
@@ -37,11 +40,11 @@ def test_a_document_is_given_out_as_it_comes_and_not_held_until_its_end(monkeypa
 
     def endless():
         nonlocal read
-        yield Piece("", True)
+        yield TextChunk("", True)
         while True:
             read += 1
-            yield Piece("a line\n", False)
+            yield TextChunk("a line\n", False)
 
     pieces = usable_pieces(endless())
-    assert [next(pieces) for _ in range(100)] == [Piece("a line\n", number == 0) for number in range(100)]
+    assert [next(pieces) for _ in range(100)] == [TextChunk("a line\n", number == 0) for number in range(100)]
     assert read <= 102

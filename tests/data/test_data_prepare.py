@@ -17,7 +17,7 @@ from penna.data import prepare as module
 from penna.data import shards as shard_writer
 from penna.data.corpus import TextChangedError
 from penna.data.encode import count_words
-from penna.data.prepare import Prepared, describe_counts, prepare, prepare_for_evaluation
+from penna.data.prepare import PreparedShards, describe_counts, prepare, prepare_for_evaluation
 from penna.data.shards import MANIFEST, TokenStream
 from penna.data.sources import records
 from penna.errors import DataError, PennaError
@@ -45,7 +45,7 @@ def source(folder: Path, texts: list[str]) -> str:
     return str(file)
 
 
-def texts_of(prepared: Prepared, part: str) -> list[str]:
+def texts_of(prepared: PreparedShards, part: str) -> list[str]:
     """The documents of a part, as the corpus deals them out."""
     texts: list[str] = []
     for piece in prepared.corpus.pieces(part):
@@ -60,7 +60,7 @@ def ids_in(folder: Path, part: str) -> list[int]:
     return stream.read(0, len(stream)).tolist()
 
 
-def documents_in(prepared: Prepared, part: str) -> list[str]:
+def documents_in(prepared: PreparedShards, part: str) -> list[str]:
     """The texts a part's ids stand for: cut at each separator, decoded one by one."""
     texts: list[list[int]] = []
     for number in ids_in(prepared.folder, part):
@@ -124,7 +124,7 @@ def test_the_second_time_nothing_is_encoded_or_learned_again(tmp_path: Path, mon
     data = DataConfig(path=source(tmp_path / "here", SENTENCES))
     config = TokenizerConfig(kind="bpe", vocab_size=300)
     said: list[str] = []
-    first = prepare(data, config, say=said.append)
+    first = prepare(data, config, report=said.append)
     assert said == [
         "Reading the text",
         "Learning a bpe tokenizer",
@@ -139,7 +139,7 @@ def test_the_second_time_nothing_is_encoded_or_learned_again(tmp_path: Path, mon
     monkeypatch.setattr(module, "train_tokenizer", forbidden)
     monkeypatch.setattr(module, "write_shards", forbidden)
     said.clear()
-    again = prepare(data, config, say=said.append)
+    again = prepare(data, config, report=said.append)
     assert said == ["Reading the text"]
     assert (again.folder, again.manifest) == (first.folder, first.manifest)
     assert again.tokenizer.fingerprint() == first.tokenizer.fingerprint()
@@ -232,7 +232,7 @@ def test_a_text_that_changes_while_it_is_prepared_is_refused_and_nothing_of_it_i
             source(tmp_path, [*SENTENCES[:-1], "changed"])
 
     with pytest.raises(TextChangedError, match="changed while it was being prepared"):
-        prepare(data, learned["bpe"], say=change)
+        prepare(data, learned["bpe"], report=change)
     assert not [entry for entry in (tmp_path / "cache" / "shards").iterdir() if entry.suffix != ".lock"]
     source(tmp_path, SENTENCES)
     prepared = prepare(data, learned["bpe"])
@@ -248,7 +248,7 @@ def test_a_text_that_changes_while_the_tokenizer_learns_from_it_leaves_no_tokeni
             source(tmp_path, [*SENTENCES[:-1], "changed"])
 
     with pytest.raises(TextChangedError, match="changed while it was being prepared"):
-        prepare(data, TokenizerConfig(kind=kind, vocab_size=400), say=change)
+        prepare(data, TokenizerConfig(kind=kind, vocab_size=400), report=change)
     assert not [entry for entry in (tmp_path / "cache" / "tokenizers").iterdir() if entry.suffix != ".lock"]
 
 
@@ -314,7 +314,7 @@ def test_what_another_process_prepares_is_waited_for_and_taken(
             waited_for.set()
 
     monkeypatch.setattr(module, "write_shards", None)
-    assert prepare(data, learned["bpe"], say=say).folder == folder
+    assert prepare(data, learned["bpe"], report=say).folder == folder
     at_work.join()
     assert said == ["Reading the text", "Another process is preparing the same text: waiting for it"]
 

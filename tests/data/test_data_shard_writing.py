@@ -127,7 +127,7 @@ def skips(folder: Path, said: list[str]) -> dict[str, int]:
         return encoded(PARTS[name], skip)
 
     parts = {name: partial(source, name) for name in PARTS}
-    write_shards(folder, parts, vocab_size=300, tokenizer_hash="t", content_hash="c", say=said.append)
+    write_shards(folder, parts, vocab_size=300, tokenizer_hash="t", content_hash="c", report=said.append)
     return skipped
 
 

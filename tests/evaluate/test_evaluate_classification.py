@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penna.errors import DataError
-from penna.evaluate.classification import BINS, ClassificationFigures, measure_classification
+from penna.evaluate.classification import BINS, ClassificationMetrics, measure_classification
 
 metrics = pytest.importorskip("sklearn.metrics")
 
@@ -97,7 +97,7 @@ def test_a_classifier_that_is_always_sure_and_half_right_is_off_by_half() -> Non
 
 
 @pytest.fixture
-def five() -> ClassificationFigures:
+def five() -> ClassificationMetrics:
     probabilities = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.3, 0.7, 0.0], [0.05, 0.95, 0.0], [0.6, 0.4, 0.0]])
     seen = np.array([True, True, True, False, False])
     return measure_classification(
@@ -112,7 +112,7 @@ def five() -> ClassificationFigures:
 
 
 def test_the_worst_mistakes_are_the_most_confident_ones_with_their_texts_and_places(
-    five: ClassificationFigures,
+    five: ClassificationMetrics,
 ) -> None:
     first, second = five.worst
     assert (first.number, first.true, first.predicted, first.text, first.place) == (
@@ -126,7 +126,7 @@ def test_the_worst_mistakes_are_the_most_confident_ones_with_their_texts_and_pla
     assert (second.text, second.predicted, second.confidence) == ("b", "no", 0.8)
 
 
-def test_a_part_is_measured_on_its_own_texts_alone(five: ClassificationFigures) -> None:
+def test_a_part_is_measured_on_its_own_texts_alone(five: ClassificationMetrics) -> None:
     seen, unseen, none = five.parts
     assert (seen.count, seen.accuracy) == (3, pytest.approx(1 / 3))
     assert (unseen.count, unseen.accuracy) == (2, 0.5)
@@ -134,7 +134,7 @@ def test_a_part_is_measured_on_its_own_texts_alone(five: ClassificationFigures) 
     assert (none.count, none.accuracy, none.macro_f1) == (0, None, None)
 
 
-def test_a_class_on_neither_side_is_told_as_unknown_and_left_out_of_the_macro_f1(five: ClassificationFigures) -> None:
+def test_a_class_on_neither_side_is_told_as_unknown_and_left_out_of_the_macro_f1(five: ClassificationMetrics) -> None:
     no, yes, never = five.classes
     assert (never.precision, never.recall, never.f1, never.support, never.predicted) == (None, None, None, 0, 0)
     assert no.f1 is not None and yes.f1 is not None
@@ -142,7 +142,7 @@ def test_a_class_on_neither_side_is_told_as_unknown_and_left_out_of_the_macro_f1
     assert five.majority == 0.8
 
 
-def test_the_json_says_everything_and_is_plain(five: ClassificationFigures) -> None:
+def test_the_json_says_everything_and_is_plain(five: ClassificationMetrics) -> None:
     read = json.loads(json.dumps(five.as_json(), allow_nan=False))
     assert read["confusion"] == [[2, 2, 0], [1, 0, 0], [0, 0, 0]]
     assert read["accuracy"] == 0.4

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from penna.config.sections import ModelConfig
-from penna.evaluate.continuation_features import read_continuations
+from penna.evaluate.continuation_features import continuation_features
 from penna.model.gpt import GPT
 
 
@@ -42,14 +42,14 @@ TEXTS = [
 
 
 def test_the_cost_is_that_of_each_token_behind_what_stands_before(model: GPT) -> None:
-    found = read_continuations(model, [prefix for prefix, _ in TEXTS], [text for _, text in TEXTS])
+    found = continuation_features(model, [prefix for prefix, _ in TEXTS], [text for _, text in TEXTS])
     for number, (prefix, text) in enumerate(TEXTS):
         assert found.likelihood.tokens[number] == len(text)
         assert found.likelihood.nats[number] == pytest.approx(cost_by_hand(model, prefix, text), rel=1e-4, abs=1e-4)
 
 
 def test_the_features_are_the_last_token_s_hidden_state(model: GPT) -> None:
-    found = read_continuations(model, [prefix for prefix, _ in TEXTS], [text for _, text in TEXTS])
+    found = continuation_features(model, [prefix for prefix, _ in TEXTS], [text for _, text in TEXTS])
     assert found.features.shape == (len(TEXTS), 16)
     for number, (prefix, text) in enumerate(TEXTS):
         whole = [*prefix, *text]
@@ -62,6 +62,6 @@ def test_the_features_are_the_last_token_s_hidden_state(model: GPT) -> None:
 
 
 def test_no_texts_are_read_as_none(model: GPT) -> None:
-    found = read_continuations(model, [], [])
+    found = continuation_features(model, [], [])
     assert found.features.shape == (0, 16)
     assert len(found.likelihood.nats) == 0

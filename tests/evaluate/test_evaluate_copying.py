@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penna.evaluate.copying import CopyFigures, Source, Support, copy_figures, names_in, numbers_in
+from penna.evaluate.copying import CopyMetrics, Source, Support, copy_metrics, names_in, numbers_in
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=25)
 
@@ -107,7 +107,7 @@ def test_made_up_numbers_and_names_are_told_apart_from_taken_ones() -> None:
 
 def test_figures_are_means_over_outputs_and_totals_of_numbers_and_names() -> None:
     source = Source("One two three four five six. In 1999 Ann slept.")
-    figures = copy_figures([(source, "One two three four"), (source, "six seven in 2001 Ann"), (source, "")])
+    figures = copy_metrics([(source, "One two three four"), (source, "six seven in 2001 Ann"), (source, "")])
     assert figures.coverage == pytest.approx((1 + 3 / 5) / 2)
     # "six" (1), "in" (1), "ann" (1); "seven" and "2001" are new.
     assert figures.density == pytest.approx((16 / 4 + 3 / 5) / 2)
@@ -118,6 +118,6 @@ def test_figures_are_means_over_outputs_and_totals_of_numbers_and_names() -> Non
 
 def test_nothing_written_is_nothing_known() -> None:
     nothing = Support(0, 0)
-    assert copy_figures([(Source("a b"), "")]) == CopyFigures(None, None, (None,) * 4, nothing, nothing)
+    assert copy_metrics([(Source("a b"), "")]) == CopyMetrics(None, None, (None,) * 4, nothing, nothing)
     assert nothing.share is None
-    assert copy_figures([(Source(""), "a b")]).coverage == 0.0
+    assert copy_metrics([(Source(""), "a b")]).coverage == 0.0

@@ -13,10 +13,10 @@ from penna.config.sections import ModelConfig
 from penna.data import batches
 from penna.data.batches import ValidationWindows
 from penna.evaluate import language_model
-from penna.evaluate.language_model import language_model_figures, score_rows
+from penna.evaluate.language_model import language_model_metrics, score_rows
 from penna.model.gpt import GPT
 from penna.train import objective
-from penna.train.objective import NextToken
+from penna.train.objective import NextTokenObjective
 
 VOCAB, BLOCK = 23, 8
 TOKEN_BYTES = torch.arange(VOCAB) % 4  # token 0 stands for no byte, as a separator does
@@ -64,7 +64,7 @@ def brute_force(model: GPT, ids: list[int]) -> tuple[float, int]:
 @pytest.mark.parametrize("length", [2, 8, 9, 10, 57, 64, 65])
 def test_the_sums_are_those_of_predicting_each_token_by_itself(model: GPT, length: int):
     ids = some_text(length, seed=length)
-    sums, counts = score_rows(model, NextToken(TOKEN_BYTES), ValidationWindows(Stream(ids), BLOCK))
+    sums, counts = score_rows(model, NextTokenObjective(TOKEN_BYTES), ValidationWindows(Stream(ids), BLOCK))
     nats, right = brute_force(model, ids)
     assert sums == pytest.approx({"loss": nats, "correct": right}, rel=1e-5)
     due = ids[1:]
@@ -79,7 +79,7 @@ def test_the_sums_are_those_of_predicting_each_token_by_itself(model: GPT, lengt
 @settings(max_examples=40, deadline=None)
 @given(length=st.integers(2, 120), at_once=st.integers(1, 100), world=st.integers(1, 6))
 def test_how_rows_are_grouped_and_shared_changes_nothing(model: GPT, length: int, at_once: int, world: int):
-    windows, scorer = ValidationWindows(Stream(some_text(length)), BLOCK), NextToken(TOKEN_BYTES)
+    windows, scorer = ValidationWindows(Stream(some_text(length)), BLOCK), NextTokenObjective(TOKEN_BYTES)
     sums, counts = score_rows(model, scorer, windows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(language_model, "_TOKENS_AT_ONCE", at_once)
@@ -95,18 +95,18 @@ def test_how_rows_are_grouped_and_shared_changes_nothing(model: GPT, length: int
 def test_every_rank_does_a_part_and_none_does_it_twice(model: GPT, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(language_model, "_TOKENS_AT_ONCE", 2 * BLOCK)
     windows = ValidationWindows(Stream(some_text(6 * BLOCK + 1)), BLOCK)  # three groups of two rows
-    counts = [score_rows(model, NextToken(TOKEN_BYTES), windows, rank, 4)[1]["loss"] for rank in range(4)]
+    counts = [score_rows(model, NextTokenObjective(TOKEN_BYTES), windows, rank, 4)[1]["loss"] for rank in range(4)]
     assert counts == [2 * BLOCK, 2 * BLOCK, 2 * BLOCK, 0]
 
 
 def test_no_gradients_are_kept(model: GPT):
-    score_rows(model, NextToken(TOKEN_BYTES), ValidationWindows(Stream(some_text(30)), BLOCK))
+    score_rows(model, NextTokenObjective(TOKEN_BYTES), ValidationWindows(Stream(some_text(30)), BLOCK))
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def figures_of(model: GPT, ids: list[int], words: int = 7):
-    sums, counts = score_rows(model, NextToken(TOKEN_BYTES), ValidationWindows(Stream(ids), BLOCK))
-    return language_model_figures(sums, counts, words, BLOCK)
+    sums, counts = score_rows(model, NextTokenObjective(TOKEN_BYTES), ValidationWindows(Stream(ids), BLOCK))
+    return language_model_metrics(sums, counts, words, BLOCK)
 
 
 def test_a_model_that_knows_nothing_pays_log2_of_the_vocabulary_per_token():
@@ -138,19 +138,19 @@ def test_figures_follow_their_definitions(model: GPT):
 
 def test_bits_per_byte_do_not_depend_on_the_tokenizer():
     # The same text and the same probability, as 100 tokens of 3 bytes or as 300 tokens of one.
-    few = language_model_figures({"loss": 400.0, "correct": 0}, {"loss": 100, "bytes": 300}, 60, 8)
-    many = language_model_figures({"loss": 400.0, "correct": 0}, {"loss": 300, "bytes": 300}, 60, 8)
+    few = language_model_metrics({"loss": 400.0, "correct": 0}, {"loss": 100, "bytes": 300}, 60, 8)
+    many = language_model_metrics({"loss": 400.0, "correct": 0}, {"loss": 300, "bytes": 300}, 60, 8)
     assert few.bits_per_byte == many.bits_per_byte == 400 / math.log(2) / 300
     assert few.word_perplexity == many.word_perplexity
     assert few.token_perplexity > many.token_perplexity
 
 
 def test_a_perplexity_too_large_for_a_number_is_infinite_and_null_in_json():
-    figures = language_model_figures({"loss": 1e6, "correct": 0}, {"loss": 1000, "bytes": 10}, 1, 8)
+    figures = language_model_metrics({"loss": 1e6, "correct": 0}, {"loss": 1000, "bytes": 10}, 1, 8)
     assert figures.word_perplexity == math.inf
     assert figures.as_json()["word_perplexity"] is None
     assert json.loads(json.dumps(figures.as_json(), allow_nan=False))["loss"] == 1000
 
 
 def test_what_is_masked_in_batches_is_what_the_objective_ignores():
-    assert batches.IGNORED == objective.IGNORED == -100
+    assert batches.IGNORE_INDEX == objective.IGNORE_INDEX == -100

@@ -14,11 +14,11 @@ from penna.api.train import train
 from penna.config.sections import TokenizerConfig
 from penna.errors import DataError, RunError
 from penna.evaluate.memorization import (
-    Recitation,
-    RecitedText,
+    Memorization,
+    MemorizedText,
     Span,
     Written,
-    measure_recitation,
+    measure_memorization,
     shortest_span,
     unseen_stretches,
     written_ids,
@@ -64,9 +64,9 @@ def stream_of(tokenizer: Tokenizer, texts: list[str]) -> Stream:
     return Stream([id for text in texts for id in (tokenizer.separator_id, *tokenizer.encode(text))])
 
 
-def measured(tokenizer: Tokenizer, texts: list[str], *written: tuple[str, str], **options: Any) -> Recitation:
+def measured(tokenizer: Tokenizer, texts: list[str], *written: tuple[str, str], **options: Any) -> Memorization:
     of_model = [Written(prompt, written_ids(tokenizer, prompt, text)) for prompt, text in written]
-    return measure_recitation(stream_of(tokenizer, texts), of_model, tokenizer, **{"shortest": 20, **options})
+    return measure_memorization(stream_of(tokenizer, texts), of_model, tokenizer, **{"shortest": 20, **options})
 
 
 def test_a_copied_stretch_is_counted_to_the_token_and_placed_in_its_document(tokenizer: Tokenizer) -> None:
@@ -76,7 +76,7 @@ def test_a_copied_stretch_is_counted_to_the_token_and_placed_in_its_document(tok
     (mixed, own) = result.texts
     assert (mixed.tokens, mixed.verbatim, mixed.share) == (134, 60, 60 / 134)
     assert mixed.longest == Span(copied, 60, 60, 4)
-    assert own == RecitedText("", len(other), 0, None)
+    assert own == MemorizedText("", len(other), 0, None)
     assert result.share == 60 / (134 + len(other))
     assert not result.recites  # less than half, and less than four times 20 in one span
     assert result.longest == mixed.longest
@@ -150,7 +150,7 @@ def test_the_verdict_says_what_was_found() -> None:
         longest: int = 20,
     ) -> str:
         span = Span(text, longest, len(text), 1) if verbatim else None
-        result = Recitation(13, (RecitedText("", tokens, verbatim, span),), unseen)
+        result = Memorization(13, (MemorizedText("", tokens, verbatim, span),), unseen)
         assert result.recites is result.verdict.startswith("It recites")
         return result.verdict
 

@@ -5,7 +5,7 @@ import pytest
 
 from penna.config.generation import GenerationConfig
 from penna.evaluate.decoding import Recommendation, recommend, settings_of
-from penna.evaluate.memorization import Recitation, RecitedText
+from penna.evaluate.memorization import Memorization, MemorizedText
 from penna.evaluate.novelty import Novelty
 from penna.evaluate.rouge import Interval
 from penna.evaluate.texts.distance import Distances
@@ -62,8 +62,8 @@ def test_one_that_repeats_is_left_out_however_near() -> None:
 
 
 def test_one_that_recites_is_left_out_and_where_all_do_none_is_taken() -> None:
-    recites = Novelty({}, Recitation(13, (RecitedText("", 100, 80, None),), None))
-    own = Novelty({}, Recitation(13, (RecitedText("", 100, 8, None),), None))
+    recites = Novelty({}, Memorization(13, (MemorizedText("", 100, 80, None),), None))
+    own = Novelty({}, Memorization(13, (MemorizedText("", 100, 8, None),), None))
     assert chosen({"pure": 0.1, "top-p": 0.9}, 0.01, None, {"pure": recites, "top-p": own}).name == "top-p"
     found = chosen({"pure": 0.1, "top-p": 0.9}, 0.01, None, {"pure": recites, "top-p": recites})
     assert found.name is None

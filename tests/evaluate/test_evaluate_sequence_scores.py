@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from penna.config.sections import ModelConfig
 from penna.evaluate import sequence_scores as chain
-from penna.evaluate.sequence_scores import next_token_logprobs, score_chains, window_start
+from penna.evaluate.sequence_scores import next_token_logprobs, score_sequences, window_start
 from penna.interop.hf_folder import write_hf
 from penna.model.gpt import GPT
 
@@ -66,7 +66,7 @@ def one_by_one(model: GPT, ids: list[int]) -> tuple[list[float], list[int]]:
 def test_each_token_has_the_probability_of_being_predicted_by_itself(name: str):
     model = MODELS[name]
     texts = [some_text(length, seed=length) for length in (1, 2, 7, 8, 9, 10, 13, 14, 40)]
-    for ids, found in zip(texts, score_chains(model, texts), strict=True):
+    for ids, found in zip(texts, score_sequences(model, texts), strict=True):
         logprobs, ranks = one_by_one(model, ids)
         assert found.logprobs == pytest.approx(np.array(logprobs), abs=2e-5, nan_ok=True)
         assert found.ranks.tolist() == ranks
@@ -83,7 +83,7 @@ def test_what_is_read_together_and_from_where_it_is_asked_for_changes_nothing(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chain, "_TOKENS_AT_ONCE", at_once)
         patch.setattr(chain, "_LOGITS_AT_ONCE", logits)
-        found = score_chains(model, texts, firsts)
+        found = score_sequences(model, texts, firsts)
     for ids, first, each in zip(texts, firsts, found, strict=True):
         logprobs, ranks = one_by_one(model, ids)
         assert each.logprobs[first:] == pytest.approx(np.array(logprobs[first:]), abs=2e-5)
@@ -98,7 +98,7 @@ def test_every_token_has_all_before_it_or_at_least_half_a_block(block: int, plac
 
 
 def test_the_windows_are_counted():
-    assert [found.windows for found in score_chains(MODELS["learned"], [some_text(n) for n in (1, 8, 9, 10, 14, 15)])] == [
+    assert [found.windows for found in score_sequences(MODELS["learned"], [some_text(n) for n in (1, 8, 9, 10, 14, 15)])] == [
         1, 1, 1, 2, 2, 3,
     ]  # fmt: skip
 
@@ -110,7 +110,7 @@ def test_transformers_gives_the_same_with_the_same_weights(tmp_path: Path):
     write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=None)
     theirs = GPT2LMHeadModel.from_pretrained(tmp_path / "hf").eval()
     texts = [some_text(length, seed=length) for length in (2, 32, 17)]
-    for ids, found in zip(texts, score_chains(model, texts), strict=True):
+    for ids, found in zip(texts, score_sequences(model, texts), strict=True):
         with torch.no_grad():
             likelihood = theirs(torch.tensor([ids])).logits[0].log_softmax(dim=-1)
         expected = [float(likelihood[place - 1, ids[place]]) for place in range(1, len(ids))]
@@ -126,7 +126,7 @@ def test_the_next_tokens_share_all_probability_and_are_those_of_the_chain(length
     model, ids = MODELS["learned"], some_text(length)
     behind = next_token_logprobs(model, ids)
     assert np.exp(behind).sum() == pytest.approx(1, abs=1e-6)
-    chains = score_chains(model, [[*ids, token] for token in range(VOCAB)], [length] * VOCAB)
+    chains = score_sequences(model, [[*ids, token] for token in range(VOCAB)], [length] * VOCAB)
     assert behind == pytest.approx(np.array([found.logprobs[-1] for found in chains]), abs=2e-5)
     assert sorted(found.ranks[-1] for found in chains) == list(range(1, VOCAB + 1))
 
@@ -141,7 +141,7 @@ def test_logits_are_made_for_a_few_rows_and_only_where_asked_for(monkeypatch: py
 
     monkeypatch.setattr(model, "logits", counted)
     monkeypatch.setattr(chain, "_LOGITS_AT_ONCE", 7 * VOCAB)
-    score_chains(model, [some_text(300), some_text(200)], [1, 190])
+    score_sequences(model, [some_text(300), some_text(200)], [1, 190])
     assert max(rows) == 7
     assert sum(rows) == 299 + 10
 
@@ -150,6 +150,6 @@ def test_equals_share_a_rank():
     model = made()
     with torch.no_grad():
         model.wte.weight.zero_()  # every logit is the same
-    (found,) = score_chains(model, [[1, 2, 3]])
+    (found,) = score_sequences(model, [[1, 2, 3]])
     assert found.ranks.tolist() == [0, 1, 1]
     assert found.logprobs[1:] == pytest.approx([-math.log(VOCAB)] * 2)

@@ -12,7 +12,7 @@ from penna.errors import DataError
 from penna.evaluate.bleu import OverlapScorer, choose_tokenization
 from penna.evaluate.rouge import KINDS, rouge_scores
 from penna.evaluate.sentences import sentences
-from penna.evaluate.summaries import SummaryFigures, SummaryScorer, drawn, lead, measure_summaries
+from penna.evaluate.summaries import SummaryMetrics, SummaryScorer, drawn, lead, measure_summaries
 
 SOURCES = [
     "The cat sat on the mat. It was warm. Nobody came. In 2004 the dog left. The end came soon.",
@@ -30,11 +30,11 @@ OUTPUTS = ["The cat sat in 2005.", "Shares fell in Paris.", "", "Rain fell and r
 
 
 @pytest.fixture(scope="module")
-def figures() -> SummaryFigures:
+def figures() -> SummaryMetrics:
     return measure_summaries(SOURCES, REFERENCES, OUTPUTS, seed=3, name="mine")
 
 
-def test_means_are_those_of_the_items_scored_one_by_one(figures: SummaryFigures) -> None:
+def test_means_are_those_of_the_items_scored_one_by_one(figures: SummaryMetrics) -> None:
     scores = np.array([rouge_scores(*pair) for pair in zip(REFERENCES, OUTPUTS, strict=True)])
     assert figures.system.fmeasures == tuple(map(tuple, scores[:, :, 2]))
     for at, kind in enumerate(KINDS):
@@ -46,7 +46,7 @@ def test_means_are_those_of_the_items_scored_one_by_one(figures: SummaryFigures)
     assert figures.system.length_ratio == pytest.approx(15 / 18)
 
 
-def test_bleu_and_chrf_are_what_sacrebleu_gives_when_called_directly(figures: SummaryFigures) -> None:
+def test_bleu_and_chrf_are_what_sacrebleu_gives_when_called_directly(figures: SummaryMetrics) -> None:
     texts = [OUTPUTS, [lead(source) for source in SOURCES], None, SOURCES]
     for outputs, system in zip(texts, (figures.system, *figures.baselines), strict=True):
         if outputs is not None:
@@ -75,7 +75,7 @@ def test_bleu_takes_for_words_what_suits_the_script_and_says_so(
     assert f"tok:{tokenization}" in scorer.score(outputs).bleu_signature
 
 
-def test_the_baselines_are_the_first_three_sentences_three_drawn_ones_and_the_whole(figures: SummaryFigures) -> None:
+def test_the_baselines_are_the_first_three_sentences_three_drawn_ones_and_the_whole(figures: SummaryMetrics) -> None:
     first, random, whole = figures.baselines
     assert (first.name, random.name, whole.name) == ("lead-3", "random-3", "source")
     scorer = SummaryScorer(SOURCES, REFERENCES, seed=3)
@@ -85,7 +85,7 @@ def test_the_baselines_are_the_first_three_sentences_three_drawn_ones_and_the_wh
     assert whole.copying.density == pytest.approx(figures.source_words / 4, abs=3)
 
 
-def test_rouge_of_random_sentences_is_the_mean_over_ten_draws(figures: SummaryFigures) -> None:
+def test_rouge_of_random_sentences_is_the_mean_over_ten_draws(figures: SummaryMetrics) -> None:
     scorer = SummaryScorer(SOURCES, REFERENCES, seed=3)
     draws = [[drawn(source, (3, at, draw)) for at, source in enumerate(SOURCES)] for draw in range(10)]
     each = [scorer.score("random-3", outputs) for outputs in draws]
@@ -111,7 +111,7 @@ def test_random_sentences_keep_their_order_differ_by_seed_and_are_all_there_are_
     assert drawn("", (0, 0)) == ""
 
 
-def test_the_lead_over_a_baseline_is_paired_item_by_item(figures: SummaryFigures) -> None:
+def test_the_lead_over_a_baseline_is_paired_item_by_item(figures: SummaryMetrics) -> None:
     scorer = SummaryScorer(SOURCES, REFERENCES, seed=3)
     for baseline in figures.baselines:
         for kind in KINDS:
@@ -124,21 +124,21 @@ def test_the_lead_over_a_baseline_is_paired_item_by_item(figures: SummaryFigures
     assert copied.system.rouge["rouge1"].fmeasure.low < copied.system.rouge["rouge1"].fmeasure.high
 
 
-def test_the_references_copying_is_the_yardstick_of_the_systems(figures: SummaryFigures) -> None:
+def test_the_references_copying_is_the_yardstick_of_the_systems(figures: SummaryMetrics) -> None:
     scorer = SummaryScorer(SOURCES, REFERENCES, seed=3)
     assert figures.references == scorer.score("people", REFERENCES).copying
     assert (figures.system.copying.numbers.count, figures.system.copying.numbers.absent) == (1, 1)
     assert (figures.system.copying.names.count, figures.system.copying.names.absent) == (1, 1)
 
 
-def test_the_same_seed_gives_the_same_figures_and_another_one_other_intervals(figures: SummaryFigures) -> None:
+def test_the_same_seed_gives_the_same_figures_and_another_one_other_intervals(figures: SummaryMetrics) -> None:
     assert measure_summaries(SOURCES, REFERENCES, OUTPUTS, seed=3, name="mine") == figures
     other = measure_summaries(SOURCES, REFERENCES, OUTPUTS, seed=4, name="mine")
     assert other.system.rouge["rouge1"].fmeasure.mean == figures.system.rouge["rouge1"].fmeasure.mean
     assert other.system.rouge != figures.system.rouge
 
 
-def test_the_json_says_everything_and_is_plain(figures: SummaryFigures) -> None:
+def test_the_json_says_everything_and_is_plain(figures: SummaryMetrics) -> None:
     read = json.loads(json.dumps(figures.as_json(), allow_nan=False))
     assert read["system"]["rouge"]["rougeLsum"]["fmeasure"].keys() == {"mean", "low", "high"}
     assert read["system"]["copying"]["numbers"] == {"count": 1, "absent": 1, "share": 1.0}

@@ -20,14 +20,14 @@ from penna.explain.faithfulness import (
     measure_text,
 )
 from penna.explain.probe import Label, NextTokens, Probe, Question
-from penna.tokenizer.words import Unit
+from penna.tokenizer.words import Word
 
 LONG = tuple(range(2, 24))  # 22 tokens
 
 
 def words_of(*ends, first=0):
     starts = (first, *ends[:-1])
-    return [Unit(f"w{start}", start, end) for start, end in zip(starts, ends, strict=True)]
+    return [Word(f"w{start}", start, end) for start, end in zip(starts, ends, strict=True)]
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from penna.config.sections import ModelConfig
 from penna.config.training import AdamWConfig, MuonConfig
-from penna.explain.model_summary import anatomy
+from penna.explain.model_summary import model_summary
 from penna.model.cache import KVCache
 from penna.model.precision import use_dtype
 from penna.model.seq2seq import Seq2Seq
@@ -38,19 +38,19 @@ def bytes_of(model: nn.Module) -> int:
 @pytest.mark.parametrize("both", [gpt2_and_ours, qwen3_and_ours])
 def test_parameters_are_those_that_transformers_counts(both, tmp_path: Path):
     theirs, ours = both(tmp_path)
-    found = anatomy(ours)
+    found = model_summary(ours)
     assert found.parameters == theirs.num_parameters()
     assert sum(part.parameters for part in found.parts) == theirs.num_parameters()
 
 
 def test_parts_are_named_shaped_and_counted_over_all_blocks_and_a_tied_head_is_told_and_counts_nothing():
-    parts = {part.name: part for part in anatomy(random_model()).parts}
+    parts = {part.name: part for part in model_summary(random_model()).parts}
     assert parts["h.*.attn.c_attn"].shapes == ((96, 32), (96,))
     assert (parts["h.*.attn.c_attn"].times, parts["h.*.attn.c_attn"].parameters) == (3, 3 * (96 * 32 + 96))
     assert (parts["lm_head"].shapes, parts["lm_head"].parameters) == (((61, 32),), 0)
-    untied = {part.name: part for part in anatomy(random_model(tie=False)).parts}
+    untied = {part.name: part for part in model_summary(random_model(tie=False)).parts}
     assert untied["lm_head"].parameters == 61 * 32
-    both = {part.name: part for part in anatomy(seq2seq()).parts}
+    both = {part.name: part for part in model_summary(seq2seq()).parts}
     assert (both["h.*.attn.c_attn"].times, both["encoder.h.*.attn.c_attn"].times) == (2, 3)
     assert both["h.*.crossattention.c_attn"].shapes[0] == (64, 32)
 
@@ -63,11 +63,11 @@ def test_multiplications_are_those_that_torch_counts_forward_and_backward(shape)
         logits = model.logits(model.hidden(ids, attention=[]))
         forward = counter.get_total_flops()
         logits.sum().backward()
-    found = anatomy(model, 20).flops
+    found = model_summary(model, 20).flops
     assert found.context == 20
     assert found.forward * 20 == forward
     assert found.training * 20 == counter.get_total_flops()
-    assert anatomy(model).flops.context == 24
+    assert model_summary(model).flops.context == 24
 
 
 @pytest.mark.parametrize("fields", [{}, {"tie": False, "preset": "modern", "n_kv_head": 2}])
@@ -78,7 +78,7 @@ def test_of_a_seq2seq_the_source_is_counted_by_itself(fields):
         memory = model.encode(ids[:, :16], torch.tensor([16]), attention=[])
         source = counter.get_total_flops()
         model.logits(model.hidden(ids, attention=[], memory=memory, cross_attention=[]))
-    found = anatomy(model)
+    found = model_summary(model)
     assert (found.flops.context, found.flops.source_context) == (24, 16)
     assert found.flops.source * 16 == source
     assert found.flops.forward * 24 == counter.get_total_flops() - source
@@ -89,7 +89,7 @@ def test_of_a_seq2seq_the_source_is_counted_by_itself(fields):
 @pytest.mark.parametrize("shape", ["gpt2", "modern, grouped, wide", "n-grams and classes"])
 def test_memory_is_what_weights_and_a_cache_take(shape):
     model = random_model(**SHAPES[shape])
-    found = anatomy(model).memory
+    found = model_summary(model).memory
     assert found.weights["float32"] == bytes_of(model)
     cache = KVCache(model.config, 1, 24, dtype=torch.bfloat16)
     assert found.cache_per_token["bfloat16"] * 24 == cache.store.nbytes
@@ -105,7 +105,7 @@ def test_memory_is_what_weights_and_a_cache_take(shape):
 @pytest.mark.parametrize("make", [random_model, seq2seq])
 def test_memory_of_training_is_what_gradients_and_optimizers_take_behind_a_step(make, optim):
     model = make().requires_grad_(True)
-    found = anatomy(model, optimizer=optim.kind).memory.training
+    found = model_summary(model, optimizer=optim.kind).memory.training
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     assert found["gradients"] == sum(parameter.grad.nbytes for parameter in model.parameters())

@@ -6,7 +6,7 @@ import torch
 from random_probes import random_model
 
 from penna.config.sections import TokenizerConfig
-from penna.explain.neighbors import neighbours, word_ids
+from penna.explain.neighbors import neighbors, word_ids
 from penna.tokenizer.train import train_tokenizer
 
 STORY = "The cat sat. The dog sat. A catalogue of dogs, cats and kings. 法律规定，第一条。 나는 왕을 보았다.\n"
@@ -29,7 +29,7 @@ def by_hand(matrix: torch.Tensor, ids: list[int], top: int) -> list[tuple[int, f
 @pytest.mark.parametrize("tie", [True, False])
 def test_the_nearest_tokens_are_those_of_the_mean_in_each_matrix(tokenizer, word, tie):
     model = random_model(vocab_size=tokenizer.vocab_size + 7, tie=tie)  # with rows that no token has
-    found = neighbours(model, tokenizer, word, top=8)
+    found = neighbors(model, tokenizer, word, top=8)
     assert list(found.near) == (["wte"] if tie else ["wte", "lm_head"])
     for name, near in found.near.items():
         matrix = model.wte.weight if name == "wte" else model.lm_head.weight
@@ -44,12 +44,12 @@ def test_a_word_has_the_space_before_it_that_it_has_in_a_text(tokenizer):
     assert word_ids(tokenizer, " cat") == tokenizer.encode(" cat")
     assert word_ids(tokenizer, "왕을") == tokenizer.encode(" 왕을")
     assert word_ids(tokenizer, "第一条") == tokenizer.encode("第一条")  # one token more with a space
-    assert neighbours(random_model(vocab_size=tokenizer.vocab_size), tokenizer, "cat").tokens == ("␣cat",)
+    assert neighbors(random_model(vocab_size=tokenizer.vocab_size), tokenizer, "cat").tokens == ("␣cat",)
     characters = train_tokenizer(TokenizerConfig(kind="char"), [STORY])
     assert word_ids(characters, "cat") == characters.encode("cat")
 
 
 def test_no_more_are_told_than_there_are(tokenizer):
-    found = neighbours(random_model(vocab_size=tokenizer.vocab_size), tokenizer, "cat", top=1000)
+    found = neighbors(random_model(vocab_size=tokenizer.vocab_size), tokenizer, "cat", top=1000)
     assert len(found.near["wte"]) == tokenizer.vocab_size - 1
     assert found.ids[0] not in {each.id for each in found.near["wte"]}

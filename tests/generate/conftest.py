@@ -9,7 +9,7 @@ from reference_decoding import Told
 
 from penna.config.sections import ModelConfig
 from penna.generate.engine import generate
-from penna.generate.request import BeamStep, Finish, NewToken, Request
+from penna.generate.request import BeamStep, Finish, GeneratedToken, Request
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
 
@@ -40,12 +40,12 @@ def run() -> Callable[..., list[Told]]:
     """run(model, requests, slots=32) -> what the engine told of each request; nothing may come after its finish."""
 
     def all_of(model: GPT, requests: Sequence[Request], slots: int = 32) -> list[Told]:
-        tokens: list[list[NewToken]] = [[] for _ in requests]
+        tokens: list[list[GeneratedToken]] = [[] for _ in requests]
         steps: list[list[BeamStep]] = [[] for _ in requests]
         ends: dict[int, Finish] = {}
         for event in generate(model, requests, slots=slots):
             assert event.request not in ends
-            if isinstance(event, NewToken):
+            if isinstance(event, GeneratedToken):
                 tokens[event.request].append(event)
             elif isinstance(event, BeamStep):
                 steps[event.request].append(event)

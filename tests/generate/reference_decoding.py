@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from penna.generate.logits_processors import adjust
-from penna.generate.request import BeamStep, Hypothesis, NewToken, Request, continuation
+from penna.generate.request import BeamStep, GeneratedToken, Hypothesis, Request, continuation
 from penna.generate.sampling import choose
 from penna.model.gpt import GPT
 from penna.model.seq2seq import Seq2Seq
@@ -36,7 +36,7 @@ SOURCES = [[5, 9, 11, 40, 3, 3, 8, 1, 2], [17], [33, 20, 6, 60, 44], [8, 8, 9], 
 class Told(NamedTuple):
     """What the engine told of one request."""
 
-    tokens: tuple[NewToken, ...]
+    tokens: tuple[GeneratedToken, ...]
     reason: str
     hypotheses: tuple[Hypothesis, ...] = ()
     steps: tuple[BeamStep, ...] = ()

@@ -10,7 +10,7 @@ from reference_decoding import MODELS, PROMPTS, Told, beams, for_model, token_by
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError
 from penna.generate.engine import Engine
-from penna.generate.request import BeamStep, Finish, NewToken, Request
+from penna.generate.request import BeamStep, Finish, GeneratedToken, Request
 
 SETTINGS = [
     {"temperature": 0},
@@ -105,7 +105,7 @@ def test_a_slot_is_refilled_at_the_next_step_and_never_overfilled(build):
             running.append(queue.pop(0))
         expected = sorted(running)
         events = engine.step()
-        assert sorted(event.request for event in events if isinstance(event, NewToken)) == expected
+        assert sorted(event.request for event in events if isinstance(event, GeneratedToken)) == expected
         for number in list(running):
             left[number] -= 1
             if not left[number]:
@@ -140,7 +140,7 @@ def drained(engine: Engine, told: dict[int, list] | None = None) -> dict[int, li
 
 
 def text_of(events: list) -> tuple[list[int], str]:
-    return [event.id for event in events if isinstance(event, NewToken)], events[-1].reason
+    return [event.id for event in events if isinstance(event, GeneratedToken)], events[-1].reason
 
 
 @pytest.mark.parametrize("name", ["gpt2", "n-grams", "seq2seq"])
@@ -233,4 +233,4 @@ def test_a_search_tells_of_its_steps_as_they_come(build):
     engine = Engine(build())
     engine.submit(Request([1], GenerationConfig(max_new_tokens=3, num_beams=2), tells_beams=True))
     kinds = [[type(event) for event in engine.step()] for _ in range(3)]
-    assert kinds == [[BeamStep], [BeamStep], [BeamStep, NewToken, NewToken, NewToken, Finish]]
+    assert kinds == [[BeamStep], [BeamStep], [BeamStep, GeneratedToken, GeneratedToken, GeneratedToken, Finish]]

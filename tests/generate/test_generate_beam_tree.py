@@ -12,7 +12,7 @@ from penna.config.generation import GenerationConfig
 from penna.config.sections import TokenizerConfig
 from penna.generate.beam_tree import BeamTree, TreeGrower, readable, text_added
 from penna.generate.engine import generate
-from penna.generate.request import BeamStep, Candidate, Finish, Hypothesis, NewToken, Request
+from penna.generate.request import BeamStep, Candidate, Finish, GeneratedToken, Hypothesis, Request
 from penna.model.gpt import GPT
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
@@ -167,7 +167,7 @@ def grown(tokenizer: Tokenizer, *texts: bytes) -> BeamTree:
         grower.push(
             BeamStep(0, (Candidate(0, index, -1.0 - place, -1.0, "kept" if place < len(ids) - 1 else "finished"),))
         )
-    found = tuple(NewToken(0, index, -1.0, 1) for index in ids if index != END)
+    found = tuple(GeneratedToken(0, index, -1.0, 1) for index in ids if index != END)
     return grower.finish(Finish(0, "stop", (Hypothesis(found, -float(len(ids)), -1.0, "stop"),)))
 
 

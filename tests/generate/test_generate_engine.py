@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM
 
 from penna.config.generation import GenerationConfig
 from penna.generate.engine import generate
-from penna.generate.request import Finish, NewToken, Request, cut_prompt
+from penna.generate.request import Finish, GeneratedToken, Request, cut_prompt
 from penna.interop.hf_folder import write_hf
-from penna.model.fast.decode import Step
+from penna.model.fast.decode import FastDecoder
 from penna.model.precision import use_dtype
 
 EVERY = {**MODELS, "untied": {"tie": False, "mlp": "relu2", "bias": False, "positions": "none", "head_dim": 12}}
@@ -79,9 +79,9 @@ def test_logits_among_32_requests_are_those_of_each_alone(name: str, build, run,
 
 
 def _noting(read: dict[int, list[torch.Tensor]]):
-    from penna.generate.batch import Lane
+    from penna.generate.batch import DecodingBatch
 
-    whole = Lane.read
+    whole = DecodingBatch.read
 
     def noted(lane, guesses):
         logits = whole(lane, guesses)
@@ -135,7 +135,7 @@ def test_a_prompt_longer_than_the_block_is_cut_from_the_left(build, run):
     assert run(model, [Request(prompt, greedy(12))])[0].text == token_by_token(model, Request(prompt, greedy(12)))[:2]
 
 
-def _of(number: int, tokens: tuple[NewToken, ...]) -> tuple[NewToken, ...]:
+def _of(number: int, tokens: tuple[GeneratedToken, ...]) -> tuple[GeneratedToken, ...]:
     return tuple(replace(token, request=number) for token in tokens)
 
 
@@ -264,13 +264,13 @@ def test_a_step_takes_all_threads_where_its_weights_are_many_in_whatever_numbers
     model = build(n_embd=256, n_layer=n_layer)  # 0.8 million numbers a layer
     use_dtype(model, dtype)
     seen: list[int] = []
-    genuine = Step.hidden
+    genuine = FastDecoder.hidden
 
     def hidden(*given, **named):
         seen.append(torch.get_num_threads())
         return genuine(*given, **named)
 
-    monkeypatch.setattr(Step, "hidden", hidden)
+    monkeypatch.setattr(FastDecoder, "hidden", hidden)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -11,10 +11,10 @@ from penna.errors import DataError, DeviceError
 from penna.generate import engine as engines
 from penna.generate import memory as room
 from penna.generate import token_tree as tree
-from penna.generate.batch import Lane
+from penna.generate.batch import DecodingBatch
 from penna.generate.beam_search import BeamSearch
 from penna.generate.engine import Engine, generate
-from penna.generate.request import Event, Failed, Finish, NewToken, Request
+from penna.generate.request import Event, Failed, Finish, GeneratedToken, Request
 from penna.model.cache import KVCache
 
 BEAMS = {"num_beams": 4}
@@ -37,7 +37,7 @@ def drained(engine: Engine, told: dict[int, list] | None = None) -> dict[int, li
 
 def text_of(events: list) -> tuple[list[int], str]:
     assert isinstance(events[-1], Finish)
-    return [event.id for event in events if isinstance(event, NewToken)], events[-1].reason
+    return [event.id for event in events if isinstance(event, GeneratedToken)], events[-1].reason
 
 
 # --- Refused at once
@@ -158,14 +158,14 @@ def drained_alone(model, request: Request) -> tuple[list[int], str]:
 
 def test_a_prompt_that_cannot_be_read_ends_its_text_alone(build, monkeypatch):
     model = build()
-    whole = Lane._refill
+    whole = DecodingBatch._refill
 
     def failing(self, start, rows):
         whole(self, start, rows)
         if any(59 in row.context for row in rows):
             raise FAULT
 
-    monkeypatch.setattr(Lane, "_refill", failing)
+    monkeypatch.setattr(DecodingBatch, "_refill", failing)
     engine = Engine(model, slots=4)
     first = engine.submit(asked(0, 12))
     told = defaultdict(list)
@@ -194,7 +194,7 @@ def test_nothing_is_forgotten_where_a_step_fails(build, monkeypatch):
     for each in requests:
         engine.submit(each)
     gone = engine.submit(asked(3))
-    whole, calls = Lane.read, []
+    whole, calls = DecodingBatch.read, []
 
     def failing(self, guesses):
         calls.append(1)
@@ -202,7 +202,7 @@ def test_nothing_is_forgotten_where_a_step_fails(build, monkeypatch):
             raise FAULT
         return whole(self, guesses)
 
-    monkeypatch.setattr(Lane, "read", failing)
+    monkeypatch.setattr(DecodingBatch, "read", failing)
     engine.cancel(gone)
     failures = 0
     while not engine.is_idle:

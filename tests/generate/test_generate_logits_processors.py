@@ -18,7 +18,7 @@ from penna.config.generation import GenerationConfig
 from penna.generate.choice_trie import ChoiceTrie
 from penna.generate.logits_processors import adjust
 from penna.generate.sampling import choose, token_probabilities
-from penna.generate.sequence import Continuation
+from penna.generate.sequence import SequenceState
 
 SIZE = 9
 TOKENS = st.integers(0, SIZE - 1)
@@ -28,7 +28,7 @@ def logits_of(seed: int, rows: int, size: int = SIZE) -> torch.Tensor:
     return torch.randn(rows, size, generator=torch.Generator().manual_seed(seed)) * 3
 
 
-def processed(logits: torch.Tensor, text: Continuation) -> torch.Tensor:
+def processed(logits: torch.Tensor, text: SequenceState) -> torch.Tensor:
     """Logits (V,) as transformers' processors leave them, in its order."""
     config, processors = text.config, LogitsProcessorList()
     if config.repetition_penalty != 1:
@@ -50,7 +50,7 @@ def texts(draw, **fixed):
         "no_repeat_ngram_size": draw(st.sampled_from([None, 1, 2, 3, 5])),
         "min_new_tokens": draw(st.integers(0, 6)),
     }
-    return Continuation(
+    return SequenceState(
         GenerationConfig(**{**fields, **fixed}),
         prompt=draw(st.lists(TOKENS, min_size=1, max_size=8)),
         written=draw(st.lists(TOKENS, max_size=8)),
@@ -83,7 +83,7 @@ def test_a_text_that_grew_is_counted_as_one_that_is_read_whole(seed, text, more)
     for token in more:
         adjust(logits, [text])
         text.written.append(token)
-    whole = Continuation(text.config, 0, text.prompt, list(text.written), text.stop_ids, text.bad_ids)
+    whole = SequenceState(text.config, 0, text.prompt, list(text.written), text.stop_ids, text.bad_ids)
     torch.testing.assert_close(adjust(logits, [text]), adjust(logits, [whole]), rtol=0, atol=0)
 
 
@@ -108,7 +108,7 @@ def test_presence_and_frequency_are_taken_off_what_was_written(seed, presence, f
                 due[row, token] *= repetition if due[row, token] < 0 else 1 / repetition
             times = written.count(token)
             due[row, token] -= frequency * times + (presence if times else 0)
-    ours = adjust(logits, [Continuation(config, 0, prompt, written) for prompt, written in histories])
+    ours = adjust(logits, [SequenceState(config, 0, prompt, written) for prompt, written in histories])
     torch.testing.assert_close(ours, due)
 
 
@@ -121,7 +121,7 @@ def test_presence_and_frequency_are_taken_off_what_was_written(seed, presence, f
 def test_a_text_with_choices_becomes_one_of_them(seed, choices, temperature):
     trie, stop = ChoiceTrie(choices), 8
     for number in range(5):
-        text = Continuation(
+        text = SequenceState(
             GenerationConfig(temperature=temperature), number, [1], stop_ids=frozenset([stop]), choices=trie
         )
         while trie.after(text.written).allowed:
@@ -141,7 +141,7 @@ def test_a_text_with_choices_becomes_one_of_them(seed, choices, temperature):
 def test_choices_are_drawn_as_often_as_the_model_holds_them_likely():
     # 5 alone, or 5 and 6: after 5 the end and 6 share what the model gives the two.
     logits = torch.tensor([[0.0, 0, 0, 0, 0, 1.0, 0.5, 3.0, 1.5]])
-    text = Continuation(
+    text = SequenceState(
         GenerationConfig(choices=("a", "b")), 0, [1], [5], frozenset([8]), choices=ChoiceTrie([(5,), (5, 6)])
     )
     probabilities = token_probabilities(adjust(logits, [text]), text.config)[0]
@@ -154,17 +154,17 @@ def test_choices_are_drawn_as_often_as_the_model_holds_them_likely():
 
 def test_where_nothing_acts_the_logits_themselves_come_back():
     logits = logits_of(0, 2)
-    plain = Continuation(GenerationConfig(temperature=0.7, top_k=3), 0, [1, 2], [3])
-    past = Continuation(GenerationConfig(min_new_tokens=2), 0, [1], [3, 4], frozenset([0]))
-    far = Continuation(GenerationConfig(no_repeat_ngram_size=4), 0, [1], [3, 4], bad_ids=((7, 8),))
+    plain = SequenceState(GenerationConfig(temperature=0.7, top_k=3), 0, [1, 2], [3])
+    past = SequenceState(GenerationConfig(min_new_tokens=2), 0, [1], [3, 4], frozenset([0]))
+    far = SequenceState(GenerationConfig(no_repeat_ngram_size=4), 0, [1], [3, 4], bad_ids=((7, 8),))
     assert adjust(logits, [plain, plain]) is logits
     assert adjust(logits, [past, far]) is logits
 
 
 def test_only_the_texts_that_ask_for_it_are_adjusted():
     logits = logits_of(0, 3)
-    asks = Continuation(GenerationConfig(repetition_penalty=2.0, presence_penalty=1.0), 0, [1], [2], bad_ids=((4,),))
-    plain = Continuation(GenerationConfig(), 0, [1], [2])
+    asks = SequenceState(GenerationConfig(repetition_penalty=2.0, presence_penalty=1.0), 0, [1], [2], bad_ids=((4,),))
+    plain = SequenceState(GenerationConfig(), 0, [1], [2])
     adjusted = adjust(logits, [plain, asks, plain])
     assert torch.equal(adjusted[[0, 2]], logits[[0, 2]])
     assert (adjusted[1] != logits[1]).nonzero().flatten().tolist() == [1, 2, 4]
@@ -179,14 +179,14 @@ def test_a_run_of_bad_tokens_is_barred_where_the_others_stand_before_across_the_
         ([1, 2, 3], [], [4, 5, 6]),
         ([3], [3, 1], [6]),
     ):
-        adjusted = adjust(torch.zeros(1, SIZE), [Continuation(GenerationConfig(), 0, prompt, written, bad_ids=bad)])
+        adjusted = adjust(torch.zeros(1, SIZE), [SequenceState(GenerationConfig(), 0, prompt, written, bad_ids=bad)])
         assert adjusted[0].isneginf().nonzero().flatten().tolist() == barred
 
 
 def left(**fields) -> list[int]:
     """Which of three tokens may follow 0 1 2, where 2 ends the text."""
     bad = fields.pop("bad", ())
-    text = Continuation(GenerationConfig(**fields), 0, [0, 1, 2], [], frozenset([2]), bad)
+    text = SequenceState(GenerationConfig(**fields), 0, [0, 1, 2], [], frozenset([2]), bad)
     adjusted = adjust(torch.zeros(1, 3), [text])
     return (adjusted[0] > -math.inf).nonzero().flatten().tolist()
 
@@ -198,13 +198,13 @@ def test_bars_that_leave_nothing_are_lifted_bad_words_last():
     assert left(min_new_tokens=1, bad=((0,), (1,))) == [2]  # it rather ends early than write one
     assert left(min_new_tokens=1, no_repeat_ngram_size=1, bad=((0,), (1,))) == [2]
     assert left(bad=((0,), (1,), (2,))) == [2]  # an end is no bad word
-    text = Continuation(GenerationConfig(), bad_ids=((0,), (1,), (2,)))
+    text = SequenceState(GenerationConfig(), bad_ids=((0,), (1,), (2,)))
     assert torch.equal(adjust(torch.zeros(1, 3), [text]), torch.zeros(1, 3))
 
 
 def test_what_is_lifted_in_one_text_stays_barred_in_another():
     config = GenerationConfig(no_repeat_ngram_size=1)
-    everything, some = Continuation(config, 0, [0, 1, 2]), Continuation(config, 0, [0, 2])
+    everything, some = SequenceState(config, 0, [0, 1, 2]), SequenceState(config, 0, [0, 2])
     adjusted = adjust(torch.zeros(2, 3), [everything, some])
     assert adjusted.tolist() == [[0, 0, 0], [-math.inf, 0, -math.inf]]
 
@@ -213,12 +213,12 @@ def test_a_choice_is_made_even_where_the_model_holds_none_for_possible():
     logits = torch.tensor([[0.0, -math.inf, -math.inf, 5.0]])
     seen = set()
     for seed in range(40):
-        text = Continuation(GenerationConfig(), seed, [0], choices=ChoiceTrie([(1,), (2,)]))
+        text = SequenceState(GenerationConfig(), seed, [0], choices=ChoiceTrie([(1,), (2,)]))
         seen.update(choose(logits, [text]))
     assert seen == {1, 2}
     # Where it holds one for possible, it is that one.
     logits[0, 2] = -50.0
-    texts = [Continuation(GenerationConfig(), seed, choices=ChoiceTrie([(1,), (2,)])) for seed in range(40)]
+    texts = [SequenceState(GenerationConfig(), seed, choices=ChoiceTrie([(1,), (2,)])) for seed in range(40)]
     assert set(choose(logits.expand(40, -1), texts)) == {2}
 
 

@@ -24,7 +24,7 @@ def requests(count: int = 9) -> list[Request]:
 
 def bytes_of(model, rows: int, capacity: int) -> int:
     """What a lane of so many rows takes, measured."""
-    lane = engines.Lane(model, rows, capacity)
+    lane = engines.DecodingBatch(model, rows, capacity)
     held = [lane._cache.keys, lane._cache.values]
     if lane._memory is not None:
         held += [lane._memory.states, *lane._memory.keys, *lane._memory.values]
@@ -55,7 +55,7 @@ def test_fewer_slots_give_the_same_texts(name, build, run, monkeypatch):
     whole, rows = run(model, asked), []
     free = int(bytes_of(model, 2, 24) * 5 / 4) + 2
     monkeypatch.setattr(room, "free_bytes", lambda _: free)
-    taken = engines.Lane
+    taken = engines.DecodingBatch
     monkeypatch.setattr(
         engines, "Lane", lambda model, slots, capacity: rows.append(slots) or taken(model, slots, capacity)
     )

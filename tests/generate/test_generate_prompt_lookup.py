@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from reference_decoding import MODELS, SOURCES, for_model, token_by_token
 
 from penna.config.generation import GenerationConfig
-from penna.generate.batch import Lane
-from penna.generate.prompt_lookup import _LONGEST, _SHORTEST, Lookup
+from penna.generate.batch import DecodingBatch
+from penna.generate.prompt_lookup import _LONGEST, _SHORTEST, PromptLookup
 from penna.generate.request import Request
 
 REPEATING = [[1, 2, 3, 4, 5] * 3 + [1, 2], [9, 9, 9, 9], [7, 8, 7, 8, 30, 7, 8], [50]]
@@ -37,7 +37,7 @@ def mostly_followed(ids: list[int], context: list[int]) -> int | None:
 
 @given(st.lists(st.integers(0, 3), max_size=30), st.integers(1, 6))
 def test_what_mostly_followed_the_last_tokens_is_guessed_to_follow_now(ids, count):
-    lookup = Lookup(count)
+    lookup = PromptLookup(count)
     for cut in range(0, len(ids), 4):  # in parts
         lookup.extend(ids[cut : cut + 4])
     expected: list[int] = []
@@ -53,7 +53,7 @@ def test_what_mostly_followed_the_last_tokens_is_guessed_to_follow_now(ids, coun
 
 def test_a_guess_goes_on_as_long_as_guesses_are_right_and_is_given_up_where_they_are_wrong():
     loop = list(range(10, 20))
-    trusted, doubted = Lookup(20), Lookup(20)
+    trusted, doubted = PromptLookup(20), PromptLookup(20)
     trusted.extend(loop * 2)
     first = len(trusted.guess())
     for index in loop * 4:
@@ -74,7 +74,7 @@ def test_a_guess_goes_on_as_long_as_guesses_are_right_and_is_given_up_where_they
 
 @pytest.mark.parametrize("seed", range(5))
 def test_guesses_come_back_where_a_text_begins_to_repeat_itself(seed: int):
-    lookup, noise = Lookup(4), random.Random(seed)
+    lookup, noise = PromptLookup(4), random.Random(seed)
     for _ in range(150):
         lookup.guess()
         lookup.extend([noise.randrange(3)])
@@ -129,9 +129,9 @@ def test_near_the_blocks_end_too(build, run, prompt, most, guessed, block, tempe
 
 def counted(run, model, asked, monkeypatch, slots: int = 32) -> tuple[list, int]:
     steps: list[int] = []
-    whole = Lane.read
+    whole = DecodingBatch.read
     with monkeypatch.context() as patch:
-        patch.setattr(Lane, "read", lambda lane, guesses: steps.append(1) or whole(lane, guesses))
+        patch.setattr(DecodingBatch, "read", lambda lane, guesses: steps.append(1) or whole(lane, guesses))
         return run(model, asked, slots), len(steps)
 
 

@@ -19,7 +19,7 @@ from transformers import (
 from penna.config.generation import GenerationConfig
 from penna.generate import sampling as drawing
 from penna.generate.sampling import choose, token_probabilities, uniform
-from penna.generate.sequence import Continuation
+from penna.generate.sequence import SequenceState
 
 RARE = 1e-6  # the p-value below which a test of chance fails; seeds are fixed, so it passes or fails for good
 
@@ -55,7 +55,7 @@ def warped(logits: torch.Tensor, config: GenerationConfig) -> torch.Tensor:
 
 def drawn(logits: torch.Tensor, config: GenerationConfig, places: list[tuple[int, int]]) -> list[int]:
     """What is drawn from the same logits (V,) at each (seed, position)."""
-    texts = [Continuation(config, seed, written=[0] * position) for seed, position in places]
+    texts = [SequenceState(config, seed, written=[0] * position) for seed, position in places]
     return choose(logits.expand(len(texts), -1), texts)
 
 
@@ -218,7 +218,7 @@ def test_a_text_is_drawn_alone_as_among_others_of_all_settings(seed: int, tied: 
     kinds = [*STRATEGIES, {"temperature": 0}, {"top_k": 3, "repetition_penalty": 1.3}, {"no_repeat_ngram_size": 2}]
     logits = torch.stack([logits_from(seed + row, size, tied, barred=False) for row in range(32)]).float()
     texts = [
-        Continuation(GenerationConfig(**kinds[row % len(kinds)]), seed * row, [1, 2, 1], [row % size] * (row % 5))
+        SequenceState(GenerationConfig(**kinds[row % len(kinds)]), seed * row, [1, 2, 1], [row % size] * (row % 5))
         for row in range(32)
     ]
     together = choose(logits, texts)
@@ -268,7 +268,7 @@ def test_logits_are_left_as_they_are():
     logits = torch.stack([random_logits(seed, 50) for seed in range(3)])
     before = logits.clone()
     for fields in STRATEGIES:
-        choose(logits, [Continuation(GenerationConfig(**fields, repetition_penalty=1.5), 1, [3], [4])] * 3)
+        choose(logits, [SequenceState(GenerationConfig(**fields, repetition_penalty=1.5), 1, [3], [4])] * 3)
     assert torch.equal(logits, before)
 
 

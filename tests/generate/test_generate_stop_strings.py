@@ -9,7 +9,7 @@ from penna.config.generation import GenerationConfig
 from penna.config.sections import TokenizerConfig
 from penna.generate.request import Request
 from penna.generate.stop_strings import StopFinder
-from penna.generate.text_stream import write, write_pieces
+from penna.generate.text_stream import generate_texts, stream_texts
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
 
@@ -86,7 +86,7 @@ def request(tokenizer: Tokenizer, text: str, **fields) -> Request:
 )
 def test_a_text_ends_where_a_stop_string_comes(stop, build, tokenizer):
     model = build(vocab_size=tokenizer.vocab_size, block_size=256, n_layer=1)
-    (told,) = write(model, tokenizer, [request(tokenizer, TEXT, stop=stop)])
+    (told,) = generate_texts(model, tokenizer, [request(tokenizer, TEXT, stop=stop)])
     before, found = cut(TEXT, list(stop))
     assert (told.text, told.finish) == (before, "stop")  # a text that is its only choice ends with "stop", too
     if found:
@@ -102,7 +102,7 @@ def test_a_stop_string_found_with_text_before_it_in_one_token_gives_out_that_tex
     ids = tokenizer.encode("x abstop")
     assert any("abst" in tokenizer.decode([index]) for index in ids)
     model = build(vocab_size=tokenizer.vocab_size)
-    told = write(
+    told = generate_texts(
         model, tokenizer, [request(tokenizer, "x abstop", stop=(stop,)) for stop in ("st", "b", "abstop", "opx")]
     )
     assert [each.text for each in told] == ["x ab", "x a", "x ", "x abstop"]
@@ -115,7 +115,7 @@ def test_a_stop_string_ends_its_own_text_alone(build, run, tokenizer):
     stops = [("하",), ("nowhere",), ("您", "good"), (), ("sat",)]
     requests = [request(tokenizer, text, stop=stop) for text, stop in zip(texts, stops, strict=True)]
     for slots in (32, 2):
-        told = write(model, tokenizer, requests, slots=slots)
+        told = generate_texts(model, tokenizer, requests, slots=slots)
         assert [each.text for each in told] == [
             cut(text, list(stop))[0] for text, stop in zip(texts, stops, strict=True)
         ]
@@ -133,9 +133,9 @@ STRATEGIES = [
 def test_texts_of_every_strategy_end_at_stop_strings(fields, build, run, tokenizer):
     model = build(vocab_size=tokenizer.vocab_size, seed=2)
     config = GenerationConfig(max_new_tokens=30, **fields)
-    (free,) = write(model, tokenizer, [Request([5], config)])
+    (free,) = generate_texts(model, tokenizer, [Request([5], config)])
     stop = free.text[len(free.text) // 2 :][:3]
-    (told,) = write(model, tokenizer, [Request([5], config.model_copy(update={"stop": (stop,)}))])
+    (told,) = generate_texts(model, tokenizer, [Request([5], config.model_copy(update={"stop": (stop,)}))])
     assert (told.text, told.finish) == (cut(free.text, [stop])[0], "stop")
     assert not cut(tokenizer.decode(list(told.ids[:-1])), [stop])[1]  # nothing behind it is given out
     assert [each.ids for each in told.hypotheses] == [each.ids for each in free.hypotheses]
@@ -149,7 +149,7 @@ def test_texts_of_every_strategy_end_at_stop_strings(fields, build, run, tokeniz
 def test_pieces_are_whole_characters_and_joined_they_are_the_text(build, tokenizer, text):
     model = build(vocab_size=tokenizer.vocab_size, block_size=256, n_layer=1)
     so_far, ids = "", []
-    for piece in write_pieces(model, tokenizer, [request(tokenizer, text)]):
+    for piece in stream_texts(model, tokenizer, [request(tokenizer, text)]):
         so_far += piece.text
         if piece.token is not None:
             ids.append(piece.token.id)
@@ -164,7 +164,7 @@ def test_any_ids_stream_as_they_are_decoded(build, run, tokenizer):
     model = build(vocab_size=tokenizer.vocab_size)
     requests = [Request([n], GenerationConfig(max_new_tokens=40), seed=n) for n in range(6)]
     pieces = [""] * 6
-    for piece in write_pieces(model, tokenizer, requests, show_special=True):
+    for piece in stream_texts(model, tokenizer, requests, show_special=True):
         pieces[piece.request] += piece.text
     told: list[Told] = run(model, requests)
     assert pieces == [tokenizer.decode(each.ids) for each in told]
@@ -174,5 +174,5 @@ def test_any_ids_stream_as_they_are_decoded(build, run, tokenizer):
 def test_half_a_character_at_the_end_is_told_as_such(build, tokenizer):
     model = build(vocab_size=tokenizer.vocab_size)
     ids = tuple(tokenizer.encode("a찌"))[:-1]
-    (told,) = write(model, tokenizer, [Request([1], GenerationConfig(), choice_ids=(ids,))])
+    (told,) = generate_texts(model, tokenizer, [Request([1], GenerationConfig(), choice_ids=(ids,))])
     assert told.text == tokenizer.decode(list(ids)) == "a\ufffd"

@@ -7,7 +7,7 @@ from penna.config.generation import GenerationConfig
 from penna.config.sections import TokenizerConfig
 from penna.errors import DataError
 from penna.generate.request import Request
-from penna.generate.text_stream import Written, prompt_ids, request_for, write, write_pieces
+from penna.generate.text_stream import GeneratedText, generate_texts, prompt_ids, request_for, stream_texts
 from penna.tokenizer.special_tokens import with_special_tokens
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
@@ -28,21 +28,21 @@ def test_texts_are_the_engines_ids_put_together_and_in_the_requests_order(build,
     model = build(vocab_size=tokenizer.vocab_size)
     fields = [{}, {"num_beams": 2}, {"temperature": 0.7}, {}]
     requests = [Request([n], settings(12 - 4 * n, **each), seed=n, top_n=2) for n, each in enumerate(fields)]
-    written = write(model, tokenizer, requests, show_special=True)
+    written = generate_texts(model, tokenizer, requests, show_special=True)
     for text, told in zip(written, run(model, requests), strict=True):
-        assert text == Written(told.tokens, tokenizer.decode(told.ids), told.reason, told.hypotheses)
+        assert text == GeneratedText(told.tokens, tokenizer.decode(told.ids), told.reason, told.hypotheses)
         assert text.ids == tuple(told.ids)
         assert text.logprob == pytest.approx(sum(token.logprob for token in told.tokens))
     assert [len(text.ids) for text in written] == [12, 8, 4, 0]
     assert [len(text.hypotheses) for text in written] == [0, 2, 0, 0]
-    assert written[-1] == Written((), "", "length")
-    assert write(model, tokenizer, []) == []
+    assert written[-1] == GeneratedText((), "", "length")
+    assert generate_texts(model, tokenizer, []) == []
 
 
 def test_pieces_tell_each_token_once_and_the_end_last(build, tokenizer):
     model = build(vocab_size=tokenizer.vocab_size)
     requests = [Request([n], settings(5 + n), seed=n) for n in range(4)]
-    pieces = list(write_pieces(model, tokenizer, requests, slots=2))
+    pieces = list(stream_texts(model, tokenizer, requests, slots=2))
     for number in range(4):
         own = [piece for piece in pieces if piece.request == number]
         assert [piece.finish for piece in own] == [None] * (5 + number) + ["length"]
@@ -64,12 +64,14 @@ def test_settings_are_spelled_out_in_the_tokenizers_ids(tokenizer):
 def test_a_choice_is_written_and_a_bad_word_is_not(build, tokenizer):
     model = build(vocab_size=tokenizer.vocab_size)
     chosen = [
-        write(model, tokenizer, [request_for(tokenizer, [n], settings(9, choices=("the cat", "dog", "the mat")))])[0]
+        generate_texts(
+            model, tokenizer, [request_for(tokenizer, [n], settings(9, choices=("the cat", "dog", "the mat")))]
+        )[0]
         for n in range(5)
     ]
     assert {each.text for each in chosen} <= {"the cat", "dog", "the mat"}
     letters = tuple("abcdehmnost ")
-    (told,) = write(
+    (told,) = generate_texts(
         model, tokenizer, [request_for(tokenizer, [1], settings(30, bad_words=letters), stop_ids=frozenset())]
     )
     assert told.text
@@ -81,18 +83,18 @@ def test_control_tokens_are_written_only_where_asked_and_stop_tokens_never(build
     special = set(tokenizer.special_tokens.values())
     # A seed whose text holds a control token with text on both sides.
     for seed in range(50):
-        (plain,) = write(model, tokenizer, [Request([3], settings(20, temperature=2.0), seed)])
+        (plain,) = generate_texts(model, tokenizer, [Request([3], settings(20, temperature=2.0), seed)])
         if special & set(plain.ids[1:-1]) and not special & {plain.ids[0], plain.ids[-1]}:
             break
     else:
         pytest.fail("no text has a control token")
     assert plain.text == tokenizer.decode([index for index in plain.ids if index not in special])
     assert "<|" not in plain.text
-    (whole,) = write(model, tokenizer, [Request([3], settings(20, temperature=2.0), seed)], show_special=True)
+    (whole,) = generate_texts(model, tokenizer, [Request([3], settings(20, temperature=2.0), seed)], show_special=True)
     assert whole.ids == plain.ids
     assert whole.text == tokenizer.decode(plain.ids) != plain.text
     stop = next(index for index in plain.ids if index in special)
-    (ended,) = write(
+    (ended,) = generate_texts(
         model, tokenizer, [Request([3], settings(20, temperature=2.0), seed, frozenset({stop}))], show_special=True
     )
     assert ended.finish == "stop"

@@ -9,7 +9,7 @@ from reference_decoding import MODELS, PROMPTS, SOURCES, beams, contrastive, for
 from penna.config.generation import GenerationConfig
 from penna.generate import token_tree as tree
 from penna.generate.request import Request
-from penna.generate.token_tree import Tree
+from penna.generate.token_tree import TokenTree
 
 NAMES = ["gpt2", "sinusoidal", "modern, grouped", "n-grams", "seq2seq"]
 
@@ -27,7 +27,7 @@ def test_any_way_of_growing_gives_the_states_of_each_text_alone(name, build, dat
     asked = Request(prompt, GenerationConfig(max_new_tokens=steps + 1), source=source)
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(tree, "_LITTER", litter)
-        grown = Tree(model, asked, width)
+        grown = TokenTree(model, asked, width)
         grown.read([grown.pending], [0])
         windows = [prompt[-9:]]
         for _ in range(steps):

@@ -20,7 +20,7 @@ from transformers import (
 from penna.config.schema import Recipe
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask, PretrainTask
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 from penna.interop.hf_folder import hf_class, read_hf, write_hf
 from penna.loading import load_model
 from penna.model.gpt import GPT
@@ -156,7 +156,7 @@ def test_the_mean_of_all_tokens_and_labels_of_another_number_are_refused_by_name
         (ClassifyTask(labels=LABELS, pooling="mean"), 'task.pooling = "mean"'),
         (ClassifyTask(labels=LABELS[:2]), "The model tells 4 classes, and the task names 2."),
     ):
-        with pytest.raises(ExchangeError) as caught:
+        with pytest.raises(InteropError) as caught:
             write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=tokenizer, task=task)
         assert said in caught.value.happened
         assert caught.value.expected and caught.value.todo
@@ -212,7 +212,7 @@ def test_what_does_not_tell_one_of_several_classes_is_refused_by_field(fields, s
     GPT2ForSequenceClassification(GPT2Config(**SHAPE, **NAMED)).save_pretrained(tmp_path)
     given = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**given, **fields}))
-    with pytest.raises(ExchangeError) as caught:
+    with pytest.raises(InteropError) as caught:
         read_hf(tmp_path)
     assert "describes a GPT2ForSequenceClassification that Penna's model cannot follow" in caught.value.happened
     assert said in caught.value.happened
@@ -222,7 +222,7 @@ def test_a_head_of_another_number_of_classes_than_labels_is_named(tmp_path: Path
     GPT2ForSequenceClassification(GPT2Config(**SHAPE, **NAMED)).save_pretrained(tmp_path)
     given = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**given, "id2label": {"0": "a", "1": "b"}}))
-    with pytest.raises(ExchangeError, match=r"not those of the GPT2ForSequenceClassification") as caught:
+    with pytest.raises(InteropError, match=r"not those of the GPT2ForSequenceClassification") as caught:
         read_hf(tmp_path)
     assert "score.weight [4, 32], expected [2, 32]" in caught.value.happened
 

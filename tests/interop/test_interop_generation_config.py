@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from penna.config.generation import GenerationConfig
 from penna.config.sections import TokenizerConfig
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 from penna.interop.generation_config import (
     GENERATION_FILE,
     bad_words_ids,
@@ -170,7 +170,7 @@ def test_bad_words_are_barred_at_the_start_and_behind_a_space(tokenizer):
     ],
 )
 def test_what_a_file_cannot_hold_is_refused_by_name(fields, said):
-    with pytest.raises(ExchangeError) as caught:
+    with pytest.raises(InteropError) as caught:
         generation_json(GenerationConfig(**fields), None)
     assert said in caught.value.happened
     assert caught.value.expected
@@ -231,7 +231,7 @@ def test_a_foreign_file_means_what_it_means_to_transformers(content, fields, tmp
     ids=str,
 )
 def test_values_that_cannot_be_are_refused_with_the_file_and_their_name(content, said, tmp_path):
-    with pytest.raises(ExchangeError) as caught:
+    with pytest.raises(InteropError) as caught:
         read(tmp_path, content)
     assert str(tmp_path / GENERATION_FILE) in caught.value.happened
     assert said in caught.value.happened
@@ -240,10 +240,10 @@ def test_values_that_cannot_be_are_refused_with_the_file_and_their_name(content,
 
 
 def test_a_missing_or_damaged_file_is_refused_by_name(tmp_path):
-    with pytest.raises(ExchangeError, match=GENERATION_FILE):
+    with pytest.raises(InteropError, match=GENERATION_FILE):
         read_generation_json(tmp_path / GENERATION_FILE, None)
     (tmp_path / GENERATION_FILE).write_text("{")
-    with pytest.raises(ExchangeError, match=GENERATION_FILE):
+    with pytest.raises(InteropError, match=GENERATION_FILE):
         read_generation_json(tmp_path / GENERATION_FILE, None)
 
 
@@ -253,5 +253,5 @@ def test_foreign_bad_words_are_read_as_the_words_they_spell(tmp_path, tokenizer)
     config = read(tmp_path, {"bad_words_ids": [*spelled, [end]], "eos_token_id": end}, tokenizer)
     assert config.bad_words == ("bad", " worse", "sun")
     for ids in ([end], [tokenizer.vocab_size], []):
-        with pytest.raises(ExchangeError, match="bad_words_ids"):
+        with pytest.raises(InteropError, match="bad_words_ids"):
             read(tmp_path, {"bad_words_ids": [ids]}, tokenizer)

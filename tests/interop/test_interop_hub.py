@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 from penna.interop import hub
 from penna.loading import load_model
 from penna.train.init_from import start_fields
@@ -38,15 +38,15 @@ def test_a_hub_out_of_reach_and_a_missing_library_tell_the_way_by_hand(monkeypat
         raise ConnectionError("no route to host\nand more")
 
     with_library(monkeypatch, fail)
-    with pytest.raises(ExchangeError, match="ConnectionError: no route to host") as caught:
+    with pytest.raises(InteropError, match="ConnectionError: no route to host") as caught:
         hub.hub_folder("hf://owner/small-model")
     assert "hf download owner/small-model --local-dir small-model" in caught.value.todo
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ExchangeError, match="huggingface_hub is not installed"):
+    with pytest.raises(InteropError, match="huggingface_hub is not installed"):
         hub.hub_folder("hf://gpt2")
 
 
 @pytest.mark.parametrize("target", ["hf://", "hf://a/b/c", "hf://a b", "hf://../x/y"])
 def test_what_is_no_name_of_the_hub_is_refused(target):
-    with pytest.raises(ExchangeError, match="names no model of the Hugging Face hub"):
+    with pytest.raises(InteropError, match="names no model of the Hugging Face hub"):
         hub.hub_folder(target)

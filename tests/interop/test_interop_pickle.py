@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 from penna.interop import tensor_files as tensors
 from penna.interop import unpickle
 from penna.interop.hf_folder import read_hf
@@ -29,7 +29,7 @@ def pickled(written):
 
 def test_a_pickle_is_refused_unless_allowed_and_the_message_says_how(pickled):
     folder, _ = pickled
-    with pytest.raises(ExchangeError) as caught:
+    with pytest.raises(InteropError) as caught:
         read_hf(folder)
     assert f"penna import {folder} --allow-pickle" in caught.value.todo
     assert "pickle" in caught.value.happened
@@ -56,7 +56,7 @@ class Bomb:
 def test_a_pickle_that_is_a_program_is_not_run(pickled, tmp_path: Path):
     folder, _ = pickled
     torch.save({"transformer.wte.weight": Bomb(tmp_path / "boom")}, folder / "pytorch_model.bin")
-    with pytest.raises(ExchangeError, match="No weights could be taken out of"):
+    with pytest.raises(InteropError, match="No weights could be taken out of"):
         read_hf(folder, allow_pickle=True)
     assert not (tmp_path / "boom").exists()
 
@@ -72,7 +72,7 @@ def test_what_is_no_state_dict_is_refused(content, tmp_path: Path):
 def test_a_pickle_cut_off_is_refused(pickled):
     folder, _ = pickled
     os.truncate(folder / "pytorch_model.bin", 500)
-    with pytest.raises(ExchangeError, match="No weights could be taken out of"):
+    with pytest.raises(InteropError, match="No weights could be taken out of"):
         read_hf(folder, allow_pickle=True)
 
 
@@ -80,7 +80,7 @@ def test_shards_of_pickles_are_refused_even_where_allowed(pickled):
     folder, _ = pickled
     (folder / "pytorch_model.bin").unlink()
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {}}))
-    with pytest.raises(ExchangeError, match=r"pickles in shards \(pytorch_model.bin.index.json\)"):
+    with pytest.raises(InteropError, match=r"pickles in shards \(pytorch_model.bin.index.json\)"):
         read_hf(folder, allow_pickle=True)
 
 

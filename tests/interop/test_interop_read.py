@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 from penna.interop.hf_folder import read_hf
 from penna.model.gpt import GPT
 
@@ -31,7 +31,7 @@ def edit_weights(folder: Path, change) -> None:
 
 def refusal(folder: Path, **options: bool) -> str:
     """The message with which the folder is refused; all three parts of it must be there."""
-    with pytest.raises(ExchangeError) as caught:
+    with pytest.raises(InteropError) as caught:
         read_hf(folder, **options)
     assert caught.value.happened
     assert caught.value.expected

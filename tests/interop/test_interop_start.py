@@ -59,7 +59,7 @@ def loaded(model: GPT, tokenizer: Tokenizer | None) -> LoadedModel:
 def start(model: nn.Module, tokenizer: Tokenizer, source: LoadedModel) -> StartReport:
     """The report, which must have been said, be JSON, and account for every number on both sides."""
     said: list[str] = []
-    report = start_from(model, tokenizer, source, say=said.append)
+    report = start_from(model, tokenizer, source, report=said.append)
     assert tuple(said) == report.lines()
     counts = json.loads(json.dumps(report.as_json()))["parameters"]
     assert counts["loaded"] + counts["new"] == count_parameters(model)
@@ -76,7 +76,7 @@ def refusal(model: nn.Module, tokenizer: Tokenizer, source: LoadedModel) -> Reci
     """The error; nothing was said or changed, and all three parts are there."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(RecipeError) as caught:
-        start_from(model, tokenizer, source, say=pytest.fail)
+        start_from(model, tokenizer, source, report=pytest.fail)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert caught.value.happened and caught.value.expected and caught.value.todo
     return caught.value
@@ -458,7 +458,7 @@ def test_one_weight_under_two_names_is_loaded_once(tokenizer, chat):
 
 def test_a_source_with_further_weights_has_them_left_out(tokenizer):
     source, model = Wider(ModelConfig(**SHAPE, vocab_size=tokenizer.vocab_size)), gpt(tokenizer.vocab_size)
-    report = start_from(model, tokenizer, loaded(source, tokenizer), say=lambda _: None)
+    report = start_from(model, tokenizer, loaded(source, tokenizer), report=lambda _: None)
     assert {share.name for share in report.left_out} == source.state_dict().keys() - model.state_dict().keys()
     assert any(line.startswith("Left out of the source: ") and "h.*.ln_3 64" in line
                for line in report.lines())  # fmt: skip

@@ -65,7 +65,7 @@ def test_fields_make_the_sources_model_whatever_the_preset_and_no_weights_are_re
     assert not {"vocab_size", "n_class", "preset"} & fields.keys()
     for preset in ("gpt2", "gpt1", "modern"):
         new = ModelConfig(**fields, preset=preset, vocab_size=old.config.rows)
-        report = start_from(build_model(new), tokenizer, LoadedModel(old, tokenizer, tmp_path, None), say=str)
+        report = start_from(build_model(new), tokenizer, LoadedModel(old, tokenizer, tmp_path, None), report=str)
         assert report.new == report.messages == ()
         assert new.dropout == old.config.dropout
     assert Tokenizer.load(start_tokenizer(source, tmp_path)).encode("the mat") == tokenizer.encode("the mat")
@@ -105,7 +105,7 @@ def started(old_task: TaskConfig, new_task: TaskConfig, tokenizer, old_rows=3, r
     if new.score is not None:
         torch.nn.init.constant_(new.score.weight, 7.0)
     source = LoadedModel(old, tokenizer, Path("runs/base"), None, old_task)
-    return old, new, start_from(new, tokenizer, source, task=new_task, say=str)
+    return old, new, start_from(new, tokenizer, source, task=new_task, report=str)
 
 
 @pytest.mark.parametrize("labels", [LABELS, ["good", "bad", "fair"]])

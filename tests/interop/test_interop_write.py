@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from penna.config.sections import ModelConfig, TokenizerConfig
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 from penna.interop import hf_folder as huggingface
 from penna.interop.hf_folder import hf_class, read_hf, write_hf
 from penna.tokenizer.train import train_tokenizer
@@ -53,18 +53,18 @@ def test_each_model_goes_to_the_class_that_holds_it(fields, name):
     ],
 )
 def test_what_no_class_holds_is_refused_by_field_with_what_the_closest_holds(fields, said, tmp_path):
-    with pytest.raises(ExchangeError) as caught:
+    with pytest.raises(InteropError) as caught:
         hf_class(ModelConfig(**fields))
     assert said in caught.value.happened
     assert caught.value.expected
     assert caught.value.todo
-    with pytest.raises(ExchangeError):
+    with pytest.raises(InteropError):
         write_hf(ModelConfig(**fields, vocab_size=9), {}, tmp_path / "out", tokenizer=None)
     assert not (tmp_path / "out").exists()
 
 
 def test_every_field_that_does_not_fit_is_listed():
-    with pytest.raises(ExchangeError) as caught:
+    with pytest.raises(InteropError) as caught:
         hf_class(ModelConfig(preset="modern", mlp="relu2", qk_norm=False))
     assert 'mlp = "relu2"' in caught.value.happened
     assert "qk_norm = false" in caught.value.happened
@@ -103,7 +103,7 @@ def test_an_output_that_holds_something_is_refused_and_left_alone(inside, small,
     kept.parent.mkdir(exist_ok=True)
     kept.write_text("precious")
     model = small()
-    with pytest.raises(ExchangeError, match="exists and is not an empty folder"):
+    with pytest.raises(InteropError, match="exists and is not an empty folder"):
         write_hf(model.config, model.state_dict(), output, tokenizer=None)
     assert kept.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [output]
@@ -124,11 +124,11 @@ def test_a_write_that_breaks_off_leaves_nothing_behind(error, small, tmp_path: P
 
     monkeypatch.setattr(huggingface, "save_file", fail)
     model = small()
-    expected = ExchangeError if isinstance(error, OSError) else KeyboardInterrupt
+    expected = InteropError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected) as caught:
         write_hf(model.config, model.state_dict(), tmp_path / "out", tokenizer=None)
     assert list(tmp_path.iterdir()) == []
-    if expected is ExchangeError:
+    if expected is InteropError:
         assert "No space left on device" in caught.value.happened
 
 
@@ -136,7 +136,7 @@ def test_weights_that_are_not_the_configurations_are_refused_by_name(small, tmp_
     model = small()
     weights = model.state_dict()
     weights["extra"] = weights.pop("h.0.ln_1.bias")
-    with pytest.raises(ExchangeError) as caught:
+    with pytest.raises(InteropError) as caught:
         write_hf(model.config, weights, tmp_path / "out", tokenizer=None)
     assert "missing: h.0.ln_1.bias" in caught.value.happened
     assert "not expected: extra" in caught.value.happened
@@ -158,11 +158,11 @@ def test_a_tokenizer_goes_along_and_its_separator_begins_and_ends(small, tmp_pat
 def test_a_tokenizer_with_more_tokens_than_rows_is_refused_both_ways(small, tmp_path: Path):
     tokenizer = train_tokenizer(TokenizerConfig(kind="char"), ["hello world, how are you?"])
     model = small(vocab_size=tokenizer.vocab_size - 1)
-    with pytest.raises(ExchangeError, match=r"The tokenizer has .* tokens, the model embeds"):
+    with pytest.raises(InteropError, match=r"The tokenizer has .* tokens, the model embeds"):
         write_hf(model.config, model.state_dict(), tmp_path / "out", tokenizer=tokenizer)
     write_hf(model.config, model.state_dict(), tmp_path / "out", tokenizer=None)
     tokenizer.save(tmp_path / "out")
-    with pytest.raises(ExchangeError, match=r"The tokenizer has .* tokens, the model embeds"):
+    with pytest.raises(InteropError, match=r"The tokenizer has .* tokens, the model embeds"):
         read_hf(tmp_path / "out")
 
 

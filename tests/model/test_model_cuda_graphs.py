@@ -15,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from penna.config.generation import GenerationConfig
 from penna.config.sections import ModelConfig
 from penna.generate.engine import generate
-from penna.generate.request import NewToken, Request
+from penna.generate.request import GeneratedToken, Request
 from penna.model.cache import KVCache
 from penna.model.fast.cuda_graphs import _WORTH_RECORDING, RecordedSteps
 from penna.model.gpt import GPT
@@ -113,7 +113,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 def texts(model: GPT, requests: list[Request], slots: int) -> dict[int, tuple[list[int], list[float]]]:
     told: dict[int, tuple[list[int], list[float]]] = {at: ([], []) for at in range(len(requests))}
     for event in generate(model, requests, slots=slots):
-        if isinstance(event, NewToken):
+        if isinstance(event, GeneratedToken):
             told[event.request][0].append(event.id)
             told[event.request][1].append(event.logprob)
     return told

@@ -5,7 +5,7 @@ import torch
 
 from penna.config.sections import ModelConfig
 from penna.model.cache import KVCache
-from penna.model.fast.decode import Step
+from penna.model.fast.decode import FastDecoder
 from penna.model.gpt import GPT
 
 SHAPES = {
@@ -35,7 +35,7 @@ def made(fields: dict[str, object]) -> GPT:
 @pytest.mark.parametrize("name", SHAPES)
 def test_tokens_are_read_as_the_modules_read_them(name: str, lengths: list[int]) -> None:
     model = made(SHAPES[name])
-    step, generator = Step(model), torch.Generator().manual_seed(1)
+    step, generator = FastDecoder(model), torch.Generator().manual_seed(1)
     ours, theirs = (KVCache(model.config, len(lengths), 24) for _ in range(2))
     for cache in (ours, theirs):
         if max(lengths):
@@ -57,7 +57,7 @@ def test_texts_of_different_lengths_leave_in_the_cache_what_each_leaves_alone(na
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, 61, (len(lengths), max(lengths)), generator=generator)
     together = KVCache(model.config, len(lengths), 24)
-    Step(model).read(ids, torch.tensor(lengths), together)
+    FastDecoder(model).read(ids, torch.tensor(lengths), together)
     for row, length in enumerate(lengths):
         alone = KVCache(model.config, 1, 24)
         if length:
@@ -70,7 +70,7 @@ def test_branches_of_a_tree_are_read_as_the_modules_read_them() -> None:
     model = made(SHAPES["modern"])
     caches = [KVCache(model.config, 1, 24) for _ in range(2)]
     read = []
-    for cache, hidden in zip(caches, (Step(model).hidden, model.hidden), strict=True):
+    for cache, hidden in zip(caches, (FastDecoder(model).hidden, model.hidden), strict=True):
         model.hidden(torch.tensor([[3, 4, 5]]), cache)
         cache.advance(3)
         visible = torch.tensor([[True, True, True, True, False], [True, True, True, False, True]])
@@ -83,5 +83,5 @@ def test_branches_of_a_tree_are_read_as_the_modules_read_them() -> None:
 
 def test_it_reads_gpts_in_float32_alone() -> None:
     model = made({})
-    assert Step.reads(model)
-    assert not Step.reads(made({}).bfloat16())
+    assert FastDecoder.reads(model)
+    assert not FastDecoder.reads(made({}).bfloat16())

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from penna.config.sections import ModelConfig
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 from penna.interop.hf_folder import hf_class
 from penna.model.cache import KVCache
 from penna.model.gpt import GPT
@@ -165,7 +165,7 @@ def test_dropout_is_refused_where_there_are_no_ngrams() -> None:
 
 
 def test_export_refuses_it_by_name() -> None:
-    with pytest.raises(ExchangeError, match="ngram_size = 4"):
+    with pytest.raises(InteropError, match="ngram_size = 4"):
         hf_class(CONFIG)
 
 

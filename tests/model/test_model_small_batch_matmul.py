@@ -10,14 +10,14 @@ import penna.model.fast.small_batch_matmul as module
 from penna.config.sections import ModelConfig
 from penna.model.cache import KVCache
 from penna.model.fast import onednn as products
-from penna.model.fast.decode import Step
+from penna.model.fast.decode import FastDecoder
 from penna.model.fast.small_batch_matmul import (
-    FewRows,
+    SmallBatchMatmul,
     by_slices,
-    few_rows,
     packing_is_faster,
     slices_of,
     slicing_is_faster,
+    small_batch_matmul,
 )
 from penna.model.gpt import GPT
 from penna.model.linear import linear
@@ -58,7 +58,7 @@ def test_a_product_is_that_of_double_precision(
     ways: tuple[bool, bool], shape: tuple[int, ...], rows: int, biased: bool
 ) -> None:
     weight, x, bias = numbers(rows, 512), numbers(*shape, seed=1), numbers(rows, seed=2) if biased else None
-    kept = few_rows(weight)
+    kept = small_batch_matmul(weight)
     assert (kept is not None) == any(ways)
     torch.testing.assert_close(linear(x, weight, bias, "blas", kept), exact(x, weight, bias), rtol=1e-4, atol=1e-4)
     if kept is not None:
@@ -75,7 +75,7 @@ def test_one_row_of_any_strides_is_multiplied_by_slices() -> None:
 @torch.no_grad()
 def test_a_weight_that_changed_is_no_longer_stood_for(ways: tuple[bool, bool]) -> None:
     weight, x = numbers(700, 512), numbers(3, 512, seed=1)
-    kept = few_rows(weight)
+    kept = small_batch_matmul(weight)
     assert kept is None or kept.serves(x, weight)
     weight += 1
     assert kept is None or not kept.serves(x, weight)
@@ -87,39 +87,39 @@ def test_a_weight_that_changed_is_no_longer_stood_for(ways: tuple[bool, bool]) -
 def test_a_model_that_is_settled_again_is_read_as_it_is_now(ways: tuple[bool, bool]) -> None:
     model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=256, block_size=8, vocab_size=700))
     model.init_weights(0)
-    model.eval().requires_grad_(False).settle()
+    model.eval().requires_grad_(False).freeze_for_inference()
     weight = model.h[0].mlp.c_fc.weight
     made = model.h[0].mlp.c_fc.few_rows
-    model.settle()
+    model.freeze_for_inference()
     assert model.h[0].mlp.c_fc.few_rows is made
     for change in (lambda: weight.add_(0.1), lambda: setattr(weight, "data", numbers(*weight.shape))):
         change()
         ids, cache = torch.tensor([[3]]), KVCache(model.config, 1, 8)
         expected = GPT.hidden(model, ids)
-        model.settle()
-        torch.testing.assert_close(Step(model).hidden(ids, cache), expected, rtol=1e-4, atol=1e-4)
+        model.freeze_for_inference()
+        torch.testing.assert_close(FastDecoder(model).hidden(ids, cache), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("ways", WAYS, indirect=True)
 @torch.no_grad()
 def test_no_rows_at_all_give_none(ways: tuple[bool, bool]) -> None:
-    kept = few_rows(numbers(700, 512))
+    kept = small_batch_matmul(numbers(700, 512))
     assert kept is None or kept.multiply(torch.empty(0, 512), None).shape == (0, 700)
 
 
 @torch.inference_mode()
 def test_a_weight_that_cannot_tell_whether_it_was_changed_is_left_as_it_is() -> None:
-    assert few_rows(torch.ones(700, 512)) is None
+    assert small_batch_matmul(torch.ones(700, 512)) is None
 
 
 def test_it_is_not_taken_where_gradients_are_wanted() -> None:
     weight = numbers(700, 512)
-    assert not FewRows(weight).serves(numbers(3, 512), weight)
+    assert not SmallBatchMatmul(weight).serves(numbers(3, 512), weight)
 
 
 def test_small_weights_and_other_types_are_left_as_they_are() -> None:
-    assert few_rows(torch.ones(8, 8)) is None
-    assert few_rows(torch.ones(700, 512, dtype=torch.bfloat16)) is None
+    assert small_batch_matmul(torch.ones(8, 8)) is None
+    assert small_batch_matmul(torch.ones(700, 512, dtype=torch.bfloat16)) is None
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 8, 16, 96])
@@ -180,6 +180,6 @@ def test_a_way_is_taken_where_it_takes_clearly_less_time(
     assert packing_is_faster() == packing
     assert slicing_is_faster() == slicing
     model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=256, block_size=8, vocab_size=50)).eval().requires_grad_(False)
-    model.settle()
+    model.freeze_for_inference()
     assert (model.h[0].mlp.c_fc.few_rows is not None) == (packing or slicing)
     assert model.h[0].attn.c_proj.few_rows is None, "a small weight"

@@ -20,7 +20,7 @@ from penna.explain.explanation import (
     Views,
     WithoutHeads,
 )
-from penna.tokenizer.words import Unit
+from penna.tokenizer.words import Word
 
 ENGLISH: tuple[tuple[str, ...], ...] = (
     ("<|endoftext|>",), ("I",), (" disap", "prove"), (" of",), (" what",), (" you",), (" say",), (",",), ("\n",), (" <b>$x$",), (" &",),
@@ -50,7 +50,7 @@ def score(number: int, method: int) -> float:
     return round(3.1 * math.sin(1.7 * number + 0.9 * method) / (1 + 0.2 * number), 6)
 
 
-def attribution_of(words: Sequence[Unit], method: Method, count: int, shift: int = 0) -> Attribution:
+def attribution_of(words: Sequence[Word], method: Method, count: int, shift: int = 0) -> Attribution:
     """A method's scores of ``count`` tokens, and their sums."""
     place = METHODS.index(method)
     values = tuple(score(number, place + shift) for number in range(count))
@@ -62,13 +62,13 @@ def attribution_of(words: Sequence[Unit], method: Method, count: int, shift: int
 
 def answer_of(parts: Sequence[Sequence[str]], methods: Sequence[Method], text: str = " to", first: int = 1) -> Answer:
     """An answer about words, each given as its tokens; ``first`` tokens stand before them."""
-    words: list[Unit] = []
+    words: list[Word] = []
     tokens = [ReadToken("<s>", 0)] * first
     for part in parts:
         start = len(tokens) - first
         tokens += [ReadToken(token.replace(" ", "␣").replace("\n", "\\n"), sum(token.encode())) for token in part]
         shown = "\ufffd" if part[0].startswith("\\x") else "".join(part)
-        words.append(Unit(shown, start, len(tokens) - first))
+        words.append(Word(shown, start, len(tokens) - first))
     logprob = -1.25
     return Answer(
         text=text,

@@ -16,7 +16,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError
-from penna.formatting import beginning_cut, end_cut, probability
+from penna.formatting import format_probability, truncate_end, truncate_start
 from penna.generate.beam_tree import BeamNode, BeamTree, FoundText, TreeStep
 from penna.report.beam_plot import apart, beam_figure, draw_beams, drawn_nodes, heights
 
@@ -81,7 +81,7 @@ def test_the_svg_is_valid_and_holds_every_kept_node(tmp_path: Path, beams: int, 
     for node in tree.nodes:
         if node.fate != "pruned":
             assert f"line-{node.number}" in lines
-            assert f"{probability(node.token_logprob)} · {probability(node.logprob)}" in words
+            assert f"{format_probability(node.token_logprob)} · {format_probability(node.logprob)}" in words
             quoted = node.token if any(map(str.isalnum, node.token)) else f"“{node.token}”"
             label = quoted + (f"  #{ranks[node.number]}" if node.number in ranks else "")
             assert label in words
@@ -89,7 +89,7 @@ def test_the_svg_is_valid_and_holds_every_kept_node(tmp_path: Path, beams: int, 
         drawn = [node for node in step.of("pruned") if f"line-{node.number}" in lines]
         assert len(drawn) == min(2, len(step.of("pruned")))
     assert "I & <eat> $5$⏎" in words
-    assert any(word.endswith(end_cut(tree.texts[0].text, 20)) for word in words if word.startswith("#1"))
+    assert any(word.endswith(truncate_end(tree.texts[0].text, 20)) for word in words if word.startswith("#1"))
 
 
 def test_of_a_wide_search_the_best_are_drawn_with_all_that_lead_to_them(tmp_path: Path) -> None:
@@ -168,6 +168,6 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_labels_are_cut_by_cells_at_the_end_that_is_asked_for() -> None:
-    assert (end_cut("나는 밥을", 9), beginning_cut("나는 밥을", 9)) == ("나는 밥을", "나는 밥을")
-    assert (end_cut("나는 밥을", 6), beginning_cut("나는 밥을", 6)) == ("나는…", "… 밥을")
-    assert (probability(math.log(0.25)), probability(-1000.0)) == ("0.2500", "5.1e-435")
+    assert (truncate_end("나는 밥을", 9), truncate_start("나는 밥을", 9)) == ("나는 밥을", "나는 밥을")
+    assert (truncate_end("나는 밥을", 6), truncate_start("나는 밥을", 6)) == ("나는…", "… 밥을")
+    assert (format_probability(math.log(0.25)), format_probability(-1000.0)) == ("0.2500", "5.1e-435")

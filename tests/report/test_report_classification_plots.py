@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from penna.errors import DeviceError
-from penna.evaluate.classification import ClassificationFigures, measure_classification
+from penna.evaluate.classification import ClassificationMetrics, measure_classification
 from penna.report.classification_plots import confusion_matrix, draw_classification, reliability
 
 
-def figures_of(names: list[str], count: int = 60) -> ClassificationFigures:
+def figures_of(names: list[str], count: int = 60) -> ClassificationMetrics:
     random = np.random.default_rng(3)
     probabilities = random.dirichlet(np.full(len(names), 0.4), count)
     return measure_classification(random.integers(0, len(names), count), probabilities, names)

@@ -11,12 +11,12 @@ from xml.etree import ElementTree
 import pytest
 
 from penna.config.generation import GenerationConfig
-from penna.evaluate.decoding import DecodingFigures, Recommendation, StrategyFigures
-from penna.evaluate.memorization import Recitation, RecitedText, Span
+from penna.evaluate.decoding import DecodingMetrics, Recommendation, StrategyMetrics
+from penna.evaluate.memorization import Memorization, MemorizedText, Span
 from penna.evaluate.novelty import Novelty
 from penna.evaluate.rouge import Interval
 from penna.evaluate.texts.mauve import Mauve
-from penna.evaluate.texts.statistics import Continuation, Doubt, Statistics
+from penna.evaluate.texts.statistics import Continuation, SampleSizeWarning, Statistics
 from penna.report.decoding_plots import draw_decoding, plane_figure, strategies_figure
 from penna.report.decoding_tables import COLUMNS, conditions, markdown, samples, spelled_out, write_tables
 
@@ -31,18 +31,18 @@ def statistics(perplexity: float | None = 20.0, **changes: float | None) -> Stat
 
 
 def novelty(tokens: int) -> Novelty:
-    text = RecitedText("", 100, tokens, Span("여기", tokens, 2, 1) if tokens else None)
-    return Novelty({2: 0.1, 4: 0.2, 8: 0.75, 16: None, 32: None}, Recitation(13, (text,), None))
+    text = MemorizedText("", 100, tokens, Span("여기", tokens, 2, 1) if tokens else None)
+    return Novelty({2: 0.1, 4: 0.2, 8: 0.75, 16: None, 32: None}, Memorization(13, (text,), None))
 
 
-def strategy(name: str, statistics: Statistics, distance: Interval, config: GenerationConfig) -> StrategyFigures:
+def strategy(name: str, statistics: Statistics, distance: Interval, config: GenerationConfig) -> StrategyMetrics:
     texts = (Continuation((1, 2), "나는 \x1b[31m붉다", False), Continuation((), "", True))
-    return StrategyFigures(name, config, statistics, distance, Mauve(0.5, 0.6, 2), novelty(20), 1.5, texts)
+    return StrategyMetrics(name, config, statistics, distance, Mauve(0.5, 0.6, 2), novelty(20), 1.5, texts)
 
 
 @pytest.fixture
-def figures() -> DecodingFigures:
-    return DecodingFigures(
+def figures() -> DecodingMetrics:
+    return DecodingMetrics(
         model="runs/a",
         judge=None,
         human_source="human.txt",
@@ -61,13 +61,13 @@ def figures() -> DecodingFigures:
         recommendation=Recommendation(
             "top-p 0.9", "top-p 0.9 is the nearest to human text.", (), {"a|b": "it recites"}
         ),
-        doubts=(Doubt("MAUVE", 2, 500, "texts"),),
+        doubts=(SampleSizeWarning("MAUVE", 2, 500, "texts"),),
         trusted=(),
         notices=("There are 2 prefixes.",),
     )
 
 
-def test_the_markdown_table_has_the_paper_s_columns_first_and_a_cell_for_each(figures: DecodingFigures) -> None:
+def test_the_markdown_table_has_the_paper_s_columns_first_and_a_cell_for_each(figures: DecodingMetrics) -> None:
     text = markdown(figures)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     unescaped = [line.replace("\\|", "!").strip("|").split("|") for line in rows]
@@ -84,7 +84,7 @@ def test_the_markdown_table_has_the_paper_s_columns_first_and_a_cell_for_each(fi
     assert conditions(figures) in text
 
 
-def test_csv_has_full_values_and_nothing_where_there_is_none(figures: DecodingFigures, tmp_path: Path) -> None:
+def test_csv_has_full_values_and_nothing_where_there_is_none(figures: DecodingMetrics, tmp_path: Path) -> None:
     files = write_tables(figures, tmp_path)
     assert [file.name for file in files] == ["table.md", "table.csv", "figures.json", "samples.md"]
     rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text(encoding="utf-8"))))
@@ -99,7 +99,7 @@ def test_csv_has_full_values_and_nothing_where_there_is_none(figures: DecodingFi
     assert rows[0]["mauve"] == rows[0]["seconds"] == ""
 
 
-def test_samples_stand_side_by_side_and_control_characters_are_spelled_out(figures: DecodingFigures) -> None:
+def test_samples_stand_side_by_side_and_control_characters_are_spelled_out(figures: DecodingMetrics) -> None:
     text = samples(figures)
     assert "\x1b" not in text
     assert "나는 \\u{1b}[31m붉다" in text
@@ -122,7 +122,7 @@ def test_what_cannot_be_seen_is_spelled_out(text: str, spelled: str) -> None:
     assert spelled_out(text) == spelled
 
 
-def test_figures_are_files_that_open(figures: DecodingFigures, tmp_path: Path) -> None:
+def test_figures_are_files_that_open(figures: DecodingMetrics, tmp_path: Path) -> None:
     files = draw_decoding(figures, tmp_path)
     assert [file.name for file in files] == ["strategies.svg", "strategies.png", "plane.svg", "plane.png"]
     for file in files:
@@ -132,7 +132,7 @@ def test_figures_are_files_that_open(figures: DecodingFigures, tmp_path: Path) -
             assert file.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_name_in_any_script_and_with_any_sign_is_drawn_as_it_is(figures: DecodingFigures, tmp_path: Path) -> None:
+def test_a_name_in_any_script_and_with_any_sign_is_drawn_as_it_is(figures: DecodingMetrics, tmp_path: Path) -> None:
     name = "내 것 我的 $x_{ a"
     renamed = replace(figures, strategies=(replace(figures.strategies[0], name=name), figures.strategies[1]))
     renamed = replace(renamed, recommendation=replace(figures.recommendation, name=name))
@@ -141,7 +141,7 @@ def test_a_name_in_any_script_and_with_any_sign_is_drawn_as_it_is(figures: Decod
             assert name in "".join(ElementTree.parse(file).getroot().itertext())
 
 
-def test_the_human_value_is_a_line_and_every_finite_value_a_dot(figures: DecodingFigures) -> None:
+def test_the_human_value_is_a_line_and_every_finite_value_a_dot(figures: DecodingMetrics) -> None:
     figure = strategies_figure(figures)
     perplexity, _, zipf, repetition, _, distance = figure.axes
     assert [line.get_xdata()[0] for line in perplexity.lines if line.get_marker() == "o"] == [19.0]
@@ -152,12 +152,12 @@ def test_the_human_value_is_a_line_and_every_finite_value_a_dot(figures: Decodin
     assert [label.get_text() for label in perplexity.get_yticklabels()] == ["top-p 0.9", "a|b"]
 
 
-def test_the_plane_names_every_point_it_can_show(figures: DecodingFigures) -> None:
+def test_the_plane_names_every_point_it_can_show(figures: DecodingMetrics) -> None:
     (axis,) = plane_figure(figures).axes
     assert {text.get_text() for text in axis.texts} - {""} == {"human", "top-p 0.9"}
 
 
-def test_names_in_the_plane_keep_apart_where_many_points_lie_close_together(figures: DecodingFigures) -> None:
+def test_names_in_the_plane_keep_apart_where_many_points_lie_close_together(figures: DecodingMetrics) -> None:
     nearby = [
         strategy(
             f"top-p 0.{number:02}",

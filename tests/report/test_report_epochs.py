@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penna.report.epochs import epoch_figures
+from penna.report.epochs import epoch_metrics
 
 Row = dict[str, Any]
 
@@ -25,8 +25,8 @@ def valid(step: int, epoch: float, loss: float, **more: Any) -> Row:
 
 
 def test_a_log_without_steps_has_no_epochs() -> None:
-    assert epoch_figures([]) == []
-    assert epoch_figures([valid(0, 0.0, 5.0)]) == []
+    assert epoch_metrics([]) == []
+    assert epoch_metrics([valid(0, 0.0, 5.0)]) == []
 
 
 def test_rows_weigh_what_was_due_and_minutes_are_those_between_epochs() -> None:
@@ -38,7 +38,7 @@ def test_rows_weigh_what_was_due_and_minutes_are_those_between_epochs() -> None:
         train(8, 1.6, 60, 1.0, 20),
         valid(8, 1.6, 3.0),
     ]
-    one, two = epoch_figures(rows)
+    one, two = epoch_metrics(rows)
     assert (one.number, one.steps, one.tokens, one.minutes, one.whole) == (1, 5, 40, 0.5, True)
     assert one.train.loss == pytest.approx((4 * 30 + 2 * 10) / 40)
     assert one.train.accuracy == pytest.approx((0.4 * 30 + 0.2 * 10) / 40)
@@ -55,14 +55,14 @@ def test_rows_weigh_what_was_due_and_minutes_are_those_between_epochs() -> None:
 
 def test_an_epoch_whose_end_was_not_evaluated_has_no_validation_loss() -> None:
     rows = [train(4, 0.8, 40, 4.0, 40), valid(4, 0.8, 3.0), train(5, 1.0, 50, 2.0, 10), train(6, 1.2, 60, 2.0, 10)]
-    assert [epoch.valid for epoch in epoch_figures(rows)] == [None, None]
+    assert [epoch.valid for epoch in epoch_metrics(rows)] == [None, None]
 
 
 def test_an_old_row_across_an_epochs_end_is_shared_out_by_steps_and_said_to_be_so() -> None:
     # Five steps an epoch of ten tokens each; rows of four steps.
     across = [train(8, 1.6, 80, 2.0), valid(8, 1.6, 9.0)]
     rows = [train(4, 0.8, 40, 4.0), *across, train(10, 2.0, 100, 1.0), valid(10, 2.0, 1.5)]
-    one, two = epoch_figures(rows)
+    one, two = epoch_metrics(rows)
     assert (one.steps, one.tokens, one.minutes) == (5, 50, pytest.approx(0.5))
     assert one.train.loss == pytest.approx((4 * 40 + 2 * 10) / 50)
     assert one.whole
@@ -79,12 +79,12 @@ def test_an_old_row_across_an_epochs_end_is_shared_out_by_steps_and_said_to_be_s
 def test_steps_and_tokens_shared_out_are_whole_numbers() -> None:
     # Twelve steps an epoch; their sixth digit is the last that an epoch has.
     rows = [train(step, round(step / 12, 6), 10 * step, 1.0) for step in range(5, 41, 5)]
-    found = epoch_figures(rows)
+    found = epoch_metrics(rows)
     assert [(epoch.steps, epoch.tokens) for epoch in found] == [(12, 120), (12, 120), (12, 120), (4, 40)]
 
 
 def test_an_old_row_may_span_several_epochs() -> None:
-    one, two, three = epoch_figures([train(10, 2.5, 100, 3.0)])  # four steps an epoch
+    one, two, three = epoch_metrics([train(10, 2.5, 100, 3.0)])  # four steps an epoch
     assert [epoch.tokens for epoch in (one, two, three)] == [40, 40, 20]
     assert [epoch.whole for epoch in (one, two, three)] == [True, True, False]
     assert [epoch.train.loss for epoch in (one, two, three)] == [pytest.approx(3.0)] * 3
@@ -97,14 +97,14 @@ def test_an_epoch_of_old_and_new_rows_weighs_all_by_tokens() -> None:
         "label_loss": 3.0,
         "due": {"label": 1, "lm": 900, "tokens": 40, "bytes": 1},
     }
-    (epoch,) = epoch_figures([train(1, 0.5, 60, 2.0, **parts), new])
+    (epoch,) = epoch_metrics([train(1, 0.5, 60, 2.0, **parts), new])
     assert epoch.train.label_loss == pytest.approx(0.6 * 1 + 0.4 * 3)
     assert not epoch.exact
 
 
 def test_lost_rows_are_noticed_and_counted_to_no_other_epoch() -> None:
     whole = [train(step, step / 5, 10 * step, float(step), due=10) for step in range(1, 11)]
-    one, two = epoch_figures(whole[:3] + whole[6:])  # the end of one epoch and the start of the next
+    one, two = epoch_metrics(whole[:3] + whole[6:])  # the end of one epoch and the start of the next
     assert (one.steps, one.tokens, one.whole, one.exact) == (3, 30, False, True)
     assert one.train.loss == pytest.approx(2.0)
     assert (two.steps, two.whole, two.exact) == (5, True, False)
@@ -112,12 +112,12 @@ def test_lost_rows_are_noticed_and_counted_to_no_other_epoch() -> None:
 
 
 def test_more_steps_than_an_epoch_has_digits_for() -> None:
-    (epoch,) = epoch_figures([train(1, 0.0, 10, 4.0, 10), train(2, 0.0, 20, 2.0, 10), train(3, 1e-6, 30, 3.0, 10)])
+    (epoch,) = epoch_metrics([train(1, 0.0, 10, 4.0, 10), train(2, 0.0, 20, 2.0, 10), train(3, 1e-6, 30, 3.0, 10)])
     assert (epoch.steps, epoch.tokens, epoch.train.loss, epoch.exact) == (3, 30, pytest.approx(3.0), True)
 
 
 def test_json_holds_every_figure_and_no_infinity() -> None:
-    (epoch,) = epoch_figures([train(5, 1.0, 50, 1000.0, 50), valid(5, 1.0, 2.0)])
+    (epoch,) = epoch_metrics([train(5, 1.0, 50, 1000.0, 50), valid(5, 1.0, 2.0)])
     assert epoch.train.perplexity == math.inf
     told = json.loads(json.dumps(epoch.as_json(), allow_nan=False))
     assert told["train"]["perplexity"] is None

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from penna.errors import DataError
 from penna.explain.explanation import METHODS, AttentionMaps
-from penna.formatting import end_cut
+from penna.formatting import truncate_end
 from penna.report.explanations.attention import attention_figure, mean_map, pooled
 from penna.report.explanations.generated import generated_scores
 from penna.report.explanations.plots import draw_explanation
@@ -163,7 +163,7 @@ def test_a_heat_map_of_a_long_text_has_its_strongest_words(tmp_path: Path) -> No
     said = words_in(draw_explanation(explanation, tmp_path / "x.svg")[0])
     assert any(f"the 80 of {len(table.columns)} words with the highest scores" in line for line in said)
     highest = max(range(len(table.columns)), key=lambda at: largest(row[at] or 0.0 for row in table.scores))
-    assert end_cut(table.columns[highest], 18) in said
+    assert truncate_end(table.columns[highest], 18) in said
 
 
 def test_the_mean_map_is_the_mean_and_a_pooled_one_the_largest_of_its_parts() -> None:

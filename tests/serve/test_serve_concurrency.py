@@ -11,7 +11,7 @@ import pytest
 from tiny_served import ask, in_time, tiny_loaded, tiny_run, until, working
 
 from penna.generate.request import Request
-from penna.generate.text_stream import write
+from penna.generate.text_stream import generate_texts
 from penna.serve.worker import Worker
 
 CLIENTS = 64
@@ -30,7 +30,7 @@ def test_64_clients_of_one_worker_get_the_texts_they_get_alone():
     requests = [
         ask(loaded, "abcdef"[: 1 + n % 6], count=8 + n % 5, seed=n % 9, **FIELDS[n % 5]) for n in range(CLIENTS)
     ]
-    alone = [write(loaded.model, loaded.tokenizer, [request])[0] for request in requests]
+    alone = [generate_texts(loaded.model, loaded.tokenizer, [request])[0] for request in requests]
 
     async def client(worker: Worker, number: int, request: Request) -> tuple[str, list[int]]:
         text, ids = "", list[int]()

@@ -12,7 +12,7 @@ from tiny_served import ask, in_time, tiny_loaded, tiny_model, tiny_run, until, 
 
 from penna import api
 from penna.errors import DeviceError, RecipeError, RunError
-from penna.generate.text_stream import write
+from penna.generate.text_stream import generate_texts
 from penna.model.gpt import count_parameters
 from penna.runs.folder import RunFolder
 from penna.serve import registry as registries
@@ -191,7 +191,7 @@ def test_what_was_used_longest_ago_gives_way_and_comes_back(kept: Path):
         (pieces,) = await whole(worker, [request])
         assert (
             "".join(piece.text for piece in pieces)
-            == write(tiny_loaded(seed=1).model, worker.loaded.tokenizer, [request])[0].text
+            == generate_texts(tiny_loaded(seed=1).model, worker.loaded.tokenizer, [request])[0].text
         )
         await models.close(5)
 

@@ -8,7 +8,7 @@ from served import BLOCK, Running, made_runs, running
 
 from penna.api.classify import classify
 from penna.api.explain import ExplainSettings, explain
-from penna.api.explain_query import Asked
+from penna.api.explain_query import ExplainQuery
 from penna.api.score import score, score_after
 from penna.serve.json_body import Json, LongJson
 from penna.tokenizer.tokenizer import Tokenizer
@@ -64,7 +64,7 @@ def test_an_explanation_is_the_models(client: httpx.Client, server: Running, nam
     asked = {"methods": ["gradient-x-input", "occlusion"], "lens": True, "heads": True, "attention": True}
     found = client.post("/v1/explain", json={"model": name, "input": "the rain", **asked}).json()
     settings = ExplainSettings(
-        Asked(), methods=("gradient-x-input", "occlusion"), lens=True, heads=True, attention=True
+        ExplainQuery(), methods=("gradient-x-input", "occlusion"), lens=True, heads=True, attention=True
     )
     wanted = {**explain(server.loaded(name), "the rain", settings).as_json(), "model": name}
     assert same(found, wanted)

@@ -6,7 +6,7 @@ import threading
 import pytest
 from tiny_served import in_time, until
 
-from penna.serve.thread_pool import Reading
+from penna.serve.thread_pool import RequestThreadPool
 from penna.serve.worker import Busy
 
 
@@ -23,7 +23,7 @@ class Held:
 
 
 def test_what_waits_is_limited_and_what_is_left_is_not_begun():
-    held, reading = Held(), Reading(max_waiting=2)
+    held, reading = Held(), RequestThreadPool(max_waiting=2)
 
     async def run():
         tasks = [asyncio.create_task(reading.do(held)) for _ in range(4)]
@@ -44,7 +44,7 @@ def test_what_waits_is_limited_and_what_is_left_is_not_begun():
 
 
 def test_those_who_leave_in_the_middle_keep_their_threads_until_these_are_free_and_no_longer():
-    held, reading = Held(), Reading(max_waiting=0)
+    held, reading = Held(), RequestThreadPool(max_waiting=0)
 
     async def run():
         tasks = [asyncio.create_task(reading.do(held)) for _ in range(2)]
@@ -68,4 +68,4 @@ def test_those_who_leave_in_the_middle_keep_their_threads_until_these_are_free_a
 
 def test_what_goes_wrong_is_raised():
     with pytest.raises(ZeroDivisionError):
-        in_time(Reading(max_waiting=0).do(lambda: 1 // 0))
+        in_time(RequestThreadPool(max_waiting=0).do(lambda: 1 // 0))

@@ -14,10 +14,10 @@ from tiny_served import ask, in_time, tiny_loaded, until, whole, working
 
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, DeviceError, RunError
-from penna.generate.batch import Lane
+from penna.generate.batch import DecodingBatch
 from penna.generate.engine import Engine
 from penna.generate.request import Request
-from penna.generate.text_stream import write, write_pieces
+from penna.generate.text_stream import generate_texts, stream_texts
 from penna.loading import LoadedModel
 from penna.serve.settings import ServeSettings
 from penna.serve.worker import Busy, Closing, Worker, WorkError
@@ -26,7 +26,7 @@ FOREVER = 10**6
 
 
 def several(loaded) -> list[Request]:
-    free = write(loaded.model, loaded.tokenizer, [ask(loaded, "ab", seed=4, count=30)])[0].text
+    free = generate_texts(loaded.model, loaded.tokenizer, [ask(loaded, "ab", seed=4, count=30)])[0].text
     fields = [
         {},
         {"temperature": 0},
@@ -47,7 +47,7 @@ async def written_beside(worker: Worker, request: Request) -> list:
 def test_texts_together_and_one_by_one_are_those_that_are_written_without_a_server():
     loaded = tiny_loaded()
     requests = several(loaded)
-    expected = [list(write_pieces(loaded.model, loaded.tokenizer, [request])) for request in requests]
+    expected = [list(stream_texts(loaded.model, loaded.tokenizer, [request])) for request in requests]
 
     async def run():
         async with working(loaded, slots=3) as worker:
@@ -110,7 +110,7 @@ def test_nothing_asked_for_gives_nothing():
 def test_a_client_that_leaves_frees_its_slots_and_the_others_go_on(how: str):
     loaded = tiny_loaded()
     stays = ask(loaded, count=80, seed=1)
-    expected = _texts([list(write_pieces(loaded.model, loaded.tokenizer, [stays]))])
+    expected = _texts([list(stream_texts(loaded.model, loaded.tokenizer, [stays]))])
 
     async def run():
         async with working(loaded, slots=3, max_waiting=2) as worker:
@@ -274,7 +274,7 @@ def test_a_text_that_fails_ends_alone(monkeypatch, caplog):
 
     loaded = tiny_loaded()
     good = [ask(loaded, seed=1), ask(loaded, seed=2, temperature=0)]
-    expected = [written.text for written in write(loaded.model, loaded.tokenizer, good)]
+    expected = [written.text for written in generate_texts(loaded.model, loaded.tokenizer, good)]
     monkeypatch.setattr(BeamSearch, "step", _raising)
 
     async def run():
@@ -301,8 +301,8 @@ def _raising(*_: object) -> None:
 
 def test_where_a_step_fails_what_runs_ends_with_it_and_the_next_is_served(monkeypatch):
     loaded = tiny_loaded()
-    expected = [written.text for written in write(loaded.model, loaded.tokenizer, [ask(loaded, seed=5)])]
-    whole_read, faults = Lane.read, []
+    expected = [written.text for written in generate_texts(loaded.model, loaded.tokenizer, [ask(loaded, seed=5)])]
+    whole_read, faults = DecodingBatch.read, []
 
     def once(self, guesses):
         if len(self.rows) == 2 and not faults:
@@ -310,7 +310,7 @@ def test_where_a_step_fails_what_runs_ends_with_it_and_the_next_is_served(monkey
             raise RuntimeError("planted")
         return whole_read(self, guesses)
 
-    monkeypatch.setattr(Lane, "read", once)
+    monkeypatch.setattr(DecodingBatch, "read", once)
 
     async def run():
         async with working(loaded) as worker:
@@ -393,7 +393,7 @@ class Endless:
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
 def test_other_work_that_is_left_in_the_middle_stops_before_another_layer_and_the_others_go_on(how: str):
     loaded = tiny_loaded()
-    expected = write(loaded.model, loaded.tokenizer, [ask(loaded)])[0].text
+    expected = generate_texts(loaded.model, loaded.tokenizer, [ask(loaded)])[0].text
     endless = Endless(loaded)
 
     async def run():

@@ -15,7 +15,7 @@ from penna.config.generation import GenerationConfig
 from penna.config.recipe import build_recipe
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.generate.request import Request
-from penna.generate.text_stream import Piece
+from penna.generate.text_stream import TextDelta
 from penna.loading import LoadedModel
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
@@ -82,9 +82,9 @@ async def working(loaded: LoadedModel | None = None, **settings: Any) -> AsyncIt
         await worker.close(5)
 
 
-async def whole(worker: Worker, requests: Sequence[Request]) -> list[list[Piece]]:
+async def whole(worker: Worker, requests: Sequence[Request]) -> list[list[TextDelta]]:
     """All pieces of each request."""
-    pieces: list[list[Piece]] = [[] for _ in requests]
+    pieces: list[list[TextDelta]] = [[] for _ in requests]
     async for piece in worker.write(requests):
         pieces[piece.request].append(piece)
     return pieces

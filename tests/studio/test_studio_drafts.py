@@ -10,8 +10,8 @@ from penna.api.generate import write_request
 from penna.config.generation import GenerationConfig
 from penna.config.tasks import ClassifyTask
 from penna.errors import RunError
-from penna.generate.request import NewToken
-from penna.generate.text_stream import Piece, write
+from penna.generate.request import GeneratedToken
+from penna.generate.text_stream import TextDelta, generate_texts
 from penna.studio.drafts import ALTERNATIVES, Draft, Growth, alternatives, begun, branched, rest, written
 
 STRATEGIES = [
@@ -44,7 +44,7 @@ def test_drafts_of_every_strategy_side_by_side_are_what_each_writes_alone():
     configs = [config(**fields) for fields in STRATEGIES]
     found = drafts_of(loaded, *(begun(loaded, "the rain", each, 5) for each in configs))
     for draft, each in zip(found, configs, strict=True):
-        alone = write(loaded.model, loaded.tokenizer, [write_request(loaded, "the rain", each, seed=5)])[0]
+        alone = generate_texts(loaded.model, loaded.tokenizer, [write_request(loaded, "the rain", each, seed=5)])[0]
         assert draft.finish == alone.finish
         assert tuple(token.id for token in draft.tokens) == alone.ids
         assert draft.text == alone.text
@@ -78,7 +78,7 @@ def test_a_branch_keeps_what_stands_before_and_goes_on_behind_the_new_token():
     whole = drafts_of(loaded, branch)[0]
     ids = (*branch.prompt_ids, *(token.id for token in branch.tokens))
     asked = replace(write_request(loaded, "abc", config(temperature=0, max_new_tokens=13)), ids=ids)
-    alone = write(loaded.model, LETTERS, [asked])[0]
+    alone = generate_texts(loaded.model, LETTERS, [asked])[0]
     assert tuple(token.id for token in whole.tokens[7:]) == alone.ids
     assert whole.text == LETTERS.decode([token.id for token in whole.tokens])
     assert len(whole.tokens) <= 20
@@ -88,14 +88,14 @@ def test_a_branch_may_begin_within_a_character():
     ids = BYTES.encode("비 é")
     pieces = [token for token in ids if not BYTES.decode([token]).isprintable() or "\ufffd" in BYTES.decode([token])]
     assert pieces, "the tokenizer has to cut characters for this"
-    tokens = tuple(NewToken(0, token, -1.0, 1, ((token, -1.0),)) for token in ids)
+    tokens = tuple(GeneratedToken(0, token, -1.0, 1, ((token, -1.0),)) for token in ids)
     draft = Draft("a", tuple(BYTES.encode("a")), config(), 0, tokens, ("",) * len(tokens))
     for place, token in enumerate(ids):
         branch = branched(BYTES, draft, place, token)
         growth = Growth(BYTES, branch)
         for index in ids[place + 1 :]:
-            growth.push(Piece(0, "�", NewToken(0, index, -1.0, 1), None))
-        growth.push(Piece(0, "", None, "length"))
+            growth.push(TextDelta(0, "�", GeneratedToken(0, index, -1.0, 1), None))
+        growth.push(TextDelta(0, "", None, "length"))
         assert growth.draft.text == "비 é"
 
 
@@ -133,7 +133,7 @@ def test_a_stop_string_ends_a_text_also_across_a_branch():
 
 def test_a_stopped_draft_keeps_what_was_written():
     growth = Growth(LETTERS, Draft("a", (1,), config(), 0))
-    growth.push(Piece(0, "b", NewToken(0, LETTERS.encode("b")[0], -1.0, 1), None))
+    growth.push(TextDelta(0, "b", GeneratedToken(0, LETTERS.encode("b")[0], -1.0, 1), None))
     growth.end("cancelled")
     assert (growth.draft.text, growth.draft.finish) == ("b", "cancelled")
 

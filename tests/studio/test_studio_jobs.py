@@ -14,7 +14,7 @@ import pytest
 from penna.errors import RunError
 from penna.runs.folder import RunFolder
 from penna.studio import jobs as module
-from penna.studio.jobs import Jobs, as_typed, is_written
+from penna.studio.jobs import TrainingProcesses, as_typed, is_written
 
 # Stands in for `python -m penna …`: says what it was told, holds on until its standard input of another kind ends.
 STAND_IN = """
@@ -55,7 +55,7 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
 
 
 @pytest.fixture
-def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingProcesses]:
     """Trainings whose process is the stand-in."""
     begin = subprocess.Popen
     begun: list[subprocess.Popen[bytes]] = []
@@ -66,19 +66,19 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
         return begun[-1]
 
     monkeypatch.setattr(module.subprocess, "Popen", stand_in)
-    yield Jobs(tmp_path / "runs", tmp_path / "runs" / ".studio")
+    yield TrainingProcesses(tmp_path / "runs", tmp_path / "runs" / ".studio")
     for process in begun:
         process.kill()
         process.wait()
 
 
-def ended(jobs: Jobs) -> None:
+def ended(jobs: TrainingProcesses) -> None:
     for child in jobs._children:
         child.wait(60)
 
 
 def test_a_training_is_the_command_a_person_would_type_and_is_known_as_long_as_it_lives(
-    jobs: Jobs, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    jobs: TrainingProcesses, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ):
     job = jobs.train("new", ["my text.txt", "--train.steps", "5"])
     gate.wait_until_begun()
@@ -99,11 +99,13 @@ def test_a_training_is_the_command_a_person_would_type_and_is_known_as_long_as_i
     ]
 
 
-def test_a_process_leads_a_session_of_its_own_and_another_studio_knows_and_stops_it(jobs: Jobs, gate: Gate):
+def test_a_process_leads_a_session_of_its_own_and_another_studio_knows_and_stops_it(
+    jobs: TrainingProcesses, gate: Gate
+):
     job = jobs.resume("old")
     gate.wait_until_begun()
     assert os.getsid(job.pid) == job.pid != os.getsid(0)
-    another = Jobs(jobs._runs_dir, jobs._folder)  # as after a restart: it has no child of its own
+    another = TrainingProcesses(jobs._runs_dir, jobs._folder)  # as after a restart: it has no child of its own
     found = another.find("old")
     assert found == job
     another.stop("old")
@@ -112,11 +114,11 @@ def test_a_process_leads_a_session_of_its_own_and_another_studio_knows_and_stops
     assert job.log.splitlines()[-1] == "saved"
 
 
-def test_two_tabs_cannot_begin_one_run_twice(jobs: Jobs, gate: Gate):
+def test_two_tabs_cannot_begin_one_run_twice(jobs: TrainingProcesses, gate: Gate):
     jobs.resume("old")
     gate.wait_until_begun()
     with pytest.raises(RunError, match="at work already"):
-        Jobs(jobs._runs_dir, jobs._folder).resume("old")
+        TrainingProcesses(jobs._runs_dir, jobs._folder).resume("old")
     gate.let_go()
     ended(jobs)
     jobs.resume("old")
@@ -125,7 +127,9 @@ def test_two_tabs_cannot_begin_one_run_twice(jobs: Jobs, gate: Gate):
     ended(jobs)
 
 
-def test_why_it_failed_is_what_penna_said_last_in_three_parts_and_of_this_time_alone(jobs: Jobs, gate: Gate):
+def test_why_it_failed_is_what_penna_said_last_in_three_parts_and_of_this_time_alone(
+    jobs: TrainingProcesses, gate: Gate
+):
     job = jobs.resume("old")
     gate.wait_until_begun()
     gate.let_go("penna: The loss is not finite.\nA finite number.\nLower the learning rate.\n")
@@ -146,7 +150,7 @@ def test_why_it_failed_is_what_penna_said_last_in_three_parts_and_of_this_time_a
     assert "not finite" not in again.log
 
 
-def test_a_process_that_is_killed_is_known_to_be_gone(jobs: Jobs, gate: Gate):
+def test_a_process_that_is_killed_is_known_to_be_gone(jobs: TrainingProcesses, gate: Gate):
     job = jobs.resume("old")
     gate.wait_until_begun()
     os.kill(job.pid, signal.SIGKILL)
@@ -157,7 +161,7 @@ def test_a_process_that_is_killed_is_known_to_be_gone(jobs: Jobs, gate: Gate):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read where the system tells it")
-def test_the_memory_of_a_training_is_told_while_it_lives(jobs: Jobs, gate: Gate):
+def test_the_memory_of_a_training_is_told_while_it_lives(jobs: TrainingProcesses, gate: Gate):
     job = jobs.resume("old")
     gate.wait_until_begun()
     memory = job.memory
@@ -169,7 +173,7 @@ def test_the_memory_of_a_training_is_told_while_it_lives(jobs: Jobs, gate: Gate)
 
 
 def test_a_name_that_is_taken_or_no_name_is_refused_before_anything_begins(tmp_path: Path):
-    jobs = Jobs(tmp_path, tmp_path / ".studio")
+    jobs = TrainingProcesses(tmp_path, tmp_path / ".studio")
     (tmp_path / "taken").mkdir()
     for name, said in (("taken", "exists"), ("../out", "cannot name a run"), (".hidden", "cannot name a run")):
         with pytest.raises(RunError, match=said):
@@ -177,7 +181,7 @@ def test_a_name_that_is_taken_or_no_name_is_refused_before_anything_begins(tmp_p
     assert jobs.all() == []
 
 
-def test_a_run_of_an_experiment_has_files_of_its_own(jobs: Jobs, gate: Gate):
+def test_a_run_of_an_experiment_has_files_of_its_own(jobs: TrainingProcesses, gate: Gate):
     jobs.resume("exp/arm-s1")
     gate.wait_until_begun()
     assert [job.name for job in jobs.all()] == ["exp/arm-s1"]
@@ -189,7 +193,7 @@ def test_a_run_of_an_experiment_has_files_of_its_own(jobs: Jobs, gate: Gate):
 
 
 def test_a_record_that_is_damaged_is_no_training(tmp_path: Path):
-    jobs = Jobs(tmp_path, tmp_path)
+    jobs = TrainingProcesses(tmp_path, tmp_path)
     (tmp_path / "x.json").write_text('{"name": ')
     assert jobs.find("x") is None
     (tmp_path / "x.json").write_text(json.dumps({"name": "x"}))

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
-from penna.api.decoding import DecodingSettings, Progress
+from penna.api.decoding import DecodingProgress, DecodingSettings
 from penna.api.explain import ExplainSettings
-from penna.api.explain_query import Asked
+from penna.api.explain_query import ExplainQuery
 from penna.cli.main import run
 from penna.errors import PennaError
 from penna.evaluate.copying import copied_spans
@@ -31,7 +31,7 @@ from penna.studio.pages.explain import command
 from penna.studio.pages.explain_views import map_options
 from penna.studio.pages.explain_words import words_html
 from penna.studio.state import Studio
-from penna.tokenizer.words import Unit
+from penna.tokenizer.words import Word
 
 _TEXTS = st.text(st.sampled_from("ab AB.<&>\"'한 "), max_size=40)
 
@@ -53,7 +53,7 @@ def test_marks_leave_a_text_as_it_stands_and_no_letter_of_it_becomes_html(source
 
 
 def test_words_of_a_text_are_escaped_and_carry_their_scores() -> None:
-    words = (Unit("<b>", 0, 1), Unit(' "x"', 1, 2))
+    words = (Word("<b>", 0, 1), Word(' "x"', 1, 2))
     tokens = (ReadToken("<b>", 1), ReadToken('"x"', 2))
     found = Attribution("occlusion", (0.5, -1.0), (0.5, -1.0), {})
     answer = Answer("y", -0.1, 0.9, None, (), tokens, 0, 2, words, (found,))
@@ -68,9 +68,9 @@ def test_words_of_a_text_are_escaped_and_carry_their_scores() -> None:
     "settings",
     [
         ExplainSettings(),
-        ExplainSettings(asked=Asked(label="good", against="bad", pair="--a second"), attention=True, lens=True),
-        ExplainSettings(asked=Asked(continuation="-x"), methods=("attention", "value-zeroing"), heads=True),
-        ExplainSettings(asked=Asked(generate=7), methods=METHODS),
+        ExplainSettings(asked=ExplainQuery(label="good", against="bad", pair="--a second"), attention=True, lens=True),
+        ExplainSettings(asked=ExplainQuery(continuation="-x"), methods=("attention", "value-zeroing"), heads=True),
+        ExplainSettings(asked=ExplainQuery(generate=7), methods=METHODS),
     ],
 )
 def test_the_command_shown_asks_the_terminal_for_the_same(
@@ -93,7 +93,7 @@ def test_the_command_shown_asks_the_terminal_for_the_same(
 
 def test_a_comparison_is_stopped_at_its_next_sign_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def compare(*_: object, listen: Any, **__: object) -> None:
-        listen(Progress("greedy", 0.5, None))
+        listen(DecodingProgress("greedy", 0.5, None))
         raise AssertionError("it went on")
 
     monkeypatch.setattr(decoding, "compare_decoding", compare)

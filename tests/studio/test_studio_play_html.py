@@ -7,7 +7,7 @@ from tiny_writers import LETTERS, talker
 
 from penna.api.chat import ChatSettings
 from penna.config.generation import GenerationConfig
-from penna.generate.request import NewToken
+from penna.generate.request import GeneratedToken
 from penna.studio.conversation import Talk
 from penna.studio.drafts import Draft
 from penna.studio.pages.token_text import shade, token_html
@@ -24,7 +24,7 @@ def plain(markup: str) -> str:
 def test_tokens_are_buttons_of_their_texts_and_no_markup():
     ids = LETTERS.encode(EVIL)
     texts = [LETTERS.decode([index]) for index in ids]
-    tokens = tuple(NewToken(0, index, -1.0, 1) for index in ids)
+    tokens = tuple(GeneratedToken(0, index, -1.0, 1) for index in ids)
     draft = Draft(EVIL, (1,), GenerationConfig(), 0, tokens, tuple(texts), kept=2)
     found = token_html(draft, LETTERS)
     assert plain(found).replace("↵", "") == EVIL + "".join(texts)
@@ -36,7 +36,7 @@ def test_tokens_are_buttons_of_their_texts_and_no_markup():
 
 
 def test_a_token_without_a_character_has_a_name():
-    draft = Draft("", (1,), GenerationConfig(), 0, (NewToken(0, 200, -1.0, 1),), ("",))
+    draft = Draft("", (1,), GenerationConfig(), 0, (GeneratedToken(0, 200, -1.0, 1),), ("",))
     assert f'aria-label="{html.escape(LETTERS.token_text(200), quote=True)}"' in token_html(draft, LETTERS)
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from penna.api.generation_defaults import laid_over
+from penna.api.generation_defaults import override_settings
 from penna.cli.generation_options import add_generation_arguments, given_settings
 from penna.config.generation import GenerationConfig
 from penna.errors import RecipeError
@@ -36,7 +36,7 @@ CONFIGS = [
 def test_the_line_of_the_terminal_makes_the_same_settings(config, own):
     parser = argparse.ArgumentParser()
     add_generation_arguments(parser, {})
-    assert laid_over(own, given_settings(parser.parse_args(flags(config, own)))) == config
+    assert override_settings(own, given_settings(parser.parse_args(flags(config, own)))) == config
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -56,7 +56,7 @@ def test_an_empty_field_is_no_limit_or_what_usually_counts():
 
 def test_half_a_token_is_refused_by_name():
     with pytest.raises(RecipeError, match=r"max_new_tokens = 1\.5"):
-        laid_over(GenerationConfig(), {"max_new_tokens": value_of("max_new_tokens", 1.5)})
+        override_settings(GenerationConfig(), {"max_new_tokens": value_of("max_new_tokens", 1.5)})
 
 
 @pytest.mark.parametrize(

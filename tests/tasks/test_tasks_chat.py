@@ -25,7 +25,7 @@ from penna.evaluate.texts.diversity import distinct
 from penna.loading import load_model
 from penna.runs.checkpoint import MODEL, read_tensors
 from penna.runs.folder import RunFolder
-from penna.tasks.chat import ChatForm, prepare_chat, without_oldest
+from penna.tasks.chat import ChatFormat, drop_oldest_turns, prepare_chat
 from penna.tokenizer.chat import encode_chat
 from penna.tokenizer.chat_template import Message, Role
 from penna.tokenizer.tokenizer import Tokenizer
@@ -43,10 +43,10 @@ def dialogue(*contents: str, system: str | None = None) -> tuple[Message, ...]:
 
 def form_and_tokenizer(
     loss_on: str = "replies", block: int = 64, template: str = "penna", **model: Any
-) -> tuple[ChatForm, Tokenizer]:
+) -> tuple[ChatFormat, Tokenizer]:
     plain = train_tokenizer(TokenizerConfig(kind="char"), [LETTERS])
     task = ChatTask(loss_on=loss_on, template=template)  # type: ignore[arg-type]
-    form = ChatForm(task, ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=block, **model))
+    form = ChatFormat(task, ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=block, **model))
     return form, form.adapt(plain)
 
 
@@ -129,8 +129,8 @@ def test_a_long_dialogue_loses_as_few_of_its_oldest_exchanges_as_it_must(block: 
 
 def test_without_oldest_keeps_the_system_turn_and_begins_with_the_user() -> None:
     talk = dialogue("a", "b", "c", "d", "e", system="s")
-    assert without_oldest(talk, lambda end: len(end) <= 4) == dialogue("c", "d", "e", system="s")
-    assert without_oldest(talk, lambda end: len(end) <= 1) is None
+    assert drop_oldest_turns(talk, lambda end: len(end) <= 4) == dialogue("c", "d", "e", system="s")
+    assert drop_oldest_turns(talk, lambda end: len(end) <= 1) is None
 
 
 def test_what_a_template_refuses_is_a_refusal_and_not_the_end() -> None:
@@ -215,7 +215,7 @@ def test_a_chat_run_trains_samples_and_resumes_bit_exactly(arch: str, tmp_path: 
         if isinstance(event, Notice):
             said.append(event.text)
 
-    run, _ = train_recipe(recipe, name="whole", runs_dir=tmp_path, listen=listen)
+    run, _ = train_recipe(recipe, name="whole", runs_dir=tmp_path, on_event=listen)
     assert run.info()["data"]["bad_records"] == 1
     assert run.info()["data"]["records"] == 59  # dialogues, however many examples each one makes
     assert any("characters, 1 bad records left out (the first: " in line for line in said)

@@ -15,15 +15,15 @@ from penna.config.recipe import build_recipe, merge
 from penna.config.schema import Recipe
 from penna.config.sections import TokenizerConfig
 from penna.config.tasks import ClassifyTask
-from penna.data.batches import IGNORED
-from penna.data.sources.fields import Labelled
+from penna.data.batches import IGNORE_INDEX
+from penna.data.sources.fields import LabeledText
 from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError, RecipeError
 from penna.evaluate.classification import measure_classification
 from penna.model.gpt import GPT
 from penna.tasks.classify import (
-    ClassifyForm,
-    ReadyToClassify,
+    ClassifyFormat,
+    PreparedClassification,
     batches_by_tokens,
     class_weights,
     fitting_lengths,
@@ -34,7 +34,7 @@ from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
 from penna.train.distributed import Ranks
 from penna.train.objective import weighted_loss
-from penna.train.task import Job
+from penna.train.task import TrainingTask
 
 COUNTED = (
     "content_hash tokenizer_hash split records bytes bad_records train_examples valid_examples train_tokens valid_tokens"
@@ -67,11 +67,11 @@ def recipe_for(tmp_path: Path, overrides: dict[str, Any] | None = None, rows: An
     return build_recipe(merge(table, overrides or {}))
 
 
-def prepared(recipe: Recipe) -> ReadyToClassify:
+def prepared(recipe: Recipe) -> PreparedClassification:
     return prepare_classify(recipe, recipe.tokenizer, lambda _: None)
 
 
-def job_for(recipe: Recipe) -> tuple[Recipe, ReadyToClassify, Job]:
+def job_for(recipe: Recipe) -> tuple[Recipe, PreparedClassification, TrainingTask]:
     ready = prepared(recipe)
     full = ready.completed(recipe)
     full = full.model_copy(update={"model": full.model.model_copy(update={"vocab_size": ready.tokenizer.vocab_size})})
@@ -86,9 +86,9 @@ def tokenizer() -> Tokenizer:
 
 
 def test_texts_stand_between_separators_and_so_do_pairs(tokenizer: Tokenizer) -> None:
-    form, separator = ClassifyForm(32, "tail"), tokenizer.separator_id
+    form, separator = ClassifyFormat(32, "tail"), tokenizer.separator_id
     a, b = tokenizer.encode("abc"), tokenizer.encode("de")
-    items = [Labelled("abc", "y"), Labelled("", "x"), Labelled("abc", "x", "de"), Labelled("", "y", "")]
+    items = [LabeledText("abc", "y"), LabeledText("", "x"), LabeledText("abc", "x", "de"), LabeledText("", "y", "")]
     found = form.encode(items, tokenizer, ["x", "y"])
     assert [example.ids for example in found] == [
         [separator, *a, separator],
@@ -103,9 +103,9 @@ def test_texts_stand_between_separators_and_so_do_pairs(tokenizer: Tokenizer) ->
 @pytest.mark.parametrize(("cut", "left"), [("tail", "abcd"), ("head", "ghij"), ("middle", "abij")])
 def test_what_does_not_fit_is_cut_and_the_separators_stay(tokenizer: Tokenizer, cut: Any, left: str) -> None:
     separator = tokenizer.separator_id
-    (ids,) = ClassifyForm(6, cut).ids([("abcdefghij",)], tokenizer)
+    (ids,) = ClassifyFormat(6, cut).ids([("abcdefghij",)], tokenizer)
     assert ids == [separator, *tokenizer.encode(left), separator]
-    (ids,) = ClassifyForm(8, cut).ids([("abcdefghij", "e")], tokenizer)
+    (ids,) = ClassifyFormat(8, cut).ids([("abcdefghij", "e")], tokenizer)
     assert ids == [separator, *tokenizer.encode(left), separator, *tokenizer.encode("e"), separator]
 
 
@@ -125,7 +125,7 @@ def test_a_tokenizer_without_a_separator_gets_one(tmp_path: Path) -> None:
     inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     plain = Tokenizer(inner)
     assert plain.separator_id is None
-    form = ClassifyForm(8, "tail")
+    form = ClassifyFormat(8, "tail")
     adapted = form.adapt(plain)
     assert adapted.separator_id == 3
     assert form.adapt(adapted) is adapted
@@ -153,7 +153,7 @@ def test_pairs_are_read_from_the_column_that_is_named(tmp_path: Path) -> None:
         (ready.prepared.train.ids[s : s + n] == separator).sum() == 3
         for s, n in zip(ready.prepared.train.starts, ready.prepared.train.lengths, strict=True)
     )
-    assert ready.form.read(Record(rows[3], "f", 1), recipe.data) == Labelled("a 3", "n", "bbb")
+    assert ready.form.read(Record(rows[3], "f", 1), recipe.data) == LabeledText("a 3", "n", "bbb")
     for wrong, why in (
         ({"premise": "a", "label": "y"}, "no field 'says'"),
         ({**rows[3], "says": 5}, "is a number, not text"),
@@ -184,7 +184,7 @@ def test_batches_hold_what_the_form_gives(tmp_path: Path) -> None:
             real = ids[:length].tolist()
             seen.append((*real, int(label)))
             assert targets[: length - 1].tolist() == real[1:]
-            assert (targets[length - 1 :] == IGNORED).all()
+            assert (targets[length - 1 :] == IGNORE_INDEX).all()
     assert len(seen) == len(set(seen)) == ready.prepared.train_counts.examples
     assert set(seen) <= expected
 

@@ -19,7 +19,7 @@ from penna.data.sources.fields import Completion
 from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError
 from penna.model.seq2seq import build_model
-from penna.tasks.complete import CompletionForm, ReadyCompletions, prepare_complete
+from penna.tasks.complete import CompletionFormat, PreparedCompletions, prepare_complete
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
 from penna.train.distributed import Ranks
@@ -37,12 +37,12 @@ def plain() -> Tokenizer:
     return train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=330), texts)
 
 
-def form_of(task: dict[str, Any] | None = None, **model: Any) -> CompletionForm:
+def form_of(task: dict[str, Any] | None = None, **model: Any) -> CompletionFormat:
     shape = {"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 40, **model}
-    return CompletionForm(CompleteTask.model_validate(task or {}), ModelConfig.model_validate(shape))
+    return CompletionFormat(CompleteTask.model_validate(task or {}), ModelConfig.model_validate(shape))
 
 
-def encoded(form: CompletionForm, tokenizer: Tokenizer, *items: tuple[str, str]) -> list[Example | str]:
+def encoded(form: CompletionFormat, tokenizer: Tokenizer, *items: tuple[str, str]) -> list[Example | str]:
     return form.encode([Completion(*item) for item in items], tokenizer, ())
 
 
@@ -180,7 +180,7 @@ def test_what_examples_depend_on_is_part_of_their_key() -> None:
     assert len({form.settings for form in forms}) == len(forms)
 
 
-def prepared(tmp_path: Path, overrides: dict[str, Any] | None = None) -> tuple[Recipe, ReadyCompletions]:
+def prepared(tmp_path: Path, overrides: dict[str, Any] | None = None) -> tuple[Recipe, PreparedCompletions]:
     """Sixty pairs, every third with a prompt beyond the block, ready to be learned from."""
     rows = [
         {"prompt": sentence(number, 60 if number % 3 == 0 else 5), "completion": sentence(-number, 1 + number % 5)}

@@ -8,11 +8,11 @@ import pytest
 from penna.config.recipe import build_recipe, merge
 from penna.config.schema import Recipe
 from penna.data.batches import TrainingDocuments, TrainingWindows, ValidationDocuments, ValidationWindows
-from penna.data.prepare import Prepared, prepare
+from penna.data.prepare import PreparedShards, prepare
 from penna.data.shards import TokenStream
 from penna.errors import DataError
 from penna.generate.request import Request
-from penna.generate.text_stream import Written, prompt_ids
+from penna.generate.text_stream import GeneratedText, prompt_ids
 from penna.model.gpt import GPT
 from penna.tasks.pretrain import pretrain_job, training_rows, validation_rows
 from penna.tokenizer.tokenizer import Tokenizer
@@ -23,7 +23,7 @@ LINES = [f"line {number} of a text" + " and more of it" * (number % 4) for numbe
 
 def prepared_recipe(
     tmp_path: Path, overrides: dict[str, Any] | None = None, lines: list[str] = LINES
-) -> tuple[Recipe, Prepared]:
+) -> tuple[Recipe, PreparedShards]:
     """A tiny recipe over lines of text, a document each, and its shards."""
     (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
     table = {
@@ -72,10 +72,10 @@ def test_samples_of_a_model_of_documents_start_from_the_separator_and_end_with_i
 ) -> None:
     asked: list[Request] = []
 
-    def write(_: GPT, __: Tokenizer, requests: list[Request], *, show_special: bool) -> list[Written]:
+    def write(_: GPT, __: Tokenizer, requests: list[Request], *, show_special: bool) -> list[GeneratedText]:
         assert show_special
         asked.extend(requests)
-        return [Written((), "", "stop"), Written((), "ab", "length")]
+        return [GeneratedText((), "", "stop"), GeneratedText((), "ab", "length")]
 
     monkeypatch.setattr("penna.tasks.pretrain.write", write)
     for windows in ("documents", "packed"):

@@ -20,7 +20,7 @@ from penna.tokenizer.chat import (
     with_chat_template,
 )
 from penna.tokenizer.chat_template import Message, Role
-from penna.tokenizer.stream_decoder import mended
+from penna.tokenizer.stream_decoder import fix_spacing
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
 
@@ -249,11 +249,11 @@ def test_rendering_knows_no_clock_and_compiles_once() -> None:
 
 @pytest.mark.parametrize("pieces", [["你 好 吗"], ["你", " 好", " 吗"], ["你 ", "好 ", "吗"]])
 def test_spaces_of_wordpiece_between_chinese_characters_are_not_shown(pieces: list[str], tmp_path: Path) -> None:
-    from penna.tokenizer.stream_decoder import SpacingMender
+    from penna.tokenizer.stream_decoder import SpacingFixer
 
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n你\n好\n吗\ncat\n", encoding="utf-8")
     tokenizer = Tokenizer.load(tmp_path / "vocab.txt")
-    mender = SpacingMender(tokenizer)
+    mender = SpacingFixer(tokenizer)
     assert "".join(map(mender.push, pieces)) + mender.finish() == "你好吗"
-    assert mended(tokenizer, "cat cat 你 好 cat, cat") == "cat cat你好cat, cat"
-    assert mended(PLAIN["char"], "你 好") == "你 好"
+    assert fix_spacing(tokenizer, "cat cat 你 好 cat, cat") == "cat cat你好cat, cat"
+    assert fix_spacing(PLAIN["char"], "你 好") == "你 好"

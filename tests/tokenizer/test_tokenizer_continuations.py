@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from multilingual_texts import texts
 
 from penna.config.sections import TokenizerConfig
-from penna.tokenizer.continuations import join, needs_space
+from penna.tokenizer.continuations import join_continuation, needs_space
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
 
@@ -26,7 +26,7 @@ def char() -> Tokenizer:
 
 
 def shown(tokenizer: Tokenizer, context: str, word: str, **options: bool) -> tuple[list[str], str, list[str], bool]:
-    ids, (joined,) = join(tokenizer, context, [word], **options)
+    ids, (joined,) = join_continuation(tokenizer, context, [word], **options)
     return [*map(tokenizer.token_text, ids)], joined.text, [*map(tokenizer.token_text, joined.ids)], joined.together
 
 
@@ -101,7 +101,7 @@ def test_wordpiece_reads_the_word_as_it_stands_in_the_whole(tmp_path: Path) -> N
 def test_context_and_word_are_the_text_that_was_given(
     tokenizer: Tokenizer, context: str, word: str, space: bool
 ) -> None:
-    ids, (joined,) = join(tokenizer, context, [word], space=space)
+    ids, (joined,) = join_continuation(tokenizer, context, [word], space=space)
     between = " " if space and needs_space(context, word) else ""
     assert tokenizer.decode(ids) + joined.text == context + between + word
     assert tokenizer.decode(list(joined.ids)) == joined.text or joined.together

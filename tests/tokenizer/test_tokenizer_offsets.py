@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from multilingual_texts import texts
 
-from penna.tokenizer.offsets import bytes_from, lacking, placed_ids
+from penna.tokenizer.offsets import bytes_from, encode_with_offsets, lacking
 from penna.tokenizer.tokenizer import Tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[SEP]", "i", "eat", "##s", "apple", ".", "你", "好"]
@@ -19,12 +19,12 @@ def wordpiece(tmp_path: Path) -> Tokenizer:
 
 
 def lacks(tokenizer: Tokenizer, text: str) -> tuple[str, ...]:
-    return lacking(tokenizer, text, placed_ids(tokenizer, text))
+    return lacking(tokenizer, text, encode_with_offsets(tokenizer, text))
 
 
 @given(text=texts)
 def test_ids_are_those_of_encoding_and_bytes_add_up(tokenizer: Tokenizer, text: str) -> None:
-    placed = placed_ids(tokenizer, text)
+    placed = encode_with_offsets(tokenizer, text)
     assert list(placed.ids) == tokenizer.encode(text)
     pieces = tokenizer.token_bytes()
     for first in range(len(placed.ids) + 1):
@@ -44,7 +44,7 @@ def test_what_becomes_the_unknown_token_is_named(wordpiece: Tokenizer) -> None:
 
 def test_bytes_of_a_tokenizer_that_loses_text_are_those_of_the_text(wordpiece: Tokenizer) -> None:
     text = "I eats  zebras. 你好"
-    placed = placed_ids(wordpiece, text)
+    placed = encode_with_offsets(wordpiece, text)
     assert [text[start:end] for start, end in placed.places] == ["I", "eat", "s", "zebras", ".", "你", "好"]
     behind = [
         "I eats  zebras. 你好",

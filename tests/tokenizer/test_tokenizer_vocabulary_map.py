@@ -14,7 +14,7 @@ from penna.config.sections import TokenizerConfig
 from penna.tokenizer.special_tokens import with_special_tokens
 from penna.tokenizer.tokenizer import SEPARATOR, Tokenizer
 from penna.tokenizer.train import train_tokenizer
-from penna.tokenizer.vocabulary_map import match_tokens
+from penna.tokenizer.vocabulary_map import map_vocabulary
 
 
 def edited(tokenizer: Tokenizer, change: Callable[[dict[str, Any]], object]) -> Tokenizer:
@@ -41,7 +41,7 @@ def test_a_tokenizer_matches_itself_and_itself_with_further_control_tokens(token
     size = tokenizer.vocab_size
     further = with_special_tokens(tokenizer, ["<|b|>", "<|a|>"])
     for new, added in ((tokenizer, {}), (further, {"<|b|>": size, "<|a|>": size + 1})):
-        match = match_tokens(new, tokenizer)
+        match = map_vocabulary(new, tokenizer)
         assert match.differences == ()
         assert match.old_ids == {index: index for index in range(size)}
         assert match.added == added
@@ -51,7 +51,7 @@ def test_a_tokenizer_matches_itself_and_itself_with_further_control_tokens(token
 def test_tokens_with_other_ids_are_matched_by_their_spelling(kind: str, tokenizers) -> None:
     old = tokenizers[kind]
     new = edited(old, renumber)
-    match = match_tokens(new, old)
+    match = map_vocabulary(new, old)
     assert match.differences == ()
     assert new.encode(PARAGRAPH) != old.encode(PARAGRAPH)
     for text in (PARAGRAPH, *NASTY):
@@ -82,7 +82,7 @@ def _templated(content: dict[str, Any]) -> None:
 def test_what_gives_no_other_ids_is_no_difference(change, tokenizers) -> None:
     new = edited(tokenizers["bpe"], change)
     assert new.fingerprint() != tokenizers["bpe"].fingerprint()
-    assert match_tokens(new, tokenizers["bpe"]).differences == ()
+    assert map_vocabulary(new, tokenizers["bpe"]).differences == ()
     for text in (PARAGRAPH, *NASTY):
         assert new.encode(text) == tokenizers["bpe"].encode(text)
 
@@ -130,20 +130,20 @@ def _cut_word(content: dict[str, Any]) -> None:
     ],
 )  # fmt: skip
 def test_what_gives_other_ids_is_named_with_both_values(kind: str, change, said: str, tokenizers) -> None:
-    differences = match_tokens(edited(tokenizers[kind], change), tokenizers[kind]).differences
+    differences = map_vocabulary(edited(tokenizers[kind], change), tokenizers[kind]).differences
     assert any(said in line for line in differences), differences
 
 
 def test_a_tokenizer_learned_from_another_text_or_of_another_kind_differs(tokenizers) -> None:
     other = train_tokenizer(TokenizerConfig(kind="char"), ["ÄÖÜ"])
-    (line, *_) = match_tokens(other, tokenizers["char"]).differences
+    (line, *_) = map_vocabulary(other, tokenizers["char"]).differences
     assert "'Ä', 'Ö', 'Ü' here, and not there" in line
-    assert 'model: "BPE" there, "Unigram" here' in match_tokens(tokenizers["unigram"], tokenizers["bpe"]).differences
+    assert 'model: "BPE" there, "Unigram" here' in map_vocabulary(tokenizers["unigram"], tokenizers["bpe"]).differences
 
 
 def test_a_control_token_of_the_old_tokenizer_must_not_be_lost(tokenizer: Tokenizer) -> None:
     further = with_special_tokens(tokenizer, ["<|user|>"])
-    assert match_tokens(tokenizer, further).differences == ("the control token '<|user|>' there, and not here",)
+    assert map_vocabulary(tokenizer, further).differences == ("the control token '<|user|>' there, and not here",)
 
 
 def without(tokenizer: Tokenizer, token: str) -> Tokenizer:
@@ -161,13 +161,13 @@ def without(tokenizer: Tokenizer, token: str) -> Tokenizer:
 def test_a_token_of_text_does_not_become_a_control_token_by_leaving_the_vocabulary(tokenizers) -> None:
     new = with_special_tokens(without(tokenizers["char"], "~"), ["~"])
     assert new.encode("~") != [new.special_tokens["~"]]
-    assert match_tokens(new, tokenizers["char"]).differences == ("the token '~' there, and not here",)
+    assert map_vocabulary(new, tokenizers["char"]).differences == ("the token '~' there, and not here",)
 
 
 def test_a_control_token_may_leave_the_vocabulary_as_no_text_is_encoded_to_it(tokenizers) -> None:
     new = without(tokenizers["bpe"], SEPARATOR)
     assert new.special_tokens == {SEPARATOR: tokenizers["bpe"].vocab_size - 1}
-    match = match_tokens(new, tokenizers["bpe"])
+    match = map_vocabulary(new, tokenizers["bpe"])
     assert match.differences == ()
     assert match.old_ids[new.special_tokens[SEPARATOR]] == tokenizers["bpe"].special_tokens[SEPARATOR]
 
@@ -176,6 +176,6 @@ def test_a_wordpiece_vocabulary_read_here_is_the_one_transformers_saved(tmp_path
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "天", "地", "##s", "cat"]
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     BertTokenizerFast.from_pretrained(tmp_path).save_pretrained(tmp_path / "theirs")
-    match = match_tokens(Tokenizer.load(tmp_path / "vocab.txt"), Tokenizer.load(tmp_path / "theirs"))
+    match = map_vocabulary(Tokenizer.load(tmp_path / "vocab.txt"), Tokenizer.load(tmp_path / "theirs"))
     assert match.differences == ()
     assert match.old_ids == {index: index for index in range(len(words))}

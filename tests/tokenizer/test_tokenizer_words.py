@@ -8,7 +8,7 @@ from multilingual_texts import KINDS
 from penna.config.sections import TokenizerConfig
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
-from penna.tokenizer.words import units
+from penna.tokenizer.words import split_words
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,14 @@ def characters() -> Tokenizer:
     ],
 )
 def test_where_every_character_is_a_token_units_are_the_words_of_a_reader(characters, text, expected):
-    assert [unit.text for unit in units(characters, characters.encode(text))] == expected
+    assert [unit.text for unit in split_words(characters, characters.encode(text))] == expected
 
 
 @given(text=st.text(max_size=40), kind=st.sampled_from(KINDS))
 def test_units_follow_one_another_hold_every_token_and_spell_the_text(tokenizers, text, kind):
     tokenizer = tokenizers[kind]
     ids = tokenizer.encode(text)
-    found = units(tokenizer, ids)
+    found = split_words(tokenizer, ids)
     assert [unit.start for unit in found] == [0, *(unit.end for unit in found)][: len(found)]
     assert sum(unit.end - unit.start for unit in found) == len(ids)
     assert "".join(unit.text for unit in found) == text
@@ -48,7 +48,7 @@ def test_a_token_that_spans_characters_makes_them_one_unit_and_bytes_of_one_char
     tokenizer = train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=300), ["今天今天今天 " * 50])
     ids = tokenizer.encode("今天好")
     assert len(ids) > 2, "好 was never learned and is three bytes"
-    found = units(tokenizer, ids)
+    found = split_words(tokenizer, ids)
     assert [unit.text for unit in found] == ["今天", "好"]
     assert (found[1].start, found[1].end) == (1, 4)
 
@@ -57,7 +57,7 @@ def test_control_tokens_are_units_by_themselves(characters):
     separator = characters.separator_id
     assert separator is not None
     ids = [separator, *characters.encode("abc"), separator, separator]
-    assert [(unit.text, unit.start, unit.end) for unit in units(characters, ids)] == [
+    assert [(unit.text, unit.start, unit.end) for unit in split_words(characters, ids)] == [
         ("<|endoftext|>", 0, 1),
         ("abc", 1, 4),
         ("<|endoftext|>", 4, 5),
@@ -68,7 +68,7 @@ def test_control_tokens_are_units_by_themselves(characters):
 def test_half_a_character_at_an_end_is_shown_and_cut_from_nothing():
     tokenizer = train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=260), ["abc"])
     ids = tokenizer.encode("a好")[:-1]
-    found = units(tokenizer, ids)
+    found = split_words(tokenizer, ids)
     assert found[0].text == "a" and sum(unit.end - unit.start for unit in found) == len(ids)
     assert all("\ufffd" in unit.text for unit in found[1:])
 
@@ -76,9 +76,9 @@ def test_half_a_character_at_an_end_is_shown_and_cut_from_nothing():
 def test_words_of_a_wordpiece_vocabulary_are_whole(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(["[UNK]", "play", "##ing", "cards", "好"]), encoding="utf-8")
     tokenizer = Tokenizer.load(tmp_path / "vocab.txt")
-    found = units(tokenizer, tokenizer.encode("playing cards 好"))
+    found = split_words(tokenizer, tokenizer.encode("playing cards 好"))
     assert [(unit.text.strip(), unit.end - unit.start) for unit in found] == [("playing", 2), ("cards", 1), ("好", 1)]
 
 
 def test_no_ids_have_no_units(characters):
-    assert units(characters, []) == []
+    assert split_words(characters, []) == []

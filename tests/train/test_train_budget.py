@@ -20,7 +20,7 @@ from penna.config.training import (
     TrapezoidSchedule,
 )
 from penna.train.schedule import Budget, budget_in_steps, multiplier
-from penna.train.trainer import Loop
+from penna.train.trainer import Trainer
 
 # --- Steps, epochs, tokens
 
@@ -188,13 +188,13 @@ def turned_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], f
     monkeypatch.setattr("penna.train.trainer.time.perf_counter", lambda: hand[0])
 
     def turn(seconds_of: Callable[[int], float]) -> None:
-        real = Loop._clock
+        real = Trainer._clock
 
-        def clock(self: Loop) -> float:
+        def clock(self: Trainer) -> float:
             hand[0] += seconds_of(self.progress.step)
             return real(self)
 
-        monkeypatch.setattr(Loop, "_clock", clock)
+        monkeypatch.setattr(Trainer, "_clock", clock)
 
     return turn
 
@@ -215,10 +215,10 @@ def test_run_under_minutes_is_bit_identical_when_resumed(
     crash_at = min(stop, 28)
     if how == "signal":
         act = at_step(crash_at, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        api.train_recipe(recipe, name="cut", runs_dir=tmp_path, listen=act)
+        api.train_recipe(recipe, name="cut", runs_dir=tmp_path, on_event=act)
     else:
         with pytest.raises(InterruptedByTest):
-            api.train_recipe(recipe, name="cut", runs_dir=tmp_path, listen=at_step(crash_at, interrupt))
+            api.train_recipe(recipe, name="cut", runs_dir=tmp_path, on_event=at_step(crash_at, interrupt))
     cut, end = api.resume("cut", runs_dir=tmp_path)
     assert end.step == 28
     assert_same_bits(whole, cut)
@@ -232,9 +232,9 @@ def test_seconds_go_on_over_resumes(tmp_path: Path, turned_clock: Callable[[Call
     for stop in (2, 4):
         act = at_step(stop, lambda: os.kill(os.getpid(), signal.SIGTERM))
         if stop == 2:
-            run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, listen=act)
+            run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=act)
         else:
-            api.resume("run", runs_dir=tmp_path, listen=act)
+            api.resume("run", runs_dir=tmp_path, on_event=act)
     api.resume("run", runs_dir=tmp_path)
     seconds = {row["step"]: row["seconds"] for row in run.metrics()}
     assert seconds == {step: 2.0 * step for step in range(7)}

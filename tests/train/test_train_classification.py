@@ -14,10 +14,10 @@ from torch import Tensor
 from penna.api.train import resume, train_recipe
 from penna.config.schema import Recipe
 from penna.config.sections import ModelConfig
-from penna.data.batches import IGNORED
+from penna.data.batches import IGNORE_INDEX
 from penna.model.gpt import GPT
 from penna.runs.folder import RunFolder
-from penna.train.classification import Classification, class_terms, pooled, scaled_class_weights
+from penna.train.classification import ClassificationObjective, class_terms, pooled, scaled_class_weights
 from penna.train.objective import weighted_loss
 
 VOCABULARY, CLASSES = 11, 3
@@ -39,7 +39,7 @@ def little_model(**fields: object) -> GPT:
 def batch_of(texts: list[list[int]], labels: list[int], width: int | None = None) -> dict[str, Tensor]:
     width = width or max(map(len, texts))
     ids = torch.zeros((len(texts), width), dtype=torch.int64)
-    targets = torch.full_like(ids, IGNORED)
+    targets = torch.full_like(ids, IGNORE_INDEX)
     for row, text in enumerate(texts):
         ids[row, : len(text)] = torch.tensor(text)
         targets[row, : len(text) - 1] = torch.tensor(text[1:])
@@ -47,7 +47,7 @@ def batch_of(texts: list[list[int]], labels: list[int], width: int | None = None
     return {"ids": ids, "targets": targets, "lengths": lengths, "label": torch.tensor(labels)}
 
 
-def report(objective: Classification, model: GPT, batch: dict[str, Tensor]) -> dict[str, float]:
+def report(objective: ClassificationObjective, model: GPT, batch: dict[str, Tensor]) -> dict[str, float]:
     sums = {term: value.item() for term, value in objective.sums(model, batch).items()}
     return objective.report(sums, objective.counts(batch))
 
@@ -68,7 +68,7 @@ def test_loss_is_that_of_every_text_read_alone_and_unpadded(pooling: str, lm_wei
         right += float(logits.argmax() == true)
         lm += float(F.cross_entropy(hidden[:-1] @ model.wte.weight.T, torch.tensor(text[1:]), reduction="sum"))
         targets += len(text) - 1
-    objective = Classification(pooling, lm_weight, weights, BYTES)
+    objective = ClassificationObjective(pooling, lm_weight, weights, BYTES)
     figures = report(objective, model, batch_of(TEXTS, LABELS, width=12))
     assert figures["label_loss"] == pytest.approx(label / 4, rel=1e-5)
     assert figures["accuracy"] == right / 4
@@ -83,7 +83,7 @@ def test_loss_is_that_of_every_text_read_alone_and_unpadded(pooling: str, lm_wei
 
 def test_without_a_weight_the_next_tokens_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penna.train.classification.cross_entropy", lambda *_: pytest.fail("computed"))
-    model, objective = little_model(), Classification("last", 0.0, None, BYTES)
+    model, objective = little_model(), ClassificationObjective("last", 0.0, None, BYTES)
     assert set(objective.sums(model, batch_of(TEXTS, LABELS))) == {"label", "correct"}
 
 
@@ -91,10 +91,10 @@ def test_without_a_weight_the_next_tokens_are_not_computed(monkeypatch: pytest.M
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 def test_what_is_masked_adds_zero_to_loss_counts_and_gradients(pooling: str, lm_weight: float) -> None:
     model = little_model()
-    objective = Classification(pooling, lm_weight, torch.ones(CLASSES), BYTES)
+    objective = ClassificationObjective(pooling, lm_weight, torch.ones(CLASSES), BYTES)
     batch = batch_of(TEXTS, LABELS)
-    batch["label"].fill_(IGNORED)
-    batch["targets"].fill_(IGNORED)
+    batch["label"].fill_(IGNORE_INDEX)
+    batch["targets"].fill_(IGNORE_INDEX)
     counts = objective.counts(batch)
     assert set(counts.values()) == {0}
     sums = objective.sums(model, batch)
@@ -107,8 +107,8 @@ def test_what_is_masked_adds_zero_to_loss_counts_and_gradients(pooling: str, lm_
 
 
 def test_a_row_without_a_label_is_learned_from_by_its_tokens_alone() -> None:
-    model, objective = little_model(), Classification("last", 0.5, None, BYTES)
-    without = batch_of(TEXTS, [2, 0, IGNORED, 2])
+    model, objective = little_model(), ClassificationObjective("last", 0.5, None, BYTES)
+    without = batch_of(TEXTS, [2, 0, IGNORE_INDEX, 2])
     counts = objective.counts(without)
     assert (counts["label"], counts["lm"], counts["tokens"]) == (3, 14, 18)
     alone = batch_of([TEXTS[0], TEXTS[1], TEXTS[3]], [2, 0, 2])
@@ -119,7 +119,7 @@ def test_a_row_without_a_label_is_learned_from_by_its_tokens_alone() -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"norm_position": "post", "positions": "sinusoidal"}, {"tie": False}])
 def test_micro_batches_with_the_counts_of_all_give_the_gradient_of_one_batch(fields: dict[str, object]) -> None:
-    objective = Classification("last", 0.3, scaled_class_weights([3.0, 1.0, 1.0], [1, 1, 2]), BYTES)
+    objective = ClassificationObjective("last", 0.3, scaled_class_weights([3.0, 1.0, 1.0], [1, 1, 2]), BYTES)
     whole = batch_of(TEXTS, LABELS)
     parts = [batch_of(TEXTS[:1], LABELS[:1]), batch_of(TEXTS[1:3], LABELS[1:3]), batch_of(TEXTS[3:], LABELS[3:])]
     gradients: list[dict[str, Tensor]] = []
@@ -144,7 +144,7 @@ def test_scaled_weights_are_one_on_average_over_the_training_examples() -> None:
 @torch.no_grad()
 def test_dropout_falls_on_the_pooled_state_in_training_alone() -> None:
     model = little_model(dropout=0.5)
-    objective, batch = Classification("last", 0.0, None, BYTES), batch_of(TEXTS, LABELS)
+    objective, batch = ClassificationObjective("last", 0.0, None, BYTES), batch_of(TEXTS, LABELS)
     model.eval()
     assert float(objective.sums(model, batch)["label"]) == float(objective.sums(model, batch)["label"])
     model.train()
@@ -158,14 +158,14 @@ def test_macro_f1_is_that_of_scikit_learn_over_several_batches() -> None:
     scores = torch.randn(40, 5, generator=generator)
     scores[:, 4] = -9.0  # a class never predicted, and one that no text has: not in the mean
     true = torch.randint(0, 4, (40,), generator=generator)
-    objective = Classification("last", 0.0, None, BYTES)
+    objective = ClassificationObjective("last", 0.0, None, BYTES)
     sums = {"label": 1.0, "correct": 1.0}
     for rows in (slice(0, 7), slice(7, 40)):
         for term, count in class_terms(scores[rows], true[rows]).items():
             sums[term] = sums.get(term, 0.0) + count
     expected = metrics.f1_score(true, scores.argmax(1), average="macro")
     assert objective.report(sums, {"label": 40})["macro_f1"] == pytest.approx(expected)
-    nothing = class_terms(scores, torch.full((40,), IGNORED))
+    nothing = class_terms(scores, torch.full((40,), IGNORE_INDEX))
     assert set(nothing.values()) == {0.0}
 
 
@@ -196,7 +196,7 @@ def test_head_alone_agrees_with_the_class_of_transformers() -> None:
     mask = torch.arange(5) < batch["lengths"][:, None]
     with torch.no_grad():
         expected = theirs(input_ids=batch["ids"], attention_mask=mask.long()).logits
-        _, scores = Classification("last", 0.0, None, BYTES).sums_and_scores(ours.eval(), batch)
+        _, scores = ClassificationObjective("last", 0.0, None, BYTES).sums_and_scores(ours.eval(), batch)
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-4)
 
 
@@ -225,7 +225,7 @@ def test_a_run_that_goes_on_is_bit_identical_to_one_that_never_stopped(tmp_path:
     recipe = labelled_recipe(tmp_path, {"model.dropout": 0.1, "train.steps": 12, "train.patience": 9})
     whole, _ = train_recipe(recipe, name="whole", runs_dir=tmp_path)
     with pytest.raises(InterruptedByTest):
-        train_recipe(recipe, name="stopped", runs_dir=tmp_path, listen=at_step(7, interrupt))
+        train_recipe(recipe, name="stopped", runs_dir=tmp_path, on_event=at_step(7, interrupt))
     resumed, _ = resume("stopped", runs_dir=tmp_path)
     assert_same_bits(whole, resumed)
     assert losses(whole, "valid") == losses(resumed, "valid")

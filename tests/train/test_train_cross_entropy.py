@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import penna.train.objective as module
-from penna.data.batches import IGNORED
+from penna.data.batches import IGNORE_INDEX
 from penna.train.objective import cross_entropy
 
 C, V = 24, 50
@@ -16,13 +16,13 @@ def case(rows: int, masked: float, seed: int = 0) -> tuple[Tensor, Tensor, Tenso
     random = torch.Generator().manual_seed(seed)
     hidden, weight = torch.randn(2, rows // 2, C, generator=random), torch.randn(V, C, generator=random)
     targets = torch.randint(V, (2, rows // 2), generator=random)
-    targets[torch.rand(targets.shape, generator=random) < masked] = IGNORED
+    targets[torch.rand(targets.shape, generator=random) < masked] = IGNORE_INDEX
     return hidden.requires_grad_(), weight.requires_grad_(), targets
 
 
 def by_torch(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, int]:
     logits = F.linear(hidden, weight).double().flatten(0, 1)
-    loss = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    loss = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
     return loss, int((logits.argmax(-1) == targets.flatten()).sum())
 
 

@@ -14,7 +14,7 @@ from tiny_tasks import task_recipe
 from torch import Tensor
 
 from penna import api
-from penna.report.epochs import EpochFigures, epoch_figures
+from penna.report.epochs import EpochMetrics, epoch_metrics
 from penna.runs.folder import RunFolder
 from penna.train import trainer as loop
 from penna.train.events import Event, Started
@@ -63,8 +63,8 @@ def test_an_epochs_averages_are_those_of_its_targets_however_often_is_logged(
     tmp_path: Path, summed: Summed, log_every: int
 ) -> None:
     recipe = tiny_recipe(tmp_path, {**TWO_AND_A_HALF, "train.log_every": log_every})
-    run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, listen=summed.listen)
-    epochs = epoch_figures(run.metrics())
+    run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=summed.listen)
+    epochs = epoch_metrics(run.metrics())
     assert [(each.number, each.share, each.steps, each.whole, each.exact) for each in epochs] == [
         (1, 1.0, 12, True, True), (2, 1.0, 12, True, True), (3, 0.5, 6, False, True),
     ]  # fmt: skip
@@ -81,8 +81,8 @@ def test_an_epochs_averages_are_those_of_its_targets_however_often_is_logged(
 
 def test_rows_of_unequal_lengths_are_weighed_by_what_they_hold(tmp_path: Path, summed: Summed) -> None:
     fields = {"train.steps": 7, "train.log_every": 3, "train.batch_size": 4, **SELDOM}
-    run, _ = api.train_recipe(task_recipe(tmp_path, "chat", fields), runs_dir=tmp_path, listen=summed.listen)
-    epochs = epoch_figures(run.metrics())  # 13 rows: 4 steps, the last of a single one
+    run, _ = api.train_recipe(task_recipe(tmp_path, "chat", fields), runs_dir=tmp_path, on_event=summed.listen)
+    epochs = epoch_metrics(run.metrics())  # 13 rows: 4 steps, the last of a single one
     rows = [row for row in run.metrics() if row["split"] == "train"]
     assert [row["step"] for row in rows] == [3, 4, 6, 7]
     wrong = (rows[0]["loss"] + rows[1]["loss"]) / 2
@@ -94,8 +94,8 @@ def test_rows_of_unequal_lengths_are_weighed_by_what_they_hold(tmp_path: Path, s
 @pytest.mark.parametrize("case", ["classify", "classify-label-alone"])
 def test_a_classifiers_parts_are_averaged_over_texts_and_over_tokens(tmp_path: Path, summed: Summed, case: str) -> None:
     fields = {"train.steps": 9, "train.log_every": 3, "train.batch_size": 4, **SELDOM}
-    run, _ = api.train_recipe(task_recipe(tmp_path, case, fields), runs_dir=tmp_path, listen=summed.listen)
-    first, second, third = epoch_figures(run.metrics())
+    run, _ = api.train_recipe(task_recipe(tmp_path, case, fields), runs_dir=tmp_path, on_event=summed.listen)
+    first, second, third = epoch_metrics(run.metrics())
     for each, steps in ((first, slice(0, 4)), (second, slice(4, 8)), (third, slice(8, 9))):
         label = summed.share(steps, "label", "label")
         assert each.train.label_loss == pytest.approx(label, rel=1e-6)
@@ -116,12 +116,12 @@ def test_a_classifiers_parts_are_averaged_over_texts_and_over_tokens(tmp_path: P
     assert third.valid.macro_f1 is not None
 
 
-def approximately(epoch: EpochFigures) -> Any:
+def approximately(epoch: EpochMetrics) -> Any:
     """All but the minutes. Cut at other steps, the same sums are added up in another order."""
     return [None if value is None else pytest.approx(value, rel=1e-12) for value in flat(epoch)]
 
 
-def flat(epoch: EpochFigures) -> list[Any]:
+def flat(epoch: EpochMetrics) -> list[Any]:
     found = epoch.as_json()
     valid = [] if found["valid"] is None else found["valid"].values()
     return [*(found[name] for name in ("number", "share", "steps", "tokens")), *found["train"].values(), *valid]
@@ -135,14 +135,14 @@ def test_a_run_that_went_on_has_the_epochs_and_the_weights_of_one_that_never_sto
     whole, _ = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
     if how == "signal":
         end: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
-        api.train_recipe(recipe, name="cut", runs_dir=tmp_path, listen=at_step(stop, end))
+        api.train_recipe(recipe, name="cut", runs_dir=tmp_path, on_event=at_step(stop, end))
     else:
         with pytest.raises(InterruptedByTest):
-            api.train_recipe(recipe, name="cut", runs_dir=tmp_path, listen=at_step(stop, interrupt))
+            api.train_recipe(recipe, name="cut", runs_dir=tmp_path, on_event=at_step(stop, interrupt))
     cut, _ = api.resume("cut", runs_dir=tmp_path)
     assert_same_bits(whole, cut)
-    found = epoch_figures(cut.metrics())
-    assert [flat(epoch) for epoch in found] == [approximately(epoch) for epoch in epoch_figures(whole.metrics())]
+    found = epoch_metrics(cut.metrics())
+    assert [flat(epoch) for epoch in found] == [approximately(epoch) for epoch in epoch_metrics(whole.metrics())]
     assert all(epoch.exact and epoch.minutes > 0 for epoch in found)
     assert sum(epoch.minutes for epoch in found) == pytest.approx(cut.metrics()[-1]["seconds"] / 60)
 
@@ -151,14 +151,14 @@ def test_a_run_begun_by_an_older_penna_goes_on_and_says_which_epochs_are_not_exa
     recipe = tiny_recipe(tmp_path, TWO_AND_A_HALF)
     whole, _ = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
     api.train_recipe(
-        recipe, name="cut", runs_dir=tmp_path, listen=at_step(10, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        recipe, name="cut", runs_dir=tmp_path, on_event=at_step(10, lambda: os.kill(os.getpid(), signal.SIGTERM))
     )
     log = tmp_path / "cut" / "metrics.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     log.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "due"}) + "\n" for row in rows))
     cut, _ = api.resume("cut", runs_dir=tmp_path)
     assert_same_bits(whole, cut)
-    found, expected = epoch_figures(cut.metrics()), epoch_figures(whole.metrics())
+    found, expected = epoch_metrics(cut.metrics()), epoch_metrics(whole.metrics())
     assert [epoch.exact for epoch in found] == [False, True, True]
     # The tokens of running text are its targets, so that their weights are the right ones.
     assert found[0].train.loss == pytest.approx(expected[0].train.loss, rel=1e-12)

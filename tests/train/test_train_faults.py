@@ -199,7 +199,7 @@ def test_half_a_temporary_checkpoint_of_a_killed_process_does_no_harm(tmp_path: 
     recipe = tiny_recipe(tmp_path)
     whole, _ = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
     cut, _ = api.train_recipe(
-        recipe, name="cut", runs_dir=tmp_path, listen=at_step(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        recipe, name="cut", runs_dir=tmp_path, on_event=at_step(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
     )
     half = cut.checkpoints / ".step-00000003.tmp"
     half.mkdir()

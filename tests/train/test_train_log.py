@@ -18,7 +18,7 @@ from penna.errors import TrainingError
 from penna.runs.checkpoint import verify_checkpoint
 from penna.runs.folder import RunFolder
 from penna.train.events import Notice, Sampled, Started
-from penna.train.trainer import Loop
+from penna.train.trainer import Trainer
 
 COMMON = {"step", "epoch", "tokens", "seconds", "split", "loss", "bits_per_byte", "accuracy", "learning_rate"}
 
@@ -64,7 +64,7 @@ def test_training_learns(tmp_path: Path) -> None:
 def test_samples_go_on_from_the_prompts_at_the_same_steps_as_evaluations_or_their_own(tmp_path: Path) -> None:
     fields = {"train.sample_tokens": 3, "train.prompts": ["ab", "ca"], "train.steps": 4, "train.evaluate_every": 2}
     told: list[object] = []
-    run, _ = api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, listen=told.append)
+    run, _ = api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, on_event=told.append)
     assert [(row["step"], row["prompt"]) for row in run.samples()] == [(s, p) for s in (0, 2, 4) for p in ("ab", "ca")]
     assert [row["text"] for row in run.samples()] == [event.text for event in told if isinstance(event, Sampled)]
     run, _ = api.train_recipe(
@@ -89,7 +89,7 @@ def test_decisions_are_on_disk_before_the_first_step_and_repeated_on_resume(
             found.append(RunFolder(tmp_path / "run").decisions())
         at_step(2, lambda: os.kill(os.getpid(), signal.SIGTERM))(event)  # type: ignore[arg-type]
 
-    run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, listen=listen)
+    run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=listen)
     assert found == [{"matmul": "blas", "threads": 1, "compile": False}]
     run.decide(threads=2)
 
@@ -99,7 +99,7 @@ def test_decisions_are_on_disk_before_the_first_step_and_repeated_on_resume(
     monkeypatch.setattr("penna.train.trainer.choose_threads", measured_again)
     told: list[object] = []
     try:
-        api.resume("run", runs_dir=tmp_path, listen=told.append)
+        api.resume("run", runs_dir=tmp_path, on_event=told.append)
     finally:
         torch.set_num_threads(1)
     started = next(event for event in told if isinstance(event, Started))
@@ -152,7 +152,7 @@ def test_a_compiled_step_is_timed_without_its_compilation(tmp_path: Path, monkey
 
     recipe = tiny_recipe(tmp_path, {"train.compile": "auto"})
     with pytest.raises(DecidedError, match=r": on\.$"):
-        api.train_recipe(recipe, name="run", runs_dir=tmp_path, listen=listen)
+        api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=listen)
 
 
 @pytest.mark.slow
@@ -164,7 +164,7 @@ def test_compiled_run_learns_the_same_and_resumes_bit_identically(tmp_path: Path
     assert whole.decisions()["compile"] is True
     assert losses(whole, "train") == pytest.approx(losses(eager, "train"), abs=1e-4)
     stop = at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    api.train_recipe(tiny_recipe(tmp_path, fields), name="cut", runs_dir=tmp_path, listen=stop)
+    api.train_recipe(tiny_recipe(tmp_path, fields), name="cut", runs_dir=tmp_path, on_event=stop)
     cut, _ = api.resume("cut", runs_dir=tmp_path)
     assert_same_bits(whole, cut)
     assert tensors(cut).keys() == tensors(eager).keys()  # names without the compiler's prefixes
@@ -178,15 +178,15 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float], None]:
     """poisoned(step, value) writes a value into the weights behind that step."""
 
     def poison(at: int, value: float) -> None:
-        real = Loop._step
+        real = Trainer._step
 
-        def step(self: Loop) -> None:
+        def step(self: Trainer) -> None:
             real(self)
             if self.progress.step == at:
                 with torch.no_grad():
                     self.model.ln_f.weight[0] = value  # type: ignore[index]
 
-        monkeypatch.setattr(Loop, "_step", step)
+        monkeypatch.setattr(Trainer, "_step", step)
 
     return poison
 

@@ -12,19 +12,19 @@ from tiny_tasks import TASKS, task_recipe
 
 from penna import api
 from penna.api.train import prepare_recipe
-from penna.data.batches import DUE, IGNORED, ValidationDocuments
+from penna.data.batches import DUE, IGNORE_INDEX, ValidationDocuments
 from penna.data.examples.batches import ValidationExamples
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
 from penna.train.distributed import Ranks
 from penna.train.objective import Batch, weighted_loss
-from penna.train.task import Job
-from penna.train.trainer import Loop
+from penna.train.task import TrainingTask
+from penna.train.trainer import Trainer
 
 ALONE = Ranks(0, 1, 0)
 
 
-def job_of(case: str, folder: Path) -> Job:
+def job_of(case: str, folder: Path) -> TrainingTask:
     recipe = task_recipe(folder, case)
     ready = prepare_recipe(recipe, None, lambda _: None)
     sized = recipe.model.model_copy(update={"vocab_size": ready.tokenizer.vocab_size})
@@ -38,7 +38,7 @@ def job_of(case: str, folder: Path) -> Job:
 
 
 def masked(batch: Batch) -> Batch:
-    return {name: torch.full_like(tensor, IGNORED) if name in DUE else tensor for name, tensor in batch.items()}
+    return {name: torch.full_like(tensor, IGNORE_INDEX) if name in DUE else tensor for name, tensor in batch.items()}
 
 
 def gradients(model: GPT) -> dict[str, torch.Tensor]:
@@ -74,17 +74,17 @@ def test_masked_batches_between_others_change_no_loss_and_no_weight(
 ) -> None:
     recipe = task_recipe(tmp_path, case, {"train.batch_size": 4, "train.accumulation": 2, "train.steps": 3})
     plain, _ = api.train_recipe(recipe, name="plain", runs_dir=tmp_path)
-    real = Loop._micro_batches
+    real = Trainer._micro_batches
     added: list[int] = []
 
-    def among_masked(loop: Loop, step: int) -> Iterator[Batch]:
+    def among_masked(loop: Trainer, step: int) -> Iterator[Batch]:
         for batch in real(loop, step):
             yield masked(batch)
             yield batch
             yield masked(batch)
             added.append(step)
 
-    monkeypatch.setattr(Loop, "_micro_batches", among_masked)
+    monkeypatch.setattr(Trainer, "_micro_batches", among_masked)
     among, _ = api.train_recipe(recipe, name="among", runs_dir=tmp_path)
     assert len(added) > 3
     for split in ("train", "valid"):
@@ -97,13 +97,13 @@ def test_masked_batches_between_others_change_no_loss_and_no_weight(
 def test_a_step_of_which_nothing_is_due_is_no_trouble(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Loop._micro_batches
+    real = Trainer._micro_batches
 
-    def masked_second(loop: Loop, step: int) -> Iterator[Batch]:
+    def masked_second(loop: Trainer, step: int) -> Iterator[Batch]:
         for batch in real(loop, step):
             yield masked(batch) if step == 1 else batch
 
-    monkeypatch.setattr(Loop, "_micro_batches", masked_second)
+    monkeypatch.setattr(Trainer, "_micro_batches", masked_second)
     run, end = api.train_recipe(task_recipe(tmp_path, case, {"train.steps": 3}), name="run", runs_dir=tmp_path)
     assert end.step == 3
     assert losses(run, "train").keys() == {1, 3}
@@ -148,7 +148,7 @@ def test_masked_validation_batches_add_nothing(case: str, tmp_path: Path, monkey
     assert all(math.isfinite(value) for value in job.objective.report(sums, counts).values())
 
 
-def _rows_of(job: Job) -> Any:
+def _rows_of(job: TrainingTask) -> Any:
     """The validation rows that a job's evaluation reads."""
     found = [cell.cell_contents for cell in job.evaluate.__closure__ or ()]  # type: ignore[attr-defined]
     (rows,) = [each for each in found if isinstance(each, ValidationDocuments | ValidationExamples)]
@@ -161,7 +161,7 @@ def wider(batch: Batch, by: int, junk: int) -> Batch:
     def filled(tensor: torch.Tensor, value: int) -> torch.Tensor:
         return torch.cat([tensor, torch.full((len(tensor), by), value)], dim=1)
 
-    columns = {"ids": junk, "source": junk, "targets": IGNORED}
+    columns = {"ids": junk, "source": junk, "targets": IGNORE_INDEX}
     return {name: filled(tensor, columns[name]) if name in columns else tensor for name, tensor in batch.items()}
 
 

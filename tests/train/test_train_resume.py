@@ -12,7 +12,7 @@ from tiny_runs import InterruptedByTest, assert_same_bits, at_step, interrupt, l
 from penna import api
 from penna.errors import DataError, RunError
 from penna.model.gpt import GPT
-from penna.train.objective import Batch, NextToken
+from penna.train.objective import Batch, NextTokenObjective
 
 # 300 words are 93 rows: 12 steps of 8 rows, 4 steps of 3 x 8.
 ACCUMULATION = {"train.accumulation": 3}
@@ -65,11 +65,11 @@ def test_resumed_run_is_bit_identical_to_an_uninterrupted_one(
     whole, whole_end = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
     if how == "signal":
         act = at_step(stop, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        cut, cut_end = api.train_recipe(recipe, name="cut", runs_dir=tmp_path, listen=act)
+        cut, cut_end = api.train_recipe(recipe, name="cut", runs_dir=tmp_path, on_event=act)
         assert cut_end.step == stop < whole_end.step
     else:
         with pytest.raises(InterruptedByTest):
-            api.train_recipe(recipe, name="cut", runs_dir=tmp_path, listen=at_step(stop, interrupt))
+            api.train_recipe(recipe, name="cut", runs_dir=tmp_path, on_event=at_step(stop, interrupt))
     cut, end = api.resume("cut", runs_dir=tmp_path)
     assert end == whole_end
     assert_same_bits(whole, cut)
@@ -91,8 +91,8 @@ def test_run_stopped_after_every_single_step_is_bit_identical(tmp_path: Path) ->
         if type(event).__name__ == "Stepped":
             os.kill(os.getpid(), signal.SIGINT)
 
-    api.train_recipe(recipe, name="cut", runs_dir=tmp_path, listen=stop)
-    ends = [api.resume("cut", runs_dir=tmp_path, listen=stop)[1].step for _ in range(4)]
+    api.train_recipe(recipe, name="cut", runs_dir=tmp_path, on_event=stop)
+    ends = [api.resume("cut", runs_dir=tmp_path, on_event=stop)[1].step for _ in range(4)]
     cut, _ = api.resume("cut", runs_dir=tmp_path)
     assert ends == [2, 3, 4, 5]
     assert_same_bits(whole, cut)
@@ -110,7 +110,7 @@ def test_crash_before_the_first_step_is_made_good(tmp_path: Path, event: str) ->
             raise InterruptedByTest
 
     with pytest.raises(InterruptedByTest):
-        api.train_recipe(recipe, name="cut", runs_dir=tmp_path, listen=crash)
+        api.train_recipe(recipe, name="cut", runs_dir=tmp_path, on_event=crash)
     cut, end = api.resume("cut", runs_dir=tmp_path)
     assert end == whole_end
     assert_same_bits(whole, cut)
@@ -148,14 +148,14 @@ def test_every_micro_batch_of_every_step_and_seed_draws_its_own_dropout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[bytes] = []
-    real = NextToken.sums
+    real = NextTokenObjective.sums
 
-    def sums(self: NextToken, model: GPT, batch: Batch) -> dict[str, torch.Tensor]:
+    def sums(self: NextTokenObjective, model: GPT, batch: Batch) -> dict[str, torch.Tensor]:
         if model.training:
             drawn.append(torch.default_generator.get_state().numpy().tobytes())
         return real(self, model, batch)
 
-    monkeypatch.setattr(NextToken, "sums", sums)
+    monkeypatch.setattr(NextTokenObjective, "sums", sums)
     for seed in (1, 2):
         recipe = tiny_recipe(tmp_path, {"train.seed": seed, "train.steps": 3, **ACCUMULATION, **DROPOUT})
         run_of = len(drawn)
@@ -166,7 +166,7 @@ def test_every_micro_batch_of_every_step_and_seed_draws_its_own_dropout(
 
 def test_changed_text_is_refused_on_resume(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
-    api.train_recipe(recipe, name="run", runs_dir=tmp_path, listen=at_step(2, lambda: os.kill(os.getpid(), 15)))
+    api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=at_step(2, lambda: os.kill(os.getpid(), 15)))
     tiny_recipe(tmp_path, text=words(1, 300))
     with pytest.raises(DataError, match="was changed after the run began"):
         api.resume("run", runs_dir=tmp_path)

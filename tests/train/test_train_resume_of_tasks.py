@@ -69,12 +69,12 @@ def stopped(recipe: Recipe, folder: Path, how: str) -> RunFolder:
     """A run that ended too soon: asked to at step 3, behind it (its last checkpoint is of step 2), or at once."""
     if how == "signal":
         act = at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        run, end = api.train_recipe(recipe, name="cut", runs_dir=folder, listen=act)
+        run, end = api.train_recipe(recipe, name="cut", runs_dir=folder, on_event=act)
         assert end.step == 3
         return run
     listen = before_the_first_step if how == "crash before the first checkpoint" else at_step(3, interrupt)
     with pytest.raises(InterruptedByTest):
-        api.train_recipe(recipe, name="cut", runs_dir=folder, listen=listen)
+        api.train_recipe(recipe, name="cut", runs_dir=folder, on_event=listen)
     return RunFolder(folder / "cut")
 
 

@@ -72,7 +72,7 @@ def test_better_validation_is_saved_between_checkpoints(
     scripted([9, 5, 6, 7, 8])
     fields = {"train.steps": 4, "train.evaluate_every": 1, "train.checkpoint_every": 100}
     told: list[object] = []
-    run, _ = api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, listen=told.append)
+    run, _ = api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, on_event=told.append)
     assert [event.step for event in told if isinstance(event, Saved)] == [0, 1, 4]
     assert [event.is_best for event in told if isinstance(event, Evaluated)] == [True, True, False, False, False]
     assert step_of(run, "best") == 1
@@ -100,7 +100,7 @@ def test_patience_counts_on_over_a_resume(tmp_path: Path, scripted: Callable[[li
     scripted([9, 8, 8.5, 8.6, 8.6, 8.7, 0])
     fields = {"train.steps": 20, "train.evaluate_every": 1, "train.patience": 3}
     with pytest.raises(InterruptedByTest):
-        api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, listen=at_step(4, interrupt))
+        api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, on_event=at_step(4, interrupt))
     _, finished = api.resume("run", runs_dir=tmp_path)
     assert finished.step == 4
 
@@ -162,7 +162,7 @@ def test_lost_links_cost_nothing(tmp_path: Path, finished_run: RunFolder) -> Non
     (run.path / "last").unlink()
     (run.path / "best").unlink()
     told: list[Any] = []
-    api.resume(str(run.path), listen=told.append)
+    api.resume(str(run.path), on_event=told.append)
     assert [event.step for event in told if isinstance(event, Started)] == [3]
     assert_same_bits(finished_run, run)
     assert kept(run) == kept(finished_run)
@@ -189,7 +189,7 @@ def test_resuming_from_a_checkpoint_goes_back_to_it_and_repeats_what_followed(
         if type(event).__name__ == "Started":
             told.append((kept(run)[-1], step_of(run, "last"), max(row["step"] for row in run.metrics())))
 
-    api.resume(str(run.checkpoints / f"step-{step:08d}"), listen=listen)
+    api.resume(str(run.checkpoints / f"step-{step:08d}"), on_event=listen)
     assert told == [(step, step, step)]
     assert_same_bits(finished_run, run)
     assert losses(run, "train") == losses(finished_run, "train")

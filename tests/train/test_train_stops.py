@@ -25,7 +25,7 @@ def test_signal_finishes_the_step_saves_and_is_named(tmp_path: Path, number: int
         at_step(3, lambda: os.kill(os.getpid(), number))(event)  # type: ignore[arg-type]
 
     recipe = tiny_recipe(tmp_path, {"train.steps": 6, "train.checkpoint_every": 100, "train.evaluate_every": 100})
-    run, end = api.train_recipe(recipe, name="run", runs_dir=tmp_path, listen=listen)
+    run, end = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=listen)
     assert end == Finished(3, "stopped by a signal", number)
     assert told[-1] == end
     assert run.marked("last") == run.checkpoints / "step-00000003"
@@ -37,7 +37,7 @@ def test_signal_before_the_first_step_stops_after_it(tmp_path: Path) -> None:
         if type(event).__name__ == "Evaluated":
             os.kill(os.getpid(), signal.SIGTERM)
 
-    run, end = api.train_recipe(tiny_recipe(tmp_path), name="run", runs_dir=tmp_path, listen=listen)
+    run, end = api.train_recipe(tiny_recipe(tmp_path), name="run", runs_dir=tmp_path, on_event=listen)
     assert end.step == 1
     assert run.marked("last") == run.checkpoints / "step-00000001"
 
@@ -45,7 +45,7 @@ def test_signal_before_the_first_step_stops_after_it(tmp_path: Path) -> None:
 def test_handlers_are_given_back_after_the_run(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     api.train_recipe(
-        tiny_recipe(tmp_path), name="run", runs_dir=tmp_path, listen=at_step(2, lambda: os.kill(os.getpid(), 2))
+        tiny_recipe(tmp_path), name="run", runs_dir=tmp_path, on_event=at_step(2, lambda: os.kill(os.getpid(), 2))
     )
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 

@@ -18,7 +18,7 @@ from penna.data.prepare import prepare
 from penna.data.shards import TokenStream
 from penna.model.gpt import GPT
 from penna.runs.folder import RunFolder
-from penna.train.objective import IGNORED, NextToken, weighted_loss
+from penna.train.objective import IGNORE_INDEX, NextTokenObjective, weighted_loss
 
 # 300 words are 93 rows, the last of them not full: an epoch of 8 rows a step is 11 full steps and one of 5 rows.
 AN_EPOCH_AND_A_STEP = {"train.steps": 13, "train.evaluate_every": 6, "optim.learning_rate": 1e-3}
@@ -68,16 +68,16 @@ def test_first_loss_is_the_mean_over_all_tokens_of_the_steps_rows(tmp_path: Path
 
 
 def masked_batch() -> dict[str, torch.Tensor]:
-    return {"ids": torch.ones(2, 4, dtype=torch.long), "targets": torch.full((2, 4), IGNORED)}
+    return {"ids": torch.ones(2, 4, dtype=torch.long), "targets": torch.full((2, 4), IGNORE_INDEX)}
 
 
 def test_batch_with_all_targets_masked_adds_zero_to_loss_and_gradient() -> None:
     torch.manual_seed(0)
     model = GPT(ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=4, vocab_size=5))
     model.init_weights(0)
-    objective = NextToken(torch.ones(5, dtype=torch.long))
+    objective = NextTokenObjective(torch.ones(5, dtype=torch.long))
     empty = masked_batch()
-    full = {"ids": torch.tensor([[1, 2, 3, 4]]), "targets": torch.tensor([[2, 3, 4, IGNORED]])}
+    full = {"ids": torch.tensor([[1, 2, 3, 4]]), "targets": torch.tensor([[2, 3, 4, IGNORE_INDEX]])}
     assert objective.counts(empty) == {"loss": 0, "correct": 0, "tokens": 0, "bytes": 0}
     loss = weighted_loss(objective, objective.sums(model, empty), objective.counts(empty))
     loss.backward()
@@ -96,8 +96,8 @@ def test_batch_with_all_targets_masked_adds_zero_to_loss_and_gradient() -> None:
 
 
 def test_report_gives_nats_per_token_bits_per_byte_and_accuracy() -> None:
-    objective = NextToken(torch.tensor([0, 1, 3]))
-    counts = objective.counts({"targets": torch.tensor([[0, 1, 2], [2, IGNORED, IGNORED]])})
+    objective = NextTokenObjective(torch.tensor([0, 1, 3]))
+    counts = objective.counts({"targets": torch.tensor([[0, 1, 2], [2, IGNORE_INDEX, IGNORE_INDEX]])})
     assert counts == {"loss": 4, "correct": 4, "tokens": 4, "bytes": 7}
     figures = objective.report({"loss": 14 * math.log(2), "correct": 1.0}, counts)
     assert figures == pytest.approx({"loss": 3.5 * math.log(2), "accuracy": 0.25, "bits_per_byte": 2.0})

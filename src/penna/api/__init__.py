@@ -6,11 +6,11 @@ out; nothing is printed. What happens on the way is told to ``listen``.
 
 from penna.api.beams import grow_beams
 from penna.api.chat import ChatSettings, Conversation
-from penna.api.chat_metrics import ChatFigures, measure_chat
+from penna.api.chat_metrics import ChatMetrics, measure_chat
 from penna.api.classify import Classifier, classifier, classify, evaluate_classification
 from penna.api.compare import compare, comparison_folder, write_comparison
 from penna.api.complete import Completer, complete, completer, rank_sentences
-from penna.api.completion_metrics import CompletionFigures, evaluate_completions
+from penna.api.completion_metrics import CompletionMetrics, evaluate_completions
 from penna.api.data import inspect_data, prepare_data
 from penna.api.decoding import DecodingResult, DecodingSettings, compare_decoding
 from penna.api.embed import embed
@@ -20,17 +20,17 @@ from penna.api.evaluate import evaluate, evaluate_text, plot, recitation
 from penna.api.experiment import ExperimentPlan, open_experiment, plan_experiment
 from penna.api.experiment_runner import run_experiment
 from penna.api.explain import ExplainSettings, explain, measure_faithfulness
-from penna.api.explain_query import Asked
+from penna.api.explain_query import ExplainQuery
 from penna.api.generate import (
-    Piece,
     SampledText,
     SideBySide,
+    TextDelta,
     generate_stream,
     prompts_too_long,
     side_by_side,
     text_as_json,
 )
-from penna.api.generation_defaults import default_settings, laid_over, save_default_settings
+from penna.api.generation_defaults import default_settings, override_settings, save_default_settings
 from penna.api.inspect import inspect_model
 from penna.api.models import export_model, import_model, load
 from penna.api.recipes import resolve_recipe
@@ -40,21 +40,21 @@ from penna.api.train import resume, train, train_recipe
 
 __all__ = [
     "AfterScore",
-    "Asked",
-    "ChatFigures",
+    "ChatMetrics",
     "ChatSettings",
     "Classifier",
     "Completer",
-    "CompletionFigures",
+    "CompletionMetrics",
     "Conversation",
     "DecodingResult",
     "DecodingSettings",
     "Estimate",
     "ExperimentPlan",
+    "ExplainQuery",
     "ExplainSettings",
-    "Piece",
     "SampledText",
     "SideBySide",
+    "TextDelta",
     "TextScore",
     "classifier",
     "classify",
@@ -79,11 +79,11 @@ __all__ = [
     "import_model",
     "inspect_data",
     "inspect_model",
-    "laid_over",
     "load",
     "measure_chat",
     "measure_faithfulness",
     "open_experiment",
+    "override_settings",
     "plan_experiment",
     "plot",
     "prepare_data",

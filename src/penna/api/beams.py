@@ -17,7 +17,7 @@ from penna.loading import LoadedModel
 
 
 def grow_beams(
-    loaded: LoadedModel, prompt: str, config: GenerationConfig, *, listen: Callable[[TreeStep], None] = lambda _: None
+    loaded: LoadedModel, prompt: str, config: GenerationConfig, *, on_event: Callable[[TreeStep], None] = lambda _: None
 ) -> BeamTree:
     """Search for the likeliest texts behind a prompt; ``listen`` hears of each step as it is done.
 
@@ -37,7 +37,7 @@ def grow_beams(
     grower = TreeGrower(loaded.need_tokenizer(), request, prompt)
     for event in generate(loaded.model, [request]):
         if isinstance(event, BeamStep):
-            listen(grower.push(event))
+            on_event(grower.push(event))
         elif isinstance(event, Finish):
             return grower.finish(event)
     raise AssertionError("a request ends with its Finish")

@@ -9,7 +9,7 @@ from penna.tokenizer.chat import chat_template
 from penna.tokenizer.tokenizer import Tokenizer
 
 
-def check_writes(loaded: LoadedModel) -> None:
+def check_can_generate(loaded: LoadedModel) -> None:
     """Raise RunError where a model never learned which token comes next."""
     task = loaded.task
     if isinstance(task, ClassifyTask) and task.lm_weight == 0:
@@ -20,7 +20,7 @@ def check_writes(loaded: LoadedModel) -> None:
         )
 
 
-def check_goes_on(loaded: LoadedModel) -> None:
+def check_can_continue(loaded: LoadedModel) -> None:
     """Raise RunError where a model cannot go on with a text, because it writes from a source."""
     kind = loaded.task.kind
     if loaded.model.config.arch == "seq2seq":

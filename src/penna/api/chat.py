@@ -12,17 +12,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from penna.api.capabilities import check_writes, need_chat_tokenizer
-from penna.api.generation_defaults import default_settings, laid_over
+from penna.api.capabilities import check_can_generate, need_chat_tokenizer
+from penna.api.generation_defaults import default_settings, override_settings
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, PennaError, RecipeError
 from penna.generate.request import Request
-from penna.generate.text_stream import write_pieces
+from penna.generate.text_stream import stream_texts
 from penna.loading import LoadedModel
-from penna.storage import write_whole
-from penna.tasks.chat import Dialogue, prompt_room, read_length, reply_request, without_oldest
+from penna.storage import write_atomically
+from penna.tasks.chat import Dialogue, drop_oldest_turns, prompt_room, read_length, reply_request
 from penna.tokenizer.chat_template import Message
-from penna.tokenizer.stream_decoder import SpacingMender
+from penna.tokenizer.stream_decoder import SpacingFixer
 
 # MERGED api.chat_window: What a model reads of a conversation for its next reply: turns in, the engine's request out.
 #
@@ -36,7 +36,7 @@ class LongLineError(DataError):
 
 
 @dataclass(frozen=True)
-class Window:
+class ChatWindow:
     """What is read for one reply."""
 
     kept: Dialogue  # the turns that are read, the system's first where there is one
@@ -50,7 +50,7 @@ class Window:
         return len(self.request.source) or len(self.request.ids)
 
 
-def window_of(
+def chat_window(
     loaded: LoadedModel,
     turns: Dialogue,
     config: GenerationConfig,
@@ -58,12 +58,12 @@ def window_of(
     seed: int,
     most_tokens: int | None = None,
     most_turns: int | None = None,
-) -> Window:
+) -> ChatWindow:
     """What is read of ``turns``, the last of them the user's: ``most_tokens``, and ``most_turns`` before it, at most.
 
     Raises LongLineError where not even the last turn fits; TokenizerError or RunError where the model cannot chat.
     """
-    check_writes(loaded)
+    check_can_generate(loaded)
     tokenizer, model = need_chat_tokenizer(loaded), loaded.model.config
     room = prompt_room(model, config.max_new_tokens)
     room = min(room, most_tokens or room)
@@ -77,7 +77,7 @@ def window_of(
             return False  # which is told sooner than its tokens are counted
         return read_length(tokenizer, model, kept) <= room
 
-    kept = without_oldest(turns, fits)
+    kept = drop_oldest_turns(turns, fits)
     if kept is None:
         raise LongLineError(
             f"The line takes {read_length(tokenizer, model, (*system, turns[-1])):,} tokens"
@@ -87,7 +87,7 @@ def window_of(
             + ("ask for a shorter reply (max_new_tokens)." if most_tokens is None else "allow more (history_tokens)."),
         )
     request = reply_request(tokenizer, model, kept, config, seed=seed)
-    return Window(kept, request, room, len(turns) - len(kept))
+    return ChatWindow(kept, request, room, len(turns) - len(kept))
 
 
 _HISTORY = ("history_tokens", "history_turns")
@@ -121,7 +121,7 @@ class ChatSettings:
         """
         about_writing = {name: value for name, value in changes.items() if name in GenerationConfig.model_fields}
         others = {name: value for name, value in changes.items() if name not in about_writing}
-        generation = laid_over(self.generation, about_writing)
+        generation = override_settings(self.generation, about_writing)
         return replace(self, generation=generation, **others)
 
     def said(self) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class ChatSettings:
 def reply_settings(loaded: LoadedModel) -> GenerationConfig:
     """How a model writes replies unless told otherwise: by its own settings, but as long as replies are."""
     usual = ChatSettings().generation
-    return laid_over(default_settings(loaded, usual), {"max_new_tokens": usual.max_new_tokens})
+    return override_settings(default_settings(loaded, usual), {"max_new_tokens": usual.max_new_tokens})
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Conversation:
     def __init__(self, loaded: LoadedModel, settings: ChatSettings | None = None) -> None:
         """Begin with no turn said. Raises TokenizerError or RunError where the model learned no dialogues, or not to
         write."""
-        check_writes(loaded)
+        check_can_generate(loaded)
         self.loaded = loaded
         self.settings = settings or ChatSettings()
         self._tokenizer = need_chat_tokenizer(loaded)
@@ -223,7 +223,7 @@ class Conversation:
     def save(self, file: Path) -> None:
         """Write the transcript as JSONL, whole; it can be read as training data."""
         rows = [json.dumps(row, ensure_ascii=False) for row in self.transcript()]
-        write_whole(file, "".join(row + "\n" for row in rows))
+        write_atomically(file, "".join(row + "\n" for row in rows))
 
     def _row(self) -> dict[str, Any]:
         return {
@@ -233,10 +233,10 @@ class Conversation:
             "replies": [asdict(reply) for reply in self._replies],
         }
 
-    def _window(self, text: str) -> Window:
+    def _window(self, text: str) -> ChatWindow:
         """What is read for a reply to ``text``."""
         settings = self.settings
-        return window_of(
+        return chat_window(
             self.loaded,
             (*self.messages, Message("user", text)),
             settings.generation,
@@ -245,12 +245,12 @@ class Conversation:
             most_turns=settings.history_turns,
         )
 
-    def _reply(self, line: str, read: Window) -> Generator[str]:
-        mender = SpacingMender(self._tokenizer)
+    def _reply(self, line: str, read: ChatWindow) -> Generator[str]:
+        mender = SpacingFixer(self._tokenizer)
         pieces: list[str] = []
         tokens, logprob, finish = 0, 0.0, "interrupted"
         try:
-            for piece in write_pieces(self.loaded.model, self._tokenizer, [read.request]):
+            for piece in stream_texts(self.loaded.model, self._tokenizer, [read.request]):
                 if piece.token is not None:
                     tokens += 1
                     logprob += piece.token.logprob

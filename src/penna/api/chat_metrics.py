@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from penna.api.capabilities import need_chat_tokenizer
-from penna.api.evaluation_data import asked_of, read_asked
+from penna.api.evaluation_data import evaluation_data, read_evaluation_data
 from penna.config.generation import GenerationConfig
 from penna.config.tasks import ChatTask
 from penna.data.examples.batches import ValidationExamples
@@ -20,15 +20,15 @@ from penna.errors import DataError
 from penna.evaluate.language_model import perplexity, score_rows
 from penna.evaluate.texts.diversity import distinct
 from penna.formatting import plural
-from penna.generate.text_stream import write
+from penna.generate.text_stream import generate_texts
 from penna.loading import LoadedModel, load_model
 from penna.model.precision import Dtype
 from penna.runs.folder import RUNS
-from penna.tasks.chat import ChatForm, Dialogue, Learned, prompt_room, read_length, reply_request, without_oldest
-from penna.tokenizer.stream_decoder import mended
+from penna.tasks.chat import ChatFormat, Dialogue, Learned, drop_oldest_turns, prompt_room, read_length, reply_request
+from penna.tokenizer.stream_decoder import fix_spacing
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.device import resolve_device
-from penna.train.objective import NextToken
+from penna.train.objective import NextTokenObjective
 
 _GREEDY = GenerationConfig(max_new_tokens=64, temperature=0)
 
@@ -46,7 +46,7 @@ class Diversity:
 
 
 @dataclass(frozen=True)
-class ChatFigures:
+class ChatMetrics:
     """What `penna evaluate` tells about dialogues; "due" is what the task learns: replies, or every turn."""
 
     loss: float  # nats per due token
@@ -76,7 +76,7 @@ def measure_chat(
     device: str = "auto",
     dtype: Dtype = "float32",
     seed: int = 0,
-) -> ChatFigures:
+) -> ChatMetrics:
     """Score the dialogues of ``data.path`` in ``overrides``, or else the run's own validation part.
 
     The model also replies to the last turn that has a reply, in each of the first ``replies`` dialogues (0 for none);
@@ -86,9 +86,9 @@ def measure_chat(
     loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype)
     tokenizer = need_chat_tokenizer(loaded)
     task = loaded.task if isinstance(loaded.task, ChatTask) else ChatTask()
-    form = ChatForm(task, loaded.model.config)
-    asked = asked_of(loaded, task, overrides or {})
-    read = read_asked(asked, form)
+    form = ChatFormat(task, loaded.model.config)
+    asked = evaluation_data(loaded, task, overrides or {})
+    read = read_evaluation_data(asked, form)
     items = read.items
     found = form.learned(items, tokenizer)
     learned = [example for item in found if not isinstance(item, str) for example in item]
@@ -101,7 +101,7 @@ def measure_chat(
     nats, correct, tokens = _score(loaded, learned, tokenizer)
     characters = sum(len(example.said) for example in learned)
     written, people = _replies(loaded, items, replies, config, seed=seed)
-    figures = ChatFigures(
+    figures = ChatMetrics(
         loss=nats / tokens,
         accuracy=correct / tokens,
         token_perplexity=perplexity(nats / tokens),
@@ -128,7 +128,7 @@ def measure_chat(
 def _score(loaded: LoadedModel, learned: Sequence[Learned], tokenizer: Tokenizer) -> tuple[float, float, int]:
     """Nats of all that is due, how much of it was the likeliest prediction, and how many tokens it is."""
     rows = ValidationExamples(pack([example.example for example in learned]))
-    sums, counts = score_rows(loaded.model, NextToken(torch.zeros(tokenizer.vocab_size)), rows)
+    sums, counts = score_rows(loaded.model, NextTokenObjective(torch.zeros(tokenizer.vocab_size)), rows)
     return sums["loss"], sums["correct"], max(counts["loss"], 1)
 
 
@@ -147,7 +147,7 @@ def _replies(
         if len(asked) == count:
             break
         place = next((place for place in range(len(item) - 1, 0, -1) if item[place].role == "assistant"), None)
-        history = None if place is None else without_oldest(item[:place], fits)
+        history = None if place is None else drop_oldest_turns(item[:place], fits)
         if place is not None and history is not None:
             asked.append((history, item[place].content))
     requests = [
@@ -156,11 +156,11 @@ def _replies(
     ]
     if not asked:
         return None, None
-    written = write(loaded.model, tokenizer, requests)
+    written = generate_texts(loaded.model, tokenizer, requests)
     special = frozenset(tokenizer.special_tokens.values())
     ids = [[index for index in result.ids if index not in special] for result in written]
     return (
-        _diversity(ids, [mended(tokenizer, result.text) for result in written]),
+        _diversity(ids, [fix_spacing(tokenizer, result.text) for result in written]),
         _diversity(tokenizer.encode_batch([said for _, said in asked]), [said for _, said in asked]),
     )
 

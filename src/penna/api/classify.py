@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.api.evaluation_data import asked_of, read_asked
+from penna.api.evaluation_data import evaluation_data, read_evaluation_data
 from penna.config.sections import DataConfig
 from penna.config.tasks import ClassifyTask
-from penna.data.sources.fields import Labelled
+from penna.data.sources.fields import LabeledText
 from penna.data.sources.reader import read_records
 from penna.data.sources.records import BadRecord, check_bad_records
 from penna.errors import DataError, RecipeError, RunError
-from penna.evaluate.classification import ClassificationFigures, measure_classification
+from penna.evaluate.classification import ClassificationMetrics, measure_classification
 from penna.formatting import plural
 from penna.loading import LoadedModel, load_model
 from penna.model.precision import Dtype
 from penna.report.classification_plots import draw_classification
 from penna.runs.folder import RUNS
-from penna.tasks.classify import ClassifyForm, label_probabilities, unknown_label
+from penna.tasks.classify import ClassifyFormat, label_probabilities, unknown_label
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.device import resolve_device
 
@@ -50,7 +50,7 @@ class Classifier:
 
     loaded: LoadedModel
     tokenizer: Tokenizer
-    form: ClassifyForm
+    form: ClassifyFormat
     task: ClassifyTask
     labels: tuple[str, ...]
 
@@ -98,7 +98,7 @@ def classifier(loaded: LoadedModel) -> Classifier:
         )
     task = learned if isinstance(learned, ClassifyTask) else ClassifyTask()
     tokenizer = loaded.need_tokenizer()
-    form = ClassifyForm(loaded.model.config.block_size, task.cut)
+    form = ClassifyFormat(loaded.model.config.block_size, task.cut)
     return Classifier(loaded, form.adapt(tokenizer), form, task, tuple(loaded.labels))
 
 
@@ -114,8 +114,8 @@ def evaluate_classification(
     runs_dir: Path = RUNS,
     device: str = "auto",
     dtype: Dtype = "float32",
-    say: Say = lambda _: None,
-) -> ClassificationFigures:
+    report: Say = lambda _: None,
+) -> ClassificationMetrics:
     """How well a classifier does on labelled texts, in float32.
 
     ``overrides`` are fields of the section data (``{"data.path": [...]}``); a path is read by the run's columns.
@@ -126,14 +126,14 @@ def evaluate_classification(
     """
     model = classifier(load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype))
     own = None if model.loaded.run is None else model.loaded.run.recipe()
-    asked = asked_of(model.loaded, model.task, overrides or {})
+    asked = evaluation_data(model.loaded, model.task, overrides or {})
     data, has_own_files = asked.data, not asked.is_own or bool(asked.data.valid_path)
-    read = read_asked(asked, model.form)
+    read = read_evaluation_data(asked, model.form)
     items, places = read.items, read.places
     items, places, left_out = _known(items, places, model.labels, data)
     if left_out:
         texts_have = plural(left_out, "text has", "texts have")
-        say(f"{texts_have} a label that the model never learned and {'is' if left_out == 1 else 'are'} left out.")
+        report(f"{texts_have} a label that the model never learned and {'is' if left_out == 1 else 'are'} left out.")
     texts = [model.form.texts(item) for item in items]
     pairs = None if data.pair_column is None else [own_texts[1] for own_texts in texts]
     found = model.classify([own_texts[0] for own_texts in texts], pairs)
@@ -144,7 +144,7 @@ def evaluate_classification(
         model.labels,
         texts=[" | ".join(own_texts) for own_texts in texts],
         places=places,
-        parts=_parts(own.data, model.form, texts, say) if own is not None and has_own_files else None,
+        parts=_parts(own.data, model.form, texts, report) if own is not None and has_own_files else None,
     )
     figures = replace(figures, bad_records=read.bad_records)
     if model.loaded.run is not None:
@@ -155,8 +155,8 @@ def evaluate_classification(
 
 
 def _known(
-    items: Sequence[Labelled], places: Sequence[str], labels: Sequence[str], data: DataConfig
-) -> tuple[list[Labelled], list[str], int]:
+    items: Sequence[LabeledText], places: Sequence[str], labels: Sequence[str], data: DataConfig
+) -> tuple[list[LabeledText], list[str], int]:
     """The texts whose labels the model knows, where they stand, and how many others there are."""
     known = [number for number, item in enumerate(items) if item.label in labels]
     others = sorted(set(range(len(items))) - set(known))
@@ -176,7 +176,7 @@ def _known(
 
 
 def _parts(
-    data: DataConfig, form: ClassifyForm, texts: Sequence[tuple[str, ...]], say: Say
+    data: DataConfig, form: ClassifyFormat, texts: Sequence[tuple[str, ...]], report: Say
 ) -> dict[str, NDArray[np.bool_]] | None:
     """Which texts occur, letter for letter, in the data that the run learned from, and which do not; None where that
     data is not at hand."""
@@ -184,12 +184,12 @@ def _parts(
     try:
         for record in read_records(data):
             item = record if isinstance(record, BadRecord) else form.read(record, data)
-            if isinstance(item, Labelled):
+            if isinstance(item, LabeledText):
                 seen.add(_digest(form.texts(item)))
     except (DataError, RecipeError):
         seen.clear()
     if not seen:
-        say("The data the run learned from is not at hand: texts that also occur there are not told apart.")
+        report("The data the run learned from is not at hand: texts that also occur there are not told apart.")
         return None
     also = np.array([_digest(own_texts) in seen for own_texts in texts], dtype=np.bool_)
     return {"not in the training data": ~also, "also in the training data": also}

@@ -21,7 +21,7 @@ from penna.config.experiment import CompareConfig
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, PennaError, RunError
 from penna.formatting import plural
-from penna.generate.text_stream import write
+from penna.generate.text_stream import generate_texts
 from penna.loading import LoadedModel
 from penna.report.experiments.arms import Arm, group_by_recipe
 from penna.report.experiments.comparison import (
@@ -42,7 +42,7 @@ from penna.report.experiments.warnings import ComparisonWarning, comparison_warn
 from penna.report.training_plots import Axis
 from penna.runs.experiment import ExperimentFolder, PlannedRun, find_experiment
 from penna.runs.folder import RUNS, find_run
-from penna.storage import explained_disk_errors, write_whole
+from penna.storage import friendly_disk_errors, write_atomically
 
 # MERGED api.comparison_texts: Texts of every arm side by side: arms and prompts in, what each arm's first run makes
 # of each prompt out.
@@ -64,7 +64,7 @@ def write_texts(
     max_new_tokens: int,
     seed: int = 0,
     device: str = "auto",
-    say: Say = lambda _: None,
+    report: Say = lambda _: None,
 ) -> list[PromptTexts]:
     """What each arm makes of each prompt; prompt number n is written with the seed ``seed + n`` by all.
 
@@ -75,7 +75,7 @@ def write_texts(
     by_arm: list[list[ArmText]] = []
     for arm in arms:
         run = arm.first
-        say(f"Texts of {arm.name} ({run.name})")
+        report(f"Texts of {arm.name} ({run.name})")
         try:
             loaded = load(str(run.folder.path), device=device)
             made = [_text(loaded, prompt, max_new_tokens, seed + number) for number, prompt in enumerate(prompts)]
@@ -118,7 +118,7 @@ def _text(loaded: LoadedModel, prompt: str, max_new_tokens: int, seed: int) -> t
 
 def _continuation(loaded: LoadedModel, prompt: str, max_new_tokens: int, seed: int) -> tuple[str, str]:
     request = write_request(loaded, prompt, _as_long(DEFAULT, max_new_tokens), seed=seed)
-    (written,) = write(loaded.model, loaded.need_tokenizer(), [request], show_special=True)
+    (written,) = generate_texts(loaded.model, loaded.need_tokenizer(), [request], show_special=True)
     return written.text, _ending(written.finish)
 
 
@@ -182,7 +182,7 @@ def compare(
     seed: int = 0,
     device: str = "auto",
     command: str = "",
-    say: Say = lambda _: None,
+    report: Say = lambda _: None,
 ) -> Comparison:
     """An experiment, or runs by name or path, side by side.
 
@@ -205,7 +205,7 @@ def compare(
         usual = settings.prompts if settings is not None and settings.prompts else train.prompts
         prompts = [prompt for prompt in usual if prompt.strip() or kind == "pretrain"]
     new = max_new_tokens or (settings.max_new_tokens if settings is not None else train.sample_tokens or _NEW_TOKENS)
-    texts = write_texts(asked.arms, prompts, max_new_tokens=new, seed=seed, device=device, say=say)
+    texts = write_texts(asked.arms, prompts, max_new_tokens=new, seed=seed, device=device, report=report)
     made = HowMade(
         datetime.now(UTC).isoformat(timespec="seconds"),
         command,
@@ -229,7 +229,7 @@ def write_comparison(comparison: Comparison, folder: Path, *, by: Axis = "step")
 
     ``by`` says which curves are open in the report.
     """
-    with explained_disk_errors(folder):
+    with friendly_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "report.html": "",
@@ -241,7 +241,7 @@ def write_comparison(comparison: Comparison, folder: Path, *, by: Axis = "step")
     figures = draw_comparison(comparison)
     contents["report.html"] = comparison_report(comparison, figures, f"curves-by-{by}")
     for name, content in contents.items():
-        write_whole(folder / name, content)
+        write_atomically(folder / name, content)
     return [folder / name for name in contents] + [file for figure in figures for file in figure.write(folder)]
 
 

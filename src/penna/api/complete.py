@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from penna.api.capabilities import check_writes
+from penna.api.capabilities import check_can_generate
 from penna.api.generation_defaults import default_settings
 from penna.config.generation import GenerationConfig, generation_config
 from penna.config.recipe import build_recipe
@@ -21,9 +21,9 @@ from penna.errors import DataError, RecipeError
 from penna.evaluate.completions import ExampleScores, score_examples
 from penna.evaluate.sentences import sentences
 from penna.generate.request import Request
-from penna.generate.text_stream import Piece, request_for, write, write_pieces
+from penna.generate.text_stream import TextDelta, generate_texts, request_for, stream_texts
 from penna.loading import LoadedModel
-from penna.tasks.complete import CompletionForm
+from penna.tasks.complete import CompletionFormat
 from penna.tokenizer.tokenizer import Tokenizer
 
 ZERO_SHOT = "{prompt}\nTL;DR:"
@@ -59,7 +59,7 @@ class Completer:
 
     loaded: LoadedModel
     tokenizer: Tokenizer
-    form: CompletionForm
+    form: CompletionFormat
 
     def new_tokens(self, wanted: int | None = None) -> int:
         """How many tokens may be written; as many must be left free beside the text.
@@ -108,10 +108,10 @@ class Completer:
             cut.append(prompt.cut)
         return requests, cut
 
-    def stream(self, requests: Sequence[Request]) -> Iterator[Piece]:
+    def stream(self, requests: Sequence[Request]) -> Iterator[TextDelta]:
         """What is written for each, in pieces; control tokens and the white space in front are left out."""
         begun = [False] * len(requests)
-        for piece in write_pieces(self.loaded.model, self.tokenizer, requests):
+        for piece in stream_texts(self.loaded.model, self.tokenizer, requests):
             text = piece.text if begun[piece.request] else piece.text.lstrip()
             begun[piece.request] = begun[piece.request] or bool(text)
             yield replace(piece, text=text)
@@ -120,7 +120,7 @@ class Completer:
         """What is written for each request, many side by side."""
         return [
             Completed(result.text.strip(), result.finish, len(result.ids), result.logprob)
-            for result in write(self.loaded.model, self.tokenizer, requests)
+            for result in generate_texts(self.loaded.model, self.tokenizer, requests)
         ]
 
     def rank(self, text: str) -> list[RankedSentence]:
@@ -160,7 +160,7 @@ def completer(
     ``template`` and ``cut`` take the place of its own, ``task`` of all of them. Raises RecipeError for a template
     without {prompt}, and for a separator that the model does not know; RunError where the model never learned to write.
     """
-    check_writes(loaded)
+    check_can_generate(loaded)
     if task is None:
         learned = loaded.task
         task = learned if isinstance(learned, CompleteTask) else CompleteTask(template=ZERO_SHOT, separator="")
@@ -182,7 +182,7 @@ def completer(
             "A separator is one that the model learned; a model that learned none is told by words what to do.",
             r'Leave it empty (task.separator = "") and end the template with such words: "{prompt}\nTL;DR:".',
         )
-    return Completer(loaded, tokenizer, CompletionForm(checked, loaded.model.config))
+    return Completer(loaded, tokenizer, CompletionFormat(checked, loaded.model.config))
 
 
 def completion_settings(loaded: LoadedModel) -> GenerationConfig:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from penna.api.complete import Completer, completer, highest
-from penna.api.evaluation_data import asked_of, read_asked
+from penna.api.evaluation_data import evaluation_data, read_evaluation_data
 from penna.config.generation import GenerationConfig
 from penna.config.tasks import CompleteTask
 from penna.data.examples.batches import ValidationExamples
@@ -23,13 +23,13 @@ from penna.errors import DataError
 from penna.evaluate.completions import ExampleScores, SourceUse, derangement, score_examples, source_use
 from penna.evaluate.language_model import perplexity, score_rows
 from penna.evaluate.rouge import Interval, Kind
-from penna.evaluate.summaries import SummaryFigures, SummaryScorer, SystemFigures, leads
+from penna.evaluate.summaries import SummaryMetrics, SummaryScorer, SystemMetrics, leads
 from penna.formatting import plural
 from penna.loading import LoadedModel, load_model
 from penna.model.precision import Dtype
 from penna.runs.folder import RUNS
 from penna.train.device import resolve_device
-from penna.train.objective import NextToken
+from penna.train.objective import NextTokenObjective
 
 _EXTRACTED = 3  # sentences, as many as the baselines have
 
@@ -44,7 +44,7 @@ class WrittenItem:
 
 
 @dataclass(frozen=True)
-class CompletionFigures:
+class CompletionMetrics:
     """What ``penna evaluate`` tells about completions.
 
     Loss, accuracy and bits are over all pairs; texts are written for ``items`` of them, greedily.
@@ -62,11 +62,11 @@ class CompletionFigures:
     max_new_tokens: int
     ended: int  # outputs that the model ended itself
     cut: int  # items whose prompt was cut to leave room
-    summaries: SummaryFigures
-    extract: SystemFigures  # the sentences the model rates highest
+    summaries: SummaryMetrics
+    extract: SystemMetrics  # the sentences the model rates highest
     extract_leads: Mapping[str, Mapping[Kind, Interval]]  # per baseline, the extract's mean F-measure minus that one's
     source_use: SourceUse | None  # None of a single item
-    shuffled: SystemFigures | None  # what the model writes behind another item's prompt
+    shuffled: SystemMetrics | None  # what the model writes behind another item's prompt
     shuffled_lead: Mapping[Kind, Interval] | None  # the system's mean F-measure minus that one's
     written: tuple[WrittenItem, ...]
 
@@ -106,7 +106,7 @@ def evaluate_completions(
     runs_dir: Path = RUNS,
     device: str = "auto",
     dtype: Dtype = "float32",
-) -> CompletionFigures:
+) -> CompletionMetrics:
     """Measure a model on pairs of prompt and completion, in float32.
 
     ``overrides`` are fields of the sections data and task (``{"data.path": [...], "task.template": "..."}``). Without a
@@ -115,11 +115,11 @@ def evaluate_completions(
     are kept in its evaluations/ under the text's name. Raises DataError where no pair can be used.
     """
     loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype)
-    asked = asked_of(loaded, completer(loaded).form.task, overrides or {})
+    asked = evaluation_data(loaded, completer(loaded).form.task, overrides or {})
     assert isinstance(asked.task, CompleteTask)
     at_hand = completer(loaded, task=asked.task)
     new = at_hand.new_tokens(max_new_tokens)
-    read = read_asked(asked, at_hand.form)
+    read = read_evaluation_data(asked, at_hand.form)
     pairs, places = read.items, read.places
     encoded = at_hand.form.encode(pairs, at_hand.tokenizer, ())
     refused = tuple(
@@ -136,7 +136,7 @@ def evaluate_completions(
     loss, accuracy, bits, tokens = _predicted(loaded, [encoded[number] for number in kept], [pairs[n] for n in kept])
     random = np.random.default_rng(seed)
     drawn = [kept[at] for at in sorted(random.choice(len(kept), min(items, len(kept)), replace=False))]
-    figures = CompletionFigures(
+    figures = CompletionMetrics(
         pairs=len(kept),
         refused=refused,
         bad_records=read.bad_records,
@@ -159,7 +159,7 @@ def _predicted(
     """Loss per token, accuracy, bits per byte of the completions, and how many tokens they have."""
     rows = ValidationExamples(pack([example for example in examples if not isinstance(example, str)]))
     vocabulary = loaded.model.config.rows
-    sums, counts = score_rows(loaded.model, NextToken(torch.zeros(vocabulary)), rows)
+    sums, counts = score_rows(loaded.model, NextTokenObjective(torch.zeros(vocabulary)), rows)
     size = sum(len(pair.completion.encode()) for pair in pairs)
     tokens = counts["loss"]
     return sums["loss"] / tokens, sums["correct"] / tokens, sums["loss"] / math.log(2) / size, tokens

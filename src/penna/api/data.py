@@ -14,12 +14,12 @@ from penna.api.train import prepare_recipe
 from penna.config.recipe import build_recipe, merge
 from penna.data.quality.documents import read_for_inspection
 from penna.data.quality.inspect import inspect, silent
-from penna.data.quality.result import Inspection
+from penna.data.quality.result import DataReport
 from penna.data.sources.fields import Shape
 from penna.data.sources.reader import BadRecord
 from penna.report.histograms import check_figure_name, draw_lengths
 from penna.runs.folder import RUNS
-from penna.train.task import Ready
+from penna.train.task import PreparedData
 
 
 def prepare_data(
@@ -27,11 +27,11 @@ def prepare_data(
     overrides: Mapping[str, Any] | None = None,
     *,
     runs_dir: Path = RUNS,
-    say: Callable[[str], None] = silent,
-) -> Ready:
+    report: Callable[[str], None] = silent,
+) -> PreparedData:
     """Turn what a recipe, or files and folders, hold into token shards or examples, as training does first."""
     recipe, _ = resolve_recipe(targets, overrides, runs_dir=runs_dir)
-    return prepare_recipe(recipe, None, say)
+    return prepare_recipe(recipe, None, report)
 
 
 def inspect_data(
@@ -42,8 +42,8 @@ def inspect_data(
     test: Sequence[str] = (),
     figure: Path | None = None,
     runs_dir: Path = RUNS,
-    say: Callable[[str], None] = silent,
-) -> Inspection:
+    report: Callable[[str], None] = silent,
+) -> DataReport:
     """Look at files and folders of text: amounts, lengths, scripts, damage, duplicates, and what they mean.
 
     ``overrides`` are fields of the section data (``{"data.document": "block"}``). With ``tokenizer`` (a folder, a file
@@ -57,7 +57,7 @@ def inspect_data(
         given["data.valid_path"] = list(test)
     config = build_recipe(merge({}, given), origin="options").data
     cutter = None if tokenizer is None else load_tokenizer(tokenizer, runs_dir)
-    inspection = inspect(config, cutter, tokenizer or "", say)
+    inspection = inspect(config, cutter, tokenizer or "", report)
     if figure is not None:
         draw_lengths(inspection.lengths, figure)
     return inspection

@@ -18,26 +18,26 @@ from typing import Any
 
 import numpy as np
 
-from penna.api.capabilities import check_goes_on, check_writes
+from penna.api.capabilities import check_can_continue, check_can_generate
 from penna.api.held_out import HeldOut, Pair, SampleSize, held_out
 from penna.api.strategies import Strategy, default_grid
 from penna.config.generation import GenerationConfig
-from penna.data.cache import Say
+from penna.data.cache import Progress
 from penna.data.shards import TokenStream
 from penna.errors import RecipeError
-from penna.evaluate.continuation_features import ReadContinuations, read_continuations
-from penna.evaluate.decoding import DecodingFigures, StrategyFigures, recommend
+from penna.evaluate.continuation_features import ContinuationFeatures, continuation_features
+from penna.evaluate.decoding import DecodingMetrics, StrategyMetrics, recommend
 from penna.evaluate.memorization import shortest_span
 from penna.evaluate.novelty import Novelty, measure_novelty
 from penna.evaluate.texts.distance import distances
 from penna.evaluate.texts.mauve import check_mauve_package, mauve, package_mauve
-from penna.evaluate.texts.statistics import Continuation, MeasuredTexts, Statistics, doubts, trusted
-from penna.generate.text_stream import request_for, write
+from penna.evaluate.texts.statistics import Continuation, MeasuredTexts, Statistics, sample_size_warnings, trusted
+from penna.generate.text_stream import generate_texts, request_for
 from penna.loading import LoadedModel, load_model
 from penna.report.decoding_plots import draw_decoding
 from penna.report.decoding_tables import write_tables
 from penna.runs.folder import RUNS
-from penna.storage import explained_disk_errors, write_whole
+from penna.storage import friendly_disk_errors, write_atomically
 from penna.train.device import resolve_device
 
 # MERGED api.strategy_texts: Texts of every strategy, written once: a model, prefixes and strategies in, files of
@@ -56,7 +56,7 @@ _AT_ONCE = 32  # prefixes between two signs of life
 
 
 @dataclass(frozen=True)
-class Progress:
+class DecodingProgress:
     """How far the writing is."""
 
     strategy: str
@@ -81,7 +81,7 @@ def write_strategies(
     *,
     length: int,
     seed: int,
-    listen: Callable[[Progress], None],
+    on_event: Callable[[DecodingProgress], None],
 ) -> Iterator[StrategyTexts]:
     """The texts of each strategy in turn, read from the folder, or written and kept there.
 
@@ -98,7 +98,7 @@ def write_strategies(
         start = time.monotonic()
         for first in range(0, len(prefixes), _AT_ONCE):
             spent = time.monotonic() - began
-            listen(Progress(strategy.name, done / to_do, spent * (to_do - done) / done if done else None))
+            on_event(DecodingProgress(strategy.name, done / to_do, spent * (to_do - done) / done if done else None))
             some = prefixes[first : first + _AT_ONCE]
             texts += _write(loaded, some, strategy.config, length, seed + first)
             done += strategy.cost * len(some)
@@ -113,7 +113,7 @@ def _write(
     tokenizer = loaded.need_tokenizer()
     asked = config.model_copy(update={"max_new_tokens": length})
     requests = [request_for(tokenizer, ids, asked, seed=seed + number) for number, ids in enumerate(prefixes)]
-    written = write(loaded.model, tokenizer, requests)
+    written = generate_texts(loaded.model, tokenizer, requests)
     return [Continuation(own.ids, own.text, own.finish == "stop") for own in written]
 
 
@@ -125,7 +125,7 @@ def _keep(folder: Path, written: StrategyTexts) -> None:
     lines: list[dict[str, Any]] = [{**_settings(written.strategy), "seconds": round(written.seconds, 3)}]
     lines += [{"ids": list(text.ids), "text": text.text, "ended": text.ended} for text in written.texts]
     content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_whole(folder / f"{written.strategy.file_name}.jsonl", content)
+    write_atomically(folder / f"{written.strategy.file_name}.jsonl", content)
 
 
 def _kept(folder: Path, strategy: Strategy, count: int) -> StrategyTexts | None:
@@ -168,7 +168,7 @@ class DecodingSettings:
 class DecodingResult:
     """What was found, and where it is kept."""
 
-    figures: DecodingFigures
+    figures: DecodingMetrics
     folder: Path
     files: tuple[Path, ...]  # tables, samples and figures
 
@@ -179,8 +179,8 @@ def compare_decoding(
     *,
     runs_dir: Path = RUNS,
     device: str = "auto",
-    say: Say = lambda _: None,
-    listen: Callable[[Progress], None] = lambda _: None,
+    report: Progress = lambda _: None,
+    on_event: Callable[[DecodingProgress], None] = lambda _: None,
 ) -> DecodingResult:
     """Write behind held-out prefixes by every strategy, and measure each beside human text.
 
@@ -191,11 +191,11 @@ def compare_decoding(
     if settings.mauve_text:
         check_mauve_package()
     loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
-    check_writes(loaded)
-    check_goes_on(loaded)
+    check_can_generate(loaded)
+    check_can_continue(loaded)
     judge = None if settings.judge is None else _judge(settings.judge, runs_dir, device)
     size = _size(settings, loaded.model.config.block_size)
-    found = held_out(loaded, settings.human, size, say=say)
+    found = held_out(loaded, settings.human, size, report=report)
     strategies = settings.strategies or default_grid(loaded.need_tokenizer().vocab_size)
     folder = _folder(loaded, found.pairs, size.length, settings)
     texts = list(
@@ -206,10 +206,10 @@ def compare_decoding(
             folder,
             length=size.length,
             seed=settings.seed,
-            listen=listen,
+            on_event=on_event,
         )
     )
-    say("Measuring what was written")
+    report("Measuring what was written")
     figures = _measure(loaded, judge, found, texts, settings)
     files = [*write_tables(figures, folder), *draw_decoding(figures, folder)]
     if loaded.run is not None and settings.output is None:
@@ -219,8 +219,8 @@ def compare_decoding(
 
 def _judge(target: str, runs_dir: Path, device: str) -> LoadedModel:
     judge = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
-    check_writes(judge)
-    check_goes_on(judge)
+    check_can_generate(judge)
+    check_can_continue(judge)
     judge.need_tokenizer()
     return judge
 
@@ -252,7 +252,7 @@ def _folder(loaded: LoadedModel, pairs: Sequence[Pair], length: int, settings: D
     key.update(repr((loaded.need_tokenizer().fingerprint(), length, settings.seed)).encode())
     key.update(repr([pair.ids for pair in pairs]).encode())
     folder = base / f"decoding-{key.hexdigest()[:12]}"
-    with explained_disk_errors(folder):
+    with friendly_disk_errors(folder):
         if settings.fresh:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
@@ -265,7 +265,7 @@ def _measure(
     found: HeldOut,
     written: Sequence[StrategyTexts],
     settings: DecodingSettings,
-) -> DecodingFigures:
+) -> DecodingMetrics:
     human_texts = tuple(pair.human for pair in found.pairs)
     human, human_features = _read(loaded, judge, found.pairs, human_texts)
     measured: dict[str, MeasuredTexts] = {}
@@ -279,7 +279,7 @@ def _measure(
     of_human = human.statistics()
     to_human = distances(human, measured)
     configs = {own.strategy.name: own.strategy.config for own in written}
-    return DecodingFigures(
+    return DecodingMetrics(
         model=str(loaded.source),
         judge=None if judge is None else str(judge.source),
         human_source=found.source,
@@ -292,7 +292,7 @@ def _measure(
         human_novelty=human_novelty,
         floor=to_human.floor,
         strategies=tuple(
-            StrategyFigures(
+            StrategyMetrics(
                 own.strategy.name,
                 own.strategy.config,
                 statistics[own.strategy.name],
@@ -305,7 +305,7 @@ def _measure(
             for own in written
         ),
         recommendation=recommend(configs, statistics, novelty, of_human, to_human),
-        doubts=tuple(doubts(of_human)),
+        doubts=tuple(sample_size_warnings(of_human)),
         trusted=tuple(trusted(of_human)),
         notices=tuple(_notices(loaded, found, of_human, settings)),
     )
@@ -315,7 +315,7 @@ def _read(
     loaded: LoadedModel, judge: LoadedModel | None, pairs: Sequence[Pair], texts: Sequence[Continuation]
 ) -> tuple[MeasuredTexts, np.ndarray[Any, np.dtype[np.float64]]]:
     """A set of texts as the model and the judge read it, and the judge's features, or else the model's."""
-    by_model = read_continuations(loaded.model, [pair.ids for pair in pairs], [text.ids for text in texts])
+    by_model = continuation_features(loaded.model, [pair.ids for pair in pairs], [text.ids for text in texts])
     by_judge = None if judge is None else _as_judged(judge, pairs, texts)
     judged = None if by_judge is None else by_judge.likelihood
     vocab_size = loaded.need_tokenizer().vocab_size
@@ -323,7 +323,7 @@ def _read(
     return MeasuredTexts(texts, by_model.likelihood, vocab_size, judged), features
 
 
-def _as_judged(judge: LoadedModel, pairs: Sequence[Pair], texts: Sequence[Continuation]) -> ReadContinuations:
+def _as_judged(judge: LoadedModel, pairs: Sequence[Pair], texts: Sequence[Continuation]) -> ContinuationFeatures:
     """Texts in the judge's own tokens. Each begins with its separator, where it has one."""
     tokenizer = judge.need_tokenizer()
     in_front = [] if tokenizer.separator_id is None else [tokenizer.separator_id]
@@ -331,7 +331,7 @@ def _as_judged(judge: LoadedModel, pairs: Sequence[Pair], texts: Sequence[Contin
     whole = tokenizer.encode_batch([pair.prefix + text.text for pair, text in zip(pairs, texts, strict=True)])
     behind = [ids[len(prefix) :] for prefix, ids in zip(prefixes, whole, strict=True)]
     begun = [[*in_front, *ids[: len(prefix)]] for prefix, ids in zip(prefixes, whole, strict=True)]
-    return read_continuations(judge.model, begun, behind)
+    return continuation_features(judge.model, begun, behind)
 
 
 def _novelty(

@@ -28,7 +28,7 @@ _ARM = "run"
 
 
 @dataclass(frozen=True)
-class Fit:
+class DryRun:
     """What a run takes, and what there is."""
 
     steps: int
@@ -44,7 +44,7 @@ class Fit:
         return self.disk <= self.free_disk and (self.free_memory is None or self.memory <= self.free_memory)
 
 
-def fit(recipe: Recipe, *, runs_dir: Path = RUNS) -> Fit:
+def dry_run(recipe: Recipe, *, runs_dir: Path = RUNS) -> DryRun:
     """Measure what a recipe takes here. Nothing is kept but its prepared text.
 
     Raises DeviceError where its weights alone do not fit the memory, or the process was killed for it, and what
@@ -70,7 +70,7 @@ def fit(recipe: Recipe, *, runs_dir: Path = RUNS) -> Fit:
     if "fault" in told:
         raise getattr(errors, told["fault"], PennaError)(*told["parts"])
     estimate = RunEstimate(**told["estimate"])
-    return Fit(estimate.steps, estimate.seconds, estimate.disk, free_disk(runs_dir), told["memory"], free)
+    return DryRun(estimate.steps, estimate.seconds, estimate.disk, free_disk(runs_dir), told["memory"], free)
 
 
 def free_memory() -> int | None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from penna.api.capabilities import check_goes_on
+from penna.api.capabilities import check_can_continue
 from penna.errors import DataError
 from penna.loading import LoadedModel
 
@@ -40,7 +40,7 @@ def embed_ids(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> Embedded:
     Where the model learned behind a document separator, it is read in front and not counted. Raises RunError for a
     model that reads its texts in an encoder, DataError for a text without a token or of more tokens than the block.
     """
-    check_goes_on(loaded)
+    check_can_continue(loaded)
     model, tokenizer = loaded.model, loaded.need_tokenizer()
     separator = tokenizer.separator_id if loaded.starts_documents else None
     front = [] if separator is None else [separator]

@@ -34,7 +34,7 @@ from penna.train.distributed import Ranks
 from penna.train.events import Evaluated, Event, Sampled, Saved, Started, Stepped
 from penna.train.schedule import budget_in_steps
 from penna.train.task import TrainingBatches
-from penna.train.trainer import Loop
+from penna.train.trainer import Trainer
 
 Say = Callable[[str], None]
 _STEPS, _SECONDS = 12, 20.0  # measured at most; two steps at least
@@ -82,7 +82,7 @@ class Estimate:
         return sum(run.disk for run in self.runs)
 
 
-def estimate_experiment(plan: ExperimentPlan, *, workers: int = 1, say: Say = lambda _: None) -> Estimate:
+def estimate_experiment(plan: ExperimentPlan, *, workers: int = 1, report: Say = lambda _: None) -> Estimate:
     """Measure what a plan will take with so many workers. Raises what training it would raise about its data."""
     paces: dict[str, tuple[Pace, Tokenizer]] = {}
     of_arm: dict[str, tuple[Pace, Tokenizer]] = {}
@@ -96,8 +96,8 @@ def estimate_experiment(plan: ExperimentPlan, *, workers: int = 1, say: Say = la
             lent = next((of_arm[arm_of_run[name]][1] for name in run.references.values()), None)
             key = _key(recipe, lent)
             if key not in paces:
-                say(f"Measuring {run.arm}")
-                paces[key] = _measured(recipe, lent, threads_each(workers), say)
+                report(f"Measuring {run.arm}")
+                paces[key] = _measured(recipe, lent, threads_each(workers), report)
             of_arm[run.arm] = paces[key]
     finally:
         torch.set_num_threads(threads_before)
@@ -159,9 +159,9 @@ class _Watch:
         )
 
 
-def _measured(recipe: Recipe, tokenizer: Tokenizer | None, threads: int | None, say: Say) -> tuple[Pace, Tokenizer]:
+def _measured(recipe: Recipe, tokenizer: Tokenizer | None, threads: int | None, report: Say) -> tuple[Pace, Tokenizer]:
     """Train a recipe for some steps, and throw it away."""
-    tokenizer = prepare_recipe(recipe, tokenizer, say).tokenizer
+    tokenizer = prepare_recipe(recipe, tokenizer, report).tokenizer
     begun = time.perf_counter()
     ready = prepare_recipe(recipe, tokenizer, lambda _: None)  # as each run finds it
     reading = time.perf_counter() - begun
@@ -180,7 +180,7 @@ def _measured(recipe: Recipe, tokenizer: Tokenizer | None, threads: int | None, 
         with new_run(Path(place), "measured", tried):
             pass
         run = RunFolder(Path(place) / "measured")
-        loop = Loop(job, tried, run, ranks=Ranks(0, 1, 0), device=resolve_device(train.device), listen=watch.listen)
+        loop = Trainer(job, tried, run, ranks=Ranks(0, 1, 0), device=resolve_device(train.device), listen=watch.listen)
         watch.begun = time.perf_counter()
         try:
             loop.run_to_end()

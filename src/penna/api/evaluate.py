@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from penna.api.capabilities import check_goes_on
-from penna.api.chat_metrics import ChatFigures, measure_chat
+from penna.api.capabilities import check_can_continue
+from penna.api.chat_metrics import ChatMetrics, measure_chat
 from penna.api.classify import evaluate_classification
-from penna.api.completion_metrics import CompletionFigures, evaluate_completions
+from penna.api.completion_metrics import CompletionMetrics, evaluate_completions
 from penna.config.recipe import build_recipe, merge
-from penna.data.cache import Say
+from penna.data.cache import Progress
 from penna.data.prepare import prepare, prepare_for_evaluation
 from penna.data.shards import TokenStream
 from penna.errors import DataError, RecipeError, RunError
-from penna.evaluate.classification import ClassificationFigures
-from penna.evaluate.language_model import LanguageModelFigures, language_model_figures, score_rows
+from penna.evaluate.classification import ClassificationMetrics
+from penna.evaluate.language_model import LanguageModelMetrics, language_model_metrics, score_rows
 from penna.evaluate.memorization import (
-    Recitation,
+    Memorization,
     Written,
-    measure_recitation,
+    measure_memorization,
     shortest_span,
     unseen_stretches,
     written_ids,
@@ -33,7 +33,7 @@ from penna.tasks.pretrain import next_token_objective, validation_rows
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.device import resolve_device
 
-Figures = LanguageModelFigures | ClassificationFigures | ChatFigures | CompletionFigures
+Metrics = LanguageModelMetrics | ClassificationMetrics | ChatMetrics | CompletionMetrics
 
 
 def evaluate(
@@ -43,8 +43,8 @@ def evaluate(
     runs_dir: Path = RUNS,
     device: str = "auto",
     dtype: Dtype = "float32",
-    say: Say = lambda _: None,
-) -> Figures:
+    report: Progress = lambda _: None,
+) -> Metrics:
     """Measure a model as its task asks, or as ``task.kind`` among the overrides does.
 
     ``overrides`` are fields of the sections data and task. Without a path, the run's own validation part is taken. The
@@ -61,7 +61,7 @@ def evaluate(
         )
     match kind:
         case "classify":
-            return evaluate_classification(target, given, runs_dir=runs_dir, device=device, dtype=dtype, say=say)
+            return evaluate_classification(target, given, runs_dir=runs_dir, device=device, dtype=dtype, report=report)
         case "chat":
             return measure_chat(target, given, runs_dir=runs_dir, device=device, dtype=dtype)
         case "complete":
@@ -77,14 +77,14 @@ def evaluate_text(
     runs_dir: Path = RUNS,
     device: str = "auto",
     dtype: Dtype = "float32",
-) -> LanguageModelFigures:
+) -> LanguageModelMetrics:
     """Score running text in windows of the model's block side by side, in float32.
 
     ``overrides`` are fields of the section data (``{"data.path": [...]}``). Without a path, the run's own validation
     text is scored. The figures of a run are kept in its evaluations/ under the text's name.
     """
     loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype)
-    check_goes_on(loaded)
+    check_can_continue(loaded)
     tokenizer = loaded.need_tokenizer()
     if overrides and "data.path" in overrides:
         windows = "documents" if loaded.starts_documents else "packed"
@@ -98,14 +98,14 @@ def evaluate_text(
     block = loaded.model.config.block_size
     rows = validation_rows(data, TokenStream(folder, "valid"), tokenizer, block)
     sums, counts = score_rows(loaded.model, next_token_objective(tokenizer, part), rows)
-    figures = language_model_figures(sums, counts, part.words, block)
+    figures = language_model_metrics(sums, counts, part.words, block)
     if loaded.run is not None:
         about = {"checkpoint": loaded.source.name, "text": list(data.path)}
         loaded.run.save_evaluation(name, {**about, **figures.as_json()})
     return figures
 
 
-def recitation(target: str, *, runs_dir: Path = RUNS) -> Recitation:
+def recitation(target: str, *, runs_dir: Path = RUNS) -> Memorization:
     """How much of a run's last samples stands word for word in its training text; kept as recitation in evaluations/.
 
     Raises RunError where there are no samples, DataError where the text is no longer the one it learned from.
@@ -132,7 +132,7 @@ def recitation(target: str, *, runs_dir: Path = RUNS) -> Recitation:
         if sample["step"] == samples[-1]["step"]
     ]
     length = max(len(text.ids) for text in written)
-    result = measure_recitation(
+    result = measure_memorization(
         TokenStream(prepared.folder, "train"),
         written,
         tokenizer,

@@ -14,7 +14,7 @@ from typing import Any
 from penna.config.recipe import build_recipe, merge
 from penna.config.sections import DataConfig
 from penna.config.tasks import TaskConfig
-from penna.data.examples.example import Form, T
+from penna.data.examples.example import ExampleFormat, T
 from penna.data.examples.prepare import ReadItems, read_items, read_validation
 from penna.loading import LoadedModel
 
@@ -23,7 +23,7 @@ _ITS_OWN = {"path": [], "valid_path": [], "limit": None, "valid_limit": None, "s
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationData:
     """What is measured."""
 
     data: DataConfig
@@ -33,7 +33,7 @@ class Asked:
     content_hash: str | None  # of the data the run learned from, where they must be the same
 
 
-def asked_of(loaded: LoadedModel, task: TaskConfig, overrides: Mapping[str, Any]) -> Asked:
+def evaluation_data(loaded: LoadedModel, task: TaskConfig, overrides: Mapping[str, Any]) -> EvaluationData:
     """The data and the task that fields of the sections data and task mean; ``task`` is the model's own.
 
     Raises RunError where no path is given and the model is not a run's.
@@ -45,13 +45,13 @@ def asked_of(loaded: LoadedModel, task: TaskConfig, overrides: Mapping[str, Any]
         data = {**run.recipe().data.model_dump(), "windows": "packed", **({} if is_own else _ITS_OWN)}
     recipe = build_recipe(merge({"data": data, "task": task.model_dump()}, overrides), origin="options")
     if not is_own:
-        return Asked(recipe.data, recipe.task, False, Path(recipe.data.path[0]).stem, None)
+        return EvaluationData(recipe.data, recipe.task, False, Path(recipe.data.path[0]).stem, None)
     same = run is not None and not any(name.startswith("data.") for name in overrides)
     content_hash = run.info().get("data", {}).get("content_hash") if run is not None and same else None
-    return Asked(recipe.data, recipe.task, True, "validation-part", content_hash)
+    return EvaluationData(recipe.data, recipe.task, True, "validation-part", content_hash)
 
 
-def read_asked(asked: Asked, form: Form[T]) -> ReadItems[T]:
+def read_evaluation_data(asked: EvaluationData, form: ExampleFormat[T]) -> ReadItems[T]:
     """The items to measure on. Raises DataError where there are none, or where they are not what was learned from."""
     if asked.is_own:
         return read_validation(asked.data, form, asked.content_hash)

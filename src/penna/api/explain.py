@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from penna.api.explain_query import Asked, Put, questions, words_asked
+from penna.api.explain_query import ExplainQuery, Put, questions, words_asked
 from penna.errors import RecipeError
 from penna.explain.attention import attention_maps, attention_scores, first_token_share, rollout
 from penna.explain.explanation import (
@@ -27,7 +27,7 @@ from penna.explain.explanation import (
     WithoutHeads,
     attribution,
 )
-from penna.explain.faithfulness import FaithfulnessFigures, TextFaithfulness, measure_text
+from penna.explain.faithfulness import FaithfulnessMetrics, TextFaithfulness, measure_text
 from penna.explain.faithfulness import measure_faithfulness as measure_figures
 from penna.explain.gradients import gradient_x_input, integrated_gradients
 from penna.explain.head_ablation import head_changes, without_heads
@@ -45,7 +45,7 @@ _TOP = 5  # likeliest answers of a layer
 class ExplainSettings:
     """What is asked, and which ways of answering are taken."""
 
-    asked: Asked = Asked()  # noqa: RUF009 - frozen
+    asked: ExplainQuery = ExplainQuery()  # noqa: RUF009 - frozen
     methods: tuple[Method, ...] = DEFAULT_METHODS
     layer: int | None = None  # whose state the method information keeps, 1 to n_layer; none: the last
     attention: bool = False  # the maps of every layer and head
@@ -201,7 +201,7 @@ def check_layer(loaded: LoadedModel, settings: ExplainSettings) -> None:
 
 def measure_faithfulness(
     loaded: LoadedModel, texts: Sequence[str], settings: ExplainSettings = DEFAULT
-) -> FaithfulnessFigures:
+) -> FaithfulnessMetrics:
     """How much of the answer to each text goes with the words that each method scores highest, and with them alone.
 
     Texts of fewer than two words are left out. The figures of a run are kept in its evaluations/.
@@ -218,7 +218,7 @@ def measure_faithfulness(
     measured: list[TextFaithfulness] = []
     for text in texts:
         measured += text_faithfulness(loaded, text, settings, len(measured))
-    return kept_figures(loaded, measured, len(texts), settings)
+    return saved_faithfulness(loaded, measured, len(texts), settings)
 
 
 def text_faithfulness(
@@ -237,9 +237,9 @@ def text_faithfulness(
     return (measure_text(probe, placed, scores, seed=(settings.seed, number)),)
 
 
-def kept_figures(
+def saved_faithfulness(
     loaded: LoadedModel, measured: Sequence[TextFaithfulness], given: int, settings: ExplainSettings
-) -> FaithfulnessFigures:
+) -> FaithfulnessMetrics:
     """What all texts say of each method, kept in the evaluations of the run where there is one."""
     figures = measure_figures(measured, seed=settings.seed)
     if loaded.run is not None:

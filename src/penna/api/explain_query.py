@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from penna.api.capabilities import check_goes_on, check_writes, need_chat_tokenizer
+from penna.api.capabilities import check_can_continue, check_can_generate, need_chat_tokenizer
 from penna.api.classify import classifier
 from penna.api.complete import completer
 from penna.api.generate import write_request
@@ -22,13 +22,13 @@ from penna.explain.explanation import Expected, Kind
 from penna.explain.probe import Label, NextTokens, Question
 from penna.formatting import plural
 from penna.generate.request import Request
-from penna.generate.text_stream import write
+from penna.generate.text_stream import generate_texts
 from penna.loading import LoadedModel
 from penna.tasks.chat import reply_request
 from penna.tokenizer.chat_template import Message
-from penna.tokenizer.continuations import join
+from penna.tokenizer.continuations import join_continuation
 from penna.tokenizer.tokenizer import Tokenizer
-from penna.tokenizer.words import Unit, units
+from penna.tokenizer.words import Word, split_words
 
 _GREEDY = GenerationConfig(temperature=0)
 _EXPECTED = 5  # likeliest answers told
@@ -36,7 +36,7 @@ LONGEST = 256  # tokens explained at most, unless more are asked for
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExplainQuery:
     """What is asked about a text; the next token, or of a classifier the class, where nothing is."""
 
     continuation: str | None = None  # log P of this text behind the prompt
@@ -88,7 +88,7 @@ class Questions:
     notices: tuple[str, ...]
 
 
-def questions(loaded: LoadedModel, text: str, asked: Asked) -> Questions:
+def questions(loaded: LoadedModel, text: str, asked: ExplainQuery) -> Questions:
     """The questions about a text.
 
     Raises RunError where the model cannot answer them, DataError for an empty text, RecipeError for a label that is
@@ -97,7 +97,7 @@ def questions(loaded: LoadedModel, text: str, asked: Asked) -> Questions:
     asks_label = asked.label is not None or (
         loaded.model.score is not None and not asked.next_token and asked.continuation is None and not asked.generate
     )
-    check_goes_on(loaded)
+    check_can_continue(loaded)
     if asks_label:
         return _about_label(loaded, text, asked)
     if asked.pair is not None:
@@ -107,12 +107,12 @@ def questions(loaded: LoadedModel, text: str, asked: Asked) -> Questions:
     return _about_tokens(loaded, text, asked)
 
 
-def words_asked(loaded: LoadedModel, question: Question) -> list[Unit]:
+def words_asked(loaded: LoadedModel, question: Question) -> list[Word]:
     """The words that may have mattered, their tokens counted from the first of them."""
-    return units(loaded.need_tokenizer(), question.ids[question.first : question.end])
+    return split_words(loaded.need_tokenizer(), question.ids[question.first : question.end])
 
 
-def _about_label(loaded: LoadedModel, text: str, asked: Asked) -> Questions:
+def _about_label(loaded: LoadedModel, text: str, asked: ExplainQuery) -> Questions:
     reader = classifier(loaded)
     label = None if asked.label is None else _class(reader.labels, asked.label)
     foil = None if asked.against is None else _class(reader.labels, asked.against)
@@ -155,8 +155,8 @@ def _class(labels: Sequence[str], name: str) -> int:
     return labels.index(name)
 
 
-def _about_tokens(loaded: LoadedModel, text: str, asked: Asked) -> Questions:
-    check_writes(loaded)
+def _about_tokens(loaded: LoadedModel, text: str, asked: ExplainQuery) -> Questions:
+    check_can_generate(loaded)
     tokenizer, block = loaded.need_tokenizer(), loaded.model.config.block_size
     request = _request(loaded, text, asked)
     ids = list(request.ids)
@@ -167,7 +167,7 @@ def _about_tokens(loaded: LoadedModel, text: str, asked: Asked) -> Questions:
     answer: tuple[int, ...] = ()
     if asked.generate:
         request = replace(request, ids=ids[-(block - min(asked.generate, block - 1)) :])
-        answer = write(loaded.model, tokenizer, [request])[0].ids
+        answer = generate_texts(loaded.model, tokenizer, [request])[0].ids
         if not answer:
             raise DataError(
                 f"{loaded.source} would write nothing behind this text: it ends the document.",
@@ -221,7 +221,7 @@ def _is_plain(loaded: LoadedModel) -> bool:
     return loaded.task.kind not in ("chat", "complete")
 
 
-def _request(loaded: LoadedModel, text: str, asked: Asked) -> Request:
+def _request(loaded: LoadedModel, text: str, asked: ExplainQuery) -> Request:
     """What the engine is asked to go on with this text."""
     config = _GREEDY.model_copy(update={"max_new_tokens": max(asked.generate, 1)})
     if loaded.task.kind == "chat":
@@ -237,7 +237,7 @@ def _request(loaded: LoadedModel, text: str, asked: Asked) -> Request:
 
 def _behind(loaded: LoadedModel, tokenizer: Tokenizer, text: str, words: str, *, is_plain: bool) -> tuple[int, ...]:
     """The ids of words behind a text."""
-    ids = join(tokenizer, text, [words])[1][0].ids if is_plain else tuple(tokenizer.encode(words))
+    ids = join_continuation(tokenizer, text, [words])[1][0].ids if is_plain else tuple(tokenizer.encode(words))
     if not ids:
         raise DataError(f"{words!r} has no token.", "At least one.", "Name a word or a text.")
     return ids

@@ -11,16 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from penna.api.capabilities import check_goes_on, check_writes
+from penna.api.capabilities import check_can_continue, check_can_generate
 from penna.api.strategies import Strategy
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, RecipeError
 from penna.generate.engine import generate
-from penna.generate.request import Finish, Hypothesis, NewToken, Request
+from penna.generate.request import Finish, GeneratedToken, Hypothesis, Request
 from penna.generate.stop_strings import StopFinder
-from penna.generate.text_stream import Piece, decoder_behind, prompt_ids, request_for, write_pieces
+from penna.generate.text_stream import TextDelta, decoder_after, prompt_ids, request_for, stream_texts
 from penna.loading import LoadedModel
-from penna.tokenizer.offsets import lacking, placed_ids
+from penna.tokenizer.offsets import encode_with_offsets, lacking
 from penna.tokenizer.tokenizer import Tokenizer
 
 
@@ -48,7 +48,7 @@ class SampledText:
     tokens: int
     logprob: float  # natural logarithm of the probability of its tokens under the model; of a beam's, its end counts
     score: float | None  # what a beam search ranked it by
-    told: tuple[NewToken, ...]  # its tokens
+    told: tuple[GeneratedToken, ...]  # its tokens
 
     @property
     def seed(self) -> int:
@@ -73,10 +73,10 @@ class SideBySide:
     cut: tuple[CutPrompt, ...]
     lacking: tuple[str, ...]  # what stands in prompts and the vocabulary has no token for
 
-    def stream(self) -> Iterator[Piece]:
+    def stream(self) -> Iterator[TextDelta]:
         """What is asked, piece by piece."""
         requests = [ask.request for ask in self.asks]
-        return write_pieces(self.loaded.model, self.loaded.need_tokenizer(), requests, show_special=True)
+        return stream_texts(self.loaded.model, self.loaded.need_tokenizer(), requests, show_special=True)
 
     def write(self) -> Iterator[tuple[int, list[SampledText]]]:
         """The place of an ask and its texts, as soon as they are written; those of beam searches come last."""
@@ -89,7 +89,7 @@ class SideBySide:
         asks = [self.asks[place] for place in places]
         growing = [_Growing() for _ in asks]
         requests = [ask.request for ask in asks]
-        for piece in write_pieces(self.loaded.model, self.loaded.need_tokenizer(), requests, show_special=True):
+        for piece in stream_texts(self.loaded.model, self.loaded.need_tokenizer(), requests, show_special=True):
             own, ask = growing[piece.request], asks[piece.request]
             own.texts.append(piece.text)
             if piece.token is not None:
@@ -121,7 +121,7 @@ class SideBySide:
 @dataclass
 class _Growing:
     texts: list[str] = field(default_factory=list[str])
-    tokens: list[NewToken] = field(default_factory=list[NewToken])
+    tokens: list[GeneratedToken] = field(default_factory=list[GeneratedToken])
 
 
 def side_by_side(
@@ -138,8 +138,8 @@ def side_by_side(
     Raises RunError where the model never learned to write, DataError where there is nothing to start from, and
     RecipeError where a beam search has fewer texts to give.
     """
-    check_writes(loaded)
-    check_goes_on(loaded)
+    check_can_generate(loaded)
+    check_can_continue(loaded)
     tokenizer, block = loaded.need_tokenizer(), loaded.model.config.block_size
     for strategy in strategies:
         _check_texts(strategy, samples)
@@ -150,7 +150,7 @@ def side_by_side(
         ids = _ids(loaded, prompt, number if len(prompts) > 1 else None)
         if len(ids) - loaded.starts_documents > block:
             cut.append(CutPrompt(number, len(ids)))
-        lacked |= dict.fromkeys(lacking(tokenizer, prompt, placed_ids(tokenizer, prompt)))
+        lacked |= dict.fromkeys(lacking(tokenizer, prompt, encode_with_offsets(tokenizer, prompt)))
         for strategy in strategies:
             first = request_for(tokenizer, ids, strategy.config, seed=seed, top_n=top_n)
             drawn = samples if strategy.config.strategy == "sample" else 1
@@ -203,13 +203,13 @@ def _ids(loaded: LoadedModel, prompt: str, number: int | None) -> list[int]:
 
 def _spelled(tokenizer: Tokenizer, request: Request, ids: Sequence[int]) -> tuple[str, bool]:
     """The text of ids up to a stop string, and whether there was one."""
-    decoder, finder = decoder_behind(tokenizer, request.ids), StopFinder(request.config.stop)
+    decoder, finder = decoder_after(tokenizer, request.ids), StopFinder(request.config.stop)
     text = "".join(finder.push(decoder.push(index)) for index in ids)
     text += finder.push(decoder.finish()) + finder.finish()
     return text, finder.is_found
 
 
-def _token_json(token: NewToken, tokenizer: Tokenizer) -> dict[str, Any]:
+def _token_json(token: GeneratedToken, tokenizer: Tokenizer) -> dict[str, Any]:
     def shown(index: int, logprob: float) -> dict[str, Any]:
         return {"token": tokenizer.token_text(index), "id": index, "logprob": logprob}
 
@@ -225,14 +225,14 @@ DEFAULT = GenerationConfig(temperature=0.8)  # where a model has no settings of 
 
 def generate_stream(
     loaded: LoadedModel, prompts: Sequence[str], config: GenerationConfig = DEFAULT, *, seed: int = 0
-) -> Iterator[Piece]:
+) -> Iterator[TextDelta]:
     """Continue every prompt at once, in pieces as they are written; a document's end ends a text.
 
     Raises, before the first piece is asked for, RunError where the model never learned to write, and DataError where
     there is nothing to start from.
     """
     requests = [write_request(loaded, prompt, config, seed=seed) for prompt in prompts]
-    return write_pieces(loaded.model, loaded.need_tokenizer(), requests, show_special=True)
+    return stream_texts(loaded.model, loaded.need_tokenizer(), requests, show_special=True)
 
 
 def write_request(
@@ -245,8 +245,8 @@ def write_request(
     tells_beams: bool = False,
 ) -> Request:
     """What the engine is asked to go on with a prompt. Raises as ``generate_stream``."""
-    check_writes(loaded)
-    check_goes_on(loaded)
+    check_can_generate(loaded)
+    check_can_continue(loaded)
     tokenizer = loaded.need_tokenizer()
     ids = prompt_ids(tokenizer, prompt, starts_document=loaded.starts_documents)
     return request_for(tokenizer, ids, config, seed=seed, top_n=top_n, tells_beams=tells_beams)

@@ -65,7 +65,7 @@ def save_default(run_folder: Path, config: GenerationConfig, tokenizer: Tokenize
     return file
 
 
-def laid_over(defaults: GenerationConfig, given: Mapping[str, Any]) -> GenerationConfig:
+def override_settings(defaults: GenerationConfig, given: Mapping[str, Any]) -> GenerationConfig:
     """``defaults`` with the values ``given``, none of them against one that was given.
 
     Where what is given chooses another strategy than that of the defaults, all settings that choose a strategy are left

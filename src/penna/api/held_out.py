@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from penna.config.recipe import build_recipe, expand_path, merge
-from penna.data.cache import Say
-from penna.data.prepare import Prepared, prepare, prepare_for_evaluation
+from penna.data.cache import Progress
+from penna.data.prepare import PreparedShards, prepare, prepare_for_evaluation
 from penna.data.shards import TokenStream
 from penna.errors import DataError, PennaError, RunError
 from penna.evaluate.texts.statistics import Continuation
@@ -51,11 +51,13 @@ class HeldOut:
     size: SampleSize
     source: str
     is_own: bool  # the run's own validation part
-    training: Prepared | None
+    training: PreparedShards | None
     without_training: str | None  # why the training text is not at hand
 
 
-def held_out(loaded: LoadedModel, human: Path | None, size: SampleSize, *, say: Say = lambda _: None) -> HeldOut:
+def held_out(
+    loaded: LoadedModel, human: Path | None, size: SampleSize, *, report: Progress = lambda _: None
+) -> HeldOut:
     """Prefixes of one length, and the human text behind each.
 
     They come from the documents of the file ``human``, or from the validation part of the run. Raises DataError where
@@ -67,13 +69,13 @@ def held_out(loaded: LoadedModel, human: Path | None, size: SampleSize, *, say: 
             f"There is no file {human}.", "A file of human text: plain text, JSON, CSV or Parquet.", "Check the path."
         )
     tokenizer = loaded.need_tokenizer()
-    training, why = _training_text(loaded, human is None, say)
+    training, why = _training_text(loaded, human is None, report)
     if human is None:
         assert training is not None
         stream, source = TokenStream(training.folder, "valid"), "the run's validation part"
     else:
         data = build_recipe(merge({}, {"data.path": [str(human)]})).data
-        folder, _ = prepare_for_evaluation(data, tokenizer, say=say)
+        folder, _ = prepare_for_evaluation(data, tokenizer, report=report)
         stream, source = TokenStream(folder, "valid"), str(human)
     pairs = _pairs(stream, tokenizer, size, loaded.starts_documents)
     if not pairs:
@@ -86,7 +88,7 @@ def held_out(loaded: LoadedModel, human: Path | None, size: SampleSize, *, say: 
     return HeldOut(tuple(pairs), size, source, human is None, training, why)
 
 
-def _training_text(loaded: LoadedModel, needed: bool, say: Say) -> tuple[Prepared | None, str | None]:
+def _training_text(loaded: LoadedModel, needed: bool, report: Progress) -> tuple[PreparedShards | None, str | None]:
     """The prepared text of a run; None with the reason where it is not at hand, unless it is needed."""
     if loaded.run is None or loaded.task.kind != "pretrain" or not loaded.run.recipe().data.path:
         reason = f"{loaded.source} has no running text that it learned from"
@@ -96,7 +98,7 @@ def _training_text(loaded: LoadedModel, needed: bool, say: Say) -> tuple[Prepare
             )
         return None, reason
     try:
-        prepared = prepare(loaded.run.recipe().data, loaded.need_tokenizer(), say=say)
+        prepared = prepare(loaded.run.recipe().data, loaded.need_tokenizer(), report=report)
     except PennaError as error:
         if needed:
             raise

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from penna.errors import DataError, RecipeError, RunError
 from penna.explain.head_statistics import HeadStatistics, head_statistics, induction_scores
-from penna.explain.model_summary import Anatomy, anatomy
-from penna.explain.neighbors import Neighbours, neighbours
+from penna.explain.model_summary import ModelSummary, model_summary
+from penna.explain.neighbors import Neighbors, neighbors
 from penna.loading import LoadedModel
 from penna.tokenizer.tokenizer import Tokenizer
 
@@ -20,7 +20,7 @@ _PIECE = 512  # that are read together, at most
 
 
 @dataclass(frozen=True)
-class HeadsSeen:
+class HeadsInspection:
     """What the heads do, and what in."""
 
     statistics: HeadStatistics
@@ -30,15 +30,15 @@ class HeadsSeen:
 
 
 @dataclass(frozen=True)
-class ModelSeen:
+class ModelInspection:
     """Everything that was looked at in a model."""
 
     model: str  # the run, checkpoint or folder
     task: str
     arch: str
-    anatomy: Anatomy
-    near: tuple[Neighbours, ...]
-    heads: HeadsSeen | None
+    anatomy: ModelSummary
+    near: tuple[Neighbors, ...]
+    heads: HeadsInspection | None
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary for JSON; figures of heads are lists of layers."""
@@ -67,7 +67,7 @@ def inspect_model(
     top: int = 10,
     length: int | None = None,
     heads_on: Sequence[str] | None = None,
-) -> ModelSeen:
+) -> ModelInspection:
     """Look at a model: always at its parts, at the neighbours of words, and with texts at its heads.
 
     ``length`` is how many tokens attention is counted for, the block's length unless given. Raises RecipeError for a
@@ -83,11 +83,11 @@ def inspect_model(
             f"Such as --length {longest}.",
         )
     optimizer = "adamw" if loaded.run is None else loaded.run.recipe().optim.kind
-    return ModelSeen(
+    return ModelInspection(
         model=str(loaded.source),
         task=loaded.task.kind,
         arch=config.arch,
-        anatomy=anatomy(loaded.model, length, optimizer=optimizer),
+        anatomy=model_summary(loaded.model, length, optimizer=optimizer),
         near=tuple(_near(loaded, word, top) for word in near),
         heads=None if heads_on is None else look_at_heads(loaded, heads_on),
     )
@@ -113,7 +113,7 @@ def sample_texts(loaded: LoadedModel) -> list[str]:
     return texts
 
 
-def look_at_heads(loaded: LoadedModel, texts: Sequence[str]) -> HeadsSeen:
+def look_at_heads(loaded: LoadedModel, texts: Sequence[str]) -> HeadsInspection:
     """Figures of every head on texts, cut to the block, of which the first 8,192 tokens are read.
 
     Each piece begins with the document separator where all that the model read did. The random sequence that shows
@@ -146,10 +146,10 @@ def look_at_heads(loaded: LoadedModel, texts: Sequence[str]) -> HeadsSeen:
     statistics = head_statistics(loaded.model, pieces)
     fits = loaded.model.config.block_size - len(start) >= 4 and len(distinct) >= 2
     induction = induction_scores(loaded.model, distinct, start) if fits else None
-    return HeadsSeen(statistics, induction, len(texts), cut)
+    return HeadsInspection(statistics, induction, len(texts), cut)
 
 
-def _near(loaded: LoadedModel, word: str, top: int) -> Neighbours:
+def _near(loaded: LoadedModel, word: str, top: int) -> Neighbors:
     tokenizer: Tokenizer = loaded.need_tokenizer()
     if not word or not tokenizer.encode(word):
         raise DataError(
@@ -157,10 +157,10 @@ def _near(loaded: LoadedModel, word: str, top: int) -> Neighbours:
             "A word of at least one token.",
             "Such as --near cat.",
         )
-    return neighbours(loaded.model, tokenizer, word, top)
+    return neighbors(loaded.model, tokenizer, word, top)
 
 
-def _heads_as_json(seen: HeadsSeen) -> dict[str, Any]:
+def _heads_as_json(seen: HeadsInspection) -> dict[str, Any]:
     figures = {each.name: getattr(seen.statistics, each.name) for each in fields(seen.statistics)}
     return {
         "texts": seen.texts,

@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from penna.api.capabilities import check_goes_on, check_writes
+from penna.api.capabilities import check_can_continue, check_can_generate
 from penna.errors import DataError, TokenizerError
 from penna.evaluate.language_model import perplexity
-from penna.evaluate.sequence_scores import Chain, next_token_logprobs, score_chains, window_start
+from penna.evaluate.sequence_scores import SequenceScores, next_token_logprobs, score_sequences, window_start
 from penna.loading import LoadedModel
-from penna.tokenizer.continuations import JoinedWord, join
-from penna.tokenizer.offsets import PlacedIds, bytes_from, lacking, placed_ids
+from penna.tokenizer.continuations import JoinedContinuation, join_continuation
+from penna.tokenizer.offsets import EncodedText, bytes_from, encode_with_offsets, lacking
 from penna.tokenizer.tokenizer import Tokenizer
 
 Measure = Literal["perplexity", "logprob", "bits-per-byte"]
@@ -155,10 +155,10 @@ def score(loaded: LoadedModel, texts: Sequence[str], start_token: bool = False) 
     """
     tokenizer = _ready(loaded)
     start = _start_ids(loaded, tokenizer) if start_token else []
-    placed = [placed_ids(tokenizer, text) for text in texts]
+    placed = [encode_with_offsets(tokenizer, text) for text in texts]
     for number, (text, found) in enumerate(zip(texts, placed, strict=True), start=1):
         _check_not_empty(f"Text {number} of {len(texts)}" if len(texts) > 1 else "The text", text, found.ids)
-    chains = score_chains(loaded.model, [[*start, *found.ids] for found in placed])
+    chains = score_sequences(loaded.model, [[*start, *found.ids] for found in placed])
     return [
         _text_score(tokenizer, text, found, start, chain)
         for text, found, chain in zip(texts, placed, chains, strict=True)
@@ -186,7 +186,7 @@ def score_after(
     """
     tokenizer = _ready(loaded)
     start = _start_ids(loaded, tokenizer) if start_token else []
-    ids, joined = join(tokenizer, context, words, space=space)
+    ids, joined = join_continuation(tokenizer, context, words, space=space)
     before = [*start, *ids]
     if not before:
         raise DataError(
@@ -196,7 +196,7 @@ def score_after(
         )
     for number, (word, found) in enumerate(zip(words, joined, strict=True), start=1):
         _check_not_empty(f"Word {number} of {len(words)}", word, found.ids)
-    chains = score_chains(loaded.model, [[*before, *word.ids] for word in joined], [len(before)] * len(joined))
+    chains = score_sequences(loaded.model, [[*before, *word.ids] for word in joined], [len(before)] * len(joined))
     block = loaded.model.config.block_size
     return AfterScore(
         context=context,
@@ -212,8 +212,8 @@ def score_after(
 
 
 def _ready(loaded: LoadedModel) -> Tokenizer:
-    check_writes(loaded)
-    check_goes_on(loaded)
+    check_can_generate(loaded)
+    check_can_continue(loaded)
     return loaded.need_tokenizer()
 
 
@@ -236,7 +236,9 @@ def _check_not_empty(name: str, text: str, ids: Sequence[int]) -> None:
         )
 
 
-def _text_score(tokenizer: Tokenizer, text: str, placed: PlacedIds, start: list[int], chain: Chain) -> TextScore:
+def _text_score(
+    tokenizer: Tokenizer, text: str, placed: EncodedText, start: list[int], chain: SequenceScores
+) -> TextScore:
     return TextScore(
         text=text,
         tokens=_token_scores(tokenizer, [*start, *placed.ids], chain, 0),
@@ -246,7 +248,9 @@ def _text_score(tokenizer: Tokenizer, text: str, placed: PlacedIds, start: list[
     )
 
 
-def _token_scores(tokenizer: Tokenizer, ids: Sequence[int], chain: Chain, first: int) -> tuple[TokenScore, ...]:
+def _token_scores(
+    tokenizer: Tokenizer, ids: Sequence[int], chain: SequenceScores, first: int
+) -> tuple[TokenScore, ...]:
     """Ids that stand in a chain from its token ``first`` on."""
     return tuple(
         TokenScore(tokenizer.token_text(index), index, float(logprob) if rank else None, int(rank) or None)
@@ -265,10 +269,10 @@ def _likeliest(
     )
 
 
-def _lacking_in(tokenizer: Tokenizer, context: str, joined: Sequence[JoinedWord]) -> tuple[str, ...]:
+def _lacking_in(tokenizer: Tokenizer, context: str, joined: Sequence[JoinedContinuation]) -> tuple[str, ...]:
     texts = [context, *(word.text for word in joined)]
     return tuple(
-        dict.fromkeys(part for text in texts for part in lacking(tokenizer, text, placed_ids(tokenizer, text)))
+        dict.fromkeys(part for text in texts for part in lacking(tokenizer, text, encode_with_offsets(tokenizer, text)))
     )
 
 

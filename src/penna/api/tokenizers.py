@@ -14,7 +14,7 @@ from penna.config.sections import DataConfig
 from penna.data.corpus import Counts, count_text, pieces_of
 from penna.errors import TokenizerError
 from penna.runs.folder import RUNS
-from penna.tokenizer.comparison import Inspection, inspect_tokenizers
+from penna.tokenizer.comparison import TokenizerComparison, inspect_tokenizers
 from penna.tokenizer.files import CONFIG_FILE, TOKENIZER_FILE
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
@@ -52,7 +52,7 @@ def train_tokenizer_from(
     output: Path,
     kind: Literal["char", "bpe", "unigram"] = "bpe",
     vocab_size: int = 4096,
-    say: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> TrainedTokenizer:
     """Learn a tokenizer from files and folders of text, all of it, and write it to the folder ``output``.
 
@@ -64,11 +64,11 @@ def train_tokenizer_from(
     _check_output(output)
     given = {"tokenizer.kind": kind, "tokenizer.vocab_size": vocab_size}
     recipe = build_recipe(merge({}, {**(overrides or {}), **_paths(paths), **given}), origin="options")
-    say("Reading the text")
+    report("Reading the text")
     counts = count_text(recipe.data)
-    say(f"Learning a {kind} tokenizer from {counts.characters:,} characters")
+    report(f"Learning a {kind} tokenizer from {counts.characters:,} characters")
     begun = time.perf_counter()
-    tokenizer = train_tokenizer(recipe.tokenizer, _texts(recipe.data, counts), say)
+    tokenizer = train_tokenizer(recipe.tokenizer, _texts(recipe.data, counts), report)
     seconds = time.perf_counter() - begun
     tokenizer.save(output)
     tokens = sum(_token_counts(tokenizer, recipe.data, counts))
@@ -93,7 +93,7 @@ def compare_tokenizers(
     overrides: Mapping[str, Any] | None = None,
     *,
     runs_dir: Path = RUNS,
-) -> Inspection:
+) -> TokenizerComparison:
     """Look at tokenizers (folders, files, runs), and, with ``paths``, at how they cut that text.
 
     ``overrides`` are fields of the section data. Raises TokenizerError and DataError where one cannot be read.

@@ -13,7 +13,7 @@ import torch
 from penna.api.recipes import resolve_recipe
 from penna.config.recipe import build_recipe, merge, recipe_differences
 from penna.config.schema import Recipe
-from penna.data.cache import Say
+from penna.data.cache import Progress
 from penna.errors import DataError, DeviceError, RecipeError, RunError
 from penna.loading import load_model, run_and_checkpoint
 from penna.model.gpt import GPT
@@ -28,11 +28,11 @@ from penna.tasks.pretrain import prepare_pretrain
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.device import keep_memory_mapped, multiplies_bfloat16, resolve_device
 from penna.train.distributed import Ranks, joined_ranks
-from penna.train.events import Finished, Listener, Notice, silent
+from penna.train.events import EventHandler, Finished, Notice, ignore_events
 from penna.train.fingerprint import batch_order, weight_hashes
 from penna.train.init_from import StartReport, start_from
-from penna.train.task import Prepare, Ready
-from penna.train.trainer import Loop, load_last
+from penna.train.task import Prepare, PreparedData
+from penna.train.trainer import Trainer, load_last
 
 PREPARE: dict[str, Prepare] = {
     "pretrain": prepare_pretrain,
@@ -49,11 +49,11 @@ def train(
     name: str | None = None,
     runs_dir: Path = RUNS,
     overwrite: bool = False,
-    listen: Listener = silent,
+    on_event: EventHandler = ignore_events,
 ) -> tuple[RunFolder, Finished]:
     """Train a new run from a recipe or from text, and give it back with how it ended."""
     recipe, stem = resolve_recipe(targets, overrides, runs_dir=runs_dir)
-    return train_recipe(recipe, name=name, stem=stem, runs_dir=runs_dir, overwrite=overwrite, listen=listen)
+    return train_recipe(recipe, name=name, stem=stem, runs_dir=runs_dir, overwrite=overwrite, on_event=on_event)
 
 
 def train_recipe(
@@ -63,7 +63,7 @@ def train_recipe(
     name: str | None = None,
     runs_dir: Path = RUNS,
     overwrite: bool = False,
-    listen: Listener = silent,
+    on_event: EventHandler = ignore_events,
 ) -> tuple[RunFolder, Finished]:
     """Train a new run from a recipe already at hand."""
     keep_memory_mapped()
@@ -74,9 +74,9 @@ def train_recipe(
             check_free(runs_dir, name, overwrite)
         name = ranks.agree(name)
         assert name is not None
-        ready = _prepare_on_all(recipe, ranks, listen)
+        ready = _prepare_on_all(recipe, ranks, on_event)
         recipe = ready.completed(with_vocab_size(recipe, ready.tokenizer))
-        model, start = _new_model(recipe, ready, runs_dir, listen if ranks.is_first else silent)
+        model, start = _new_model(recipe, ready, runs_dir, on_event if ranks.is_first else ignore_events)
         _check_disk(model, runs_dir)
         job = ready.job(recipe, model)  # before the folder is made: short text leaves nothing behind
         if ranks.is_first:
@@ -90,9 +90,9 @@ def train_recipe(
                 run.update_info(state="training", data=ready.info(), **started, **provenance(recipe), **first)
         ranks.wait()
         run = RunFolder(runs_dir / name)
-        _say_precision(recipe, device, listen)
+        _say_precision(recipe, device, on_event)
         with run.locked() if ranks.is_first else nullcontext():
-            loop = Loop(job, recipe, run, ranks=ranks, device=device, listen=listen)
+            loop = Trainer(job, recipe, run, ranks=ranks, device=device, listen=on_event)
             return run, _to_end(loop, run, ranks)
 
 
@@ -101,7 +101,7 @@ def resume(
     *,
     runs_dir: Path = RUNS,
     changes: Mapping[str, Any] | None = None,
-    listen: Listener = silent,
+    on_event: EventHandler = ignore_events,
 ) -> tuple[RunFolder, Finished]:
     """Go on with a run from its last checkpoint, or from the checkpoint that is named.
 
@@ -135,7 +135,7 @@ def resume(
     with joined_ranks() as ranks:
         device = resolve_device(recipe.train.device, ranks.local_rank)
         with run.locked() if ranks.is_first else nullcontext():
-            ready = _prepare_on_all(recipe, ranks, listen, Tokenizer.load(run.tokenizer))
+            ready = _prepare_on_all(recipe, ranks, on_event, Tokenizer.load(run.tokenizer))
             _check_same_data(run, info, ready)
             if checkpoint is not None and ranks.is_first:
                 verify_checkpoint(checkpoint)
@@ -144,11 +144,11 @@ def resume(
             ranks.wait()
             last = load_last(run, torch.device("cpu"))
             if last is None:
-                model, _ = _new_model(recipe, ready, runs_dir, listen if ranks.is_first else silent)
+                model, _ = _new_model(recipe, ready, runs_dir, on_event if ranks.is_first else ignore_events)
             else:
                 model = build_model(recipe.model)
-            _say_precision(recipe, device, listen)
-            loop = Loop(ready.job(recipe, model), recipe, run, ranks=ranks, device=device, listen=listen)
+            _say_precision(recipe, device, on_event)
+            loop = Trainer(ready.job(recipe, model), recipe, run, ranks=ranks, device=device, listen=on_event)
             if last is not None:
                 loop.resume_from(last)
             if ranks.is_first:
@@ -157,18 +157,20 @@ def resume(
             return run, _to_end(loop, run, ranks)
 
 
-def _to_end(loop: Loop, run: RunFolder, ranks: Ranks) -> Finished:
+def _to_end(loop: Trainer, run: RunFolder, ranks: Ranks) -> Finished:
     finished = loop.run_to_end()
     if ranks.is_first:
         run.update_info(state="stopped" if finished.signal is not None else "finished", ended=finished.reason)
     return finished
 
 
-def _prepare_on_all(recipe: Recipe, ranks: Ranks, listen: Listener, tokenizer: Tokenizer | None = None) -> Ready:
+def _prepare_on_all(
+    recipe: Recipe, ranks: Ranks, on_event: EventHandler, tokenizer: Tokenizer | None = None
+) -> PreparedData:
     """Prepare the data on rank 0 first; the others then find it in the cache."""
 
     def say(text: str) -> None:
-        listen(Notice(text))
+        on_event(Notice(text))
 
     ready = prepare_recipe(recipe, tokenizer, say) if ranks.is_first else None
     ranks.wait()
@@ -179,19 +181,23 @@ def _prepare_on_all(recipe: Recipe, ranks: Ranks, listen: Listener, tokenizer: T
     return ready
 
 
-def prepare_recipe(recipe: Recipe, tokenizer: Tokenizer | None, say: Say) -> Ready:
+def prepare_recipe(recipe: Recipe, tokenizer: Tokenizer | None, report: Progress) -> PreparedData:
     """What a recipe learns from, ready to be read; the tokenizer is learned or loaded where none is given."""
-    return PREPARE[recipe.task.kind](recipe, tokenizer or recipe.tokenizer, say)
+    return PREPARE[recipe.task.kind](recipe, tokenizer or recipe.tokenizer, report)
 
 
-def _new_model(recipe: Recipe, ready: Ready, runs_dir: Path, listen: Listener) -> tuple[GPT, StartReport | None]:
+def _new_model(
+    recipe: Recipe, ready: PreparedData, runs_dir: Path, on_event: EventHandler
+) -> tuple[GPT, StartReport | None]:
     """A model with its first weights: drawn from the seed and, where the recipe names a start, taken from there."""
     model = build_model(recipe.model)
     model.init_weights(recipe.train.seed)
     if recipe.train.init_from is None:
         return model, None
     source = load_model(recipe.train.init_from, runs_dir=runs_dir, device=torch.device("cpu"))
-    return model, start_from(model, ready.tokenizer, source, task=recipe.task, say=lambda line: listen(Notice(line)))
+    return model, start_from(
+        model, ready.tokenizer, source, task=recipe.task, report=lambda line: on_event(Notice(line))
+    )
 
 
 def with_vocab_size(recipe: Recipe, tokenizer: Tokenizer) -> Recipe:
@@ -207,7 +213,7 @@ def with_vocab_size(recipe: Recipe, tokenizer: Tokenizer) -> Recipe:
     return recipe.model_copy(update={"model": model})
 
 
-def _check_same_data(run: RunFolder, info: Mapping[str, Any], ready: Ready) -> None:
+def _check_same_data(run: RunFolder, info: Mapping[str, Any], ready: PreparedData) -> None:
     began_with = info.get("data", {}).get("content_hash")
     if began_with != ready.content_hash:
         raise DataError(
@@ -233,6 +239,6 @@ def _check_disk(model: GPT, runs_dir: Path) -> None:
         )
 
 
-def _say_precision(recipe: Recipe, device: torch.device, listen: Listener) -> None:
+def _say_precision(recipe: Recipe, device: torch.device, on_event: EventHandler) -> None:
     if recipe.train.precision == "bfloat16" and not multiplies_bfloat16(device):
-        listen(Notice("This processor does not multiply bfloat16 natively: --train.precision float32 is faster."))
+        on_event(Notice("This processor does not multiply bfloat16 natively: --train.precision float32 is faster."))

@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
         from penna.cli.page import Page
 
         screen = _Screen(Page(), arguments.prompt, arguments.pruned)
-        tree = grow_beams(loaded, arguments.prompt, config, listen=screen.show_step)
+        tree = grow_beams(loaded, arguments.prompt, config, on_event=screen.show_step)
         screen.show_tree(tree)
         screen.show_texts(tree)
     if prompts_too_long(loaded, [arguments.prompt]):
@@ -122,7 +122,7 @@ class _Screen:
         from rich.table import Table
         from rich.text import Text
 
-        from penna.formatting import beginning_cut, end_cut, probability, visible
+        from penna.formatting import format_probability, one_line, truncate_end, truncate_start
 
         going_on = [node for node in step.nodes if node.fate != "pruned"]
         kept = {node.number: place for place, node in enumerate(step.of("kept"), start=1)}
@@ -132,16 +132,16 @@ class _Screen:
             table.add_column(justify=justify, no_wrap=True)
         table.add_column(no_wrap=True)
         table.add_row("", "from", "P(token)", "P(text)", "token", "text", style="dim")
-        names = [end_cut(visible(node.label), 18) for node in rows]
+        names = [truncate_end(one_line(node.label), 18) for node in rows]
         used = 6 + 4 + 9 + 9 + max((Text(name).cell_len for name in names), default=0) + 5 * 2
         for node, name in zip(rows, names, strict=True):
             mark = {"kept": f"● {kept.get(node.number)}", "finished": "■ end", "pruned": "×"}[node.fate]
             parent = "" if node.parent is None else str(self._places.get(node.parent, ""))
-            figures = (probability(node.token_logprob), probability(node.logprob))
-            text = Text(beginning_cut(visible(self._prompt + node.text), max(self._page.inside - used, 16)))
+            figures = (format_probability(node.token_logprob), format_probability(node.logprob))
+            text = Text(truncate_start(one_line(self._prompt + node.text), max(self._page.inside - used, 16)))
             style = {"kept": "", "finished": "bold green", "pruned": "dim"}[node.fate]
             table.add_row(Text(mark), Text(parent), *map(Text, figures), Text(name), text, style=style)
-        held = probability(math.log(step.held)) if step.held else "0"
+        held = format_probability(math.log(step.held)) if step.held else "0"
         self._page.title(f"Step {step.number}: kept and finished texts hold {held} of all probability")
         self._page.show(table)
         hidden = len(going_on) - _SHOWN
@@ -155,7 +155,7 @@ class _Screen:
         from rich.text import Text
 
         from penna.cli.beam_lines import tree_lines
-        from penna.formatting import beginning_cut, end_cut, probability, visible
+        from penna.formatting import format_probability, one_line, truncate_end, truncate_start
 
         self._page.title("The tree of what was kept")
         self._page.wrapped("● leads to a text below, ○ was given up later, ■ finished")
@@ -165,15 +165,15 @@ class _Screen:
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
         room = self._page.inside - 11
-        prompt = beginning_cut(visible(self._prompt), room) or "(start of a document)"
+        prompt = truncate_start(one_line(self._prompt), room) or "(start of a document)"
         table.add_row(Text(prompt, style="bold"), Text("P(text)", style="dim"))
         for line in tree_lines(tree, shown=_SHOWN):
             label = Text().append(line.branch, style="dim")
             label.append(
-                end_cut(f"{line.mark} {visible(line.text)}", room - label.cell_len),
+                truncate_end(f"{line.mark} {one_line(line.text)}", room - label.cell_len),
                 style="bold" if line.survives else "dim",
             )
-            table.add_row(label, Text(probability(line.logprob), style="" if line.survives else "dim"))
+            table.add_row(label, Text(format_probability(line.logprob), style="" if line.survives else "dim"))
         self._page.show(table)
 
     def show_texts(self, tree: BeamTree) -> None:
@@ -181,7 +181,7 @@ class _Screen:
         from rich.table import Table
         from rich.text import Text
 
-        from penna.formatting import probability, visible
+        from penna.formatting import format_probability, one_line
 
         self._page.title(f"The texts it found, by score (log-prob / tokens^{tree.config.length_penalty:g})")
         if not tree.texts:
@@ -193,9 +193,9 @@ class _Screen:
         table.add_column(overflow="fold")
         table.add_row("", "P(text)", "log-prob", "score", "end", "text", style="dim")
         for found in tree.texts[:_SHOWN]:
-            figures = (str(found.rank), probability(found.logprob), f"{found.logprob:.3f}", f"{found.score:.3f}")
+            figures = (str(found.rank), format_probability(found.logprob), f"{found.logprob:.3f}", f"{found.score:.3f}")
             end = "ended" if found.finish == "stop" else "cut off"
-            text = Text().append(visible(self._prompt), style="dim").append(visible(found.text))
+            text = Text().append(one_line(self._prompt), style="dim").append(one_line(found.text))
             table.add_row(*map(Text, figures), Text(end), text)
         self._page.show(table)
         if len(tree.texts) > _SHOWN:

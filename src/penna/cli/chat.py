@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
         _check_can_be_written(transcript)
     loaded = load(arguments)
     settings = ChatSettings(
-        generation=api.laid_over(reply_settings(loaded), given),
+        generation=api.override_settings(reply_settings(loaded), given),
         history_tokens=arguments.history_tokens,
         history_turns=arguments.history_turns,
         seed=arguments.seed,
@@ -207,7 +207,7 @@ def _script(name: str) -> list[str]:
 
 def _check_can_be_written(file: Path) -> None:
     """Raise DeviceError where a file cannot be written, before anything is said; nothing is left behind."""
-    from penna.storage import explained_disk_errors
+    from penna.storage import friendly_disk_errors
 
     if file.is_dir():
         raise DeviceError(
@@ -216,7 +216,7 @@ def _check_can_be_written(file: Path) -> None:
             f"Name one in it: --transcript {file / 'talk.jsonl'}.",
         )
     beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")  # as it will be written
-    with explained_disk_errors(file):
+    with friendly_disk_errors(file):
         beside.touch()
         beside.unlink()
 

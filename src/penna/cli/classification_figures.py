@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from penna.cli.screen import figure_table, shorten
-from penna.evaluate.classification import ClassificationFigures
+from penna.evaluate.classification import ClassificationMetrics
 from penna.formatting import plural
 
 _CLASSES = 20  # shown in the table of classes, those with the most texts
@@ -17,7 +17,7 @@ _LABEL = 16  # cells
 _WIDTH = 100
 
 
-def print_classification(figures: ClassificationFigures) -> None:
+def print_classification(figures: ClassificationMetrics) -> None:
     """Print everything on standard output."""
     console = Console(highlight=False, markup=False)
     console = Console(highlight=False, markup=False, width=min(console.width, _WIDTH))
@@ -50,7 +50,7 @@ def print_classification(figures: ClassificationFigures) -> None:
                 console.print(Text(f"    {shorten(mistake.text) or '(an empty text)'}", style="dim"), soft_wrap=True)
 
 
-def _print_classes(console: Console, figures: ClassificationFigures) -> None:
+def _print_classes(console: Console, figures: ClassificationMetrics) -> None:
     table = _table("class", "precision", "recall", "F1", "texts", "predicted")
     shown = sorted(figures.classes, key=lambda each: -each.support)[:_CLASSES]
     for each in figures.classes:
@@ -63,7 +63,7 @@ def _print_classes(console: Console, figures: ClassificationFigures) -> None:
         console.print(f"and {len(figures.classes) - _CLASSES} more; --json prints all")
 
 
-def _print_matrix(console: Console, figures: ClassificationFigures) -> None:
+def _print_matrix(console: Console, figures: ClassificationMetrics) -> None:
     names = [_label(each.name) for each in figures.classes]
     table = _table("true \\ predicted", *(name.plain for name in names))
     for name, row in zip(names, figures.confusion, strict=True):

@@ -39,17 +39,17 @@ def _train(arguments: argparse.Namespace, overrides: Overrides) -> int:
             name=arguments.name,
             runs_dir=runs_dir,
             overwrite=arguments.overwrite,
-            listen=listen,
+            on_event=listen,
         )
     return print_summary(run, finished)
 
 
 def _measure(recipe: Recipe, runs_dir: Path) -> int:
     """Tell what a run would take; 1 where it does not fit."""
-    from penna.api.dry_run import fit
+    from penna.api.dry_run import dry_run
     from penna.cli.dry_run import print_fit
 
-    found = fit(recipe, runs_dir=runs_dir)
+    found = dry_run(recipe, runs_dir=runs_dir)
     print_fit(found)
     return 0 if found.fits else 1
 
@@ -62,7 +62,7 @@ def _resume(arguments: argparse.Namespace, overrides: Overrides) -> int:
 
     with training_screen() as listen:
         run, finished = api.resume(
-            arguments.run, runs_dir=Path(arguments.runs_dir), changes=parse_overrides(overrides), listen=listen
+            arguments.run, runs_dir=Path(arguments.runs_dir), changes=parse_overrides(overrides), on_event=listen
         )
     return print_summary(run, finished)
 
@@ -95,7 +95,7 @@ def _evaluate(arguments: argparse.Namespace, overrides: Overrides) -> int:
         runs_dir=Path(arguments.runs_dir),
         device=arguments.device,
         dtype=arguments.dtype,
-        say=say,
+        report=say,
     )
     if arguments.json:
         print(json.dumps(figures.as_json(), ensure_ascii=False, indent=2))

@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
         seed=arguments.seed,
         device=arguments.device,
         command=shlex.join(["penna", *sys.argv[1:]]),
-        say=say,
+        report=say,
     )
     folder = Path(arguments.output) if arguments.output else comparison_folder(arguments.target, runs_dir=runs_dir)
     files = write_comparison(comparison, folder, by=arguments.by)
@@ -156,14 +156,16 @@ def _print_table(page: Page, table: ComparisonTable, shown: int | None = None) -
     from rich.table import Table
     from rich.text import Text
 
-    from penna.formatting import end_cut, visible
+    from penna.formatting import one_line, truncate_end
 
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     made.add_column(Text(table.header[0]))
     for title in table.header[1:]:
-        made.add_column(Text(visible(title)), justify="right" if table.is_of_figures else "left")
+        made.add_column(Text(one_line(title)), justify="right" if table.is_of_figures else "left")
     for row in table.rows[:shown]:
-        made.add_row(*(Text(visible(cell) if table.is_of_figures else end_cut(visible(cell), 40)) for cell in row))
+        made.add_row(
+            *(Text(one_line(cell) if table.is_of_figures else truncate_end(one_line(cell), 40)) for cell in row)
+        )
     wide = Console(width=2000, color_system=None)
     with wide.capture() as capture:
         wide.print(made)
@@ -177,14 +179,14 @@ def _print_texts(page: Page, comparison: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from penna.formatting import end_cut, visible
+    from penna.formatting import one_line, truncate_end
 
     for texts in comparison.texts:
-        page.title(f"Behind {visible(texts.prompt)!r}" if texts.prompt else "From the start of a document")
+        page.title(f"Behind {one_line(texts.prompt)!r}" if texts.prompt else "From the start of a document")
         table = Table.grid(padding=(0, 2))
         table.add_column(max_width=24, style="bold")
         table.add_column(overflow="fold")
         for text in texts.texts:
-            said = text.note if text.text is None else end_cut(visible(text.text), _SHOWN)
-            table.add_row(Text(visible(text.arm)), Text(said, style="dim" if text.text is None else ""))
+            said = text.note if text.text is None else truncate_end(one_line(text.text), _SHOWN)
+            table.add_row(Text(one_line(text.arm)), Text(said, style="dim" if text.text is None else ""))
         page.show(table)

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     template = None if arguments.template is None else arguments.template.replace(r"\n", "\n")
     at_hand = completer(loaded, template=template, cut=arguments.cut)
     if arguments.extract is None:
-        _complete(at_hand, texts, references, api.laid_over(completion_settings(loaded), given), arguments)
+        _complete(at_hand, texts, references, api.override_settings(completion_settings(loaded), given), arguments)
     else:
         _extract(at_hand, texts, arguments)
     return 0
@@ -124,11 +124,11 @@ def _complete(
 
 def _beside(text: str, output: str, reference: str) -> dict[str, Any]:
     """What an output copied from its text, and beside a reference also what that copied and what they share."""
-    from penna.evaluate.copy_report import overlap, taken
+    from penna.evaluate.copy_report import copy_report, overlap
 
-    found: dict[str, Any] = {"copied": taken(text, output).as_json()}
+    found: dict[str, Any] = {"copied": copy_report(text, output).as_json()}
     if reference:
-        found["reference"] = {"copied": taken(text, reference).as_json(), "rouge": overlap(reference, output)}
+        found["reference"] = {"copied": copy_report(text, reference).as_json(), "rouge": overlap(reference, output)}
     return found
 
 

@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from penna.api.completion_metrics import CompletionFigures
+from penna.api.completion_metrics import CompletionMetrics
 from penna.cli.screen import figure_table
-from penna.evaluate.copying import CopyFigures
+from penna.evaluate.copying import CopyMetrics
 from penna.evaluate.rouge import KINDS, Interval, Kind
-from penna.evaluate.summaries import SystemFigures
+from penna.evaluate.summaries import SystemMetrics
 from penna.formatting import plural
 
 _MEASURES = (
@@ -21,7 +21,7 @@ _MEASURES = (
 )  # fmt: skip
 
 
-def print_completion_figures(figures: CompletionFigures) -> None:
+def print_completion_figures(figures: CompletionMetrics) -> None:
     """Print how well the model predicts, writes and picks, beside what needs no model."""
     console = Console(highlight=False)
     console.print(figure_table(_prediction_rows(figures)))
@@ -32,7 +32,7 @@ def print_completion_figures(figures: CompletionFigures) -> None:
     console.print(figure_table(_lead_rows(figures)))
 
 
-def _prediction_rows(figures: CompletionFigures) -> list[tuple[str, str, str]]:
+def _prediction_rows(figures: CompletionMetrics) -> list[tuple[str, str, str]]:
     rows = [
         ("pairs", f"{figures.pairs:,}", f"{len(figures.refused):,} more cannot be scored" if figures.refused else ""),
         *([("bad records", f"{figures.bad_records:,}", "left out")] if figures.bad_records else []),
@@ -64,7 +64,7 @@ def _prediction_rows(figures: CompletionFigures) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _systems_table(figures: CompletionFigures) -> Table:
+def _systems_table(figures: CompletionMetrics) -> Table:
     """Measures by systems, narrow enough for 80 columns; "shuffled" is what the model writes for another's prompt."""
     summaries = figures.summaries
     systems = {"model": summaries.system, figures.extract.name: figures.extract}
@@ -82,13 +82,13 @@ def _systems_table(figures: CompletionFigures) -> Table:
     return table
 
 
-def _overlap(system: SystemFigures) -> list[str]:
+def _overlap(system: SystemMetrics) -> list[str]:
     rouge = [f"{100 * system.rouge[kind].fmeasure.mean:.2f}" for kind in KINDS]
     ratio = "-" if system.length_ratio is None else f"{system.length_ratio:.2f}"
     return [*rouge, f"{system.overlap.bleu:.2f}", f"{system.overlap.chrf:.2f}", ratio]
 
 
-def _copying(copying: CopyFigures) -> list[str]:
+def _copying(copying: CopyMetrics) -> list[str]:
     length = "-" if copying.density is None else f"{copying.density:.1f}"
     shares = [copying.novel[0], copying.novel[1], copying.numbers.share, copying.names.share]
     return [_percent(copying.coverage), length, *map(_percent, shares)]
@@ -98,7 +98,7 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def _lead_rows(figures: CompletionFigures) -> list[tuple[str, str, str]]:
+def _lead_rows(figures: CompletionMetrics) -> list[tuple[str, str, str]]:
     """Leads in ROUGE-2, each with what 95 % of the resamples of the items give."""
     rows = [(f"model over {name}", lead) for name, lead in _rouge2(figures.summaries.leads)]
     rows += [(f"{figures.extract.name} over {name}", lead) for name, lead in _rouge2(figures.extract_leads)]

@@ -33,7 +33,7 @@ def prepare(arguments: argparse.Namespace, overrides: Overrides) -> int:
 
     given = parse_overrides(overrides)
     targets = with_input_kept(arguments.target, given)
-    ready = api.prepare_data(targets, given, runs_dir=Path(arguments.runs_dir), say=say)
+    ready = api.prepare_data(targets, given, runs_dir=Path(arguments.runs_dir), report=say)
     for line in ready.lines():
         print(line)
     print(ready.folder)
@@ -66,7 +66,7 @@ def inspect(arguments: argparse.Namespace, overrides: Overrides) -> int:
         test=arguments.test,
         figure=figure,
         runs_dir=Path(arguments.runs_dir),
-        say=say,
+        report=say,
     )
     if arguments.json:
         shown = {} if records is None else {"records": [asdict(record) for record in records]}

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from penna.api.decoding import Progress
-    from penna.evaluate.decoding import DecodingFigures
+    from penna.api.decoding import DecodingProgress
+    from penna.evaluate.decoding import DecodingMetrics
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -86,8 +86,8 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
             settings,
             runs_dir=Path(arguments.runs_dir),
             device=arguments.device,
-            say=say,
-            listen=listen,
+            report=say,
+            on_event=listen,
         )
     if arguments.json:
         print(json.dumps({"folder": str(found.folder), **found.figures.as_json()}, ensure_ascii=False, indent=2))
@@ -105,7 +105,7 @@ def _check_save(arguments: argparse.Namespace) -> None:
     run_and_checkpoint(arguments.run, Path(arguments.runs_dir))
 
 
-def _save(arguments: argparse.Namespace, figures: DecodingFigures) -> None:
+def _save(arguments: argparse.Namespace, figures: DecodingMetrics) -> None:
     from penna.api.generation_defaults import save_default
     from penna.cli.screen import say
     from penna.errors import DataError
@@ -131,7 +131,7 @@ def _save(arguments: argparse.Namespace, figures: DecodingFigures) -> None:
 
 
 @contextmanager
-def _progress() -> Generator[Callable[[Progress], None]]:
+def _progress() -> Generator[Callable[[DecodingProgress], None]]:
     """A bar with the time left on standard error; in a file, a line for each strategy."""
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn
@@ -150,7 +150,7 @@ def _progress() -> Generator[Callable[[Progress], None]]:
     task = bar.add_task("", total=1.0, left="-")
     last = ""
 
-    def show(progress: Progress) -> None:
+    def show(progress: DecodingProgress) -> None:
         nonlocal last
         left = "-" if progress.seconds_left is None else _clock(progress.seconds_left)
         bar.update(task, description=progress.strategy, completed=progress.share, left=left)
@@ -168,7 +168,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _print(figures: DecodingFigures, folder: Path) -> None:
+def _print(figures: DecodingMetrics, folder: Path) -> None:
     """The tables, the recommendation, and what can be trusted."""
     from rich.console import Console
 
@@ -194,7 +194,7 @@ def _print(figures: DecodingFigures, folder: Path) -> None:
     print(f"\nTables, samples, figures and texts: {folder}")
 
 
-def _print_table(console: Console, figures: DecodingFigures, names: Sequence[str]) -> None:
+def _print_table(console: Console, figures: DecodingMetrics, names: Sequence[str]) -> None:
     """Some columns; the recommended row in bold."""
     from rich.table import Table
     from rich.text import Text

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from penna.api.dry_run import Fit
+from penna.api.dry_run import DryRun
 from penna.cli.experiment_screen import clock, size
 from penna.cli.page import Page
 
 
-def print_fit(found: Fit) -> None:
+def print_fit(found: DryRun) -> None:
     """Print what a run takes beside what there is, on standard output."""
     page = Page()
     page.title("Nothing is trained yet: this run fits." if found.fits else "This run does NOT fit.")

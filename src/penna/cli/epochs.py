@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from penna.cli.page import Page
-    from penna.report.epochs import EpochFigures
+    from penna.report.epochs import EpochMetrics
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     return 0
 
 
-def print_epochs(page: Page, found: Mapping[str, Sequence[EpochFigures]]) -> None:
+def print_epochs(page: Page, found: Mapping[str, Sequence[EpochMetrics]]) -> None:
     """A row for every epoch of every run, and what there is to know of the figures below them."""
     from rich.console import Console
     from rich.table import Table
@@ -91,14 +91,14 @@ def print_epochs(page: Page, found: Mapping[str, Sequence[EpochFigures]]) -> Non
             page.wrapped(note)
 
 
-def _value(epoch: EpochFigures, part: str, figure: str) -> float | None:
+def _value(epoch: EpochMetrics, part: str, figure: str) -> float | None:
     means = epoch.train if part == "train" else epoch.valid
     if means is None or (figure == "perplexity" and means.label_loss is not None):  # of a classifier it says little
         return None
     return getattr(means, figure)
 
 
-def _cell(epoch: EpochFigures, part: str, _: str, figure: str, form: str) -> str:
+def _cell(epoch: EpochMetrics, part: str, _: str, figure: str, form: str) -> str:
     value = _value(epoch, part, figure)
     if value is None:
         return _NOT_THERE

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from penna.api.completion_metrics import CompletionFigures
-from penna.api.evaluate import Figures
+from penna.api.completion_metrics import CompletionMetrics
+from penna.api.evaluate import Metrics
 from penna.cli.classification_figures import print_classification
 from penna.cli.completion_figures import print_completion_figures
-from penna.evaluate.classification import ClassificationFigures
+from penna.evaluate.classification import ClassificationMetrics
 
 
-def print_figures(figures: Figures) -> None:
+def print_figures(figures: Metrics) -> None:
     """Print them by their kind."""
-    if isinstance(figures, ClassificationFigures):
+    if isinstance(figures, ClassificationMetrics):
         print_classification(figures)
-    elif isinstance(figures, CompletionFigures):
+    elif isinstance(figures, CompletionMetrics):
         print_completion_figures(figures)
     else:
         _print_plain(figures.as_json())

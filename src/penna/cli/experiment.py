@@ -81,7 +81,7 @@ def _folder(arguments: argparse.Namespace) -> ExperimentFolder | None:
             return begun
     plan = plan_experiment(target, name=arguments.name, runs_dir=runs_dir)
     if arguments.dry_run:
-        estimate = estimate_experiment(plan, workers=arguments.workers, say=say)
+        estimate = estimate_experiment(plan, workers=arguments.workers, report=say)
         print_estimate(plan, estimate, free=free_disk(runs_dir))
         return None
     return open_experiment(plan, runs_dir=runs_dir, overwrite=arguments.overwrite)

@@ -107,12 +107,12 @@ def _explain(loaded: LoadedModel, text: str, settings: ExplainSettings, argument
             say(f"Wrote {file}.")
     if arguments.html:
         from penna.report.explanations.html import explanation_html
-        from penna.storage import explained_disk_errors, write_whole
+        from penna.storage import friendly_disk_errors, write_atomically
 
         file = Path(arguments.html)
-        with explained_disk_errors(file):
+        with friendly_disk_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, explanation_html(explanation))
+        write_atomically(file, explanation_html(explanation))
         say(f"Wrote {file}.")
     return 0
 
@@ -154,12 +154,12 @@ def _check_options(arguments: argparse.Namespace) -> None:
 def _settings(arguments: argparse.Namespace) -> ExplainSettings:
     """What the options come to."""
     from penna.api.explain import ExplainSettings
-    from penna.api.explain_query import Asked
+    from penna.api.explain_query import ExplainQuery
 
     chosen: tuple[Method, ...] = METHODS if "all" in arguments.method else tuple(arguments.method) or DEFAULT_METHODS
     longest: dict[str, Any] = {} if arguments.max_tokens is None else {"longest": arguments.max_tokens}
     return ExplainSettings(
-        asked=Asked(
+        asked=ExplainQuery(
             continuation=arguments.continuation,
             generate=arguments.generate,
             label=arguments.label,

@@ -12,7 +12,7 @@ from rich.text import Text
 from penna.cli.explained_views import print_views
 from penna.cli.page import Page
 from penna.explain.explanation import Answer, Attribution, Explanation
-from penna.formatting import beginning_cut, end_cut, visible
+from penna.formatting import one_line, truncate_end, truncate_start
 from penna.report.explanations.generated import generated_scores
 from penna.report.explanations.shades import AGAINST, AMOUNT, FOR, ink, shade, strength
 from penna.report.explanations.wording import (
@@ -43,7 +43,7 @@ def print_explanation(explanation: Explanation) -> None:
     page = Page()
     first = explanation.answers[0]
     page.title(heading(explanation))
-    page.wrapped(beginning_cut(visible(explanation.prompt), 4 * page.inside))
+    page.wrapped(truncate_start(one_line(explanation.prompt), 4 * page.inside))
     page.gap()
     if explanation.kind == "generated":
         page.wrapped(f"→ {generated_text(explanation)}")
@@ -97,7 +97,7 @@ def _print_tables(page: Page, answer: Answer) -> None:
         page.wrapped(
             f"The {len(shown)} of {len(answer.words):,} words with the highest scores, as they stand; --json has all."
         )
-    names = [Text(end_cut(word_name(answer, number), _NAME)) for number in shown]
+    names = [Text(truncate_end(word_name(answer, number), _NAME)) for number in shown]
     room = page.inside - max((name.cell_len for name in names), default=0) - 2
     bar = 24 if len(answer.attributions) == 1 else 8
     at_once = max(room // (_NUMBER + bar + 3), 1)
@@ -152,7 +152,7 @@ def _print_generated(page: Page, explanation: Explanation, method: int, found: A
         for place, (score, name) in enumerate(top):
             back = shade(strength(score, most), found.signed)
             line.append(" · " if place else "")
-            line.append(end_cut(name, _NAME), style=f"{ink(back)} on {back}")
+            line.append(truncate_end(name, _NAME), style=f"{ink(back)} on {back}")
             line.append(f" {score_text(score, most, found.signed)}")
-        table.add_row(Text(end_cut(answer_name(answer), _NAME)), Text(share(answer.probability)), line)
+        table.add_row(Text(truncate_end(answer_name(answer), _NAME)), Text(share(answer.probability)), line)
     page.show(table)

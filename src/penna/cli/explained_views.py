@@ -11,7 +11,7 @@ from rich.text import Text
 
 from penna.cli.page import Page
 from penna.explain.explanation import Answer, AttentionMaps, Explanation, HeadEffects, LayerInformation, LensRow
-from penna.formatting import end_cut, visible
+from penna.formatting import one_line, truncate_end
 from penna.report.explanations.shades import ink, shade, strength
 from penna.report.explanations.wording import (
     FIRST_TOKEN,
@@ -96,7 +96,7 @@ def _print_layers(page: Page, answer: Answer, layers: LayerInformation) -> None:
 def _print_lens(page: Page, answer: Answer, rows: Sequence[LensRow]) -> None:
     page.title("The logit lens")
     page.wrapped(LENS)
-    said = Text(end_cut(f"“{answer_name(answer)}”", _GUESS))
+    said = Text(truncate_end(f"“{answer_name(answer)}”", _GUESS))
     room = page.inside - 10 - 2 - max(said.cell_len, 8) - 2 - 8
     columns = min(max((len(row.top) for row in rows), default=0), max(room // (_GUESS + 9), 1))
     table = Table.grid(padding=(0, 2))
@@ -109,7 +109,7 @@ def _print_lens(page: Page, answer: Answer, rows: Sequence[LensRow]) -> None:
         guesses: list[Text] = []
         for guess in row.top[:columns]:
             back = shade(guess.probability, False)
-            name = Text(end_cut(visible(guess.text), _GUESS), style=f"{ink(back)} on {back}")
+            name = Text(truncate_end(one_line(guess.text), _GUESS), style=f"{ink(back)} on {back}")
             guesses.append(Text().append_text(name).append(f" {share(guess.probability)}"))
         table.add_row(str(row.layer), share(row.probability), f"{row.rank:,}", *guesses)
     page.show(table)
@@ -123,7 +123,7 @@ def _print_grid(
     page: Page, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[tuple[str, str]]]
 ) -> None:
     """A table of numbers on their colours, in as many parts as the width needs."""
-    names = [Text(end_cut(name, _NAME)) for name in rows]
+    names = [Text(truncate_end(name, _NAME)) for name in rows]
     room = page.inside - max((name.cell_len for name in names), default=0)
     at_once = max(room // (_CELL + 2), 1)
     for start in range(0, len(columns), at_once):

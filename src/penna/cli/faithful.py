@@ -7,7 +7,7 @@ from rich.text import Text
 
 from penna.cli.page import Page
 from penna.explain.explanation import Method
-from penna.explain.faithfulness import RANDOM_ORDERS, SHARES, FaithfulnessFigures, Mean, Measure
+from penna.explain.faithfulness import RANDOM_ORDERS, SHARES, FaithfulnessMetrics, Mean, Measure
 from penna.report.explanations.wording import METHOD_WORDS
 
 _COMPREHENSIVENESS = (
@@ -16,7 +16,7 @@ _COMPREHENSIVENESS = (
 _SUFFICIENCY = "How much of it is missing when they alone are left: the lower, the better."
 
 
-def print_faithfulness(found: FaithfulnessFigures) -> None:
+def print_faithfulness(found: FaithfulnessMetrics) -> None:
     """Print both measures on standard output."""
     page, methods = Page(), found.methods
     page.title("Do the words that a method names matter?")
@@ -59,7 +59,7 @@ def _verdict(lead: Mean, better: int) -> str:
     return "better" if low > 0 else "worse" if high < 0 else "unclear"
 
 
-def _by_share(found: FaithfulnessFigures) -> Table:
+def _by_share(found: FaithfulnessMetrics) -> Table:
     """Both measures at each share of words."""
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True)

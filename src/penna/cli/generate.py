@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     if file is not None:
         check_goes_on(file)
     loaded = load(arguments)
-    config = api.laid_over(api.default_settings(loaded), given)
+    config = api.override_settings(api.default_settings(loaded), given)
     if arguments.save_settings:
         say(f"Saved as the run's own settings: {api.save_default_settings(loaded, config)}")
         if not prompts:
@@ -175,7 +175,7 @@ def _strategies(config: GenerationConfig, named: Sequence[tuple[str, dict[str, A
     strategies: list[Strategy] = []
     for name, settings in named:
         try:
-            strategies.append(Strategy(name, api.laid_over(config, settings)))
+            strategies.append(Strategy(name, api.override_settings(config, settings)))
         except RecipeError as error:
             raise RecipeError(f"Strategy {name!r}: {error.happened}", error.expected, error.todo) from error
     return strategies
@@ -184,14 +184,14 @@ def _strategies(config: GenerationConfig, named: Sequence[tuple[str, dict[str, A
 def _tell(asked: SideBySide, samples: int) -> None:
     """What a person should know before reading: prompts that were cut, characters that are lacking, texts alike."""
     from penna.cli.screen import say
-    from penna.formatting import end_cut, visible
+    from penna.formatting import one_line, truncate_end
 
     alone, block = asked.asks[-1].prompt_number == 0, asked.loaded.model.config.block_size
     for prompt in asked.cut:
         which = "The prompt" if alone else f"Prompt {prompt.number + 1}"
         say(f"{which} has {prompt.tokens:,} tokens, the block {block:,}: cut from the left, {block:,} are read.")
     if asked.lacking:
-        named = " ".join(end_cut(visible(part), 20) for part in asked.lacking[:_NAMED])
+        named = " ".join(truncate_end(one_line(part), 20) for part in asked.lacking[:_NAMED])
         more = f" and {len(asked.lacking) - _NAMED:,} more" if len(asked.lacking) > _NAMED else ""
         unknown = asked.loaded.need_tokenizer().unknown_id is not None
         read = "as the unknown token" if unknown else "byte by byte"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from penna.cli.screen import printable, say
 from penna.errors import DataError
 from penna.formatting import plural
-from penna.storage import explained_disk_errors
+from penna.storage import friendly_disk_errors
 
 if TYPE_CHECKING:
     from penna.api.generate import Ask, SampledText, SideBySide
@@ -96,7 +96,7 @@ def _lines_of(file: Path | None) -> Generator[Callable[[str], None]]:
     if file is None:
         yield lambda line: print(printable(line), flush=True)
         return
-    with explained_disk_errors(file), open(file, "ab", buffering=0) as lines:
+    with friendly_disk_errors(file), open(file, "ab", buffering=0) as lines:
 
         def write(line: str) -> None:
             begun, left = lines.tell(), f"{line}\n".encode()
@@ -120,7 +120,7 @@ def check_goes_on(file: Path) -> None:
             f"Name one in it: {file / 'texts.jsonl'}.",
         )
     was_there = file.exists()
-    with explained_disk_errors(file), open(file, "ab+") as lines:
+    with friendly_disk_errors(file), open(file, "ab+") as lines:
         if lines.tell():
             lines.seek(-1, os.SEEK_END)
             if lines.read() != b"\n":

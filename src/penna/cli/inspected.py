@@ -5,11 +5,11 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from penna.api.inspect import TOKENS_READ, HeadsSeen, ModelSeen
+from penna.api.inspect import TOKENS_READ, HeadsInspection, ModelInspection
 from penna.cli.page import Page
-from penna.explain.model_summary import Anatomy
-from penna.explain.neighbors import Neighbours
-from penna.formatting import end_cut, percent, plural, visible
+from penna.explain.model_summary import ModelSummary
+from penna.explain.neighbors import Neighbors
+from penna.formatting import one_line, percent, plural, truncate_end
 
 _NAME = 24  # cells of a token
 _BAR = 20  # cells of a cosine of 1
@@ -19,7 +19,7 @@ _TRAINING = {"weights": "weights", "gradients": "gradients", "muon": "Muon's sta
 _TOKENS = 12  # of a word that are shown
 
 
-def print_model(seen: ModelSeen, heads_on: str) -> None:
+def print_model(seen: ModelInspection, heads_on: str) -> None:
     """Print everything on standard output; ``heads_on`` names the texts of the heads."""
     page = Page()
     page.title(f"{seen.model}: arch = {seen.arch}, task = {seen.task}")
@@ -32,7 +32,7 @@ def print_model(seen: ModelSeen, heads_on: str) -> None:
         _heads(page, seen.heads, heads_on)
 
 
-def _parts(found: Anatomy) -> Table:
+def _parts(found: ModelSummary) -> Table:
     table = _table("part", "shape", "", "parameters", "share")
     table.columns[1].justify = "left"
     for part in found.parts:
@@ -46,7 +46,7 @@ def _parts(found: Anatomy) -> Table:
     return table
 
 
-def _memory(page: Page, seen: ModelSeen) -> None:
+def _memory(page: Page, seen: ModelInspection) -> None:
     memory, flops = seen.anatomy.memory, seen.anatomy.flops
     page.title("Memory")
     table = _table("", "float32", "bfloat16", "int8")
@@ -63,7 +63,7 @@ def _memory(page: Page, seen: ModelSeen) -> None:
     page.wrapped(f"To train it: {_bytes(sum(memory.training.values()))} ({parts}), and what a batch leaves behind.")
 
 
-def _flops(page: Page, found: Anatomy) -> None:
+def _flops(page: Page, found: ModelSummary) -> None:
     flops = found.flops
     page.title("Multiplications and additions per token")
     rows = [
@@ -77,16 +77,16 @@ def _flops(page: Page, found: Anatomy) -> None:
     page.figures(rows)
 
 
-def _attention_formula(found: Anatomy) -> str:
+def _attention_formula(found: ModelSummary) -> str:
     looked_at = f"T = {found.flops.context:,}"
     if found.flops.source_context is not None:
         return f"4 × n_layer × n_head × head_dim × (T + S), {looked_at}, S = {found.flops.source_context:,}"
     return f"4 × n_layer × n_head × head_dim × T, {looked_at}"
 
 
-def _near(page: Page, word: Neighbours) -> None:
-    page.title(f"Near “{visible(word.word)}”")
-    shown = " ".join(map(visible, word.tokens[:_TOKENS])) + (" …" if len(word.tokens) > _TOKENS else "")
+def _near(page: Page, word: Neighbors) -> None:
+    page.title(f"Near “{one_line(word.word)}”")
+    shown = " ".join(map(one_line, word.tokens[:_TOKENS])) + (" …" if len(word.tokens) > _TOKENS else "")
     page.wrapped(
         f"The mean of its {len(word.tokens)} tokens: {shown}" if len(word.tokens) > 1 else f"Its token: {shown}"
     )
@@ -98,11 +98,11 @@ def _near(page: Page, word: Neighbours) -> None:
             table.add_row("as read (wte)" if name == "wte" else "as written (lm_head)", "", "", style="dim")
         for near in found:
             bar = "█" * round(max(near.cosine, 0.0) * _BAR)
-            table.add_row(Text(end_cut(near.token or f"id {near.id}", _NAME)), f"{near.cosine:.3f}", bar)
+            table.add_row(Text(truncate_end(near.token or f"id {near.id}", _NAME)), f"{near.cosine:.3f}", bar)
         page.show(table)
 
 
-def _heads(page: Page, seen: HeadsSeen, heads_on: str) -> None:
+def _heads(page: Page, seen: HeadsInspection, heads_on: str) -> None:
     figures = seen.statistics
     page.title(f"Heads on {heads_on}: {plural(figures.tokens, 'token', 'tokens')}")
     table = _table("head", "entropy", "distance", "first", "previous", "itself", "induction", "mostly")

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from penna.api.data import Preview
 from penna.cli.page import Page, share
-from penna.data.quality.result import Cut, Dialogues, Inspection, Labels, Lengths, Overlap, Trouble
-from penna.formatting import end_cut, percent, plural, visible
+from penna.data.quality.result import Cut, DataReport, Dialogues, Labels, Lengths, Overlap, Trouble
+from penna.formatting import one_line, percent, plural, truncate_end
 
 _BAR = 36  # cells of the longest bar
 _SCRIPTS = 6  # shown
@@ -32,7 +32,7 @@ _SHAPES = {
 }
 
 
-def print_inspection(seen: Inspection) -> None:
+def print_inspection(seen: DataReport) -> None:
     """Print everything on standard output."""
     screen = _Screen()
     screen.amount(seen)
@@ -60,11 +60,11 @@ def print_records(records: Sequence[Preview]) -> None:
     page.title("First records, as training takes them")
     for record in records:
         kind = f"cannot be used: {record.fault}" if record.shape is None else _SHAPES[record.shape]
-        page.lines([f"{record.where}: {kind}", *(f"  {name}: {visible(text)}" for name, text in record.parts)])
+        page.lines([f"{record.where}: {kind}", *(f"  {name}: {one_line(text)}" for name, text in record.parts)])
 
 
 class _Screen(Page):
-    def amount(self, seen: Inspection) -> None:
+    def amount(self, seen: DataReport) -> None:
         amount = seen.amount
         self.title(f"{', '.join(seen.paths)}")
         files = ", ".join(f"{count:,} {kind}" for kind, count in amount.files.items())
@@ -83,7 +83,7 @@ class _Screen(Page):
         self.figures(rows)
         self.lines(f"  {place}" for place in map(_base, amount.bad_examples))
 
-    def lengths(self, seen: Inspection) -> None:
+    def lengths(self, seen: DataReport) -> None:
         self.title("Lengths")
         every = list(seen.lengths)
         if seen.completions is not None:
@@ -117,7 +117,7 @@ class _Screen(Page):
             table.add_row(name, f"{count:,}", _bar(count / most))
         self.show(table)
 
-    def writing(self, seen: Inspection) -> None:
+    def writing(self, seen: DataReport) -> None:
         self.title("Scripts and languages")
         self.wrapped(f"Letters: {_shares(seen.scripts.shares, _SCRIPTS) or 'none'}.")
         if seen.languages.documents:
@@ -139,11 +139,11 @@ class _Screen(Page):
         self.gap()
         for trouble in troubles:
             for example in trouble.examples[:2]:
-                self.lines([_base(example.where), f"  {visible(example.text)}"])
+                self.lines([_base(example.where), f"  {one_line(example.text)}"])
                 if example.mended is not None:
-                    self.lines([f"  {visible(example.mended)}  (mended)"])
+                    self.lines([f"  {one_line(example.mended)}  (mended)"])
 
-    def duplicates(self, seen: Inspection) -> None:
+    def duplicates(self, seen: DataReport) -> None:
         self.title("Exact duplicates")
         duplicates = seen.duplicates
         if not duplicates.repeats:
@@ -157,7 +157,7 @@ class _Screen(Page):
         table.columns[0].justify = "right"
         table.columns[1].justify = "left"
         for repeated in duplicates.most:
-            table.add_row(f"{repeated.count:,}", end_cut(visible(repeated.text), 40), _base(repeated.where))
+            table.add_row(f"{repeated.count:,}", truncate_end(one_line(repeated.text), 40), _base(repeated.where))
         self.show(table)
 
     def overlap(self, overlap: Overlap) -> None:
@@ -196,7 +196,9 @@ class _Screen(Page):
         table.columns[3].justify = "left"
         most = max(labels.counts.values())
         for label, count in list(labels.counts.items())[:_LABELS]:
-            table.add_row(end_cut(visible(label), 24), f"{count:,}", percent(count / total), _bar(count / most, 20))
+            table.add_row(
+                truncate_end(one_line(label), 24), f"{count:,}", percent(count / total), _bar(count / most, 20)
+            )
         self.show(table)
         if len(labels.counts) > _LABELS:
             self.wrapped(f"and {plural(len(labels.counts) - _LABELS, 'more label', 'more labels')}.")
@@ -230,9 +232,9 @@ class _Screen(Page):
         self.figures(rows)
         self.gap()
         for sample in cut.samples:
-            self.show(Text("│".join(map(visible, sample)), no_wrap=True, overflow="ellipsis"))
+            self.show(Text("│".join(map(one_line, sample)), no_wrap=True, overflow="ellipsis"))
 
-    def findings(self, seen: Inspection) -> None:
+    def findings(self, seen: DataReport) -> None:
         self.title("What this means for training")
         if not seen.findings:
             self.wrapped("Nothing here stands in the way.")

@@ -99,7 +99,7 @@ def _score_after(loaded: LoadedModel, words: Sequence[str], arguments: argparse.
     from penna.cli.page import Page
     from penna.cli.score_tables import print_after
     from penna.cli.screen import say
-    from penna.formatting import visible
+    from penna.formatting import one_line
 
     top = _TOP if arguments.top is None else arguments.top
     context, space = arguments.after, not arguments.no_space
@@ -114,7 +114,7 @@ def _score_after(loaded: LoadedModel, words: Sequence[str], arguments: argparse.
     for word in found.words:
         if not word.together:
             say(
-                f"A token spans the border between the context and “{visible(word.text)}”: "
+                f"A token spans the border between the context and “{one_line(word.text)}”: "
                 "this word was cut into tokens by itself."
             )
     _tell_lacking(loaded, found.lacking)
@@ -148,11 +148,11 @@ def _tell_windows(scores: Sequence[TextScore], block_size: int) -> None:
 
 def _tell_lacking(loaded: LoadedModel, parts: Iterable[str]) -> None:
     from penna.cli.screen import say
-    from penna.formatting import end_cut, visible
+    from penna.formatting import one_line, truncate_end
 
     distinct = list(dict.fromkeys(parts))
     if distinct:
-        shown = " ".join(end_cut(visible(part), 20) for part in distinct[:_NAMED])
+        shown = " ".join(truncate_end(one_line(part), 20) for part in distinct[:_NAMED])
         others = f" and {len(distinct) - _NAMED:,} more" if len(distinct) > _NAMED else ""
         unknown = loaded.need_tokenizer().unknown_id is not None
         read = "as the unknown token" if unknown else "byte by byte"

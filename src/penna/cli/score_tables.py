@@ -10,7 +10,7 @@ from rich.text import Text
 
 from penna.api.score import AfterScore, Measure, TextScore, TokenScore
 from penna.cli.page import Page
-from penna.formatting import end_cut, plural, visible
+from penna.formatting import one_line, plural, truncate_end
 
 _BAR = 18  # cells
 _NAME = 24  # cells of a token or word
@@ -22,7 +22,7 @@ def print_texts(page: Page, scores: Sequence[TextScore]) -> None:
     costs = [-token.logprob for found in scores for token in found.tokens if token.logprob is not None]
     widest = max(costs, default=0.0) or 1.0  # nats of a whole bar, the same for all texts
     for found in scores:
-        page.title(end_cut(visible(found.text), page.inside + 2))
+        page.title(truncate_end(one_line(found.text), page.inside + 2))
         page.show(_token_table(found, widest))
         page.gap()
         page.wrapped(_summary(found))
@@ -36,7 +36,7 @@ def _token_table(found: TextScore, widest: float) -> Table:
     table.add_column(style="dim")
     table.add_row("token", "probability", "rank", "log-prob", "", style="dim")
     for token in found.tokens:
-        name = Text(end_cut(_named(token), _NAME))
+        name = Text(truncate_end(_named(token), _NAME))
         if token.logprob is None or token.rank is None:
             table.add_row(name, Text("–"), Text("–"), Text("–"), Text("not counted"))
         else:
@@ -68,13 +68,13 @@ def print_ranking(page: Page, scores: Sequence[TextScore], by: Measure) -> None:
     table.add_row(*map(Text, heads), style="dim")
     for place, found in enumerate(scores, start=1):
         figures = (_figure(found.perplexity), _figure(found.logprob), _figure(found.bits_per_byte), str(found.counted))
-        table.add_row(*map(Text, (str(place), *figures, end_cut(visible(found.text), page.inside))))
+        table.add_row(*map(Text, (str(place), *figures, truncate_end(one_line(found.text), page.inside))))
     page.show(table)
 
 
 def print_after(page: Page, found: AfterScore) -> None:
     """Words behind a context, the likeliest first, and the likeliest next tokens."""
-    page.title(end_cut(f"Behind “{visible(found.context)}”", page.inside + 2))
+    page.title(truncate_end(f"Behind “{one_line(found.context)}”", page.inside + 2))
     context = " ".join(found.context_tokens[-_CONTEXT:])
     page.wrapped(f"read as {'… ' if len(found.context_tokens) > _CONTEXT else ''}{context}")
     if found.words:
@@ -88,7 +88,7 @@ def print_after(page: Page, found: AfterScore) -> None:
         for word in sorted(found.words, key=lambda each: -each.logprob):
             tokens = " · ".join(f"{_named(token)} {probability(token.logprob or 0.0)}" for token in word.tokens)
             figures = (probability(word.logprob), f"{word.logprob:.3f}", tokens)
-            table.add_row(Text(end_cut(visible(word.word), _NAME)), *map(Text, figures))
+            table.add_row(Text(truncate_end(one_line(word.word), _NAME)), *map(Text, figures))
         page.show(table)
     page.title("The likeliest next tokens")
     table = Table.grid(padding=(0, 2))
@@ -100,7 +100,7 @@ def print_after(page: Page, found: AfterScore) -> None:
     for token in found.top:
         logprob = token.logprob or 0.0
         bar = "█" * round(math.exp(logprob) / likeliest * _BAR)
-        table.add_row(*map(Text, (str(token.rank), end_cut(_named(token), _NAME), probability(logprob), bar)))
+        table.add_row(*map(Text, (str(token.rank), truncate_end(_named(token), _NAME), probability(logprob), bar)))
     page.show(table)
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from penna.config.schema import SECTIONS, Recipe
 from penna.formatting import plural
-from penna.train.events import Evaluated, Event, Finished, Listener, Notice, Sampled, Started, Stepped
+from penna.train.events import Evaluated, Event, EventHandler, Finished, Notice, Sampled, Started, Stepped
 
 _CURVE_WIDTH, _CURVE_HEIGHT = 60, 10
 _SAMPLE_SHOWN = 240  # characters
@@ -24,7 +24,7 @@ _OBEYED = {code: "·" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code
 
 
 @contextmanager
-def training_screen() -> Generator[Listener]:
+def training_screen() -> Generator[EventHandler]:
     """A listener that shows a run on standard error: live in a terminal, a line per evaluation in a file."""
     console = Console(stderr=True, highlight=False)
     bar = Progress(

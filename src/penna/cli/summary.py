@@ -65,9 +65,9 @@ def _figures(kind: str, first: dict[str, Any], last: dict[str, Any], best: dict[
 
 def _print_epochs(run: RunFolder) -> None:
     """The last epochs of a run, where it went through its text at least once."""
-    from penna.report.epochs import epoch_figures
+    from penna.report.epochs import epoch_metrics
 
-    epochs = epoch_figures(run.metrics())
+    epochs = epoch_metrics(run.metrics())
     if not epochs or not epochs[0].whole:
         return
     page = Page()

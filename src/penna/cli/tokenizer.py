@@ -16,8 +16,8 @@ from rich.text import Text
 
 from penna.cli.data import with_input_kept
 from penna.cli.page import Page, share
-from penna.formatting import end_cut, plural, visible
-from penna.tokenizer.comparison import Cut, Inspection, TokenCount
+from penna.formatting import one_line, plural, truncate_end
+from penna.tokenizer.comparison import Cut, TokenCount, TokenizerComparison
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -40,7 +40,7 @@ def train(arguments: argparse.Namespace, overrides: Overrides) -> int:
         output=Path(arguments.output),
         kind=arguments.kind,
         vocab_size=arguments.vocab_size,
-        say=say,
+        report=say,
     )
     documents = plural(learned.documents, "document", "documents")
     rows = [
@@ -80,7 +80,7 @@ def _asked(asked: int | None, got: int) -> str:
     return "as asked for" if asked == got else f"of {asked:,} asked for: the text gave no more"
 
 
-def _print_inspection(seen: Inspection, text: str) -> None:
+def _print_inspection(seen: TokenizerComparison, text: str) -> None:
     screen = _Screen()
     names = short_names([one.name for one in seen.tokenizers])
     screen.structure(seen, names)
@@ -110,14 +110,15 @@ def _print_inspection(seen: Inspection, text: str) -> None:
         if cut.first_difference is not None:
             screen.wrapped("The text does not come back as it was. The first difference:")
             screen.lines(
-                f"  {end_cut(visible(part), 70)}" for part in (cut.first_difference.before, cut.first_difference.after)
+                f"  {truncate_end(one_line(part), 70)}"
+                for part in (cut.first_difference.before, cut.first_difference.after)
             )
 
 
 class _Screen(Page):
     """What is told of tokenizers."""
 
-    def structure(self, seen: Inspection, names: Sequence[str]) -> None:
+    def structure(self, seen: TokenizerComparison, names: Sequence[str]) -> None:
         """What each tokenizer is made of."""
         rows: list[tuple[str, list[str]]] = [
             ("kind", [one.kind for one in seen.tokenizers]),
@@ -151,7 +152,7 @@ class _Screen(Page):
 
     def tokens(self, title: str, tokens: Iterable[TokenCount]) -> None:
         """Tokens and how often they occur."""
-        self.flow(f"{title}: ", [f"{end_cut(token.text, 28)} {token.count:,}×" for token in tokens], "   ")
+        self.flow(f"{title}: ", [f"{truncate_end(token.text, 28)} {token.count:,}×" for token in tokens], "   ")
 
     def sample(self, name: str, tokens: Sequence[str]) -> None:
         """A line of text cut into its tokens; of many tokens the first."""

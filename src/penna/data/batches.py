@@ -22,7 +22,7 @@ from torch import Tensor
 from penna.data.shards import TokenStream
 from penna.errors import DataError
 
-IGNORED = -100
+IGNORE_INDEX = -100
 DUE = frozenset({"targets", "label"})  # the tensors of a batch that say what is asked for
 READ = frozenset({"ids", "source"})  # those that a model reads
 Batch = dict[str, Tensor]
@@ -69,7 +69,7 @@ class TrainingWindows:
         tokens = torch.from_numpy(self._stream.windows(turn + starts, self._block + 1))
         targets = tokens[:, 1:].clone()
         for row in np.flatnonzero(starts + self._block > len(self._stream)):  # the last window goes on behind the ring
-            targets[row, len(self._stream) - int(starts[row]) :] = IGNORED
+            targets[row, len(self._stream) - int(starts[row]) :] = IGNORE_INDEX
         return {"ids": tokens[:, :-1].contiguous(), "targets": targets}
 
     def _epoch(self, epoch: int) -> tuple[int, NDArray[np.int64]]:
@@ -100,7 +100,7 @@ class ValidationWindows:
     def batch(self, rows: range) -> Batch:
         """Rows as ids and targets, each (len(rows), block_size) of int64; the last window is filled up on the right."""
         ids = np.zeros((len(rows), self._block), dtype=np.int64)
-        targets = np.full_like(ids, IGNORED)
+        targets = np.full_like(ids, IGNORE_INDEX)
         for index, row in enumerate(rows):
             start = row * self._block
             count = min(self._block, len(self._stream) - 1 - start)
@@ -192,7 +192,7 @@ class _Documents:
         lengths = np.where(ends.any(axis=1), ends.argmax(axis=1) + 1, self._block)
         width = min(self._block, -(-int(lengths.max(initial=1)) // _WIDTHS) * _WIDTHS)
         due = np.arange(width) < lengths[:, None]  # (B, width)
-        targets = np.where(due, window[:, :width], IGNORED)
+        targets = np.where(due, window[:, :width], IGNORE_INDEX)
         ids = np.full_like(targets, self._separator)
         ids[:, 1:] = np.where(due[:, 1:], window[:, : width - 1], self._separator)
         return {"ids": torch.from_numpy(ids), "targets": torch.from_numpy(targets)}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from penna.storage import explained_disk_errors, flush
+from penna.storage import flush, friendly_disk_errors
 
 
 def cache_folder() -> Path:
@@ -25,7 +25,7 @@ def cache_folder() -> Path:
 # whole or not at all.
 
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 def key_of(*parts: str) -> str:
@@ -34,15 +34,15 @@ def key_of(*parts: str) -> str:
 
 
 @contextmanager
-def alone(folder: Path, say: Say) -> Generator[None]:
+def alone(folder: Path, report: Progress) -> Generator[None]:
     """Be the only process that makes ``folder``; where another is at it, wait until it is done or dead."""
-    with explained_disk_errors(folder):
+    with friendly_disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f".{folder.name}.lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say("Another process is preparing the same text: waiting for it")
+            report("Another process is preparing the same text: waiting for it")
             lock.acquire()
     try:
         yield
@@ -59,11 +59,11 @@ def whole(folder: Path) -> Generator[Path]:
     """
     growing = folder.with_name(f".{folder.name}.partial")
     try:
-        with explained_disk_errors(folder):
+        with friendly_disk_errors(folder):
             shutil.rmtree(growing, ignore_errors=True)
             growing.mkdir(parents=True)
         yield growing
-        with explained_disk_errors(folder):
+        with friendly_disk_errors(folder):
             flush(growing)
             growing.rename(folder)
             flush(folder.parent)

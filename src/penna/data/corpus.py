@@ -17,7 +17,7 @@ from typing import Literal
 from penna.config.sections import DataConfig
 from penna.data.encode import WordCounter
 from penna.data.sources.reader import read_texts
-from penna.data.sources.records import BadRecord, BadRecords, Piece, check_bad_records, usable_pieces
+from penna.data.sources.records import BadRecord, BadRecords, TextChunk, check_bad_records, usable_pieces
 from penna.data.split import AUTO_DOCUMENTS, goes_to_validation
 from penna.errors import DataError
 
@@ -59,7 +59,7 @@ class Corpus:
             parts.append(self.valid_counts.content_hash)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def pieces(self, part: Split) -> Iterator[Piece]:
+    def pieces(self, part: Split) -> Iterator[TextChunk]:
         """The documents of one part, in order and in pieces. Raises TextChangedError where the text is another now."""
         if self.split == "files" and part == "valid":
             assert self.valid_counts is not None
@@ -71,7 +71,7 @@ class Corpus:
         else:
             yield from self._by_position(part)
 
-    def _by_document(self, part: Split) -> Iterator[Piece]:
+    def _by_document(self, part: Split) -> Iterator[TextChunk]:
         held_out = False
         for piece in pieces_of(self.config, self.counts):
             if piece.starts:
@@ -79,15 +79,15 @@ class Corpus:
             if held_out == (part == "valid"):
                 yield piece
 
-    def _by_position(self, part: Split) -> Iterator[Piece]:
+    def _by_position(self, part: Split) -> Iterator[TextChunk]:
         cut = _cut_position(self.counts.characters, self.config)
         seen = 0
         for piece in pieces_of(self.config, self.counts):
             here = min(max(cut - seen, 0), len(piece.text))  # characters of this piece that belong to training
             if part == "train" and here:
-                yield Piece(piece.text[:here], piece.starts)
+                yield TextChunk(piece.text[:here], piece.starts)
             elif part == "valid" and here < len(piece.text):
-                yield Piece(piece.text[here:], piece.starts or seen <= cut)
+                yield TextChunk(piece.text[here:], piece.starts or seen <= cut)
             seen += len(piece.text)
 
 
@@ -144,7 +144,7 @@ def count_text(config: DataConfig, part: Split = "train") -> Counts:
     return Counts(documents, characters, size, word_count, empty, bad.count, tuple(bad.first), content.hexdigest())
 
 
-def pieces_of(config: DataConfig, counts: Counts, part: Split = "train") -> Iterator[Piece]:
+def pieces_of(config: DataConfig, counts: Counts, part: Split = "train") -> Iterator[TextChunk]:
     """Every usable piece of a text that was counted before.
 
     Raises TextChangedError behind the last piece where the text is not the one that ``counts`` counted.
@@ -168,16 +168,16 @@ class _Tally:
         self.documents = 0
         self.bad = BadRecords()
 
-    def pieces(self, records: Iterable[Piece | BadRecord]) -> Iterator[Piece]:
+    def pieces(self, records: Iterable[TextChunk | BadRecord]) -> Iterator[TextChunk]:
         for record in records:
-            if isinstance(record, Piece):
+            if isinstance(record, TextChunk):
                 self.documents += record.starts
                 yield record
             else:
                 self.bad.add(record)
 
 
-def _marked(piece: Piece) -> bytes:
+def _marked(piece: TextChunk) -> bytes:
     """A piece's UTF-8 for a hash of documents, with 0xFF before each document.
 
     0xFF stands in no UTF-8: it makes the borders of documents part of the hash, and no length need be known.

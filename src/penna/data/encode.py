@@ -16,7 +16,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.data.sources.records import Piece
+from penna.data.sources.records import TextChunk
 from penna.errors import DataError
 from penna.tokenizer.tokenizer import Tokenizer
 
@@ -70,7 +70,7 @@ class _Batch:
     words: list[int]
 
 
-def encode_pieces(pieces: Iterable[Piece], tokenizer: Tokenizer, skip: int = 0) -> Generator[EncodedPieces]:
+def encode_pieces(pieces: Iterable[TextChunk], tokenizer: Tokenizer, skip: int = 0) -> Generator[EncodedPieces]:
     """Pieces as ids, in order, in batches; the first ``skip`` pieces are read and not encoded.
 
     Raises DataError at once where the tokenizer has no document separator.
@@ -100,7 +100,7 @@ def _encoded(batches: Iterator[_Batch], tokenizer: Tokenizer, separator: int) ->
                 future.cancel()
 
 
-def _batches(pieces: Iterable[Piece], skip: int) -> Iterator[_Batch]:
+def _batches(pieces: Iterable[TextChunk], skip: int) -> Iterator[_Batch]:
     counter = WordCounter()
     batch, held = _Batch([], [], []), 0
     for number, piece in enumerate(pieces):

@@ -15,22 +15,22 @@ from pathlib import Path
 
 from penna.config.recipe import expand_path
 from penna.config.sections import DataConfig, TokenizerConfig
-from penna.data.cache import Say, alone, cache_folder, key_of, whole
+from penna.data.cache import Progress, alone, cache_folder, key_of, whole
 from penna.data.corpus import Corpus, Counts, TextChangedError, count_text, pieces_of, read_corpus
 from penna.data.encode import EncodedPieces, encode_pieces
 from penna.data.shards import Manifest, PartManifest, find_shards, partial_folder, write_shards
 from penna.data.sources.files import describe_passed_over, passed_over
-from penna.data.sources.records import Piece
+from penna.data.sources.records import TextChunk
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
 
 _LAYOUT = "3"  # part of every cache key; raise it when what is written changes
 
-PieceSource = Callable[[], Iterator[Piece]]
+PieceSource = Callable[[], Iterator[TextChunk]]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedShards:
     """Token shards of a corpus and the tokenizer that made them."""
 
     folder: Path
@@ -45,34 +45,38 @@ class Prepared:
         return part.bytes / max(part.tokens, 1)
 
 
-def prepare(data: DataConfig, tokenizer: TokenizerConfig | Tokenizer, *, say: Say = lambda _: None) -> Prepared:
+def prepare(
+    data: DataConfig, tokenizer: TokenizerConfig | Tokenizer, *, report: Progress = lambda _: None
+) -> PreparedShards:
     """Make or find the shards of a recipe's text.
 
     ``tokenizer`` is the recipe's section, or a tokenizer already at hand. What was cut off before its end is gone on
     with. Raises DataError, TokenizerError, and DeviceError where the disk is full.
     """
-    say("Reading the text")
+    report("Reading the text")
     if passed := passed_over([*data.path, *data.valid_path]):
-        say(f"Files passed over: {describe_passed_over(passed)}")
+        report(f"Files passed over: {describe_passed_over(passed)}")
     corpus = read_corpus(data)
     if isinstance(tokenizer, TokenizerConfig):
         texts = partial(_training_texts, corpus)
-        tokenizer = learn_tokenizer(tokenizer, texts, corpus.content_hash, say)
+        tokenizer = learn_tokenizer(tokenizer, texts, corpus.content_hash, report)
     key = key_of(_LAYOUT, "shards", corpus.content_hash, tokenizer.fingerprint())
     parts = {"train": partial(corpus.pieces, "train"), "valid": partial(corpus.pieces, "valid")}
     folder = cache_folder() / "shards" / key
-    return Prepared(folder, _make_shards(folder, parts, tokenizer, corpus.content_hash, say), tokenizer, corpus)
+    return PreparedShards(
+        folder, _make_shards(folder, parts, tokenizer, corpus.content_hash, report), tokenizer, corpus
+    )
 
 
 def prepare_for_evaluation(
-    data: DataConfig, tokenizer: Tokenizer, *, say: Say = lambda _: None
+    data: DataConfig, tokenizer: Tokenizer, *, report: Progress = lambda _: None
 ) -> tuple[Path, PartManifest]:
     """Shards whose only part, ``valid``, is all of the text, and what they count."""
     counts = count_text(data)
     key = key_of(_LAYOUT, "evaluation", counts.content_hash, tokenizer.fingerprint())
     parts = {"valid": partial(pieces_of, data, counts)}
     folder = cache_folder() / "shards" / key
-    return folder, _make_shards(folder, parts, tokenizer, counts.content_hash, say).parts["valid"]
+    return folder, _make_shards(folder, parts, tokenizer, counts.content_hash, report).parts["valid"]
 
 
 def describe_counts(counts: Counts) -> str:
@@ -86,7 +90,7 @@ def describe_counts(counts: Counts) -> str:
 
 
 def learn_tokenizer(
-    config: TokenizerConfig, texts: Callable[[], Iterator[str]], texts_hash: str, say: Say
+    config: TokenizerConfig, texts: Callable[[], Iterator[str]], texts_hash: str, report: Progress
 ) -> Tokenizer:
     """The tokenizer a recipe asks for: read from its file, found in the cache, or learned from ``texts``.
 
@@ -97,24 +101,24 @@ def learn_tokenizer(
         return Tokenizer.load(expand_path(config.path))
     folder = cache_folder() / "tokenizers" / key_of(_LAYOUT, "tokenizer", texts_hash, config.model_dump_json())
     if not folder.exists():
-        with alone(folder, say):
+        with alone(folder, report):
             if not folder.exists():
-                say(f"Learning a {config.kind} tokenizer")
-                learned = train_tokenizer(config, texts(), say=say)
+                report(f"Learning a {config.kind} tokenizer")
+                learned = train_tokenizer(config, texts(), report=report)
                 with whole(folder) as growing:
                     learned.save(growing)
     return Tokenizer.load(folder)
 
 
 def _make_shards(
-    folder: Path, parts: Mapping[str, PieceSource], tokenizer: Tokenizer, content_hash: str, say: Say
+    folder: Path, parts: Mapping[str, PieceSource], tokenizer: Tokenizer, content_hash: str, report: Progress
 ) -> Manifest:
     if (found := find_shards(folder)) is not None:
         return found
-    with alone(folder, say):
+    with alone(folder, report):
         if (found := find_shards(folder)) is not None:
             return found
-        say("Turning the text into tokens")
+        report("Turning the text into tokens")
         try:
             return write_shards(
                 folder,
@@ -122,7 +126,7 @@ def _make_shards(
                 vocab_size=tokenizer.vocab_size,
                 tokenizer_hash=tokenizer.fingerprint(),
                 content_hash=content_hash,
-                say=say,
+                report=report,
             )
         except TextChangedError:
             shutil.rmtree(partial_folder(folder), ignore_errors=True)  # it holds another text than its name says

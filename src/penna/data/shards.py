@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from penna.data.encode import EncodedPieces
 from penna.errors import DataError
-from penna.storage import explained_disk_errors, flush, sha256_of, write_json
+from penna.storage import flush, friendly_disk_errors, sha256, write_json
 
 MANIFEST = "manifest.json"
 DTYPES = ("<u2", "<u4")
@@ -72,7 +72,7 @@ def check_files(folder: Path, manifest: Manifest, part: str) -> None:
     for name, checksum in manifest.parts[part].files.items():
         file = folder / name
         try:
-            actual = sha256_of(file)
+            actual = sha256(file)
             held += file.stat().st_size
         except OSError as error:
             raise _damaged(file, error.strerror or str(error)) from error
@@ -193,7 +193,7 @@ def write_shards(
     vocab_size: int,
     tokenizer_hash: str,
     content_hash: str,
-    say: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
     """Write all parts and the manifest under ``folder``, whole or not at all.
 
@@ -204,19 +204,19 @@ def write_shards(
     partial = partial_folder(folder)
     journal = _read_journal(partial, empty)
     if journal is None:
-        with explained_disk_errors(partial):
+        with friendly_disk_errors(partial):
             shutil.rmtree(partial, ignore_errors=True)
             (partial / _FILES).mkdir(parents=True)
         journal = _Journal(empty, {}, [])
     else:
         _remove_unfinished(partial, journal)
         tokens = sum(part.tokens for part in journal.manifest.parts.values())
-        say(f"Going on behind {tokens:,} tokens that were prepared before")
+        report(f"Going on behind {tokens:,} tokens that were prepared before")
     for name, source in parts.items():
         if name not in journal.finished:
             journal = _write_part(partial, name, source, journal)
     manifest = replace(journal.manifest, parts={name: journal.manifest.parts[name] for name in parts})
-    with explained_disk_errors(folder):
+    with friendly_disk_errors(folder):
         write_json(partial / _FILES / MANIFEST, asdict(manifest))
         if folder.exists():  # without a manifest, or nobody would write here
             shutil.rmtree(folder)
@@ -274,7 +274,7 @@ class _ShardFile:
         self.tokens = 0
 
     def write(self, encoded: bytes, tokens: int) -> None:
-        with explained_disk_errors(self._path):
+        with friendly_disk_errors(self._path):
             if self._stream is None:
                 self._stream = open(self._path, "wb")  # noqa: SIM115 (closed by finish or abandon)
             self._stream.write(encoded)
@@ -285,7 +285,7 @@ class _ShardFile:
         """Flush the file to the disk; its name and SHA-256, or nothing where it was never begun."""
         if self._stream is None:
             return {}
-        with explained_disk_errors(self._path):
+        with friendly_disk_errors(self._path):
             self._stream.flush()
             os.fsync(self._stream.fileno())
             self._stream.close()
@@ -302,7 +302,7 @@ class _ShardFile:
 
 
 def _write_journal(partial: Path, journal: _Journal) -> None:
-    with explained_disk_errors(partial):
+    with friendly_disk_errors(partial):
         flush(partial / _FILES)  # the names of the files, before the journal that counts on them
     write_json(partial / JOURNAL, asdict(journal))
 
@@ -310,7 +310,7 @@ def _write_journal(partial: Path, journal: _Journal) -> None:
 def _remove_unfinished(partial: Path, journal: _Journal) -> None:
     """Remove what a kill left half-written beside the finished files."""
     finished = {name for part in journal.manifest.parts.values() for name in part.files}
-    with explained_disk_errors(partial):
+    with friendly_disk_errors(partial):
         for file in (partial / _FILES).iterdir():
             if file.name not in finished:
                 file.unlink()

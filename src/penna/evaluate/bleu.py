@@ -19,7 +19,7 @@ Tokenization = Literal["13a", "zh", "char"]
 
 
 @dataclass(frozen=True)
-class OverlapFigures:
+class OverlapMetrics:
     """BLEU and chrF of a set, from 0 to 100, with sacrebleu's signatures, which say how they were made."""
 
     bleu: float
@@ -53,9 +53,9 @@ class OverlapScorer:
         self._bleu = BLEU(tokenize=self.tokenization, force=True, references=[references])
         self._chrf = CHRF(references=[references])
 
-    def score(self, outputs: Sequence[str]) -> OverlapFigures:
+    def score(self, outputs: Sequence[str]) -> OverlapMetrics:
         """BLEU and chrF of outputs, one for each reference."""
-        return OverlapFigures(
+        return OverlapMetrics(
             bleu=float(self._bleu.corpus_score(outputs, None).score),
             chrf=float(self._chrf.corpus_score(outputs, None).score),
             bleu_signature=str(self._bleu.get_signature()),

@@ -75,7 +75,7 @@ WORST = 20  # mistakes kept
 
 
 @dataclass(frozen=True)
-class ClassFigures:
+class ClassMetrics:
     """One class."""
 
     name: str
@@ -110,7 +110,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class ClassificationFigures:
+class ClassificationMetrics:
     """What can be said of a classifier on a labelled set."""
 
     count: int
@@ -119,7 +119,7 @@ class ClassificationFigures:
     macro_f1: float
     log_loss: float  # nats per text; a probability of 0 is taken for the smallest step of its number format
     calibration_error: float
-    classes: tuple[ClassFigures, ...]
+    classes: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]  # [true][predicted], texts
     reliability: tuple[Bin, ...]
     parts: tuple[Part, ...]
@@ -140,7 +140,7 @@ def measure_classification(
     places: Sequence[str] | None = None,
     parts: Mapping[str, NDArray[np.bool_]] | None = None,
     worst: int = WORST,
-) -> ClassificationFigures:
+) -> ClassificationMetrics:
     """Figures from true classes (N,), integers from 0, and probabilities (N, K).
 
     ``names`` of the K classes are their numbers where none are given. ``texts`` and ``places`` (N each) are shown with
@@ -167,7 +167,7 @@ def measure_classification(
     of_true = probabilities[np.arange(count), true]
     wrong = np.flatnonzero(~right)
     worst_first = wrong[np.argsort(-confidence[wrong], kind="stable")][:worst]
-    return ClassificationFigures(
+    return ClassificationMetrics(
         count=count,
         accuracy=float(right.mean()),
         majority=float(confusion.sum(axis=1).max() / count),
@@ -224,12 +224,12 @@ def _confusion(true: NDArray[Any], predicted: NDArray[Any], classes: int) -> NDA
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def _class_figures(confusion: NDArray[np.int64], names: Sequence[str]) -> tuple[ClassFigures, ...]:
-    figures: list[ClassFigures] = []
+def _class_figures(confusion: NDArray[np.int64], names: Sequence[str]) -> tuple[ClassMetrics, ...]:
+    figures: list[ClassMetrics] = []
     for at, name in enumerate(names):
         hits, support, predicted = int(confusion[at, at]), int(confusion[at].sum()), int(confusion[:, at].sum())
         figures.append(
-            ClassFigures(
+            ClassMetrics(
                 name=name,
                 support=support,
                 predicted=predicted,
@@ -241,7 +241,7 @@ def _class_figures(confusion: NDArray[np.int64], names: Sequence[str]) -> tuple[
     return tuple(figures)
 
 
-def _macro_f1(classes: Sequence[ClassFigures]) -> float:
+def _macro_f1(classes: Sequence[ClassMetrics]) -> float:
     known = [each.f1 for each in classes if each.f1 is not None]
     return sum(known) / len(known)
 

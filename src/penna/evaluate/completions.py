@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from penna.data.batches import IGNORED
+from penna.data.batches import IGNORE_INDEX
 from penna.data.examples.batches import batch_of
 from penna.data.examples.example import Example
 from penna.data.examples.store import pack
@@ -76,7 +76,7 @@ def score_examples(model: GPT, examples: Sequence[Example]) -> ExampleScores:
         rows = order[start : start + at_once]
         batch = {name: tensor.to(model.wte.weight.device) for name, tensor in batch_of(packed, rows).items()}
         nats[rows] = row_nats(model, batch).cpu().numpy()
-        tokens[rows] = (batch["targets"] != IGNORED).sum(dim=1).cpu().numpy()
+        tokens[rows] = (batch["targets"] != IGNORE_INDEX).sum(dim=1).cpu().numpy()
     return ExampleScores(nats, tokens)
 
 
@@ -84,7 +84,7 @@ def score_examples(model: GPT, examples: Sequence[Example]) -> ExampleScores:
 def row_nats(model: GPT, batch: Batch) -> Tensor:
     """Nats of the due targets of each row, summed: (B,) of float64. Logits are made for due tokens alone."""
     targets = batch["targets"]  # (B, T)
-    due = targets != IGNORED
+    due = targets != IGNORE_INDEX
     hidden = model.hidden(batch["ids"], memory=memory_of(model, batch))[due]  # (due tokens, C)
     costs = [
         torch.nn.functional.cross_entropy(model.logits(states).float(), wanted, reduction="none").double()

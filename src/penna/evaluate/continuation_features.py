@@ -23,7 +23,7 @@ Ids = Sequence[int]
 
 
 @dataclass(frozen=True)
-class ReadContinuations:
+class ContinuationFeatures:
     """What a model makes of continuations."""
 
     likelihood: Likelihood
@@ -39,7 +39,7 @@ class _Window:
 
 
 @torch.no_grad()
-def read_continuations(model: GPT, prefixes: Sequence[Ids], texts: Sequence[Ids]) -> ReadContinuations:
+def continuation_features(model: GPT, prefixes: Sequence[Ids], texts: Sequence[Ids]) -> ContinuationFeatures:
     """Rate each text behind its prefix, which has at least one token; the model is in evaluation mode."""
     device, block = model.wte.weight.device, model.config.block_size
     whole = [[*prefix, *text] for prefix, text in zip(prefixes, texts, strict=True)]
@@ -63,7 +63,7 @@ def read_continuations(model: GPT, prefixes: Sequence[Ids], texts: Sequence[Ids]
                 logits = model.logits(hidden[row, begin - window.start : end - window.start]).float()
                 due = torch.tensor(own[begin + 1 : end + 1], device=device)
                 nats[window.text] += float(torch.nn.functional.cross_entropy(logits, due, reduction="sum"))
-    return ReadContinuations(Likelihood(nats, np.array([len(text) for text in texts], dtype=np.int64)), features)
+    return ContinuationFeatures(Likelihood(nats, np.array([len(text) for text in texts], dtype=np.int64)), features)
 
 
 def _windows(text: int, length: int, block: int) -> Iterator[_Window]:

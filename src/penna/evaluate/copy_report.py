@@ -8,27 +8,27 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from penna.evaluate.copying import CopiedSpan, CopyFigures, Source, copied_spans, copy_figures
+from penna.evaluate.copying import CopiedSpan, CopyMetrics, Source, copied_spans, copy_metrics
 from penna.evaluate.rouge import KINDS, rouge_scores
 
 _FMEASURE = 2  # column of `rouge_scores`
 
 
 @dataclass(frozen=True)
-class Taken:
+class CopyReport:
     """What an output took from its source, and what it added."""
 
     spans: tuple[CopiedSpan, ...]  # in the order of the output; single words too
-    figures: CopyFigures
+    figures: CopyMetrics
 
     def as_json(self) -> dict[str, Any]:
         """As JSON keeps it."""
         return {"spans": [asdict(span) for span in self.spans], **self.figures.as_json()}
 
 
-def taken(source: str, output: str) -> Taken:
+def copy_report(source: str, output: str) -> CopyReport:
     """What an output took from a source."""
-    return Taken(tuple(copied_spans(source, output)), copy_figures([(Source(source), output)]))
+    return CopyReport(tuple(copied_spans(source, output)), copy_metrics([(Source(source), output)]))
 
 
 def overlap(reference: str, output: str) -> dict[str, float]:

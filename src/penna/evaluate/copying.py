@@ -43,7 +43,7 @@ class Support:
 
 
 @dataclass(frozen=True)
-class CopyFigures:
+class CopyMetrics:
     """How a set of outputs is made from its sources.
 
     Coverage, density and novelty are means over the outputs that have words (n of them, for n-grams), and None where
@@ -152,7 +152,7 @@ def names_in(text: str) -> list[str]:
     return found
 
 
-def copy_figures(pairs: Iterable[tuple[Source, str]]) -> CopyFigures:
+def copy_metrics(pairs: Iterable[tuple[Source, str]]) -> CopyMetrics:
     """Figures over pairs of a source and an output."""
     coverage: list[float] = []
     density: list[float] = []
@@ -171,7 +171,7 @@ def copy_figures(pairs: Iterable[tuple[Source, str]]) -> CopyFigures:
                 shares.append(share)
         numbers.append(source.numbers(text))
         names.append(source.names(text))
-    return CopyFigures(
+    return CopyMetrics(
         coverage=_mean(coverage),
         density=_mean(density),
         novel=tuple(_mean(shares) for shares in novel.values()),

@@ -12,7 +12,7 @@ from penna.evaluate.novelty import Novelty
 from penna.evaluate.rouge import Interval
 from penna.evaluate.texts.distance import Distances
 from penna.evaluate.texts.mauve import Mauve
-from penna.evaluate.texts.statistics import Continuation, Doubt, Statistics
+from penna.evaluate.texts.statistics import Continuation, SampleSizeWarning, Statistics
 
 # MERGED evaluate.recommendation: Which decoding strategy to take: measured strategies in, one of them, or none,
 # with the reason out.
@@ -90,7 +90,7 @@ def _fault(measured: Statistics, novelty: Novelty | None, human: Statistics) -> 
 
 
 @dataclass(frozen=True)
-class StrategyFigures:
+class StrategyMetrics:
     """One strategy, measured."""
 
     name: str
@@ -116,7 +116,7 @@ class StrategyFigures:
 
 
 @dataclass(frozen=True)
-class DecodingFigures:
+class DecodingMetrics:
     """Strategies beside human text behind the same prefixes."""
 
     model: str
@@ -130,13 +130,13 @@ class DecodingFigures:
     human_texts: tuple[Continuation, ...]
     human_novelty: Novelty | None
     floor: Interval | None  # the distance of two halves of the human text
-    strategies: tuple[StrategyFigures, ...]
+    strategies: tuple[StrategyMetrics, ...]
     recommendation: Recommendation
-    doubts: tuple[Doubt, ...]  # what there is too little text for
+    doubts: tuple[SampleSizeWarning, ...]  # what there is too little text for
     trusted: tuple[str, ...]  # and what there is enough for
     notices: tuple[str, ...]  # what a person should know about how it was measured
 
-    def strategy(self, name: str) -> StrategyFigures:
+    def strategy(self, name: str) -> StrategyMetrics:
         """The strategy of a name."""
         return next(own for own in self.strategies if own.name == name)
 

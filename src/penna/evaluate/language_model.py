@@ -56,7 +56,7 @@ def score_rows(
 
 
 @dataclass(frozen=True)
-class LanguageModelFigures:
+class LanguageModelMetrics:
     """What `penna evaluate` tells about running text."""
 
     loss: float  # nats per token
@@ -74,12 +74,12 @@ class LanguageModelFigures:
         return {name: None if value == math.inf else value for name, value in asdict(self).items()}
 
 
-def language_model_figures(
+def language_model_metrics(
     sums: dict[str, float], counts: dict[str, int], words: int, stride: int
-) -> LanguageModelFigures:
+) -> LanguageModelMetrics:
     """Figures from the sums of a whole text of ``words`` white-space words and line ends."""
     nats, tokens = sums["loss"], max(counts["loss"], 1)
-    return LanguageModelFigures(
+    return LanguageModelMetrics(
         loss=nats / tokens,
         bits_per_byte=nats / math.log(2) / max(counts["bytes"], 1),
         token_perplexity=perplexity(nats / tokens),

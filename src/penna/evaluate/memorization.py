@@ -51,7 +51,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class RecitedText:
+class MemorizedText:
     """How much of one text is verbatim."""
 
     prompt: str
@@ -66,11 +66,11 @@ class RecitedText:
 
 
 @dataclass(frozen=True)
-class Recitation:
+class Memorization:
     """How much of what a model wrote stands verbatim in its training text."""
 
     shortest: int  # tokens a span must have
-    texts: tuple[RecitedText, ...]
+    texts: tuple[MemorizedText, ...]
     unseen_share: float | None  # the same share of unseen text of the same kind, where there is any
 
     @property
@@ -144,14 +144,14 @@ def unseen_stretches(stream: Tokens, length: int) -> list[list[int]]:
     return [stream.read(int(start), length).tolist() for start in np.linspace(0, len(stream) - length, count)]
 
 
-def measure_recitation(
+def measure_memorization(
     stream: Tokens,
     written: Sequence[Written],
     tokenizer: Tokenizer,
     *,
     shortest: int,
     unseen: Sequence[Sequence[int]] = (),
-) -> Recitation:
+) -> Memorization:
     """Look for ``written`` texts in a training stream, and for ``unseen`` ones (ids) as a yardstick.
 
     ``shortest`` is how many tokens a span must have (`shortest_span`).
@@ -159,14 +159,14 @@ def measure_recitation(
     separator = -1 if tokenizer.separator_id is None else tokenizer.separator_id
     texts = [np.asarray(ids, dtype=np.int64) for ids in (*(text.ids for text in written), *unseen)]
     found = find_verbatim(stream, texts, separator=separator, shortest=shortest)
-    results: list[RecitedText] = []
+    results: list[MemorizedText] = []
     for text, ids, verbatim in zip(written, texts, found, strict=False):
         count = int((ids != separator).sum())
         span = None if verbatim.longest is None else _span(ids, verbatim.longest, tokenizer)
-        results.append(RecitedText(text.prompt, count, int(verbatim.tokens.sum()), span))
+        results.append(MemorizedText(text.prompt, count, int(verbatim.tokens.sum()), span))
     unseen_count = sum(int((ids != separator).sum()) for ids in texts[len(written) :])
     unseen_verbatim = sum(int(verbatim.tokens.sum()) for verbatim in found[len(written) :])
-    return Recitation(shortest, tuple(results), unseen_verbatim / unseen_count if unseen_count else None)
+    return Memorization(shortest, tuple(results), unseen_verbatim / unseen_count if unseen_count else None)
 
 
 def _span(ids: NDArray[np.int64], match: Match, tokenizer: Tokenizer) -> Span:

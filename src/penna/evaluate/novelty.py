@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.evaluate.memorization import Recitation, RecitedText, Written, measure_recitation
+from penna.evaluate.memorization import Memorization, MemorizedText, Written, measure_memorization
 from penna.evaluate.verbatim import Tokens
 from penna.tokenizer.tokenizer import Tokenizer
 
@@ -38,7 +38,7 @@ class Novelty:
     """How new the texts of one set are."""
 
     novel: dict[int, float | None]  # per n, share of n-grams, each as often as it is written; None where there are none
-    recitation: Recitation
+    recitation: Memorization
 
     @property
     def longest(self) -> int:
@@ -72,9 +72,9 @@ def measure_novelty(
     sets = [human, *written.values()]
     novel = novel_shares(stream, sets)
     recited = [_recited(stream, texts, tokenizer, shortest) for texts in sets]
-    share = Recitation(shortest, recited[0], None).share if any(human) else None
+    share = Memorization(shortest, recited[0], None).share if any(human) else None
     found = [
-        Novelty(shares, Recitation(shortest, texts, share if number else None))
+        Novelty(shares, Memorization(shortest, texts, share if number else None))
         for number, (shares, texts) in enumerate(zip(novel, recited, strict=True))
     ]
     return found[0], dict(zip(written, found[1:], strict=True))
@@ -82,12 +82,12 @@ def measure_novelty(
 
 def _recited(
     stream: Tokens, texts: Sequence[Sequence[int]], tokenizer: Tokenizer, shortest: int
-) -> tuple[RecitedText, ...]:
+) -> tuple[MemorizedText, ...]:
     parts = [texts[start : start + _AT_ONCE] for start in range(0, len(texts), _AT_ONCE)]
     return tuple(
         text
         for part in parts
-        for text in measure_recitation(stream, [Written("", ids) for ids in part], tokenizer, shortest=shortest).texts
+        for text in measure_memorization(stream, [Written("", ids) for ids in part], tokenizer, shortest=shortest).texts
     )
 
 

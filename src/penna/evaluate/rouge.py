@@ -84,7 +84,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class RougeFigures:
+class RougeMetrics:
     """Means over texts, from 0 to 1."""
 
     precision: float

@@ -23,7 +23,7 @@ _LOGITS_AT_ONCE = 1 << 22  # 16 MB
 
 
 @dataclass(frozen=True, eq=False)
-class Chain:
+class SequenceScores:
     """How likely each token of one text is behind those before it."""
 
     logprobs: NDArray[np.float64]  # (n,) natural logarithms; nan before the first one asked for
@@ -54,7 +54,9 @@ def window_start(place: int, block_size: int) -> int:
     return -(-(place - block_size) // stride) * stride
 
 
-def score_chains(model: GPT, texts: Sequence[Sequence[int]], firsts: Sequence[int] | None = None) -> list[Chain]:
+def score_sequences(
+    model: GPT, texts: Sequence[Sequence[int]], firsts: Sequence[int] | None = None
+) -> list[SequenceScores]:
     """The chain of each text; the model is in evaluation mode, and no seq2seq.
 
     ``firsts`` says for each text the first token that is scored, 1 or more; 1 unless said, for before the first token
@@ -77,7 +79,7 @@ def score_chains(model: GPT, texts: Sequence[Sequence[int]], firsts: Sequence[in
             logprobs[row.text][row.first : row.last + 1] = scores[begun:end]
             ranks[row.text][row.first : row.last + 1] = places[begun:end]
             begun = end
-    return [Chain(*found) for found in zip(logprobs, ranks, counts, strict=True)]
+    return [SequenceScores(*found) for found in zip(logprobs, ranks, counts, strict=True)]
 
 
 @torch.no_grad()

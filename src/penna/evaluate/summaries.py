@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from penna.errors import DataError
-from penna.evaluate.bleu import OverlapFigures, OverlapScorer, Tokenization
-from penna.evaluate.copying import CopyFigures, Source, copy_figures
+from penna.evaluate.bleu import OverlapMetrics, OverlapScorer, Tokenization
+from penna.evaluate.copying import CopyMetrics, Source, copy_metrics
 from penna.evaluate.rouge import (
     KINDS,
     Interval,
     Kind,
-    RougeFigures,
+    RougeMetrics,
     Scores,
     bootstrap_means,
     interval,
@@ -37,16 +37,16 @@ _FMEASURE = 2  # column of `rouge_scores`
 
 
 @dataclass(frozen=True)
-class SystemFigures:
+class SystemMetrics:
     """One system, or one baseline, on all items."""
 
     name: str
-    rouge: Mapping[Kind, RougeFigures]
-    overlap: OverlapFigures
+    rouge: Mapping[Kind, RougeMetrics]
+    overlap: OverlapMetrics
     words: int  # of all outputs, in `rouge_words`
     length_ratio: float | None  # words of all outputs over those of all references
     empty: int  # outputs without a word; they count as 0
-    copying: CopyFigures
+    copying: CopyMetrics
     fmeasures: tuple[tuple[float, ...], ...]  # per item, ROUGE F-measures in the order of KINDS; not part of the JSON
 
     def as_json(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class SystemFigures:
 
 
 @dataclass(frozen=True)
-class SummaryFigures:
+class SummaryMetrics:
     """A system's summaries, beside baselines made from the sources and the references themselves."""
 
     items: int
@@ -72,10 +72,10 @@ class SummaryFigures:
     empty_references: int  # references without a word: every output scores 0 against them
     bleu_tokenization: Tokenization
     seed: int  # of random-3 and of the bootstrap
-    system: SystemFigures
-    baselines: tuple[SystemFigures, ...]
+    system: SystemMetrics
+    baselines: tuple[SystemMetrics, ...]
     leads: Mapping[str, Mapping[Kind, Interval]]  # per baseline, the system's mean F-measure minus the baseline's
-    references: CopyFigures
+    references: CopyMetrics
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary for JSON."""
@@ -114,7 +114,7 @@ class SummaryScorer:
         lengths = [len(words(reference)) for reference in references]
         self._reference_words, self._empty_references = sum(lengths), lengths.count(0)
 
-    def score(self, name: str, outputs: Sequence[str], *further: Sequence[str]) -> SystemFigures:
+    def score(self, name: str, outputs: Sequence[str], *further: Sequence[str]) -> SystemMetrics:
         """The figures of a system's outputs, one for each item. Raises DataError where their number is another.
 
         ROUGE is the mean over these outputs and ``further`` draws of the same system; all else is of these.
@@ -132,21 +132,21 @@ class SummaryScorer:
         fmeasures = scores[:, :, _FMEASURE]
         precision, recall, mean = scores.mean(axis=0).T
         resampled = bootstrap_means(fmeasures, self.seed)
-        return SystemFigures(
+        return SystemMetrics(
             name=name,
             rouge={
-                kind: RougeFigures(float(precision[at]), float(recall[at]), interval(mean[at], resampled[:, at]))
+                kind: RougeMetrics(float(precision[at]), float(recall[at]), interval(mean[at], resampled[:, at]))
                 for at, kind in enumerate(KINDS)
             },
             overlap=self._overlap.score(outputs),
             words=sum(lengths),
             length_ratio=sum(lengths) / self._reference_words if self._reference_words else None,
             empty=lengths.count(0),
-            copying=copy_figures(zip(self._sources, outputs, strict=True)),
+            copying=copy_metrics(zip(self._sources, outputs, strict=True)),
             fmeasures=tuple(map(tuple, fmeasures.tolist())),
         )
 
-    def baselines(self) -> tuple[SystemFigures, ...]:
+    def baselines(self) -> tuple[SystemMetrics, ...]:
         """Lead-3, random-3 and the whole source."""
         texts = [source.text for source in self._sources]
         first, *further = (
@@ -158,10 +158,10 @@ class SummaryScorer:
             self.score("source", texts),
         )
 
-    def compare(self, outputs: Sequence[str], *, name: str = "system") -> SummaryFigures:
+    def compare(self, outputs: Sequence[str], *, name: str = "system") -> SummaryMetrics:
         """A system beside the baselines."""
         system, baselines = self.score(name, outputs), self.baselines()
-        return SummaryFigures(
+        return SummaryMetrics(
             items=len(self._sources),
             source_words=sum(len(source.words) for source in self._sources),
             reference_words=self._reference_words,
@@ -171,18 +171,18 @@ class SummaryScorer:
             system=system,
             baselines=baselines,
             leads={baseline.name: leads(system, baseline, self.seed) for baseline in baselines},
-            references=copy_figures(zip(self._sources, self._references, strict=True)),
+            references=copy_metrics(zip(self._sources, self._references, strict=True)),
         )
 
 
 def measure_summaries(
     sources: Sequence[str], references: Sequence[str], outputs: Sequence[str], *, seed: int = 0, name: str = "system"
-) -> SummaryFigures:
+) -> SummaryMetrics:
     """Measure outputs, one for each item, in any language. Raises DataError where the lists do not go together."""
     return SummaryScorer(sources, references, seed=seed).compare(outputs, name=name)
 
 
-def leads(one: SystemFigures, other: SystemFigures, seed: int) -> dict[Kind, Interval]:
+def leads(one: SystemMetrics, other: SystemMetrics, seed: int) -> dict[Kind, Interval]:
     """By how much the mean F-measures of one system are above another's on the same items, item by item."""
     differences: Scores = np.array(one.fmeasures) - np.array(other.fmeasures)  # (N, kinds)
     mean, resampled = differences.mean(axis=0), bootstrap_means(differences, seed)

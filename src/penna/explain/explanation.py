@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from penna.tokenizer.words import Unit
+from penna.tokenizer.words import Word
 
 # MERGED explain.result: What a method of attribution gives: a score for each token that may have mattered.
 
@@ -84,7 +84,7 @@ class Answer:
     tokens: tuple[ReadToken, ...]  # all that was read for it
     first: int  # the first token that may have mattered; those before it are read and not explained
     end: int  # the one behind the last such
-    words: tuple[Unit, ...]  # the units of tokens[first:end]; their token numbers count from 0 at ``first``
+    words: tuple[Word, ...]  # the units of tokens[first:end]; their token numbers count from 0 at ``first``
     attributions: tuple[Attribution, ...]
 
 
@@ -166,7 +166,7 @@ class Explanation:
         return asdict(self)
 
 
-def attribution(scores: Scores, words: Sequence[Unit]) -> Attribution:
+def attribution(scores: Scores, words: Sequence[Word]) -> Attribution:
     """Scores with their sums over words, whose token numbers count from the first score."""
     sums = tuple(sum(scores.values[word.start : word.end]) for word in words)
     return Attribution(scores.method, scores.values, sums, scores.about)

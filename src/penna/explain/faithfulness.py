@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from penna.errors import DataError
 from penna.explain.explanation import Method
 from penna.explain.probe import Probe
-from penna.tokenizer.words import Unit
+from penna.tokenizer.words import Word
 
 SHARES = (5, 10, 20, 50)  # % of the words, rounded up
 RANDOM_ORDERS = 10
@@ -66,7 +66,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class MethodFigures:
+class MethodMetrics:
     """How faithful a method is."""
 
     comprehensiveness: Measure
@@ -74,13 +74,13 @@ class MethodFigures:
 
 
 @dataclass(frozen=True)
-class FaithfulnessFigures:
+class FaithfulnessMetrics:
     """The methods side by side on the same texts."""
 
     texts: int
     words: float  # of a text, on average
     probability: float  # of the target, on average
-    methods: dict[Method, MethodFigures]
+    methods: dict[Method, MethodMetrics]
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary for JSON."""
@@ -88,7 +88,7 @@ class FaithfulnessFigures:
 
 
 def measure_text(
-    probe: Probe, words: Sequence[Unit], scores: Mapping[Method, Sequence[float]], *, seed: int | Sequence[int] = 0
+    probe: Probe, words: Sequence[Word], scores: Mapping[Method, Sequence[float]], *, seed: int | Sequence[int] = 0
 ) -> TextFaithfulness:
     """The curves of each method's scores, one for each word, and of random orders drawn from ``seed``.
 
@@ -126,7 +126,7 @@ def measure_text(
     return TextFaithfulness(probabilities[ids], len(words), methods)
 
 
-def measure_faithfulness(texts: Sequence[TextFaithfulness], *, seed: int = 0) -> FaithfulnessFigures:
+def measure_faithfulness(texts: Sequence[TextFaithfulness], *, seed: int = 0) -> FaithfulnessMetrics:
     """Means over texts on which the same methods were measured, with bootstrap intervals drawn from ``seed``.
 
     The lead over the random orders is resampled text by text (a paired bootstrap: Koehn 2004). Raises DataError where
@@ -151,18 +151,18 @@ def measure_faithfulness(texts: Sequence[TextFaithfulness], *, seed: int = 0) ->
         lead = _mean(aopc - floor.mean(axis=1), draws)
         return Measure(_mean(aopc, draws), tuple(curves.mean(axis=0).tolist()), lead)
 
-    return FaithfulnessFigures(
+    return FaithfulnessMetrics(
         texts=len(texts),
         words=float(np.mean([text.words for text in texts])),
         probability=float(np.mean([text.probability for text in texts])),
         methods={
-            method: MethodFigures(measure(method, "comprehensiveness"), measure(method, "sufficiency"))
+            method: MethodMetrics(measure(method, "comprehensiveness"), measure(method, "sufficiency"))
             for method in methods
         },
     )
 
 
-def _rows(probe: Probe, words: Sequence[Unit], order: NDArray[np.int64], *, keep: bool) -> list[_Ids]:
+def _rows(probe: Probe, words: Sequence[Word], order: NDArray[np.int64], *, keep: bool) -> list[_Ids]:
     """For each of `SHARES` the ids without the first so many words of an order, or with them alone."""
     rows: list[_Ids] = []
     for share in SHARES:

@@ -65,7 +65,7 @@ class Flops:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ModelSummary:
     """Parts in the order in which they are built, and what they take."""
 
     parts: tuple[Part, ...]
@@ -74,12 +74,16 @@ class Anatomy:
     flops: Flops
 
 
-def anatomy(model: GPT, context: int | None = None, *, optimizer: Literal["adamw", "muon"] = "adamw") -> Anatomy:
+def model_summary(
+    model: GPT, context: int | None = None, *, optimizer: Literal["adamw", "muon"] = "adamw"
+) -> ModelSummary:
     """All there is to say of a model in float32, trained with this optimizer.
 
     A token looks at ``context`` tokens, or at as many as the block holds; a source has as many too, or as it may have.
     """
-    return Anatomy(tuple(_parts(model)), count_parameters(model), _memory(model, optimizer), _flops(model, context))
+    return ModelSummary(
+        tuple(_parts(model)), count_parameters(model), _memory(model, optimizer), _flops(model, context)
+    )
 
 
 def _parts(model: GPT) -> Iterator[Part]:

@@ -30,7 +30,7 @@ class Near(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """A word, its tokens, and what is near it."""
 
     word: str
@@ -39,7 +39,7 @@ class Neighbours:
     near: dict[Matrix, tuple[Near, ...]]  # the nearest first
 
 
-def neighbours(model: GPT, tokenizer: Tokenizer, word: str, top: int = 10) -> Neighbours:
+def neighbors(model: GPT, tokenizer: Tokenizer, word: str, top: int = 10) -> Neighbors:
     """The ``top`` nearest tokens of a word, its own left out. The word has a token at least."""
     ids = word_ids(tokenizer, word)
     matrices: dict[Matrix, Tensor] = {"wte": model.wte.weight}
@@ -49,7 +49,7 @@ def neighbours(model: GPT, tokenizer: Tokenizer, word: str, top: int = 10) -> Ne
     for name, matrix in matrices.items():
         found = _nearest(matrix[: tokenizer.vocab_size], ids, top)
         near[name] = tuple(Near(tokenizer.token_text(index), index, cosine) for index, cosine in found)
-    return Neighbours(word, tuple(map(tokenizer.token_text, ids)), tuple(ids), near)
+    return Neighbors(word, tuple(map(tokenizer.token_text, ids)), tuple(ids), near)
 
 
 def word_ids(tokenizer: Tokenizer, word: str) -> list[int]:

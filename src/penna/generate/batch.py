@@ -16,12 +16,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from penna.generate.prompt_lookup import Lookup
+from penna.generate.prompt_lookup import PromptLookup
 from penna.generate.request import Request
-from penna.generate.sequence import Continuation
+from penna.generate.sequence import SequenceState
 from penna.model.cache import KVCache, Memory
 from penna.model.fast.cuda_graphs import RecordedSteps
-from penna.model.fast.decode import Step
+from penna.model.fast.decode import FastDecoder
 from penna.model.gpt import GPT
 from penna.model.seq2seq import Seq2Seq
 
@@ -36,12 +36,12 @@ class Row:
     number: int  # of its request
     request: Request
     context: list[int]  # what the cache holds, and the token to be read next
-    text: Continuation
-    lookup: Lookup | None
+    text: SequenceState
+    lookup: PromptLookup | None
     is_done: bool = False
 
 
-class Lane:
+class DecodingBatch:
     """The rows of texts that grow token by token."""
 
     def __init__(self, model: GPT, slots: int, capacity: int) -> None:
@@ -51,7 +51,7 @@ class Lane:
         self._weights = sum(each.numel() for each in (*model.h.parameters(), *model.h.buffers()))  # buffers: in int8
         self._cache = KVCache(model.config, slots, capacity, weight.device, weight.dtype)
         self._recorded = RecordedSteps(model, self._cache) if RecordedSteps.are_for(model) else None
-        self._step = Step(model) if self._recorded is None and Step.reads(model) else None
+        self._step = FastDecoder(model) if self._recorded is None and FastDecoder.reads(model) else None
         self._memory = Memory.empty(model.config, slots, weight) if isinstance(model, Seq2Seq) else None
 
     def admit(self, rows: Sequence[Row]) -> None:

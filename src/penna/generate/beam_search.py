@@ -19,10 +19,20 @@ import torch
 from torch import Tensor
 
 from penna.generate.logits_processors import adjust
-from penna.generate.request import BeamStep, Candidate, Event, Fate, Finish, Hypothesis, NewToken, Request, continuation
+from penna.generate.request import (
+    BeamStep,
+    Candidate,
+    Event,
+    Fate,
+    Finish,
+    GeneratedToken,
+    Hypothesis,
+    Request,
+    continuation,
+)
 from penna.generate.sampling import likelihoods
-from penna.generate.sequence import Continuation
-from penna.generate.token_tree import Tree
+from penna.generate.sequence import SequenceState
+from penna.generate.token_tree import TokenTree
 from penna.model.gpt import GPT
 
 
@@ -32,7 +42,7 @@ class _Beam:
 
     last: int  # the token to be read next
     parent: int  # the partial text it goes on from
-    told: tuple[NewToken, ...]
+    told: tuple[GeneratedToken, ...]
     logprob: float  # under the model
     score: float  # likewise, with what penalties took off
 
@@ -59,7 +69,7 @@ class BeamSearch:
         self.number = number
         self.is_done = False
         self._model, self._request = model, request
-        self._tree = Tree(model, request, self.width(model, request))
+        self._tree = TokenTree(model, request, self.width(model, request))
         self._beams = [_Beam(self._tree.pending, 0, (), 0.0, 0.0)]
         self._groups = [_Group([0]) for _ in range(config.num_beam_groups)]
         self._size = config.num_beams // config.num_beam_groups  # beams of a group
@@ -104,7 +114,7 @@ class BeamSearch:
         told: list[Event] = [BeamStep(self.number, tuple(candidates))] if self._request.tells_beams else []
         return told if beams else [*told, *self._end()]
 
-    def _continuation(self, beam: _Beam) -> Continuation:
+    def _continuation(self, beam: _Beam) -> SequenceState:
         return continuation(self._request, written=[token.id for token in beam.told])
 
     def _candidates(self, group: _Group, logprobs: Tensor, adjusted: Tensor, chosen: Counter[int]) -> list[Candidate]:
@@ -146,7 +156,7 @@ class BeamSearch:
         thought = likelihoods(logits[parents], ids, [self._request.top_n] * len(ids))
         made: list[tuple[_Beam, Fate]] = []
         for each, likelihood in zip(candidates, thought, strict=True):
-            told = (*self._beams[each.parent].told, NewToken(self.number, each.id, *likelihood))
+            told = (*self._beams[each.parent].told, GeneratedToken(self.number, each.id, *likelihood))
             made.append((_Beam(each.id, each.parent, told, each.logprob, each.score), each.fate))
         return made
 

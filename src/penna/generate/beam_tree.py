@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from penna.config.generation import GenerationConfig
-from penna.generate.request import BeamStep, Candidate, Fate, Finish, Hypothesis, Reason, Request
-from penna.tokenizer.stream_decoder import mended
+from penna.generate.request import BeamStep, Candidate, Fate, Finish, FinishReason, Hypothesis, Request
+from penna.tokenizer.stream_decoder import fix_spacing
 from penna.tokenizer.tokenizer import Tokenizer
 
 
@@ -76,7 +76,7 @@ class FoundText:
     text: str
     logprob: float  # of these ids and of the token that ended it, under the model
     score: float  # its log-probability, penalties counted, over its length to the power of ``length_penalty``
-    finish: Reason
+    finish: FinishReason
 
     @property
     def probability(self) -> float:
@@ -180,7 +180,7 @@ def readable(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     if not tokenizer.surface.followed:
         return tokenizer.decode(ids)
     pieces = b"".join(map(tokenizer.rendered_bytes, ids))
-    return mended(tokenizer, pieces.decode("utf-8", errors="backslashreplace"))
+    return fix_spacing(tokenizer, pieces.decode("utf-8", errors="backslashreplace"))
 
 
 def text_added(before: str, after: str) -> str:

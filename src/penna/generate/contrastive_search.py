@@ -12,9 +12,9 @@ import math
 from torch.nn.functional import normalize
 
 from penna.generate.logits_processors import adjust
-from penna.generate.request import Event, Finish, NewToken, Request, continuation
+from penna.generate.request import Event, Finish, GeneratedToken, Request, continuation
 from penna.generate.sampling import likelihoods
-from penna.generate.token_tree import Tree
+from penna.generate.token_tree import TokenTree
 from penna.model.gpt import GPT
 
 
@@ -28,7 +28,7 @@ class ContrastiveSearch:
         self.is_done = False
         self._model, self._request = model, request
         self._alpha, self._width = request.config.penalty_alpha, self.width(model, request)
-        self._tree = Tree(model, request, self._width)
+        self._tree = TokenTree(model, request, self._width)
         self._text = continuation(request)
         self._logits = self._model.logits(self._tree.read([self._tree.pending], [0])).float()  # (1, vocab_size)
 
@@ -61,7 +61,7 @@ class ContrastiveSearch:
             self.is_done = True
             return [Finish(self.number, "stop")]
         self._text.written.append(ids[best])
-        events: list[Event] = [NewToken(self.number, ids[best], logprob, rank, alternatives)]
+        events: list[Event] = [GeneratedToken(self.number, ids[best], logprob, rank, alternatives)]
         if len(self._text.written) == request.config.max_new_tokens:
             self.is_done = True
             events.append(Finish(self.number, "length"))

@@ -16,16 +16,16 @@ from dataclasses import replace
 import torch
 
 from penna.errors import DataError, DeviceError
-from penna.generate.batch import Lane, Row
+from penna.generate.batch import DecodingBatch, Row
 from penna.generate.beam_search import BeamSearch
 from penna.generate.contrastive_search import ContrastiveSearch
 from penna.generate.memory import row_bytes, rows_that_fit
-from penna.generate.prompt_lookup import Lookup
+from penna.generate.prompt_lookup import PromptLookup
 from penna.generate.request import (
     Event,
     Failed,
     Finish,
-    NewToken,
+    GeneratedToken,
     Request,
     check_request,
     continuation,
@@ -47,11 +47,11 @@ class Engine:
         ``capacity`` tokens at most, a whole block unless said. Raises DeviceError where there is no room for one."""
         self._model = model
         if not model.wte.weight.requires_grad:  # its weights stay as they are
-            model.settle()
+            model.freeze_for_inference()
         capacity = min(capacity or model.config.block_size, model.config.block_size)
         self._slots = rows_that_fit(model, slots, capacity)
         self._capacity = capacity
-        self._lane: Lane | None = None
+        self._lane: DecodingBatch | None = None
         self._searches: list[BeamSearch | ContrastiveSearch] = []
         self._waiting: deque[tuple[int, Request]] = deque()
         self._untold: list[Event | Failed] = []
@@ -161,7 +161,7 @@ class Engine:
         try:
             if self._lane is None:
                 self._slots = rows_that_fit(self._model, self._slots, self._capacity)
-                self._lane = Lane(self._model, self._slots, self._capacity)
+                self._lane = DecodingBatch(self._model, self._slots, self._capacity)
             held = len(self._lane.rows)
             try:
                 self._lane.admit(rows)
@@ -202,7 +202,7 @@ class Engine:
 
     def _row(self, number: int, request: Request) -> Row:
         guessed = request.config.prompt_lookup_num_tokens
-        lookup = None if guessed is None else Lookup(guessed)
+        lookup = None if guessed is None else PromptLookup(guessed)
         if lookup is not None:
             lookup.extend(request.source)
             lookup.extend(request.ids)
@@ -210,7 +210,7 @@ class Engine:
             number, request, cut_prompt(request.ids, self._model.config.block_size), continuation(request), lookup
         )
 
-    def _step_lane(self, lane: Lane) -> list[Event]:
+    def _step_lane(self, lane: DecodingBatch) -> list[Event]:
         """A token for every row, and further ones where they were guessed rightly."""
         room = lane.make_room()
         guesses = [self._guess(row, room) for row in lane.rows]
@@ -239,7 +239,9 @@ class Engine:
                 index, likelihood = next(told)
                 if agreeing:
                     counts[-1] += 1
-                    agreeing = self._take(row, NewToken(row.number, index, *likelihood), events) and index == guessed
+                    agreeing = (
+                        self._take(row, GeneratedToken(row.number, index, *likelihood), events) and index == guessed
+                    )
         lane.accept(counts)
         lane.leave([at for at, row in enumerate(lane.rows) if row.is_done])
         return events
@@ -250,7 +252,7 @@ class Engine:
             return []
         return row.lookup.guess()[: room - 1]
 
-    def _take(self, row: Row, token: NewToken, events: list[Event]) -> bool:
+    def _take(self, row: Row, token: GeneratedToken, events: list[Event]) -> bool:
         """Let a token be the next of a text and tell of it; whether the text goes on."""
         request, text = row.request, row.text
         if token.id in request.stop_ids:

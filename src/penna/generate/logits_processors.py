@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from penna.generate.sequence import Continuation
+from penna.generate.sequence import SequenceState
 
 
-def adjust(logits: Tensor, texts: Sequence[Continuation]) -> Tensor:
+def adjust(logits: Tensor, texts: Sequence[SequenceState]) -> Tensor:
     """The logits (B, vocab_size) that the next tokens of B texts are chosen by; ``logits`` itself where nothing acts.
 
     Each row has at least one logit above -inf, and keeps one. In this order, as ``transformers`` has it:
@@ -45,7 +45,7 @@ def adjust(logits: Tensor, texts: Sequence[Continuation]) -> Tensor:
     return _to_choices(adjusted, texts)
 
 
-def _weighed(logits: Tensor, texts: Sequence[Continuation]) -> Tensor:
+def _weighed(logits: Tensor, texts: Sequence[SequenceState]) -> Tensor:
     """Logits with the penalties for what stands before."""
     rows, tokens, factors = list[int](), list[int](), list[float]()
     written_rows, written, losses = list[int](), list[int](), list[float]()
@@ -86,7 +86,7 @@ def _barred(logits: Tensor, tokens: Sequence[Iterable[int]]) -> Tensor:
     return torch.where(barred.amax(dim=-1, keepdim=True) > -torch.inf, barred, logits)
 
 
-def _to_choices(logits: Tensor, texts: Sequence[Continuation]) -> Tensor:
+def _to_choices(logits: Tensor, texts: Sequence[SequenceState]) -> Tensor:
     """Logits of nothing but what goes on towards a choice, in the rows of texts that have choices.
 
     What a model holds for impossible stays possible here, least likely of all: something must be chosen.

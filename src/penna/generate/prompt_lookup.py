@@ -21,7 +21,7 @@ _BEGIN = 2.0, 4.0  # guesses that were right, of so many, before any was made
 _Context = tuple[int, ...]
 
 
-class Lookup:
+class PromptLookup:
     """What followed each run of one to three tokens, and how well that has told what comes next."""
 
     def __init__(self, count: int) -> None:

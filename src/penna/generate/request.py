@@ -10,12 +10,12 @@ from typing import Literal
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError
 from penna.generate.choice_trie import ChoiceTrie
-from penna.generate.sequence import Continuation
+from penna.generate.sequence import SequenceState
 from penna.model.gpt import GPT
 from penna.model.seq2seq import Seq2Seq
 
 Fate = Literal["kept", "finished", "pruned"]
-Reason = Literal["length", "stop", "cancelled"]
+FinishReason = Literal["length", "stop", "cancelled"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class NewToken:
+class GeneratedToken:
     """One token of a text, as the model itself sees it, before any setting changed its likelihood."""
 
     request: int  # its place in the list of requests
@@ -48,10 +48,10 @@ class NewToken:
 class Hypothesis:
     """A whole text that a beam search found."""
 
-    tokens: tuple[NewToken, ...]  # without the one that ended it
+    tokens: tuple[GeneratedToken, ...]  # without the one that ended it
     logprob: float  # of these tokens and of the one that ended it, under the model
     score: float  # what it was ranked by, penalties counted, over its length to the power of ``length_penalty``
-    reason: Reason
+    reason: FinishReason
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -83,7 +83,7 @@ class Finish:
     """A request is done."""
 
     request: int
-    reason: Reason
+    reason: FinishReason
     hypotheses: tuple[Hypothesis, ...] = ()  # of a beam search, best first; the first one's tokens were given out
 
 
@@ -95,13 +95,13 @@ class Failed:
     error: Exception
 
 
-Event = NewToken | BeamStep | Finish
+Event = GeneratedToken | BeamStep | Finish
 
 
-def continuation(request: Request, written: Sequence[int] = ()) -> Continuation:
+def continuation(request: Request, written: Sequence[int] = ()) -> SequenceState:
     """What the choice of the next token depends on, where so much is written."""
     choices = ChoiceTrie(request.choice_ids) if request.choice_ids else None
-    return Continuation(
+    return SequenceState(
         request.config, request.seed, request.ids, list(written), request.stop_ids, request.bad_ids, choices
     )
 

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from penna.config.generation import GenerationConfig
 from penna.generate.logits_processors import adjust
-from penna.generate.sequence import Continuation, Limits
+from penna.generate.sequence import Limits, SequenceState
 
 _MASK = (1 << 64) - 1
 _FEW = 1024  # the likeliest tokens, which mostly hold all that a limit leaves
 _MANY = 8 * _FEW  # tokens from which on taking a few costs less than sorting all
 
 
-def choose(logits: Tensor, texts: Sequence[Continuation]) -> list[int]:
+def choose(logits: Tensor, texts: Sequence[SequenceState]) -> list[int]:
     """The ids of the next tokens of B texts, from logits (B, vocab_size).
 
     Each row has at least one logit above -inf. Of equally likely tokens greedy takes the first. A GPU is waited for
@@ -77,7 +77,7 @@ def _mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def _chosen(logits: Tensor, limits: Limits | None, texts: Sequence[Continuation]) -> Tensor:
+def _chosen(logits: Tensor, limits: Limits | None, texts: Sequence[SequenceState]) -> Tensor:
     """The next tokens (B,) of texts that have the same limits."""
     if limits is None:
         return _likeliest(logits)

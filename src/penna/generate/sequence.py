@@ -34,7 +34,7 @@ class Limits(NamedTuple):
 
 
 @dataclass(eq=False)
-class Continuation:
+class SequenceState:
     """A text in the making. ``written`` grows by appending alone; a text that differs elsewhere is another one."""
 
     config: GenerationConfig

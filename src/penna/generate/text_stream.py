@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, RecipeError
 from penna.generate.engine import SLOTS, Engine, engine_for
-from penna.generate.request import BeamStep, Failed, Finish, Hypothesis, NewToken, Reason, Request
+from penna.generate.request import BeamStep, Failed, Finish, FinishReason, GeneratedToken, Hypothesis, Request
 from penna.generate.stop_strings import StopFinder
 from penna.model.gpt import GPT
 from penna.tokenizer.stream_decoder import StreamDecoder
@@ -20,23 +20,25 @@ from penna.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextDelta:
     """A further bit of one text; the last one says why the text ended."""
 
     request: int  # its place in the list of requests
     text: str  # whole characters; "" where the token completed none
-    token: NewToken | None  # the one it came with; none at the end
-    finish: Reason | None
+    token: GeneratedToken | None  # the one it came with; none at the end
+    finish: FinishReason | None
     hypotheses: tuple[Hypothesis, ...] = ()  # at the end of a beam search, best first
 
 
 @dataclass(frozen=True)
-class Written:
+class GeneratedText:
     """What was written for one request."""
 
-    tokens: tuple[NewToken, ...]  # all that was given out, control tokens too; without the one that ended the text
+    tokens: tuple[
+        GeneratedToken, ...
+    ]  # all that was given out, control tokens too; without the one that ended the text
     text: str
-    finish: Reason
+    finish: FinishReason
     hypotheses: tuple[Hypothesis, ...] = ()  # of a beam search, best first
 
     @property
@@ -50,31 +52,33 @@ class Written:
         return sum(token.logprob for token in self.tokens)
 
 
-def write(
+def generate_texts(
     model: GPT, tokenizer: Tokenizer, requests: Sequence[Request], *, show_special: bool = False, slots: int = SLOTS
-) -> list[Written]:
+) -> list[GeneratedText]:
     """Write all requests, many at once. ``show_special`` writes control tokens the model drew by their names.
 
     Raises what ``penna.generate.engine.engine_for`` raises.
     """
-    tokens: list[list[NewToken]] = [[] for _ in requests]
+    tokens: list[list[GeneratedToken]] = [[] for _ in requests]
     texts: list[list[str]] = [[] for _ in requests]
-    ends: dict[int, Piece] = {}
-    for piece in write_pieces(model, tokenizer, requests, show_special=show_special, slots=slots):
+    ends: dict[int, TextDelta] = {}
+    for piece in stream_texts(model, tokenizer, requests, show_special=show_special, slots=slots):
         texts[piece.request].append(piece.text)
         if piece.token is not None:
             tokens[piece.request].append(piece.token)
         if piece.finish is not None:
             ends[piece.request] = piece
     return [
-        Written(tuple(tokens[number]), "".join(texts[number]), ends[number].finish or "stop", ends[number].hypotheses)
+        GeneratedText(
+            tuple(tokens[number]), "".join(texts[number]), ends[number].finish or "stop", ends[number].hypotheses
+        )
         for number in range(len(requests))
     ]
 
 
-def write_pieces(
+def stream_texts(
     model: GPT, tokenizer: Tokenizer, requests: Sequence[Request], *, show_special: bool = False, slots: int = SLOTS
-) -> Iterator[Piece]:
+) -> Iterator[TextDelta]:
     """Write all requests, many at once, in pieces as they grow; a piece never ends within a character.
 
     Text that may be the beginning of a stop string is held back until it is known not to be. Raises what
@@ -86,7 +90,7 @@ def write_pieces(
         yield from _pieces(engine, texts)
 
 
-def _pieces(engine: Engine, texts: Sequence[GrowingText]) -> Iterator[Piece]:
+def _pieces(engine: Engine, texts: Sequence[GrowingText]) -> Iterator[TextDelta]:
     """What one step of the engine adds."""
     for event in engine.step():
         if isinstance(event, Failed):
@@ -106,7 +110,7 @@ class GrowingText:
     """The text of one request, as its tokens come."""
 
     def __init__(self, tokenizer: Tokenizer, request: Request, *, show_special: bool = False) -> None:
-        self._decoder = decoder_behind(tokenizer, request.ids)
+        self._decoder = decoder_after(tokenizer, request.ids)
         self._stops = StopFinder(request.config.stop)
         self._hidden = frozenset[int]() if show_special else frozenset(tokenizer.special_tokens.values())
 
@@ -115,18 +119,18 @@ class GrowingText:
         """Whether a stop string came."""
         return self._stops.is_found
 
-    def grow(self, token: NewToken) -> Piece:
+    def grow(self, token: GeneratedToken) -> TextDelta:
         """What a token adds. Where a stop string came with it, the text is over: nothing may be added any more."""
         text = "" if token.id in self._hidden else self._stops.push(self._decoder.push(token.id))
-        return Piece(token.request, text, token, None)
+        return TextDelta(token.request, text, token, None)
 
-    def end(self, told: Finish) -> Piece:
+    def end(self, told: Finish) -> TextDelta:
         """The last piece."""
         rest = self._stops.push(self._decoder.finish()) + self._stops.finish()
-        return Piece(told.request, rest, None, "stop" if self.is_stopped else told.reason, told.hypotheses)
+        return TextDelta(told.request, rest, None, "stop" if self.is_stopped else told.reason, told.hypotheses)
 
 
-def decoder_behind(tokenizer: Tokenizer, prompt: Sequence[int]) -> StreamDecoder:
+def decoder_after(tokenizer: Tokenizer, prompt: Sequence[int]) -> StreamDecoder:
     """A decoder of what is written behind a prompt: behind a control token a text begins, else it goes on."""
     return StreamDecoder(tokenizer, inside=prompt[-1] not in tokenizer.surface.special_ids)
 

@@ -17,7 +17,7 @@ from penna.generate.batch import read_prompts, read_sources
 from penna.generate.memory import rows_that_fit
 from penna.generate.request import Request, cut_prompt
 from penna.model.cache import KVCache
-from penna.model.fast.decode import Step
+from penna.model.fast.decode import FastDecoder
 from penna.model.gpt import GPT
 from penna.model.seq2seq import Seq2Seq
 
@@ -32,7 +32,7 @@ def tree_capacity(block_size: int, request: Request, width: int) -> int:
     return capacity if longest <= block_size else max(capacity, width * (block_size + 1))
 
 
-class Tree:
+class TokenTree:
     """The partial texts of one request; all have the same length."""
 
     def __init__(self, model: GPT, request: Request, width: int) -> None:
@@ -44,7 +44,7 @@ class Tree:
         rows_that_fit(model, 1, capacity)
         self.pending = prompt[-1]  # the prompt's last token, to be read first
         self._model = model
-        self._step = Step(model) if Step.reads(model) else None
+        self._step = FastDecoder(model) if FastDecoder.reads(model) else None
         self._cache = KVCache(model.config, 1, capacity, weight.device, weight.dtype)
         self._memory = read_sources(cast(Seq2Seq, model), [request.source]) if request.source else None
         self._texts = [prompt[:-1]]  # (N) what each has read, as far as the cache holds it

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from penna.config.generation import GenerationConfig, generation_config
-from penna.errors import ExchangeError, RecipeError, TokenizerError
+from penna.errors import InteropError, RecipeError, TokenizerError
 from penna.interop.json_files import read_object
 from penna.storage import write_json
 from penna.tokenizer.tokenizer import Tokenizer
@@ -88,7 +88,7 @@ def read_generation_json(file: Path, tokenizer: Tokenizer | None) -> GenerationC
     values = {name: content[name] for name in _SAME if name in content}
     is_drawn, beams = _is_drawn(content, file), content.get("num_beams", 1)
     if is_drawn and beams != 1:
-        raise ExchangeError(
+        raise InteropError(
             f"{file} cannot be followed: it draws (do_sample = true) along num_beams = {beams}.",
             "Beam search takes the likeliest texts: do_sample = false; or a draw has one beam.",
             "Change one of the two in that file.",
@@ -114,7 +114,7 @@ def read_generation_json(file: Path, tokenizer: Tokenizer | None) -> GenerationC
     try:
         return generation_config(values)
     except RecipeError as error:
-        raise ExchangeError(
+        raise InteropError(
             f"{file} cannot be followed. {error.happened}", error.expected, "Change or leave out that setting there."
         ) from error
 
@@ -127,19 +127,19 @@ def bad_words_ids(words: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]
 
 def _check_can_be_written(config: GenerationConfig, tokenizer: Tokenizer | None) -> None:
     if config.choices:
-        raise ExchangeError(
+        raise InteropError(
             f"choices = {list(config.choices)} cannot be written to a {GENERATION_FILE}.",
             "Such a file holds what goes for every text; choices are of one.",
             "Leave them out.",
         )
     if config.max_new_tokens == 0:
-        raise ExchangeError(
+        raise InteropError(
             f"max_new_tokens = 0 cannot be written to a {GENERATION_FILE}: transformers refuses to read it.",
             "max_new_tokens: 1 or more.",
             "Change that setting.",
         )
     if config.bad_words and tokenizer is None:
-        raise ExchangeError(
+        raise InteropError(
             f"bad_words = {list(config.bad_words)} cannot be written without a tokenizer.",
             f"A {GENERATION_FILE} holds them as token ids.",
             "Give the model's tokenizer, or leave them out.",
@@ -149,7 +149,7 @@ def _check_can_be_written(config: GenerationConfig, tokenizer: Tokenizer | None)
 def _is_drawn(content: dict[str, Any], file: Path) -> bool:
     is_drawn = content.get("do_sample", False)
     if not isinstance(is_drawn, bool):
-        raise ExchangeError(
+        raise InteropError(
             f"{file} cannot be followed. do_sample = {is_drawn!r} is neither true nor false.",
             "do_sample: true draws each token, false takes the likeliest.",
             "Change or leave out that setting there.",
@@ -176,7 +176,7 @@ def _words_of(content: dict[str, Any], file: Path, tokenizer: Tokenizer | None) 
             continue
         word = _spelled(ids, tokenizer)
         if word is None:
-            raise ExchangeError(
+            raise InteropError(
                 f"{file} cannot be followed. bad_words_ids has {ids}, which no text is encoded to.",
                 "Tokens of a word, or of a word behind a space.",
                 "Take them out of bad_words_ids in that file.",

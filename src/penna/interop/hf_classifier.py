@@ -21,7 +21,7 @@ from torch import Tensor
 
 from penna.config.sections import ModelConfig
 from penna.config.tasks import ClassifyTask, TaskConfig
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 from penna.tokenizer.special_tokens import with_special_tokens
 from penna.tokenizer.tokenizer import Tokenizer
 
@@ -71,14 +71,14 @@ def classifier_to_write(
     labels; they are then LABEL_0 and on. Raises ExchangeError where the classes are read from more than the last token.
     """
     if isinstance(task, ClassifyTask) and task.pooling != "last":
-        raise ExchangeError(
+        raise InteropError(
             f"This model reads the classes from all tokens: task.pooling = {_shown(task.pooling)}.",
             f'{name} reads them from the last token alone: pooling = "last".',
             "Train with --task.pooling last to export it; this one stays usable in Penna as it is.",
         )
     labels = list(task.labels) if isinstance(task, ClassifyTask) else [f"LABEL_{n}" for n in range(config.n_class or 0)]
     if len(labels) != config.n_class:
-        raise ExchangeError(
+        raise InteropError(
             f"The model tells {config.n_class} classes, and the task names {len(labels)}.",
             "Expected a label for each row of the head.",
             "Export the run as it was trained, with its recipe.toml.",

@@ -17,7 +17,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from penna.config.sections import ModelConfig
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 from penna.interop.hf_classifier import labels_from_json
 
 _MISSING = object()
@@ -277,7 +277,7 @@ def class_for(config: ModelConfig) -> ForeignClass:
         f"\n{foreign.name} would need another {', '.join(line.split(' =')[0] for line in found[foreign.name])}."
         for foreign in others
     )
-    raise ExchangeError(
+    raise InteropError(
         f"No Hugging Face class holds this model. The closest is {closest.name}, but\n  "
         + "\n  ".join(found[closest.name]),
         f"Expected a model that fits one class in every field.{rest}",
@@ -301,7 +301,7 @@ def class_of(given: Mapping[str, Any], source: Path) -> tuple[ForeignClass, bool
         said = f"model_type {model_type}" if model_type else "no architecture"
         foreign = next((each for each in CLASSES if each.model_type == model_type), None)
     if foreign is None:
-        raise ExchangeError(
+        raise InteropError(
             f"{source} names {said}.",
             f"Penna understands {', '.join(each.name for each in CLASSES)}; "
             f"{', '.join(each.classifier for each in CLASSES)}.",
@@ -329,7 +329,7 @@ def config_from_json(given: Mapping[str, Any], source: Path) -> tuple[ForeignCla
     except ValueError as error:
         complaints.append(str(error))
     if complaints:
-        raise ExchangeError(
+        raise InteropError(
             f"{source} describes a {name} that Penna's model cannot follow:\n  " + "\n  ".join(complaints),
             "Expected settings under which Penna computes the same numbers.",
             "Choose a model without these settings.",
@@ -348,7 +348,7 @@ def config_from_json(given: Mapping[str, Any], source: Path) -> tuple[ForeignCla
         reasons = "; ".join(
             f"{'.'.join(map(str, each['loc'])) or 'the model'}: {each['msg']}" for each in error.errors()
         )
-        raise ExchangeError(
+        raise InteropError(
             f"{source} describes a {name} of no possible shape: {reasons}.",
             "Expected the numbers of a model, in the ranges of Penna's [model] section.",
             "Check that config.json is the one the weights were saved with.",

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from penna.config.sections import ModelConfig
 from penna.config.tasks import ClassifyTask, PretrainTask, TaskConfig
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 from penna.interop.hf_classifier import classifier_to_write
 from penna.interop.hf_config import class_for, config_from_json, config_to_json
 from penna.interop.hf_weights import from_foreign, to_foreign
@@ -58,7 +58,7 @@ def read_hf(folder: Path, *, allow_pickle: bool = False) -> Foreign:
     description = folder / "config.json"
     if not description.is_file():
         there = "is not a folder" if not folder.is_dir() else "holds no config.json"
-        raise ExchangeError(
+        raise InteropError(
             f"{folder} {there}.",
             "Expected a Hugging Face model folder: config.json beside its weights.",
             "Give the folder that the model was downloaded to or saved in.",
@@ -95,7 +95,7 @@ def write_hf(
         _check_tokenizer(tokenizer, config)
     output = output.resolve()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ExchangeError(
+        raise InteropError(
             f"{output} exists and is not an empty folder.",
             "Expected a new or empty folder, so that nothing is overwritten or mixed.",
             "Choose another one, or remove it first.",
@@ -127,7 +127,7 @@ def write_hf(
             output.rmdir()
         staging.rename(output)
     except (OSError, SafetensorError) as error:
-        raise ExchangeError(
+        raise InteropError(
             f"{output} cannot be written: {error}.",
             "Expected a place to write to, with room for the model.",
             "Choose another folder, or make room.",
@@ -147,7 +147,7 @@ def holds_tokenizer(folder: Path) -> bool:
 def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig) -> None:
     """Every id the tokenizer gives must have a row in the embedding."""
     if tokenizer.vocab_size > config.rows:
-        raise ExchangeError(
+        raise InteropError(
             f"The tokenizer has {tokenizer.vocab_size:,} tokens, the model embeds {config.rows:,}.",
             "Expected a row for every token.",
             "Use the tokenizer this model was trained with.",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from penna.config.sections import ModelConfig
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 from penna.interop.hf_config import GPT1, QWEN3, ForeignClass
 from penna.model.gpt import GPT
 
@@ -102,7 +102,7 @@ def from_foreign(
         if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     ]
     if odd:
-        raise ExchangeError(
+        raise InteropError(
             f"The weights in {source} are of a type Penna does not read: {_few(odd)}.",
             "Expected float32, float16 or bfloat16.",
             "Choose weights that are not quantised.",
@@ -149,7 +149,7 @@ def _give_whole_names(tensors: dict[str, Tensor], config: ModelConfig, foreign: 
     if embedding not in tensors:
         tensors[embedding] = tensors[head]
     elif not torch.equal(tensors[head], tensors[embedding]):
-        raise ExchangeError(
+        raise InteropError(
             f"config.json in {source} says tie_word_embeddings = true, but {head} differs from {embedding}.",
             "Expected a tied head to be the embedding.",
             "Set tie_word_embeddings to false in config.json if the two are meant to differ.",
@@ -176,7 +176,7 @@ def _check(
         if names
     ]
     if complaints:
-        raise ExchangeError(
+        raise InteropError(
             f"{happened}:\n  " + "\n  ".join(complaints), f"Expected these {len(expected)} tensors exactly.", todo
         )
 

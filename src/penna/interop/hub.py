@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 
 PREFIX = "hf://"
 _NAME = re.compile(r"hf://([\w.-]+(?:/[\w.-]+)?)")
@@ -23,7 +23,7 @@ def hub_folder(target: str) -> Path:
     """The local folder of a model of the hub. Raises ExchangeError where its files cannot be had."""
     match = _NAME.fullmatch(target)
     if match is None:
-        raise ExchangeError(
+        raise InteropError(
             f"{target!r} names no model of the Hugging Face hub.",
             "hf://owner/name, as in hf://openai-community/gpt2.",
             "Check the spelling.",
@@ -39,9 +39,9 @@ def hub_folder(target: str) -> Path:
         raise _not_at_hand(match[1], f"{type(error).__name__}: {reason[0]}") from error
 
 
-def _not_at_hand(name: str, reason: str) -> ExchangeError:
+def _not_at_hand(name: str, reason: str) -> InteropError:
     folder = name.rpartition("/")[2]
-    return ExchangeError(
+    return InteropError(
         f"{PREFIX}{name} cannot be fetched: {reason}.",
         "A model of the hub is fetched with the library huggingface_hub, where the hub can be reached.",
         f"Without it, download the model where there is a network (hf download {name} --local-dir {folder}), copy the "

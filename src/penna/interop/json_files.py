@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def read_object(path: Path) -> dict[str, Any]:
     except (ValueError, OSError, RecursionError) as error:
         value, problem = None, str(error)
     if not isinstance(value, dict):
-        raise ExchangeError(
+        raise InteropError(
             f"{path} cannot be read: {problem}.",
             "Expected a JSON object in UTF-8.",
             "Download or copy the file again.",

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import penna
-from penna.errors import ExchangeError
+from penna.errors import InteropError
 from penna.interop.json_files import read_object
 
 SINGLE = "model.safetensors"
@@ -36,7 +36,7 @@ def read_tensors(folder: Path, allow_pickle: bool) -> dict[str, Tensor]:
         return _read_shards(folder)
     if (folder / PICKLE).is_file():
         if not allow_pickle:
-            raise ExchangeError(
+            raise InteropError(
                 f"{folder} holds its weights as {PICKLE}, which is a pickle: a program, not only numbers.",
                 f"Expected {SINGLE}.",
                 f"If you trust where it comes from, run `penna import {folder} --allow-pickle`: the weights alone are "
@@ -44,13 +44,13 @@ def read_tensors(folder: Path, allow_pickle: bool) -> dict[str, Tensor]:
             )
         return _read_pickle(folder / PICKLE)
     if (folder / PICKLE_INDEX).is_file():
-        raise ExchangeError(
+        raise InteropError(
             f"{folder} holds its weights as pickles in shards ({PICKLE_INDEX}).",
             f"Penna reads {SINGLE}, {INDEX} with its shards, or one {PICKLE}.",
             "Download the safetensors of this model, or convert it with transformers' save_pretrained.",
         )
     files = sorted(path.name for path in folder.iterdir())
-    raise ExchangeError(
+    raise InteropError(
         f"{folder} holds no weights that Penna reads; it holds {', '.join(files)}.",
         f"Expected {SINGLE}, {INDEX} with its shards, or {PICKLE}.",
         "Download the model's weights into this folder.",
@@ -63,7 +63,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         size = f" ({path.stat().st_size:,} bytes)" if path.is_file() else ""
-        raise ExchangeError(
+        raise InteropError(
             f"{path}{size} cannot be read: {error}.",
             "Expected a whole safetensors file.",
             "Download or copy it again: it may have been cut off.",
@@ -78,7 +78,7 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
     if not listed or not all(
         isinstance(file, str) and Path(file).name == file and file.endswith(".safetensors") for file in listed.values()
     ):
-        raise ExchangeError(
+        raise InteropError(
             f"{folder / INDEX} has no weight_map of tensor names to .safetensors files in the same folder.",
             'Expected {"weight_map": {"NAME": "model-00001-of-00002.safetensors", ...}}.',
             "Download the index again.",
@@ -86,14 +86,14 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file in sorted(set(listed.values())):
         if not (folder / file).is_file():
-            raise ExchangeError(
+            raise InteropError(
                 f"{folder / INDEX} lists {file}, which is not there.",
                 "Expected every shard beside its index.",
                 "Download the missing file.",
             )
         tensors.update(read_safetensors(folder / file))
     if missing := sorted(set(listed) - set(tensors)):
-        raise ExchangeError(
+        raise InteropError(
             f"{folder / INDEX} lists {len(missing)} tensors that no shard holds, such as {missing[0]}.",
             "Expected the index and its shards to be saved together.",
             "Download index and shards again.",
@@ -119,7 +119,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         if child.returncode != 0:
             lines = [line.strip() for line in child.stderr.splitlines() if line.strip()]
             reason = lines[-1] if lines else f"the process ended with {child.returncode}"
-            raise ExchangeError(
+            raise InteropError(
                 f"No weights could be taken out of {path}: {reason}",
                 "Expected a state dict: tensors by name, and nothing else.",
                 f"Ask for {SINGLE} where the model comes from, or convert it with transformers' save_pretrained.",

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from penna.config.sections import ModelConfig
 from penna.model.cache import KVCache, Memory, Placement
-from penna.model.fast.small_batch_matmul import FewRows, few_rows
+from penna.model.fast.small_batch_matmul import SmallBatchMatmul, small_batch_matmul
 from penna.model.linear import Int8Linear, Linear, Matmul, linear
 from penna.model.ngrams import NgramEmbedding, with_those_before
 
@@ -222,7 +222,7 @@ class GPT(nn.Module):
         self.ln_f = make_norm(config, config.n_embd) if config.norm_position == "pre" else nn.Identity()
         self.lm_head = None if config.tie else Linear(config.n_embd, config.rows, bias=False)
         self.int8_head: Int8Linear | None = None  # takes the place of head_weight where it is set
-        self._few_rows_of_head: FewRows | None = None
+        self._few_rows_of_head: SmallBatchMatmul | None = None
         self.score = None if config.n_class is None else Linear(config.n_embd, config.n_class, bias=False)
 
     @torch.no_grad()
@@ -294,15 +294,15 @@ class GPT(nn.Module):
             if isinstance(module, Linear | GPT):
                 module.matmul = matmul
 
-    def settle(self) -> None:
+    def freeze_for_inference(self) -> None:
         """The weights stay as they are from now on: let a few rows at a time be read the fastest way, for a second copy
         of them in memory where that is measured to be it (`small_batch_matmul`). Called again, it finds those that
         were changed."""
         if self.int8_head is None:
-            self._few_rows_of_head = few_rows(self.head_weight, self._few_rows_of_head)
+            self._few_rows_of_head = small_batch_matmul(self.head_weight, self._few_rows_of_head)
         for module in self.modules():
             if isinstance(module, Linear):
-                module.few_rows = few_rows(module.weight, module.few_rows)
+                module.few_rows = small_batch_matmul(module.weight, module.few_rows)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None, memory: Memory | None = None) -> Tensor:
         """Logits of every next token: (B, T) -> (B, T, vocab_size)."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from penna.model.fast.onednn import by_onednn, clearly_faster
-from penna.model.fast.small_batch_matmul import FewRows
+from penna.model.fast.small_batch_matmul import SmallBatchMatmul
 
 Matmul = Literal["blas", "onednn"]
 
@@ -50,7 +50,9 @@ def grad_of_weight(grad: Tensor, x: Tensor, matmul: Matmul) -> Tensor:
     return by_onednn(grad.t(), x.t(), None) if _with_onednn(grad, x.shape[1], matmul) else grad.t() @ x
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, matmul: Matmul, few_rows: FewRows | None = None) -> Tensor:
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, matmul: Matmul, few_rows: SmallBatchMatmul | None = None
+) -> Tensor:
     """x (..., K) times the transpose of weight (N, K), plus bias (N,): (..., N)."""
     if few_rows is not None and few_rows.serves(x, weight):
         return few_rows.multiply(x, bias)
@@ -70,7 +72,7 @@ class Linear(nn.Linear):
     """torch's linear layer, with a choice of the library that multiplies."""
 
     matmul: Matmul = "blas"
-    few_rows: FewRows | None = None
+    few_rows: SmallBatchMatmul | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""

@@ -19,11 +19,11 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from penna.formatting import beginning_cut, end_cut, plural, probability, visible
+from penna.formatting import format_probability, one_line, plural, truncate_end, truncate_start
 from penna.generate.beam_tree import BeamNode, BeamTree
 from penna.report.fonts import drawable_letters, installed_fonts
 from penna.report.histograms import check_figure_name
-from penna.storage import explained_disk_errors, write_whole
+from penna.storage import friendly_disk_errors, write_atomically
 
 # MERGED report.beam_layout: Where the nodes of a beam tree stand in its figure: a tree in, the nodes to be drawn
 # and their heights out.
@@ -106,7 +106,7 @@ def draw_beams(tree: BeamTree, file: Path, *, pruned: int = 3) -> list[Path]:
     import matplotlib as mpl
 
     written = "".join([tree.prompt, *(node.label for node in tree.nodes), *(found.text for found in tree.texts)])
-    known = drawable_letters(visible(written) + "…“”")
+    known = drawable_letters(one_line(written) + "…“”")
     spellings: dict[str, Spell] = {
         "svg": as_it_is,
         "png": lambda text, otherwise: text if known.issuperset(text) else otherwise,
@@ -123,9 +123,9 @@ def draw_beams(tree: BeamTree, file: Path, *, pruned: int = 3) -> list[Path]:
             # No date, so that the same tree gives the same file.
             figure.savefig(content, format=ending, dpi=150, metadata={"Date": None} if ending == "svg" else None)
             files.append(file.with_suffix(f".{ending}"))
-            with explained_disk_errors(file):
+            with friendly_disk_errors(file):
                 file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(files[-1], content.getvalue())
+            write_atomically(files[-1], content.getvalue())
     return files
 
 
@@ -142,7 +142,7 @@ def beam_figure(tree: BeamTree, spell: Spell = as_it_is, *, pruned: int = 3) -> 
     rows = heights(columns)
     ranks = {found.node: found.rank for found in reversed(tree.texts)}
     names = {node.number: _name(node, ranks, spell) for column in columns for node in column}
-    prompt = spell(beginning_cut(visible(tree.prompt), _PROMPT), "(prompt)") or "(start of a document)"
+    prompt = spell(truncate_start(one_line(tree.prompt), _PROMPT), "(prompt)") or "(start of a document)"
     widths = [_width(prompt), *(max((_width(names[node.number]) for node in column), default=0) for column in columns)]
     lefts = [_MARGIN, *(_MARGIN + left for left in accumulate(width + _GAP for width in widths))]
     top = 2.2 * _MARGIN + 2 * _LINE
@@ -169,11 +169,16 @@ def beam_figure(tree: BeamTree, spell: Spell = as_it_is, *, pruned: int = 3) -> 
             _draw_labels(axes, node, look, place, names[node.number])
     _draw_words(axes, tree)
     for line, found in enumerate(texts):
-        words = spell(visible(tree.prompt + found.text), "(no installed font has its letters; the SVG holds them)")
-        reading = f"#{found.rank}  {probability(found.logprob)}  {words}"
+        words = spell(one_line(tree.prompt + found.text), "(no installed font has its letters; the SVG holds them)")
+        reading = f"#{found.rank}  {format_probability(found.logprob)}  {words}"
         cells = int((width - 2 * _MARGIN) / _LETTER)
         axes.text(
-            _MARGIN, bottom + (line + 0.5) * _LINE, end_cut(reading, cells), fontsize=8, va="center", parse_math=False
+            _MARGIN,
+            bottom + (line + 0.5) * _LINE,
+            truncate_end(reading, cells),
+            fontsize=8,
+            va="center",
+            parse_math=False,
         )
     return figure
 
@@ -219,7 +224,7 @@ def _draw_labels(axes: Any, node: BeamNode, look: _Look, place: tuple[float, flo
         x, y, mark, color=look.color, markersize=5, markerfacecolor="white" if look.hollow else look.color, zorder=3
     )
     ink = "#444444" if look.hollow else look.color
-    figures = f"{probability(node.token_logprob)} · {probability(node.logprob)}"
+    figures = f"{format_probability(node.token_logprob)} · {format_probability(node.logprob)}"
     axes.text(
         x + 6, y - 4.5, name, fontsize=8.5, color=ink, va="center", parse_math=False, zorder=4,
         gid=f"node-{node.number}",
@@ -262,7 +267,7 @@ def _color(node: BeamNode, survives: bool) -> str:
 
 def _name(node: BeamNode, ranks: dict[int, int], spell: Spell) -> str:
     """A node's token as it is drawn, with the rank of the text that ends there."""
-    label = end_cut(visible(node.label), _LABEL)
+    label = truncate_end(one_line(node.label), _LABEL)
     if not any(letter.isalnum() for letter in label):
         label = f"“{label}”"  # a full stop alone would hardly be seen
     name = spell(label, f"id {node.id}")

@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from penna.evaluate.classification import BINS, ClassificationFigures
+from penna.evaluate.classification import BINS, ClassificationMetrics
 from penna.report.fonts import drawable_letters, installed_fonts
-from penna.storage import explained_disk_errors, write_whole
+from penna.storage import friendly_disk_errors, write_atomically
 
 _WRITTEN = 20  # classes up to which counts stand in the cells
 _CELL = 0.55  # inches
 _LONGEST = 40  # characters of a label
 
 
-def draw_classification(figures: ClassificationFigures, folder: Path) -> list[Path]:
+def draw_classification(figures: ClassificationMetrics, folder: Path) -> list[Path]:
     """Draw both figures; the files written: confusion.svg, confusion.png, reliability.svg, reliability.png."""
     import matplotlib as mpl
 
@@ -32,14 +32,14 @@ def draw_classification(figures: ClassificationFigures, folder: Path) -> list[Pa
                 file, content = folder / f"{name}.{ending}", io.BytesIO()
                 # No date, so that the same figures give the same file.
                 figure.savefig(content, format=ending, dpi=160, metadata={"Date": None} if ending == "svg" else None)
-                with explained_disk_errors(file):
+                with friendly_disk_errors(file):
                     folder.mkdir(parents=True, exist_ok=True)
-                write_whole(file, content.getvalue())
+                write_atomically(file, content.getvalue())
                 files.append(file)
     return files
 
 
-def confusion_matrix(figures: ClassificationFigures) -> Any:
+def confusion_matrix(figures: ClassificationMetrics) -> Any:
     """A matplotlib figure of counts, true classes downwards and predicted ones across."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
@@ -73,7 +73,7 @@ def confusion_matrix(figures: ClassificationFigures) -> Any:
     return figure
 
 
-def reliability(figures: ClassificationFigures) -> Any:
+def reliability(figures: ClassificationMetrics) -> Any:
     """A matplotlib figure of accuracy by confidence, and of how many predictions were how sure."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter

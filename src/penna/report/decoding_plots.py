@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from penna.evaluate.decoding import DecodingFigures, StrategyFigures
+from penna.evaluate.decoding import DecodingMetrics, StrategyMetrics
 from penna.report.fonts import installed_fonts
-from penna.storage import explained_disk_errors
+from penna.storage import friendly_disk_errors
 
 _HUMAN, _CHOSEN, _OTHER = "C3", "C2", "C0"
 _PLACES = (
@@ -30,10 +30,10 @@ _PLACES = (
     )
 )
 
-_Reading = Callable[[StrategyFigures], float | None]
+_Reading = Callable[[StrategyMetrics], float | None]
 
 
-def draw_decoding(figures: DecodingFigures, folder: Path) -> list[Path]:
+def draw_decoding(figures: DecodingMetrics, folder: Path) -> list[Path]:
     """strategies.svg and .png, and where there is perplexity and self-BLEU, plane.svg and .png; the files."""
     import matplotlib as mpl
 
@@ -49,13 +49,13 @@ def draw_decoding(figures: DecodingFigures, folder: Path) -> list[Path]:
         for name, figure in drawn.items():
             for ending in ("svg", "png"):
                 file = folder / f"{name}.{ending}"
-                with explained_disk_errors(file):
+                with friendly_disk_errors(file):
                     figure.savefig(file, dpi=140)
                 files.append(file)
     return files
 
 
-def strategies_figure(figures: DecodingFigures) -> Any:
+def strategies_figure(figures: DecodingMetrics) -> Any:
     """A matplotlib figure: a panel per statistic, a row per strategy, human text as a line."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
@@ -105,7 +105,7 @@ def _log_scale(axis: Any) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_distances(axis: Any, figures: DecodingFigures, colors: Sequence[str]) -> None:
+def _draw_distances(axis: Any, figures: DecodingMetrics, colors: Sequence[str]) -> None:
     """Intervals around the dots, and the band between halves of the human text."""
     for row, (own, color) in enumerate(zip(figures.strategies, colors, strict=True)):
         if math.isfinite(own.distance.low):
@@ -115,7 +115,7 @@ def _draw_distances(axis: Any, figures: DecodingFigures, colors: Sequence[str]) 
     axis.set_xlim(left=0)
 
 
-def plane_figure(figures: DecodingFigures) -> Any:
+def plane_figure(figures: DecodingMetrics) -> Any:
     """A matplotlib figure: perplexity across, self-BLEU upwards, each strategy by its name."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -178,6 +178,6 @@ def _write_names(axis: Any, points: Sequence[tuple[str, float, float]]) -> None:
             axis.annotate("", (x, y), (dx, dy), textcoords="offset points", arrowprops=line)
 
 
-def _title(figures: DecodingFigures) -> str:
+def _title(figures: DecodingMetrics) -> str:
     chosen = figures.recommendation.name
     return "red: human text" + (f"; green: recommended ({chosen})" if chosen else "")

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from penna.evaluate.decoding import DecodingFigures
+from penna.evaluate.decoding import DecodingMetrics
 from penna.evaluate.novelty import Novelty
 from penna.evaluate.rouge import Interval
 from penna.evaluate.texts.mauve import Mauve
 from penna.evaluate.texts.statistics import Continuation, Statistics
-from penna.storage import write_json, write_whole
+from penna.storage import write_atomically, write_json
 
 NOVEL = 8  # tokens of the n-grams in the table; JSON has all orders
 _SAMPLES = 10  # prefixes shown side by side
@@ -66,7 +66,7 @@ COLUMNS = (
 )
 
 
-def table_rows(figures: DecodingFigures) -> list[tuple[str, dict[str, Value]]]:
+def table_rows(figures: DecodingMetrics) -> list[tuple[str, dict[str, Value]]]:
     """The human row, then a row for each strategy, as name and values by column."""
     floor = figures.floor
     rows = [("human", _values(figures.human, floor, None, figures.human_novelty, None))]
@@ -109,18 +109,18 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def write_tables(figures: DecodingFigures, folder: Path) -> list[Path]:
+def write_tables(figures: DecodingMetrics, folder: Path) -> list[Path]:
     """table.md, table.csv, figures.json and samples.md in a folder that is there; the files."""
     rows = table_rows(figures)
     files = [folder / name for name in ("table.md", "table.csv", "figures.json", "samples.md")]
-    write_whole(files[0], markdown(figures))
-    write_whole(files[1], _csv(rows))
+    write_atomically(files[0], markdown(figures))
+    write_atomically(files[1], _csv(rows))
     write_json(files[2], figures.as_json())
-    write_whole(files[3], samples(figures))
+    write_atomically(files[3], samples(figures))
     return files
 
 
-def conditions(figures: DecodingFigures) -> str:
+def conditions(figures: DecodingMetrics) -> str:
     """What was compared, in a sentence."""
     judge = "" if figures.judge is None else f", judged by {figures.judge}"
     return (
@@ -129,7 +129,7 @@ def conditions(figures: DecodingFigures) -> str:
     )
 
 
-def legend(figures: DecodingFigures) -> str:
+def legend(figures: DecodingMetrics) -> str:
     """What the less usual columns are."""
     human = "two halves of the human text" if figures.floor is not None else "not known"
     text = (
@@ -145,7 +145,7 @@ def legend(figures: DecodingFigures) -> str:
     return text
 
 
-def markdown(figures: DecodingFigures) -> str:
+def markdown(figures: DecodingMetrics) -> str:
     """The table with what it comes to."""
     rows = table_rows(figures)
     columns = used_columns(rows)
@@ -180,7 +180,7 @@ def _csv(rows: Sequence[tuple[str, dict[str, Value]]]) -> str:
     return out.getvalue()
 
 
-def samples(figures: DecodingFigures) -> str:
+def samples(figures: DecodingMetrics) -> str:
     """The same prefixes with what a person and each strategy wrote behind, control characters spelled out."""
     count = len(figures.prefixes)
     shown = [number * count // min(_SAMPLES, count) for number in range(min(_SAMPLES, count))]

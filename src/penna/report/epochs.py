@@ -42,7 +42,7 @@ class Means:
 
 
 @dataclass(frozen=True)
-class EpochFigures:
+class EpochMetrics:
     """What a run did in one of its epochs."""
 
     number: int  # from 1
@@ -76,7 +76,7 @@ class _Part:
     seconds: float
 
 
-def epoch_figures(rows: Sequence[Row]) -> list[EpochFigures]:
+def epoch_metrics(rows: Sequence[Row]) -> list[EpochMetrics]:
     """The epochs a run began, in order; none where it logged no training step."""
     parts: dict[int, list[_Part]] = {}
     for part in _parts(rows):
@@ -103,14 +103,14 @@ def _parts(rows: Sequence[Row]) -> Iterator[_Part]:
         before = row
 
 
-def _figures(parts: Sequence[_Part], evaluated: dict[int, Row]) -> EpochFigures:
+def _figures(parts: Sequence[_Part], evaluated: dict[int, Row]) -> EpochMetrics:
     """Of the parts of one epoch."""
     number, last = parts[0].epoch, parts[-1].row
     tokens = round(sum(part.tokens for part in parts))
     has_due = all("due" in part.row for part in parts)
     ends_here = last["epoch"] <= number  # else nothing was logged, and so nothing evaluated, at the epoch's last step
     valid = evaluated.get(last["step"]) if ends_here else None
-    return EpochFigures(
+    return EpochMetrics(
         number=number,
         share=min(last["epoch"] - (number - 1), 1.0),
         steps=round(sum(part.steps for part in parts)),

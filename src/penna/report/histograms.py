@@ -9,7 +9,7 @@ from pathlib import Path
 
 from penna.data.quality.result import Lengths
 from penna.errors import DataError
-from penna.storage import explained_disk_errors, write_whole
+from penna.storage import friendly_disk_errors, write_atomically
 
 _ENDINGS = (".svg", ".png")
 
@@ -54,6 +54,6 @@ def draw_lengths(lengths: Sequence[Lengths], file: Path) -> None:
     content = io.BytesIO()
     figure.savefig(content, format=file.suffix[1:].lower(), dpi=140)
     plt.close(figure)
-    with explained_disk_errors(file):
+    with friendly_disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, content.getvalue())
+    write_atomically(file, content.getvalue())

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from penna.formatting import visible
+from penna.formatting import one_line
 from penna.report.fonts import drawable_letters, installed_fonts
 from penna.report.histograms import check_figure_name
-from penna.storage import explained_disk_errors, write_whole
+from penna.storage import friendly_disk_errors, write_atomically
 
 Spell = Callable[[str, str], str]  # (a text, what stands for it where it cannot be drawn) -> what is drawn
 
@@ -34,7 +34,7 @@ def write_figure(make: Callable[[Spell], Any], file: Path, written: str) -> list
     check_figure_name(file)
     import matplotlib as mpl
 
-    known = drawable_letters(visible(written) + string.printable + "…“”→±·×␣⏎")
+    known = drawable_letters(one_line(written) + string.printable + "…“”→±·×␣⏎")
     spellings: dict[str, Spell] = {
         "svg": as_it_is,
         "png": lambda text, otherwise: text if known.issuperset(text) else otherwise,
@@ -52,7 +52,7 @@ def write_figure(make: Callable[[Spell], Any], file: Path, written: str) -> list
             # No date, so that the same figure gives the same file.
             make(spell).savefig(content, format=ending, dpi=150, metadata={"Date": None} if ending == "svg" else None)
             files.append(file.with_suffix(f".{ending}"))
-            with explained_disk_errors(file):
+            with friendly_disk_errors(file):
                 file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(files[-1], content.getvalue())
+            write_atomically(files[-1], content.getvalue())
     return files

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from penna.errors import RunError
 from penna.runs.folder import RunFolder
-from penna.storage import explained_disk_errors
+from penna.storage import friendly_disk_errors
 
 Axis = Literal["step", "epoch", "tokens", "seconds"]
 Rows = Sequence[dict[str, Any]]  # of a run's metrics.jsonl
@@ -43,7 +43,7 @@ def draw_curves(runs: Sequence[RunFolder], output: Path, *, by: Axis = "step") -
     name = "curves" if by == "step" else f"curves-by-{by}"
     files = [output / f"{name}.{ending}" for ending in ("svg", "png")]
     for file in files:
-        with explained_disk_errors(file):
+        with friendly_disk_errors(file):
             output.mkdir(parents=True, exist_ok=True)
             figure.savefig(file, dpi=160)
     return files

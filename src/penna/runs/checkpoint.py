@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from penna.errors import RunError
-from penna.storage import explained_disk_errors, flush, sha256_of, write_json
+from penna.storage import flush, friendly_disk_errors, sha256, write_json
 
 MODEL, OPTIMIZER, STATE, CHECKSUMS = "model.safetensors", "optimizer.safetensors", "state.json", "checksums.json"
 
@@ -49,14 +49,14 @@ def write_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
     final = folder / step_name(step)
     temporary = folder / f".{final.name}.tmp"
     folder.mkdir(parents=True, exist_ok=True)
-    with explained_disk_errors(final):
+    with friendly_disk_errors(final):
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             save_tensors(temporary / MODEL, checkpoint.model)
             save_tensors(temporary / OPTIMIZER, checkpoint.optimizer)
             write_json(temporary / STATE, checkpoint.state)
-            write_json(temporary / CHECKSUMS, {name: sha256_of(temporary / name) for name in (MODEL, OPTIMIZER, STATE)})
+            write_json(temporary / CHECKSUMS, {name: sha256(temporary / name) for name in (MODEL, OPTIMIZER, STATE)})
             flush(temporary)
             temporary.rename(final)
             flush(folder)
@@ -90,7 +90,7 @@ def _fault(path: Path) -> str | None:
     try:
         checksums: dict[str, str] = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
         for name in (MODEL, OPTIMIZER, STATE):
-            if sha256_of(path / name) != checksums[name]:
+            if sha256(path / name) != checksums[name]:
                 return f"{name} was truncated or altered"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from penna.errors import RunError
 from penna.runs.folder import RunFolder, check_name
-from penna.storage import explained_disk_errors, write_json, write_whole
+from penna.storage import friendly_disk_errors, write_atomically, write_json
 
 STATES = ("waiting", "training", "finished", "failed", "skipped")
 _PLAN, _TEXT = "experiment.json", "experiment.toml"
@@ -90,7 +90,7 @@ class ExperimentFolder:
 
     def replace_text(self, text: str) -> None:
         """Keep another wording of the experiment file, one that asks for the same runs."""
-        write_whole(self.path / _TEXT, _named(text, self.name))
+        write_atomically(self.path / _TEXT, _named(text, self.name))
 
     def update(self, name: str, **changes: Any) -> None:
         """Change what is known of one run."""
@@ -159,15 +159,15 @@ def new_experiment(
     check_free_experiment(runs_dir, name, overwrite)
     made = ExperimentFolder(runs_dir / name)
     growing = runs_dir / f".{name}.new"
-    with explained_disk_errors(made.path):
+    with friendly_disk_errors(made.path):
         shutil.rmtree(growing, ignore_errors=True)
         growing.mkdir(parents=True)
         try:
             (growing / "recipes").mkdir()
             (growing / "logs").mkdir()
-            write_whole(growing / _TEXT, _named(text, name))
+            write_atomically(growing / _TEXT, _named(text, name))
             for run in runs:
-                write_whole(growing / "recipes" / f"{run.name}.toml", tomli_w.dumps(table_of(made, run)))
+                write_atomically(growing / "recipes" / f"{run.name}.toml", tomli_w.dumps(table_of(made, run)))
             write_json(growing / _PLAN, {"name": name, "runs": [asdict(run) for run in runs], "identical": None})
             if made.path.exists():
                 with made.locked():

@@ -26,7 +26,7 @@ from penna.config.schema import Recipe
 from penna.errors import RunError
 from penna.runs.checkpoint import list_checkpoints
 from penna.runs.metrics import append_row, drop_rows_after, each_row, read_rows
-from penna.storage import explained_disk_errors, point_to, write_json, write_whole
+from penna.storage import friendly_disk_errors, update_symlink, write_atomically, write_json
 
 RUNS = Path("runs")  # where runs are kept unless said otherwise
 _A_LOOK = 0.5  # seconds that a look at a lock never takes
@@ -109,7 +109,7 @@ class RunFolder:
     def save_evaluation(self, name: str, result: dict[str, Any]) -> Path:
         """Write evaluations/NAME.json."""
         folder = self.path / "evaluations"
-        with explained_disk_errors(folder):
+        with friendly_disk_errors(folder):
             folder.mkdir(exist_ok=True)
         write_json(folder / f"{name}.json", result)
         return folder / f"{name}.json"
@@ -127,7 +127,7 @@ class RunFolder:
 
     def mark(self, link: str, checkpoint: Path) -> None:
         """Point ``best`` or ``last`` to a checkpoint."""
-        point_to(self.path / link, f"checkpoints/{checkpoint.name}")
+        update_symlink(self.path / link, f"checkpoints/{checkpoint.name}")
 
     def marked(self, link: str) -> Path | None:
         """The checkpoint ``best`` or ``last`` points to, whole or not; None where there is no such link."""
@@ -233,12 +233,12 @@ def new_run(runs_dir: Path, name: str, recipe: Recipe, *, overwrite: bool = Fals
     """Make ``runs_dir/name``: the block fills it under a temporary name; it gets its own when the block succeeds."""
     check_free(runs_dir, name, overwrite)
     path, temporary = runs_dir / name, runs_dir / f".{name}.new"
-    with explained_disk_errors(path):
+    with friendly_disk_errors(path):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             (temporary / "checkpoints").mkdir()
-            write_whole(temporary / "recipe.toml", recipe_toml(recipe))
+            write_atomically(temporary / "recipe.toml", recipe_toml(recipe))
             yield RunFolder(temporary)
             if path.exists():
                 with RunFolder(path).locked():

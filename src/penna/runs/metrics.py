@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from penna.errors import RunError
-from penna.storage import explained_disk_errors, write_whole
+from penna.storage import friendly_disk_errors, write_atomically
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
     """Add one row to a JSONL file."""
-    with explained_disk_errors(path), open(path, "a", encoding="utf-8") as file:
+    with friendly_disk_errors(path), open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -57,4 +57,4 @@ def drop_rows_after(path: Path, step: int) -> None:
     """Keep only rows up to ``step``."""
     if path.exists():
         rows = [row for row in read_rows(path) if row.get("step", 0) <= step]
-        write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

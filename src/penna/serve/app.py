@@ -16,14 +16,14 @@ from starlette.middleware.cors import CORSMiddleware
 
 from penna import __version__
 from penna.serve import chat_completions, classify, completions, embeddings, explain, score, status
-from penna.serve.dependencies import Serving
+from penna.serve.dependencies import ServerState
 from penna.serve.errors import ErrorAnswer, Faults, add_error_handlers
 from penna.serve.metrics import Measured, Metrics
 from penna.serve.middleware import ApiKey, HostAndOrigin, SecurityHeaders, WholeBody
 from penna.serve.registry import Registry
 from penna.serve.settings import ServeSettings
 from penna.serve.streaming import Streams
-from penna.serve.thread_pool import Reading
+from penna.serve.thread_pool import RequestThreadPool
 
 _ROUTES = (status, completions, chat_completions, embeddings, classify, score, explain)
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -35,7 +35,9 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 def create_app(registry: Registry, settings: ServeSettings) -> FastAPI:
     """The application that serves these models; where it ends, the models are given ``drain_seconds`` and closed."""
     streams = Streams(settings.max_streams)
-    serving = Serving(registry, settings, streams, Metrics(registry, streams), Reading(settings.max_waiting))
+    serving = ServerState(
+        registry, settings, streams, Metrics(registry, streams), RequestThreadPool(settings.max_waiting)
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:

@@ -14,11 +14,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from penna.api.chat import LongLineError, reply_settings, window_of
+from penna.api.chat import LongLineError, chat_window, reply_settings
 from penna.loading import LoadedModel
 from penna.serve.choices import Delta, Manner, ToldToken, gathered, written
 from penna.serve.completions import STREAMED
-from penna.serve.dependencies import Answering, Served, Serving, answering
+from penna.serve.dependencies import Answering, Served, ServerState, answering
 from penna.serve.errors import Refused, by_name
 from penna.serve.json_body import Json
 from penna.serve.logprobs import chat_logprobs
@@ -63,7 +63,7 @@ async def chat(asked: ChatRequest, request: Request, serving: Served) -> Respons
     return Json(await answered(request, whole, serving.settings.request_timeout))
 
 
-async def _whole(asked: ChatRequest, serving: Serving, marks: Answering) -> dict[str, Any]:
+async def _whole(asked: ChatRequest, serving: ServerState, marks: Answering) -> dict[str, Any]:
     worker, plan = await _ready(asked, serving, marks)
     with by_name(worker.loaded, asked.model):
         choices, count = await gathered(worker, plan.asks, _MANNER)
@@ -80,7 +80,7 @@ async def _whole(asked: ChatRequest, serving: Serving, marks: Answering) -> dict
     return {**_head(marks, plan, "chat.completion"), "choices": told, "usage": used}
 
 
-async def _chunks(asked: ChatRequest, serving: Serving, marks: Answering) -> AsyncGenerator[dict[str, Any]]:
+async def _chunks(asked: ChatRequest, serving: ServerState, marks: Answering) -> AsyncGenerator[dict[str, Any]]:
     worker, plan = await _ready(asked, serving, marks)
     head = _head(marks, plan, "chat.completion.chunk")
     begun, count = set[int](), 0
@@ -110,7 +110,7 @@ def _choice(index: int, delta: dict[str, Any], finish: str | None = None) -> dic
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
 
 
-async def _ready(asked: ChatRequest, serving: Serving, marks: Answering) -> tuple[Worker, _Plan]:
+async def _ready(asked: ChatRequest, serving: ServerState, marks: Answering) -> tuple[Worker, _Plan]:
     """The model's worker and what it is asked; the turns are read beside the loop, which goes on meanwhile."""
     worker = await serving.registry.worker(asked.model)
     with by_name(worker.loaded, asked.model):
@@ -120,7 +120,7 @@ async def _ready(asked: ChatRequest, serving: Serving, marks: Answering) -> tupl
 def _plan(loaded: LoadedModel, asked: ChatRequest, limits: ServeSettings, seed: int) -> _Plan:
     config = generation_of(asked, reply_settings(loaded), limits)
     try:
-        read = window_of(loaded, _turns(asked), config, seed=seed, most_tokens=limits.max_prompt_tokens)
+        read = chat_window(loaded, _turns(asked), config, seed=seed, most_tokens=limits.max_prompt_tokens)
     except LongLineError as error:
         raise Refused(
             error.happened,

@@ -11,13 +11,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Literal
 
-from penna.generate.request import NewToken
+from penna.generate.request import GeneratedToken
 from penna.generate.stop_strings import StopFinder
-from penna.generate.text_stream import Piece, decoder_behind
+from penna.generate.text_stream import TextDelta, decoder_after
 from penna.serve.errors import Refused
 from penna.serve.params import Ask
 from penna.serve.worker import Worker
-from penna.tokenizer.stream_decoder import SpacingMender, mended
+from penna.tokenizer.stream_decoder import SpacingFixer, fix_spacing
 from penna.tokenizer.tokenizer import Tokenizer
 
 Ending = Literal["stop", "length"]
@@ -27,7 +27,7 @@ Ending = Literal["stop", "length"]
 class ToldToken:
     """A token of a choice."""
 
-    token: NewToken
+    token: GeneratedToken
     offset: int  # characters of the written text before it
 
 
@@ -106,11 +106,11 @@ class _Growing:
         self._tokenizer, self._ask, self._manner = tokenizer, ask, manner
         self._speller = _Speller(tokenizer, ask, manner)
         self._has_begun = False
-        self._mender = SpacingMender(tokenizer) if manner.mends else None
+        self._mender = SpacingFixer(tokenizer) if manner.mends else None
         self._held: list[ToldToken] = []  # whose text is not told yet
         self._shown = 0  # characters of the text, before it was mended
 
-    def push(self, piece: Piece) -> Iterator[Delta]:
+    def push(self, piece: TextDelta) -> Iterator[Delta]:
         """What the choices grow by; a search tells its texts at its end, all at once."""
         if self._ask.request.config.strategy == "beam" and (piece.finish is None or piece.hypotheses):
             if piece.finish is not None:
@@ -128,7 +128,7 @@ class _Growing:
         for place, choice in enumerate(self._ask.choices):
             yield Delta(choice, text, told, int(piece.token is not None and place == 0), finish)
 
-    def _released(self, piece: Piece) -> tuple[ToldToken, ...]:
+    def _released(self, piece: TextDelta) -> tuple[ToldToken, ...]:
         """The tokens whose text is told now; at the end all but those of a stop string."""
         if piece.finish is None or (piece.finish == "stop" and self._speller.finish() > self._shown):
             released = tuple(told for told in self._held if told.offset < self._shown)
@@ -145,7 +145,7 @@ class _Growing:
             text = self._mender.push(text) + (self._mender.finish() if is_last else "")
         return text
 
-    def _found(self, piece: Piece) -> Iterator[Delta]:
+    def _found(self, piece: TextDelta) -> Iterator[Delta]:
         """The best texts of a search."""
         for choice, hypothesis in zip(self._ask.choices, piece.hypotheses, strict=False):
             speller = _Speller(self._tokenizer, self._ask, self._manner)
@@ -158,7 +158,7 @@ class _Growing:
             kept = tuple(each for each in told if not finder.is_found or each.offset < len(text))
             finish = "stop" if finder.is_found else _ending(hypothesis.reason)
             text = text.lstrip() if self._manner.strips else text
-            text = mended(self._tokenizer, text) if self._manner.mends else text
+            text = fix_spacing(self._tokenizer, text) if self._manner.mends else text
             yield Delta(choice, text, kept, len(hypothesis.tokens), finish)
 
 
@@ -166,7 +166,7 @@ class _Speller:
     """Spells the tokens of one text and counts its characters."""
 
     def __init__(self, tokenizer: Tokenizer, ask: Ask, manner: Manner) -> None:
-        self._decoder = decoder_behind(tokenizer, ask.request.ids)
+        self._decoder = decoder_after(tokenizer, ask.request.ids)
         self._hidden = frozenset[int]() if manner.shows_special else frozenset(tokenizer.special_tokens.values())
         self.length = 0
 

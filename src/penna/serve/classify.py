@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from penna.api.classify import classify as classes_of
-from penna.serve.dependencies import Served, Serving
+from penna.serve.dependencies import Served, ServerState
 from penna.serve.errors import by_name
 from penna.serve.json_body import Json
 from penna.serve.limits import check_count
@@ -25,7 +25,7 @@ async def classify(asked: ClassifyRequest, request: Request, serving: Served) ->
     return Json(await answered(request, _answer(asked, serving), serving.settings.request_timeout))
 
 
-async def _answer(asked: ClassifyRequest, serving: Serving) -> dict[str, Any]:
+async def _answer(asked: ClassifyRequest, serving: ServerState) -> dict[str, Any]:
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     pairs = [asked.pairs] if isinstance(asked.pairs, str) else asked.pairs
     check_count(len(texts), serving.settings, "input")

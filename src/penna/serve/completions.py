@@ -13,16 +13,16 @@ from typing import Any, cast
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from penna.api.capabilities import check_goes_on, check_writes
+from penna.api.capabilities import check_can_continue, check_can_generate
 from penna.api.complete import GREEDY, completer
 from penna.api.generate import DEFAULT
-from penna.api.generation_defaults import laid_over
+from penna.api.generation_defaults import override_settings
 from penna.config.generation import GenerationConfig
 from penna.generate import request as engine
 from penna.generate.text_stream import prompt_ids, request_for
 from penna.loading import LoadedModel
 from penna.serve.choices import Ending, Manner, ToldToken, gathered, written
-from penna.serve.dependencies import Answering, Served, Serving, answering
+from penna.serve.dependencies import Answering, Served, ServerState, answering
 from penna.serve.errors import Refused, by_name
 from penna.serve.json_body import Json
 from penna.serve.limits import check_count, read_ids
@@ -71,7 +71,7 @@ async def complete(asked: CompletionRequest, request: Request, serving: Served) 
     return Json(await answered(request, whole, serving.settings.request_timeout))
 
 
-async def _whole(asked: CompletionRequest, serving: Serving, marks: Answering) -> dict[str, Any]:
+async def _whole(asked: CompletionRequest, serving: ServerState, marks: Answering) -> dict[str, Any]:
     worker, plan = await _ready(asked, serving, marks)
     with by_name(worker.loaded, asked.model):
         choices, count = await gathered(worker, plan.asks, plan.manner)
@@ -79,7 +79,7 @@ async def _whole(asked: CompletionRequest, serving: Serving, marks: Answering) -
     return _answer(marks, told, usage(plan.prompt_tokens, count))
 
 
-async def _chunks(asked: CompletionRequest, serving: Serving, marks: Answering) -> AsyncGenerator[dict[str, Any]]:
+async def _chunks(asked: CompletionRequest, serving: ServerState, marks: Answering) -> AsyncGenerator[dict[str, Any]]:
     worker, plan = await _ready(asked, serving, marks)
     count = 0
     with by_name(worker.loaded, asked.model):
@@ -96,7 +96,7 @@ def _answer(marks: Answering, choices: list[dict[str, Any]], used: Usage | None)
     return {**asdict(marks), "object": "text_completion", "choices": choices, "usage": used and used.model_dump()}
 
 
-async def _ready(asked: CompletionRequest, serving: Serving, marks: Answering) -> tuple[Worker, _Plan]:
+async def _ready(asked: CompletionRequest, serving: ServerState, marks: Answering) -> tuple[Worker, _Plan]:
     """The model's worker and what it is asked; the texts are read beside the loop, which goes on meanwhile."""
     worker = await serving.registry.worker(asked.model)
     with by_name(worker.loaded, asked.model):
@@ -126,8 +126,8 @@ def _plan(worker: Worker, asked: CompletionRequest, limits: ServeSettings, seed:
             loaded, cast(list[str], prompts), config, most=most_tokens(asked), limits=limits, seed=seed
         )
     else:
-        check_writes(loaded)
-        check_goes_on(loaded)
+        check_can_generate(loaded)
+        check_can_continue(loaded)
         requests = [_request(loaded, prompt, config, seed) for prompt in prompts]
     requests = [replace(each, top_n=asked.top_n) for each in requests]
     echoed = [prompt if isinstance(prompt, str) else tokenizer.decode(prompt) for prompt in prompts]
@@ -153,7 +153,7 @@ def _completions(
     """Requests for completions of ``most`` tokens; of as many as the model learned to write where none is given."""
     reader = completer(loaded)
     new = min(reader.new_tokens(most), limits.max_new_tokens)
-    config = laid_over(config, {"max_new_tokens": new})
+    config = override_settings(config, {"max_new_tokens": new})
     return reader.requests(texts, config, seed=seed)[0]
 
 

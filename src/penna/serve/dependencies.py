@@ -13,26 +13,26 @@ from penna.serve.metrics import Metrics
 from penna.serve.registry import Registry
 from penna.serve.settings import ServeSettings
 from penna.serve.streaming import Streams
-from penna.serve.thread_pool import Reading
+from penna.serve.thread_pool import RequestThreadPool
 
 
 @dataclass
-class Serving:
+class ServerState:
     """The models that are served, and within which limits."""
 
     registry: Registry
     settings: ServeSettings
     streams: Streams
     metrics: Metrics
-    reading: Reading
+    reading: RequestThreadPool
     is_closing: bool = False
 
 
-def _serving(request: Request) -> Serving:
-    return cast(Serving, request.app.state.serving)
+def _serving(request: Request) -> ServerState:
+    return cast(ServerState, request.app.state.serving)
 
 
-Served = Annotated[Serving, Depends(_serving)]
+Served = Annotated[ServerState, Depends(_serving)]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from penna.api.embed import embed_ids
 from penna.loading import LoadedModel
 from penna.serve.completions import texts_or_ids
-from penna.serve.dependencies import Served, Serving
+from penna.serve.dependencies import Served, ServerState
 from penna.serve.errors import Refused, by_name
 from penna.serve.json_body import Json
 from penna.serve.limits import check_count, read_ids
@@ -30,7 +30,7 @@ async def embeddings(asked: EmbeddingsRequest, request: Request, serving: Served
     return Json(await answered(request, _answer(asked, serving), serving.settings.request_timeout))
 
 
-async def _answer(asked: EmbeddingsRequest, serving: Serving) -> dict[str, Any]:
+async def _answer(asked: EmbeddingsRequest, serving: ServerState) -> dict[str, Any]:
     worker = await serving.registry.worker(asked.model)
     with by_name(worker.loaded, asked.model):
         rows = await serving.reading.do(_rows, worker.loaded, asked, serving.settings)

@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from penna.api.explain import DEFAULT_METHODS, ExplainSettings
 from penna.api.explain import explain as explanation_of
-from penna.api.explain_query import LONGEST, Asked
+from penna.api.explain_query import LONGEST, ExplainQuery
 from penna.explain.explanation import Method
-from penna.serve.dependencies import Served, Serving
+from penna.serve.dependencies import Served, ServerState
 from penna.serve.errors import Refused, by_name
 from penna.serve.json_body import LongJson
 from penna.serve.limits import check_explanation
@@ -27,7 +27,7 @@ async def explain(asked: ExplainRequest, request: Request, serving: Served) -> R
     return await answered(request, _answer(asked, serving), serving.settings.request_timeout)
 
 
-async def _answer(asked: ExplainRequest, serving: Serving) -> Response:
+async def _answer(asked: ExplainRequest, serving: ServerState) -> Response:
     settings = _settings(asked)
     worker = await serving.registry.worker(asked.model)
     with by_name(worker.loaded, asked.model):
@@ -47,7 +47,7 @@ def _settings(asked: ExplainRequest) -> ExplainSettings:
             param="longest",
         )
     return ExplainSettings(
-        Asked(
+        ExplainQuery(
             continuation=asked.continuation,
             generate=asked.generate or 0,
             label=asked.label,

@@ -15,7 +15,7 @@ from typing import Any
 
 from penna.errors import PennaError
 from penna.generate.request import Request
-from penna.generate.text_stream import GrowingText, Piece
+from penna.generate.text_stream import GrowingText, TextDelta
 from penna.loading import LoadedModel
 
 
@@ -36,11 +36,11 @@ class WorkError(PennaError):
     exit_code = 1
 
 
-Told = Piece | PennaError | None  # None: all texts are over
+Told = TextDelta | PennaError | None  # None: all texts are over
 
 
 @dataclass(eq=False)
-class Job:
+class GenerationJob:
     """Texts that are written for one client."""
 
     requests: Sequence[Request]
@@ -64,15 +64,15 @@ class Call:
     is_left: bool = False  # nobody waits for it any more
 
 
-class Writing(AsyncGenerator[Piece, None]):
+class Writing(AsyncGenerator[TextDelta, None]):
     """Pieces of a job's texts. Closed, cancelled while it is waited for or forgotten, it gives the texts up."""
 
-    def __init__(self, job: Job, leave: Callable[[Job], None]) -> None:
+    def __init__(self, job: GenerationJob, leave: Callable[[GenerationJob], None]) -> None:
         self._job = job
         self._leave = leave
         self._is_over = False
 
-    async def asend(self, value: None) -> Piece:
+    async def asend(self, value: None) -> TextDelta:
         """The next piece."""
         if self._is_over:
             raise StopAsyncIteration
@@ -81,12 +81,12 @@ class Writing(AsyncGenerator[Piece, None]):
         except BaseException:
             self._give_up()
             raise
-        if isinstance(told, Piece):
+        if isinstance(told, TextDelta):
             return told
         self._is_over = True
         raise StopAsyncIteration if told is None else told
 
-    async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> Piece:
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> TextDelta:
         """End it by an exception."""
         self._give_up()
         raise typ if val is None else val

@@ -22,10 +22,10 @@ from queue import SimpleQueue
 
 from penna.errors import PennaError
 from penna.generate.engine import Engine
-from penna.generate.request import BeamStep, Failed, Finish, NewToken
+from penna.generate.request import BeamStep, Failed, Finish, GeneratedToken
 from penna.loading import LoadedModel
 from penna.model.gpt import Block
-from penna.serve.job import Call, Job, Told, WorkError, stopping
+from penna.serve.job import Call, GenerationJob, Told, WorkError, stopping
 
 _LOG = logging.getLogger("penna.serve")
 
@@ -50,17 +50,17 @@ class ModelThread:
         self.ended: Future[None] = Future()
         self._loaded, self._engine = loaded, engine
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._live: dict[int, tuple[Job, int]] = {}  # the engine's number -> whose text, and its place
+        self._live: dict[int, tuple[GenerationJob, int]] = {}  # the engine's number -> whose text, and its place
         self._calls: deque[Call] = deque()
-        self._telling: dict[asyncio.AbstractEventLoop, list[tuple[Job, Told]]] = {}
+        self._telling: dict[asyncio.AbstractEventLoop, list[tuple[GenerationJob, Told]]] = {}
         self._is_closing = self._is_cut_off = False
         threading.Thread(target=self._serve, name=f"{NAME} {loaded.source}", daemon=True).start()
 
-    def write(self, job: Job) -> None:
+    def write(self, job: GenerationJob) -> None:
         """Write the texts of a job."""
         self._inbox.put(partial(self._begin, job))
 
-    def leave(self, job: Job) -> None:
+    def leave(self, job: GenerationJob) -> None:
         """Give a job up, at once where it runs."""
         self._inbox.put(partial(self._drop, job))
 
@@ -106,7 +106,7 @@ class ModelThread:
     def _close(self) -> None:
         self._is_closing = True
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: GenerationJob) -> None:
         self.texts += len(job.requests)
         if not job.requests:
             self._end(job)
@@ -129,7 +129,7 @@ class ModelThread:
             except Exception as error:
                 self._fail(job, error)
 
-    def _grow(self, job: Job, place: int, event: NewToken | Finish) -> None:
+    def _grow(self, job: GenerationJob, place: int, event: GeneratedToken | Finish) -> None:
         """Tell of a further bit of a text, or of its end."""
         number, text = event.request, job.texts[place]
         if isinstance(event, Finish):
@@ -141,7 +141,7 @@ class ModelThread:
             if text.is_stopped:
                 self._engine.cancel(number)
 
-    def _finish(self, job: Job, number: int) -> None:
+    def _finish(self, job: GenerationJob, number: int) -> None:
         """A text is over."""
         job.left.discard(self._live.pop(number)[1])
         self.seconds += 0.1 * (time.monotonic() - job.begun - self.seconds)
@@ -149,7 +149,7 @@ class ModelThread:
         if not job.left:
             self._end(job)
 
-    def _end(self, job: Job) -> None:
+    def _end(self, job: GenerationJob) -> None:
         job.is_over = True
         self._tell(job, None)
 
@@ -161,7 +161,7 @@ class ModelThread:
         for job in jobs:
             self._fail(job, error)
 
-    def _fail(self, job: Job, error: Exception) -> None:
+    def _fail(self, job: GenerationJob, error: Exception) -> None:
         """End a job by a fault."""
         if job.is_over:
             return
@@ -176,7 +176,7 @@ class ModelThread:
         self._tell(job, error)
         self._drop(job)
 
-    def _drop(self, job: Job) -> None:
+    def _drop(self, job: GenerationJob) -> None:
         """End a job, and free what it holds."""
         if job.is_over:
             return
@@ -238,7 +238,7 @@ class ModelThread:
         self._calls.clear()
         self._engine.abandon()
 
-    def _tell(self, job: Job, told: Told) -> None:
+    def _tell(self, job: GenerationJob, told: Told) -> None:
         self._telling.setdefault(job.loop, []).append((job, told))
 
     def _hand_over(self) -> None:
@@ -252,7 +252,7 @@ class ModelThread:
                     self._drop(job)
 
 
-def _put_all(told: Sequence[tuple[Job, Told]]) -> None:
+def _put_all(told: Sequence[tuple[GenerationJob, Told]]) -> None:
     for job, each in told:
         job.told.put_nowait(each)
 

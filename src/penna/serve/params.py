@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from penna.api.generation_defaults import laid_over
+from penna.api.generation_defaults import override_settings
 from penna.config.generation import GenerationConfig
 from penna.generate.request import Request
 from penna.serve.errors import Refused
@@ -35,9 +35,9 @@ class Ask:
 def generation_of(asked: Writing, defaults: GenerationConfig, limits: ServeSettings) -> GenerationConfig:
     """The settings of a request. Raises Refused beyond a limit, RecipeError for what cannot be or go together."""
     given = _given(asked)
-    config = laid_over(defaults, given)
+    config = override_settings(defaults, given)
     if "max_new_tokens" not in given and config.max_new_tokens > limits.max_new_tokens:  # the run's own
-        config = laid_over(config, {"max_new_tokens": limits.max_new_tokens})
+        config = override_settings(config, {"max_new_tokens": limits.max_new_tokens})
     check_limits(config, limits)
     return config
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from penna.api.models import load
 from penna.config.schema import Recipe
-from penna.errors import DeviceError, ExchangeError, PennaError, RunError, TokenizerError
+from penna.errors import DeviceError, InteropError, PennaError, RunError, TokenizerError
 from penna.interop.hf_config import config_from_json
 from penna.interop.hf_folder import Foreign
 from penna.interop.json_files import read_object
@@ -295,7 +295,7 @@ class Registry:
             loaded = load(entry.target, runs_dir=self._runs_dir, device=self._device, dtype=self._dtype)
             self._check_open()
             return Worker(_kept(loaded), self._settings, slots=entry.slots)
-        except (RunError, ExchangeError, TokenizerError, OSError) as error:  # which tell of places on this machine
+        except (RunError, InteropError, TokenizerError, OSError) as error:  # which tell of places on this machine
             _LOG.error("%s cannot be loaded", entry.card.name, exc_info=error)
             raise UnreadableModel(
                 f"The model {entry.card.name} cannot be loaded: its files were changed or damaged since the server "

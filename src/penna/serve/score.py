@@ -11,7 +11,7 @@ from starlette.responses import Response
 from penna.api.score import score as score_texts
 from penna.api.score import score_after
 from penna.loading import LoadedModel
-from penna.serve.dependencies import Served, Serving
+from penna.serve.dependencies import Served, ServerState
 from penna.serve.errors import Refused, by_name
 from penna.serve.json_body import Json
 from penna.serve.limits import check_count, read_ids
@@ -30,7 +30,7 @@ async def score(asked: ScoreRequest, request: Request, serving: Served) -> Respo
     return Json(await answered(request, _answer(asked, serving), serving.settings.request_timeout))
 
 
-async def _answer(asked: ScoreRequest, serving: Serving) -> dict[str, Any]:
+async def _answer(asked: ScoreRequest, serving: ServerState) -> dict[str, Any]:
     _check_one_question(asked)
     worker = await serving.registry.worker(asked.model)
     with by_name(worker.loaded, asked.model):

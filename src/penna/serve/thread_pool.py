@@ -19,7 +19,7 @@ T = TypeVar("T")
 _THREADS = 2
 
 
-class Reading:
+class RequestThreadPool:
     """Threads for it, and those who wait for one."""
 
     def __init__(self, max_waiting: int) -> None:

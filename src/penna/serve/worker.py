@@ -18,9 +18,9 @@ from penna.config.generation import GenerationConfig
 from penna.errors import DataError, PennaError
 from penna.generate.engine import Engine
 from penna.generate.request import Request
-from penna.generate.text_stream import GrowingText, Piece
+from penna.generate.text_stream import GrowingText, TextDelta
 from penna.loading import LoadedModel
-from penna.serve.job import Call, Job, Writing
+from penna.serve.job import Call, GenerationJob, Writing
 from penna.serve.job import Closing as Closing
 from penna.serve.job import WorkError as WorkError
 from penna.serve.model_thread import ModelThread
@@ -75,7 +75,7 @@ class Worker:
         """Whether nothing is under way, nor waits."""
         return not (self._thread.held or self._thread.called)
 
-    def write(self, requests: Sequence[Request], *, show_special: bool = False) -> AsyncGenerator[Piece, None]:
+    def write(self, requests: Sequence[Request], *, show_special: bool = False) -> AsyncGenerator[TextDelta, None]:
         """Write texts: pieces of all of them as they grow; ``Piece.request`` is the place in ``requests``.
 
         At once, not with the first piece: raises Busy where too many texts wait, Closing where the model is being put
@@ -94,7 +94,7 @@ class Worker:
         for request in requests:
             self._engine.check(request)
         texts = [GrowingText(tokenizer, request, show_special=show_special) for request in requests]
-        job = Job(requests, texts, asyncio.get_running_loop())
+        job = GenerationJob(requests, texts, asyncio.get_running_loop())
         with self._thread.lock:
             self._check_open()
             waiting = max(0, self._thread.held - slots)

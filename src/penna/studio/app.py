@@ -18,7 +18,7 @@ from nicegui.storage import Storage
 
 from penna.serve.app import create_app
 from penna.serve.settings import ServeSettings
-from penna.storage import explained_disk_errors
+from penna.storage import friendly_disk_errors
 from penna.studio.frame import add_frame, in_thread
 from penna.studio.guard import guarded
 from penna.studio.pages import (
@@ -50,7 +50,7 @@ def create_studio(
     """
     studio = Studio(runs_dir.resolve(), None if data_dir is None else data_dir.resolve(), settings, device)
     hidden = studio.runs_dir / HIDDEN
-    with explained_disk_errors(hidden):
+    with friendly_disk_errors(hidden):
         hidden.mkdir(parents=True, exist_ok=True)
     nicegui_app.storage.max_tab_storage_age = _A_DAY  # drafts and conversations of a tab that is not looked at
     Storage.path = hidden / "browsers"  # what they chose: theme, language, the last run

@@ -11,16 +11,16 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from penna.api.chat import ChatSettings, window_of
+from penna.api.chat import ChatSettings, chat_window
 from penna.errors import DataError
-from penna.generate.request import Reason, Request
+from penna.generate.request import FinishReason, Request
 from penna.loading import LoadedModel
 from penna.serve.worker import Worker
 from penna.studio.branches import Branches, Node
 from penna.tasks.chat import Dialogue
 from penna.tokenizer.chat import Rendered, render_chat
 from penna.tokenizer.chat_template import Message
-from penna.tokenizer.stream_decoder import SpacingMender
+from penna.tokenizer.stream_decoder import SpacingFixer
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Exchange:
     seed: int
     tokens: int = 0  # of the reply
     logprob: float = 0.0  # natural logarithm of the probability of these tokens under the model
-    finish: Reason | None = None  # None: it is being written; "cancelled": it was stopped
+    finish: FinishReason | None = None  # None: it is being written; "cancelled": it was stopped
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Talk:
             raise DataError("The line is empty.", "Something to answer.", "Write a line.")
         turns = (*self.messages(settings, behind), Message("user", line))
         seed = settings.seed + self.branches.made
-        read = window_of(
+        read = chat_window(
             loaded,
             turns,
             settings.generation,
@@ -122,7 +122,7 @@ class Talk:
 
 async def replied(worker: Worker, asked: Asked) -> AsyncGenerator[Exchange]:
     """The exchange as its reply grows; closing the generator lets go of it. Raises what ``Worker.write`` raises."""
-    mender = SpacingMender(worker.loaded.need_tokenizer())
+    mender = SpacingFixer(worker.loaded.need_tokenizer())
     exchange = asked.exchange
     async with aclosing(worker.write([asked.request])) as pieces:
         async for piece in pieces:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from penna.api.generate import write_request
 from penna.config.generation import GenerationConfig
 from penna.evaluate.language_model import perplexity
-from penna.generate.request import NewToken, Reason, Request
+from penna.generate.request import FinishReason, GeneratedToken, Request
 from penna.generate.stop_strings import StopFinder
-from penna.generate.text_stream import Piece, decoder_behind, request_for
+from penna.generate.text_stream import TextDelta, decoder_after, request_for
 from penna.loading import LoadedModel
 from penna.serve.worker import Worker
 from penna.tokenizer.tokenizer import Tokenizer
@@ -33,10 +33,10 @@ class Draft:
     prompt_ids: tuple[int, ...]
     config: GenerationConfig
     seed: int
-    tokens: tuple[NewToken, ...] = ()
+    tokens: tuple[GeneratedToken, ...] = ()
     texts: tuple[str, ...] = ()  # what each token adds; "" where it completes no character
     kept: int = 0  # so many tokens were there before it; the last of them a person chose
-    finish: Reason | None = None  # None: it is being written
+    finish: FinishReason | None = None  # None: it is being written
 
     @property
     def text(self) -> str:
@@ -76,7 +76,7 @@ def begun(loaded: LoadedModel, prompt: str, config: GenerationConfig, seed: int)
     return Draft(prompt, tuple(request.ids), config, seed)
 
 
-def alternatives(tokenizer: Tokenizer, token: NewToken) -> list[Alternative]:
+def alternatives(tokenizer: Tokenizer, token: GeneratedToken) -> list[Alternative]:
     """The likeliest tokens of a place, and last the one that stands there, where it is none of them."""
     told = [(index, logprob, rank) for rank, (index, logprob) in enumerate(token.alternatives, start=1)]
     if all(index != token.id for index, _, _ in told):
@@ -123,11 +123,11 @@ class Growth:
     def __init__(self, tokenizer: Tokenizer, draft: Draft) -> None:
         """Go on with a draft that is not over."""
         self._draft = draft
-        self._decoder = decoder_behind(tokenizer, draft.prompt_ids)
+        self._decoder = decoder_after(tokenizer, draft.prompt_ids)
         self._stops = StopFinder(draft.config.stop)
         self._tokens = list(draft.tokens)
         self._texts: list[str] = []
-        self._finish: Reason | None = None
+        self._finish: FinishReason | None = None
         self._shown = 0  # characters that stand before a stop string
         for token in draft.tokens:
             self._spell(token)
@@ -143,7 +143,7 @@ class Growth:
         tokens, texts = tuple(self._tokens), tuple(self._texts)
         return replace(self._draft, tokens=tokens, texts=texts, finish=self._finish)
 
-    def push(self, piece: Piece) -> None:
+    def push(self, piece: TextDelta) -> None:
         """Take in a piece."""
         if piece.token is not None and not self.is_over:
             self._tokens.append(piece.token)
@@ -151,7 +151,7 @@ class Growth:
         if piece.finish is not None:
             self.end(piece.finish)
 
-    def end(self, reason: Reason) -> None:
+    def end(self, reason: FinishReason) -> None:
         """It grows no more; what a stop string takes away is told of neither as text nor as tokens."""
         if self._finish is not None:
             return
@@ -164,7 +164,7 @@ class Growth:
         if self.is_over:
             self._cut()
 
-    def _spell(self, token: NewToken) -> None:
+    def _spell(self, token: GeneratedToken) -> None:
         text = self._decoder.push(token.id)
         self._texts.append(text)
         self._shown += len(self._stops.push(text))
@@ -199,7 +199,7 @@ async def written(worker: Worker, drafts: Sequence[Draft]) -> AsyncGenerator[tup
             yield place, growth.draft
 
 
-def _spelled(tokenizer: Tokenizer, prompt_ids: Sequence[int], tokens: Sequence[NewToken]) -> tuple[str, ...]:
+def _spelled(tokenizer: Tokenizer, prompt_ids: Sequence[int], tokens: Sequence[GeneratedToken]) -> tuple[str, ...]:
     """What each token adds to the text."""
-    decoder = decoder_behind(tokenizer, prompt_ids)
+    decoder = decoder_after(tokenizer, prompt_ids)
     return tuple(decoder.push(token.id) for token in tokens)

@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from penna.api.explain import ExplainSettings, explain, kept_figures, text_faithfulness
+from penna.api.explain import ExplainSettings, explain, saved_faithfulness, text_faithfulness
 from penna.errors import DataError
 from penna.explain.explanation import Explanation
-from penna.explain.faithfulness import FaithfulnessFigures, TextFaithfulness
+from penna.explain.faithfulness import FaithfulnessMetrics, TextFaithfulness
 from penna.serve.limits import check_explanation
 from penna.serve.settings import ServeSettings
 from penna.serve.worker import Worker
@@ -32,8 +32,8 @@ async def faithfulness(
     texts: Sequence[str],
     settings: ExplainSettings,
     limits: ServeSettings,
-    say: Callable[[str], object] = lambda _: None,
-) -> FaithfulnessFigures:
+    report: Callable[[str], object] = lambda _: None,
+) -> FaithfulnessMetrics:
     """What ``measure_faithfulness`` gives; ``say`` is told how far it is.
 
     Raises DataError for no text or too many, and what ``explanation`` raises.
@@ -50,7 +50,7 @@ async def faithfulness(
         await asyncio.to_thread(check_explanation, worker.loaded, text, settings, limits)
     measured: list[TextFaithfulness] = []
     for done, text in enumerate(texts):
-        say(f"{done} / {len(texts)}")
+        report(f"{done} / {len(texts)}")
         one = partial(text_faithfulness, text=text, settings=settings, number=len(measured))
         measured += await worker.call(one)
-    return await worker.call(lambda loaded: kept_figures(loaded, measured, len(texts), settings))
+    return await worker.call(lambda loaded: saved_faithfulness(loaded, measured, len(texts), settings))

@@ -26,14 +26,14 @@ from pydantic import TypeAdapter
 
 from penna.errors import PennaError, RunError
 from penna.runs.folder import RunFolder, check_free
-from penna.storage import explained_disk_errors, write_json
+from penna.storage import friendly_disk_errors, write_json
 
 _TAIL = 20_000  # bytes of a log that are read
 _PROBING = threading.Lock()  # a look at a lock takes it for a moment, which must not keep a training from it
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingProcess:
     """One training that was begun here."""
 
     name: str
@@ -94,22 +94,22 @@ class Job:
         return RunError(parts[0], " ".join(parts[1:-1]), parts[-1] if len(parts) > 1 else "")
 
 
-_JOB = TypeAdapter(Job)
+_JOB = TypeAdapter(TrainingProcess)
 
 
-class Jobs:
+class TrainingProcesses:
     """The trainings of one folder of runs."""
 
     def __init__(self, runs_dir: Path, folder: Path) -> None:
         self._runs_dir, self._folder = runs_dir, folder
         self._children: list[subprocess.Popen[bytes]] = []  # to be waited for when they end
 
-    def all(self) -> list[Job]:
+    def all(self) -> list[TrainingProcess]:
         """The last training that was begun for each run, by name."""
         names = sorted(unquote(file.stem) for file in self._folder.glob("*.json"))
         return [job for job in map(self.find, names) if job is not None]
 
-    def find(self, name: str) -> Job | None:
+    def find(self, name: str) -> TrainingProcess | None:
         """The last training that was begun for a run; None where it was begun elsewhere, or its record is damaged."""
         self._children = [child for child in self._children if child.poll() is None]
         file = _file(self._folder, name, "json")
@@ -119,7 +119,7 @@ class Jobs:
         except (OSError, ValueError, TypeError):
             return None
 
-    def train(self, name: str, words: Sequence[str]) -> Job:
+    def train(self, name: str, words: Sequence[str]) -> TrainingProcess:
         """Begin a new run. ``words`` are what stands behind ``penna train``: recipe or texts, and recipe fields.
 
         Raises RunError where the name is taken or being begun.
@@ -131,7 +131,7 @@ class Jobs:
         """The whole command of a new run, to be shown as it will be begun."""
         return ("penna", "train", *words, "--name", name, "--runs-dir", str(self._runs_dir))
 
-    def resume(self, name: str) -> Job:
+    def resume(self, name: str) -> TrainingProcess:
         """Go on with a run. Raises RunError where a process is at work on it."""
         return self._begin(name, ("penna", "resume", str(self._runs_dir / name)))
 
@@ -146,9 +146,9 @@ class Jobs:
             )
         os.kill(job.pid, signal.SIGTERM)
 
-    def _begin(self, name: str, command: tuple[str, ...]) -> Job:
+    def _begin(self, name: str, command: tuple[str, ...]) -> TrainingProcess:
         lock, log = (_file(self._folder, name, kind) for kind in ("lock", "log"))
-        with explained_disk_errors(self._folder):
+        with friendly_disk_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -161,7 +161,7 @@ class Jobs:
                     "One process trains a run at a time.",
                     "Look at its page; it shows how far it is.",
                 ) from None
-            with explained_disk_errors(log), open(log, "ab") as output:
+            with friendly_disk_errors(log), open(log, "ab") as output:
                 begins = output.tell()
                 child = subprocess.Popen(
                     [sys.executable, "-m", *command],
@@ -174,7 +174,7 @@ class Jobs:
         finally:
             os.close(held)
         self._children.append(child)
-        job = Job(name, self._folder, child.pid, command, datetime.now(UTC), begins)
+        job = TrainingProcess(name, self._folder, child.pid, command, datetime.now(UTC), begins)
         write_json(_file(self._folder, name, "json"), _JOB.dump_python(job, mode="json", exclude={"folder"}))
         return job
 

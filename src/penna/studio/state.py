@@ -17,7 +17,7 @@ from penna.config.schema import Recipe
 from penna.errors import PennaError, RunError
 from penna.runs.folder import RunFolder
 from penna.serve.settings import ServeSettings
-from penna.studio.jobs import Job, Jobs, is_written
+from penna.studio.jobs import TrainingProcess, TrainingProcesses, is_written
 from penna.studio.long_work import LongWork
 from penna.studio.models import StudioModels, no_run, runs_within
 from penna.studio.rows import GrowingRows
@@ -64,14 +64,14 @@ class Studio:
     settings: ServeSettings
     device: str = "auto"
     models: StudioModels = field(init=False)
-    jobs: Jobs = field(init=False)
+    jobs: TrainingProcesses = field(init=False)
     long: LongWork = field(default_factory=LongWork, init=False)
     _read: dict[Path, _Read] = field(default_factory=dict[Path, "_Read"], init=False)
     _reading: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         self.models = StudioModels(self.settings, self.runs_dir, device=self.device)
-        self.jobs = Jobs(self.runs_dir, self.runs_dir / HIDDEN)
+        self.jobs = TrainingProcesses(self.runs_dir, self.runs_dir / HIDDEN)
 
     @property
     def uploads(self) -> Path:
@@ -152,7 +152,7 @@ class Studio:
                 return replace(row, state="failed", problem=failure)
         return replace(row, state=said)
 
-    def _row_of_job(self, job: Job) -> RunRow:
+    def _row_of_job(self, job: TrainingProcess) -> RunRow:
         state, begun = "preparing" if job.is_alive else "failed", job.begun.timestamp()
         return RunRow(job.name, self.runs_dir / job.name, None, (), state, 0, 0.0, None, begun, job.failure())
 
@@ -166,7 +166,7 @@ class _Read:
     row: RunRow | None = None  # what that came to
 
 
-def _is_worth_telling(job: Job) -> bool:
+def _is_worth_telling(job: TrainingProcess) -> bool:
     """Of a training without a folder: whether it is at work or said why it failed; else it was stopped or removed."""
     return job.is_alive or job.failure() is not None
 

@@ -25,7 +25,7 @@ from fastapi.responses import JSONResponse
 from penna.data.sources.files import find_files, format_of
 from penna.data.sources.streams import checked_chunks
 from penna.errors import DataError, DeviceError, PennaError
-from penna.storage import explained_disk_errors, flush
+from penna.storage import flush, friendly_disk_errors
 
 LIMIT = 512_000_000  # bytes of a file
 QUOTA = 16 << 30  # bytes of all files together, those that are being sent among them
@@ -55,7 +55,7 @@ class Uploads:
         if not _KEY.fullmatch(key) or begin < 0 or len(part) > PART:
             raise _broken_off(name)
         place = self.folder / ".parts" / f"{key}-{size}"
-        with self._lock, explained_disk_errors(self.folder):
+        with self._lock, friendly_disk_errors(self.folder):
             try:
                 return self._written(place, name, size, begin, part)
             except (PennaError, OSError):

@@ -18,16 +18,16 @@ from penna.config.generation import GenerationConfig
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import ChatTask
-from penna.data.cache import Say
+from penna.data.cache import Progress
 from penna.data.examples.batches import TrainingExamples, ValidationExamples
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import ReadyExamples, prepare_examples
+from penna.data.examples.prepare import PreparedExampleData, prepare_examples
 from penna.data.sources.fields import messages_of
 from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError
 from penna.evaluate.language_model import score_rows
 from penna.generate.request import Request
-from penna.generate.text_stream import request_for, write
+from penna.generate.text_stream import generate_texts, request_for
 from penna.model.gpt import GPT
 from penna.tokenizer.chat import (
     SHIPPED,
@@ -43,8 +43,8 @@ from penna.tokenizer.chat import (
 from penna.tokenizer.chat_template import Message
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.distributed import Ranks
-from penna.train.objective import NextToken, bytes_of_tokens
-from penna.train.task import Job, Sums
+from penna.train.objective import NextTokenObjective, bytes_of_tokens
+from penna.train.task import Sums, TrainingTask
 
 Dialogue = tuple[Message, ...]
 NO_REPLY = "a dialogue with one turn has no reply to learn"
@@ -59,7 +59,7 @@ class Learned:
     said: str  # the text of what is due
 
 
-class ChatForm:
+class ChatFormat:
     """Dialogues as a model of this shape reads them."""
 
     def __init__(self, task: ChatTask, model: ModelConfig) -> None:
@@ -136,7 +136,7 @@ class ChatForm:
     def _of_dialogue(self, item: Dialogue, encoded: Ids, tokenizer: Tokenizer) -> list[Learned] | str:
         kept: Dialogue | None = item
         if self._length(encoded) > self._room:
-            kept = without_oldest(item, lambda turns: self._length(encode_chat(tokenizer, turns)) <= self._room)
+            kept = drop_oldest_turns(item, lambda turns: self._length(encode_chat(tokenizer, turns)) <= self._room)
             if kept is None:
                 return (
                     f"its last turns alone take more than the {self._room:,} tokens that a block of {self._block:,} "
@@ -177,7 +177,7 @@ class ChatForm:
             if message.role != "assistant":
                 continue
             try:
-                history = without_oldest(item[:place], fits)
+                history = drop_oldest_turns(item[:place], fits)
                 ids, own = encode_chat(tokenizer, item[: place + 1][-2:])
             except TemplateError as error:
                 return _sentence(error)
@@ -194,7 +194,7 @@ class ChatForm:
         return found or trouble
 
 
-def without_oldest(messages: Sequence[Message], fits: Callable[[Dialogue], bool]) -> Dialogue | None:
+def drop_oldest_turns(messages: Sequence[Message], fits: Callable[[Dialogue], bool]) -> Dialogue | None:
     """The longest end of a dialogue that ``fits``, or None: whole exchanges are left out from the oldest.
 
     A system turn stays, and what is left begins with the user. ``fits`` holds for an end where it holds for a longer
@@ -233,10 +233,10 @@ def reply_request(
 
 
 @dataclass(frozen=True)
-class ReadyDialogues(ReadyExamples):
+class PreparedDialogues(PreparedExampleData):
     """Dialogues of one recipe, prepared."""
 
-    form: ChatForm
+    form: ChatFormat
 
     def completed(self, recipe: Recipe) -> Recipe:
         """The recipe; a template's file has gone into the tokenizer, and is not read again."""
@@ -245,12 +245,12 @@ class ReadyDialogues(ReadyExamples):
             return recipe
         return recipe.model_copy(update={"task": recipe.task.model_copy(update={"template": "auto"})})
 
-    def job(self, recipe: Recipe, model: GPT) -> Job:
+    def job(self, recipe: Recipe, model: GPT) -> TrainingTask:
         """The loop's job: the cross-entropy of what is due, with answers to the recipe's prompts as samples."""
         rows_per_step = recipe.train.batch_size * recipe.train.accumulation
         training = TrainingExamples(self.prepared.train, rows_per_step, recipe.train.seed)
         validation = ValidationExamples(self.prepared.valid)
-        objective = NextToken(bytes_of_tokens(self.tokenizer))
+        objective = NextTokenObjective(bytes_of_tokens(self.tokenizer))
 
         def evaluate(model: GPT, ranks: Ranks) -> Sums:
             return score_rows(model, objective, validation, ranks.rank, ranks.world)
@@ -258,7 +258,7 @@ class ReadyDialogues(ReadyExamples):
         def sample(model: GPT, step: int) -> list[tuple[str, str]]:
             return _answers(recipe, self.tokenizer, model)
 
-        return Job(model, objective, training, evaluate, sample, between=" → ")
+        return TrainingTask(model, objective, training, evaluate, sample, between=" → ")
 
     def lines(self) -> list[str]:
         """What was prepared, and how many dialogues were cut."""
@@ -274,13 +274,13 @@ class ReadyDialogues(ReadyExamples):
         return {**super().info(), **self.due_info()}
 
 
-def prepare_chat(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, say: Say) -> ReadyDialogues:
+def prepare_chat(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, report: Progress) -> PreparedDialogues:
     """Prepare a recipe of the task chat. Raises DataError where its data cannot be used, TemplateError for a template
     that cannot be learned from.
     """
     assert isinstance(recipe.task, ChatTask)
-    form = ChatForm(recipe.task, recipe.model)
-    return ReadyDialogues(prepare_examples(recipe.data, tokenizer, form, say=say), form)
+    form = ChatFormat(recipe.task, recipe.model)
+    return PreparedDialogues(prepare_examples(recipe.data, tokenizer, form, report=report), form)
 
 
 def _answers(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tuple[str, str]]:
@@ -296,7 +296,10 @@ def _answers(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tuple[str
         reply_request(tokenizer, model.config, [Message("user", prompt)], how, seed=config.seed + number)
         for number, prompt in enumerate(prompts)
     ]
-    return [(prompt, written.text) for prompt, written in zip(prompts, write(model, tokenizer, requests), strict=True)]
+    return [
+        (prompt, written.text)
+        for prompt, written in zip(prompts, generate_texts(model, tokenizer, requests), strict=True)
+    ]
 
 
 def _up_to_last_reply(item: Dialogue) -> Dialogue:

@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask, Cut
-from penna.data.batches import DUE, IGNORED
-from penna.data.cache import Say
+from penna.data.batches import DUE, IGNORE_INDEX
+from penna.data.cache import Progress
 from penna.data.examples.batches import TrainingExamples, ValidationExamples
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import ReadyExamples, prepare_examples
+from penna.data.examples.prepare import PreparedExampleData, prepare_examples
 from penna.data.examples.split import unknown_label
 from penna.data.examples.store import Examples, pack
 from penna.data.examples.truncate import cut_to
-from penna.data.sources.fields import Labelled, labelled_of
+from penna.data.sources.fields import LabeledText, labeled_text_of
 from penna.data.sources.records import BadRecord, Record
 from penna.errors import RecipeError
 from penna.model.gpt import GPT
@@ -37,17 +37,17 @@ from penna.tokenizer.files import SEPARATOR
 from penna.tokenizer.special_tokens import with_special_tokens
 from penna.tokenizer.subword_sampling import SubwordSampler
 from penna.tokenizer.tokenizer import Tokenizer
-from penna.train.classification import Classification, Pooling, class_terms, label_scores, scaled_class_weights
+from penna.train.classification import ClassificationObjective, Pooling, class_terms, label_scores, scaled_class_weights
 from penna.train.distributed import Ranks
 from penna.train.objective import Batch, bytes_of_tokens
-from penna.train.task import Job, Sums
+from penna.train.task import Sums, TrainingTask
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 _TOKENS_AT_ONCE = 8192  # of a batch that is only read, padding included
 
 
 @dataclass(frozen=True)
-class ClassifyForm:
+class ClassifyFormat:
     """How labelled texts become ids, at most ``block_size`` of them."""
 
     block_size: int
@@ -58,15 +58,15 @@ class ClassifyForm:
         """All that the ids depend on beside text and tokenizer."""
         return json.dumps({"task": "classify", "block_size": self.block_size, "cut": self.cut})
 
-    def read(self, record: Record, data: DataConfig) -> Labelled | BadRecord:
+    def read(self, record: Record, data: DataConfig) -> LabeledText | BadRecord:
         """A record's text, or both of its texts, and its label."""
-        return labelled_of(record, data)
+        return labeled_text_of(record, data)
 
-    def texts(self, item: Labelled) -> tuple[str, ...]:
+    def texts(self, item: LabeledText) -> tuple[str, ...]:
         """The text, or both."""
         return (item.text,) if item.pair is None else (item.text, item.pair)
 
-    def label(self, item: Labelled) -> str:
+    def label(self, item: LabeledText) -> str:
         """The name of its class."""
         return item.label
 
@@ -74,7 +74,7 @@ class ClassifyForm:
         """The tokenizer, with a separator where it has none."""
         return tokenizer if tokenizer.separator_id is not None else with_special_tokens(tokenizer, [SEPARATOR])
 
-    def encode(self, items: Sequence[Labelled], tokenizer: Tokenizer, labels: Sequence[str]) -> list[Example]:
+    def encode(self, items: Sequence[LabeledText], tokenizer: Tokenizer, labels: Sequence[str]) -> list[Example]:
         """An example per item, each with one of ``labels``."""
         numbers = {label: number for number, label in enumerate(labels)}
         read = self._read([self.texts(item) for item in items], tokenizer)
@@ -121,10 +121,10 @@ def fitting_lengths(lengths: Sequence[int], room: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class ReadyToClassify(ReadyExamples):
+class PreparedClassification(PreparedExampleData):
     """The examples of one recipe."""
 
-    form: ClassifyForm
+    form: ClassifyFormat
     task: ClassifyTask
 
     def completed(self, recipe: Recipe) -> Recipe:
@@ -140,14 +140,14 @@ class ReadyToClassify(ReadyExamples):
         model = recipe.model.model_copy(update={"n_class": len(labels)})
         return recipe.model_copy(update={"task": task, "model": model})
 
-    def job(self, recipe: Recipe, model: GPT) -> Job:
+    def job(self, recipe: Recipe, model: GPT) -> TrainingTask:
         """Bucketed batches, the label's loss, and figures on the validation part with macro F1 among them."""
         prepared, task = self.prepared, self.task
         if task.lm_weight == 0 and model.lm_head is not None:
             # Nothing is learned about the next token: a matrix without a gradient would keep other ranks waiting.
             model.lm_head.weight.requires_grad_(False)
         weights = class_weights(task, prepared.labels, prepared.label_counts)
-        objective = Classification(task.pooling, task.lm_weight, weights, bytes_of_tokens(prepared.tokenizer))
+        objective = ClassificationObjective(task.pooling, task.lm_weight, weights, bytes_of_tokens(prepared.tokenizer))
         # Buckets of a whole step: its rows are the same however it is parted, and its parts are of like length.
         rows_per_step = recipe.train.batch_size * recipe.train.accumulation
         batches = TrainingExamples(prepared.train, rows_per_step, recipe.train.seed, self._redrawn(recipe.train.seed))
@@ -169,7 +169,9 @@ class ReadyToClassify(ReadyExamples):
                 for prompt, k, row in zip(prompts, best, probabilities, strict=True)
             ]
 
-        return Job(model, objective, batches, evaluate, sample, best_by=task.best, more_is_better=True, between=" → ")
+        return TrainingTask(
+            model, objective, batches, evaluate, sample, best_by=task.best, more_is_better=True, between=" → "
+        )
 
     def _redrawn(self, seed: int) -> Callable[[int], Examples] | None:
         """The training examples of an epoch with subwords drawn anew; None where they are not to be.
@@ -221,7 +223,9 @@ class ReadyToClassify(ReadyExamples):
         return {**super().info(), "labels": labels}
 
 
-def prepare_classify(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, say: Say) -> ReadyToClassify:
+def prepare_classify(
+    recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, report: Progress
+) -> PreparedClassification:
     """Examples of a recipe's records.
 
     Raises DataError for records that cannot be used, RecipeError for labels, class weights or a block that do not go
@@ -230,13 +234,13 @@ def prepare_classify(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, say
     task = recipe.task
     assert isinstance(task, ClassifyTask)
     _check_labels(task)
-    form = classify_form(recipe, task)
-    prepared = prepare_examples(recipe.data, tokenizer, form, labels=task.labels, say=say)
+    form = classify_format(recipe, task)
+    prepared = prepare_examples(recipe.data, tokenizer, form, labels=task.labels, report=report)
     class_weights(task, prepared.labels, prepared.label_counts)  # refused now rather than when the model is made
-    return ReadyToClassify(prepared, form, task)
+    return PreparedClassification(prepared, form, task)
 
 
-def classify_form(recipe: Recipe, task: ClassifyTask) -> ClassifyForm:
+def classify_format(recipe: Recipe, task: ClassifyTask) -> ClassifyFormat:
     """The form of a recipe. Raises RecipeError where the block holds no text beside the separators."""
     least = 3 if recipe.data.pair_column is None else 5
     if recipe.model.block_size < least:
@@ -245,7 +249,7 @@ def classify_form(recipe: Recipe, task: ClassifyTask) -> ClassifyForm:
             f"At least {least} tokens.",
             "Give a longer block, such as --model.block-size 128.",
         )
-    return ClassifyForm(recipe.model.block_size, task.cut)
+    return ClassifyFormat(recipe.model.block_size, task.cut)
 
 
 def class_weights(task: ClassifyTask, labels: Sequence[str], counts: Sequence[int]) -> torch.Tensor | None:
@@ -308,7 +312,7 @@ def label_probabilities(model: GPT, texts: Sequence[Sequence[int]], pooling: Poo
     found = np.empty((len(texts), model.config.n_class), dtype=np.float32)
     if not texts:
         return found
-    examples = pack([Example(ids, label=IGNORED) for ids in texts])
+    examples = pack([Example(ids, label=IGNORE_INDEX) for ids in texts])
     rows = ValidationExamples(examples)
     device = model.wte.weight.device
     with torch.inference_mode():
@@ -320,7 +324,7 @@ def label_probabilities(model: GPT, texts: Sequence[Sequence[int]], pooling: Poo
 
 
 def _score(
-    model: GPT, objective: Classification, rows: ValidationExamples, shares: Sequence[range], ranks: Ranks
+    model: GPT, objective: ClassificationObjective, rows: ValidationExamples, shares: Sequence[range], ranks: Ranks
 ) -> Sums:
     """This rank's sums and counts of the validation part."""
     mine = shares[ranks.rank :: ranks.world]
@@ -330,7 +334,7 @@ def _score(
         batch = rows.batch(some)
         if not mine:  # every rank names the same terms, also where it has no rows
             for due in DUE & batch.keys():
-                batch[due].fill_(IGNORED)
+                batch[due].fill_(IGNORE_INDEX)
         batch = _on(batch, model.wte.weight.device)
         terms, scores = objective.sums_and_scores(model, batch)
         found = {term: float(value) for term, value in terms.items()} | class_terms(scores, batch["label"])

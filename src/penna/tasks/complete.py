@@ -17,11 +17,11 @@ from penna.config.generation import GenerationConfig
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import CompleteTask
-from penna.data.batches import IGNORED
-from penna.data.cache import Say
+from penna.data.batches import IGNORE_INDEX
+from penna.data.cache import Progress
 from penna.data.examples.batches import TrainingExamples, ValidationExamples, batch_of
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import ReadyExamples, prepare_examples
+from penna.data.examples.prepare import PreparedExampleData, prepare_examples
 from penna.data.examples.store import Examples
 from penna.data.examples.truncate import cut_to
 from penna.data.sources.fields import Completion, completion_of
@@ -29,13 +29,13 @@ from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError
 from penna.evaluate.language_model import score_rows
 from penna.generate.request import Request
-from penna.generate.text_stream import write
+from penna.generate.text_stream import generate_texts
 from penna.model.gpt import GPT
 from penna.tokenizer.special_tokens import with_special_tokens
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.distributed import Ranks
-from penna.train.objective import NextToken, bytes_of_tokens
-from penna.train.task import Job, Sums
+from penna.train.objective import NextTokenObjective, bytes_of_tokens
+from penna.train.task import Sums, TrainingTask
 
 _SAMPLES = 2  # validation examples that are written for where the recipe names no prompts
 _SHOWN = 80  # characters of their prompts that a sample shows
@@ -50,7 +50,7 @@ class Prompt:
     cut: bool = False  # whether a part of the text was left out
 
 
-class CompletionForm:
+class CompletionFormat:
     """Prompts and completions as a model of this shape reads them."""
 
     def __init__(self, task: CompleteTask, model: ModelConfig) -> None:
@@ -188,22 +188,22 @@ class CompletionForm:
 
 
 @dataclass(frozen=True)
-class ReadyCompletions(ReadyExamples):
+class PreparedCompletions(PreparedExampleData):
     """Pairs of one recipe, prepared."""
 
-    form: CompletionForm
+    form: CompletionFormat
 
     def completed(self, recipe: Recipe) -> Recipe:
         """The recipe as it is: a completion needs nothing that only the data knows."""
         return recipe
 
-    def job(self, recipe: Recipe, model: GPT) -> Job:
+    def job(self, recipe: Recipe, model: GPT) -> TrainingTask:
         """The loop's job: the cross-entropy of the completions' tokens, with samples of what is written."""
         # Buckets of a whole step: its rows are the same however it is parted, and its parts are of like length.
         rows_per_step = recipe.train.batch_size * recipe.train.accumulation
         training = TrainingExamples(self.prepared.train, rows_per_step, recipe.train.seed)
         validation = ValidationExamples(self.prepared.valid)
-        objective = NextToken(bytes_of_tokens(self.tokenizer))
+        objective = NextTokenObjective(bytes_of_tokens(self.tokenizer))
 
         def evaluate(model: GPT, ranks: Ranks) -> Sums:
             return score_rows(model, objective, validation, ranks.rank, ranks.world)
@@ -211,7 +211,7 @@ class ReadyCompletions(ReadyExamples):
         def sample(model: GPT, step: int) -> list[tuple[str, str]]:
             return self._samples(recipe, model)
 
-        return Job(model, objective, training, evaluate, sample, between=" → ")
+        return TrainingTask(model, objective, training, evaluate, sample, between=" → ")
 
     def lines(self) -> list[str]:
         """What was prepared, and how many prompts were cut."""
@@ -248,15 +248,15 @@ class ReadyCompletions(ReadyExamples):
             )
             for number, (_, prompt) in enumerate(asked)
         ]
-        written = write(model, self.tokenizer, requests)
+        written = generate_texts(model, self.tokenizer, requests)
         return [(text, result.text) for (text, _), result in zip(asked, written, strict=True)]
 
 
-def prepare_complete(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, say: Say) -> ReadyCompletions:
+def prepare_complete(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, report: Progress) -> PreparedCompletions:
     """Prepare a recipe of the task complete. Raises DataError where its data cannot be used."""
     assert isinstance(recipe.task, CompleteTask)
-    form = CompletionForm(recipe.task, recipe.model)
-    return ReadyCompletions(prepare_examples(recipe.data, tokenizer, form, say=say), form)
+    form = CompletionFormat(recipe.task, recipe.model)
+    return PreparedCompletions(prepare_examples(recipe.data, tokenizer, form, report=report), form)
 
 
 def _first_prompts(examples: Examples, tokenizer: Tokenizer) -> list[tuple[str, Prompt]]:
@@ -264,7 +264,7 @@ def _first_prompts(examples: Examples, tokenizer: Tokenizer) -> list[tuple[str, 
     found: list[tuple[str, Prompt]] = []
     for row in range(min(_SAMPLES, len(examples))):
         batch = batch_of(examples, [row])
-        due = int((batch["targets"][0] != IGNORED).nonzero()[0])
+        due = int((batch["targets"][0] != IGNORE_INDEX).nonzero()[0])
         ids: list[int] = batch["ids"][0, : due + 1].tolist()
         source: list[int] = batch["source"][0, : int(batch["source_lengths"][0])].tolist() if "source" in batch else []
         special = set(tokenizer.special_tokens.values())

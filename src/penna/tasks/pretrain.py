@@ -16,30 +16,30 @@ from penna.config.generation import GenerationConfig
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.batches import TrainingDocuments, TrainingWindows, ValidationDocuments, ValidationWindows
-from penna.data.cache import Say
-from penna.data.prepare import Prepared, describe_counts, prepare
+from penna.data.cache import Progress
+from penna.data.prepare import PreparedShards, describe_counts, prepare
 from penna.data.shards import PartManifest, TokenStream
 from penna.errors import DataError
 from penna.evaluate.language_model import score_rows
 from penna.generate.request import Request
-from penna.generate.text_stream import prompt_ids, write
+from penna.generate.text_stream import generate_texts, prompt_ids
 from penna.model.gpt import GPT
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.distributed import Ranks
-from penna.train.objective import NextToken
-from penna.train.task import Job, Sums
+from penna.train.objective import NextTokenObjective
+from penna.train.task import Sums, TrainingTask
 
 
-def prepare_pretrain(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, say: Say) -> PretrainData:
+def prepare_pretrain(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, report: Progress) -> PreparedPretraining:
     """A recipe's text as token shards."""
-    return PretrainData(prepare(recipe.data, tokenizer, say=say))
+    return PreparedPretraining(prepare(recipe.data, tokenizer, report=report))
 
 
 @dataclass(frozen=True)
-class PretrainData:
+class PreparedPretraining:
     """Running text, prepared."""
 
-    prepared: Prepared
+    prepared: PreparedShards
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -60,7 +60,7 @@ class PretrainData:
         """The recipe as it is."""
         return recipe
 
-    def job(self, recipe: Recipe, model: GPT) -> Job:
+    def job(self, recipe: Recipe, model: GPT) -> TrainingTask:
         """The loop's job. Raises DataError where the text is too short."""
         return pretrain_job(recipe, self.prepared, model)
 
@@ -88,17 +88,19 @@ class PretrainData:
         }
 
 
-def next_token_objective(tokenizer: Tokenizer, part: PartManifest) -> NextToken:
+def next_token_objective(tokenizer: Tokenizer, part: PartManifest) -> NextTokenObjective:
     """Cross-entropy, with the bytes each token of this tokenizer stands for.
 
     Where the tokenizer loses text, its tokens' own bytes are not the text's: each stands for the part's average.
     """
     if tokenizer.lossless:
-        return NextToken(torch.tensor([len(piece) for piece in tokenizer.token_bytes()]))
-    return NextToken(torch.full((tokenizer.vocab_size,), part.bytes / max(part.tokens, 1), dtype=torch.float64))
+        return NextTokenObjective(torch.tensor([len(piece) for piece in tokenizer.token_bytes()]))
+    return NextTokenObjective(
+        torch.full((tokenizer.vocab_size,), part.bytes / max(part.tokens, 1), dtype=torch.float64)
+    )
 
 
-def pretrain_job(recipe: Recipe, prepared: Prepared, model: GPT) -> Job:
+def pretrain_job(recipe: Recipe, prepared: PreparedShards, model: GPT) -> TrainingTask:
     """The loop's job for a recipe, its prepared text and a model. Raises DataError where the text is too short."""
     block = model.config.block_size
     training = training_rows(recipe, prepared, block)
@@ -113,10 +115,10 @@ def pretrain_job(recipe: Recipe, prepared: Prepared, model: GPT) -> Job:
     def sample(model: GPT, step: int) -> list[tuple[str, str]]:
         return _write_samples(recipe, prepared.tokenizer, model)
 
-    return Job(model, objective, training, evaluate, sample, one_shape=recipe.data.windows == "packed")
+    return TrainingTask(model, objective, training, evaluate, sample, one_shape=recipe.data.windows == "packed")
 
 
-def training_rows(recipe: Recipe, prepared: Prepared, block: int) -> TrainingWindows | TrainingDocuments:
+def training_rows(recipe: Recipe, prepared: PreparedShards, block: int) -> TrainingWindows | TrainingDocuments:
     """The rows a recipe trains on (``data.windows``). Raises DataError where the text is too short for them."""
     stream = TokenStream(prepared.folder, "train")
     if recipe.data.windows == "documents":
@@ -162,5 +164,5 @@ def _write_samples(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tup
         Request(prompt_ids(tokenizer, prompt, starts_document=single), how, config.seed + number, stop)
         for number, prompt in enumerate(config.prompts)
     ]
-    written = write(model, tokenizer, requests, show_special=True)
+    written = generate_texts(model, tokenizer, requests, show_special=True)
     return [(prompt, own.text) for prompt, own in zip(config.prompts, written, strict=True)]

@@ -98,7 +98,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class TokenizerComparison:
     """All that was found."""
 
     amount: Amount | None
@@ -111,7 +111,7 @@ class Inspection:
         return asdict(self)
 
 
-def inspect_tokenizers(tokenizers: Mapping[str, Tokenizer], texts: Iterable[str] | None = None) -> Inspection:
+def inspect_tokenizers(tokenizers: Mapping[str, Tokenizer], texts: Iterable[str] | None = None) -> TokenizerComparison:
     """Look at tokenizers, and at how they cut ``texts`` (pieces of any length up to what memory holds)."""
     counters = {name: _Counter(tokenizer) for name, tokenizer in tokenizers.items()}
     characters = words = size = 0
@@ -136,7 +136,7 @@ def inspect_tokenizers(tokenizers: Mapping[str, Tokenizer], texts: Iterable[str]
         )
         for name, tokenizer in tokenizers.items()
     ]
-    return Inspection(amount, sample, tuple(findings))
+    return TokenizerComparison(amount, sample, tuple(findings))
 
 
 def bits_of(counts: Iterable[int]) -> float:

@@ -30,7 +30,7 @@ _NOR_BEHIND = "'\"/\\#@"
 
 
 @dataclass(frozen=True)
-class JoinedWord:
+class JoinedContinuation:
     """A word as it stands behind its context."""
 
     text: str  # with the space in front, where there is one
@@ -38,9 +38,9 @@ class JoinedWord:
     together: bool  # whether it was encoded with its context, rather than by itself
 
 
-def join(
+def join_continuation(
     tokenizer: Tokenizer, context: str, words: Sequence[str], *, space: bool = True
-) -> tuple[list[int], list[JoinedWord]]:
+) -> tuple[list[int], list[JoinedContinuation]]:
     """The context's ids, and each word behind it. Without ``space`` none is put between them."""
     before = context
     if context.endswith(" ") and context.strip() and tokenizer.kind != "characters":
@@ -48,11 +48,13 @@ def join(
     handed = context[len(before) :]
     texts = [handed + (" " if space and needs_space(context, word) else "") + word for word in words]
     ids = tokenizer.encode(before) if before else []
-    joined: list[JoinedWord] = []
+    joined: list[JoinedContinuation] = []
     for text in texts:
         both = tokenizer.encode(before + text)
         together = both[: len(ids)] == ids
-        joined.append(JoinedWord(text, tuple(both[len(ids) :] if together else tokenizer.encode(text)), together))
+        joined.append(
+            JoinedContinuation(text, tuple(both[len(ids) :] if together else tokenizer.encode(text)), together)
+        )
     return ids, joined
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from penna.errors import TokenizerError
-from penna.storage import explained_disk_errors, write_json, write_whole
+from penna.storage import friendly_disk_errors, write_atomically, write_json
 
 SEPARATOR = "<|endoftext|>"
 """Stands between documents: GPT-2's name for it, and the one special token of what Penna trains."""
@@ -50,9 +50,9 @@ def settings_of_rebuilt(settings: Settings, special: dict[str, str], vocab: Cont
 
 def write(folder: Path, tokenizer_json: str, settings: Settings) -> None:
     """Write both files into ``folder`` (made if need be), each whole or not at all."""
-    with explained_disk_errors(folder):
+    with friendly_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / TOKENIZER_FILE, tokenizer_json)
+    write_atomically(folder / TOKENIZER_FILE, tokenizer_json)
     write_json(folder / CONFIG_FILE, settings)
 
 

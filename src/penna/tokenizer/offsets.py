@@ -15,24 +15,24 @@ _BYTES_ARE_TOKENS = "byte-level BPE"  # a kind that learns from bytes: a charact
 
 
 @dataclass(frozen=True)
-class PlacedIds:
+class EncodedText:
     """A text's ids, and the first character of each and the one behind its last."""
 
     ids: tuple[int, ...]
     places: tuple[tuple[int, int], ...]
 
 
-def placed_ids(tokenizer: Tokenizer, text: str) -> PlacedIds:
+def encode_with_offsets(tokenizer: Tokenizer, text: str) -> EncodedText:
     """The ids that ``tokenizer.encode`` gives, with their places.
 
     Raises TokenizerError for text with a lone surrogate.
     """
     check_text(text, "the text")
     encoding = tokenizer._inner.encode(text, add_special_tokens=False)
-    return PlacedIds(tuple(encoding.ids), tuple(encoding.offsets))
+    return EncodedText(tuple(encoding.ids), tuple(encoding.offsets))
 
 
-def lacking(tokenizer: Tokenizer, text: str, placed: PlacedIds) -> tuple[str, ...]:
+def lacking(tokenizer: Tokenizer, text: str, placed: EncodedText) -> tuple[str, ...]:
     """What the vocabulary has no token for, each once, in the order of the text.
 
     Characters that are read as their bytes, and words or characters that become the unknown token. Of a byte-level BPE
@@ -49,7 +49,7 @@ def lacking(tokenizer: Tokenizer, text: str, placed: PlacedIds) -> tuple[str, ..
     return tuple(found)
 
 
-def bytes_from(tokenizer: Tokenizer, text: str, placed: PlacedIds, first: int) -> int:
+def bytes_from(tokenizer: Tokenizer, text: str, placed: EncodedText, first: int) -> int:
     """How many UTF-8 bytes of ``text`` the tokens from number ``first`` on stand for."""
     if first == 0:
         return len(text.encode())

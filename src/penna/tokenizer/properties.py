@@ -10,13 +10,13 @@ from typing import Any
 
 import tokenizers
 
-from penna.tokenizer.token_bytes import Surface
+from penna.tokenizer.token_bytes import TokenBytes
 
 _BYTES_OF_UTF8 = (*range(0x80), *range(0x80, 0xC0), *range(0xC2, 0xF5))
 
 
 @dataclass(frozen=True)
-class Build:
+class TokenizerProperties:
     """The answers for one tokenizer; see the properties of `penna.tokenizer.tokenizer.Tokenizer`."""
 
     kind: str
@@ -24,13 +24,13 @@ class Build:
     unknown_id: int | None
 
 
-def build_of(inner: tokenizers.Tokenizer, surface: Surface) -> Build:
+def tokenizer_properties(inner: tokenizers.Tokenizer, surface: TokenBytes) -> TokenizerProperties:
     """Read the steps of ``inner``, whose tokens write what ``surface`` says."""
     content: dict[str, Any] = json.loads(inner.to_str())
     model = content["model"]
     writes_all = {bytes([byte]) for byte in _BYTES_OF_UTF8} <= set(surface.rendered)
     lossless = surface.exact and content["normalizer"] is None and _keeps_all(content["pre_tokenizer"]) and writes_all
-    return Build(_kind(content), lossless, None if writes_all else _unknown_id(inner, model))
+    return TokenizerProperties(_kind(content), lossless, None if writes_all else _unknown_id(inner, model))
 
 
 def _kind(content: dict[str, Any]) -> str:

@@ -80,7 +80,7 @@ _WITHOUT_SPACES = (
 _BESIDE = re.compile(f"(?<=[{_WITHOUT_SPACES}]) +| +(?=[{_WITHOUT_SPACES}])")
 
 
-class SpacingMender:
+class SpacingFixer:
     """Mends one stream of text; use a new one for each. Tokenizers that write no spaces of their own pass unchanged."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -105,7 +105,7 @@ class SpacingMender:
         return self._held if not re.match(f"[{_WITHOUT_SPACES}]", self._last) else ""
 
 
-def mended(tokenizer: Tokenizer, text: str) -> str:
+def fix_spacing(tokenizer: Tokenizer, text: str) -> str:
     """A whole text without such spaces."""
-    mender = SpacingMender(tokenizer)
+    mender = SpacingFixer(tokenizer)
     return mender.push(text) + mender.finish()

@@ -21,7 +21,7 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 @dataclass(frozen=True)
-class Surface:
+class TokenBytes:
     """The bytes of every token of one tokenizer."""
 
     rendered: tuple[bytes, ...]
@@ -54,7 +54,7 @@ class Surface:
         return text[drop:]
 
 
-def surface_of(inner: tokenizers.Tokenizer) -> Surface:
+def token_bytes(inner: tokenizers.Tokenizer) -> TokenBytes:
     """Read off what every token of ``inner`` stands for."""
     steps = _decoder_steps(inner)
     vocab = inner.get_vocab(with_added_tokens=True)
@@ -69,7 +69,7 @@ def surface_of(inner: tokenizers.Tokenizer) -> Surface:
     suffix = next((step["suffix"] for step in steps if step["type"] == "BPEDecoder"), None)
     behind = frozenset(index for token, index in vocab.items() if suffix and token.endswith(suffix))
     stripped = sum(step["start"] for step in steps if step["type"] == "Strip")
-    return Surface(
+    return TokenBytes(
         rendered=tuple(rendered),
         opening=tuple(opening),
         special_ids=frozenset(index for index, token in added.items() if token.special),

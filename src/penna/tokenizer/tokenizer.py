@@ -21,8 +21,8 @@ from penna.errors import TokenizerError
 from penna.tokenizer import files
 from penna.tokenizer import load as forms
 from penna.tokenizer.files import SEPARATOR as SEPARATOR
-from penna.tokenizer.properties import Build, build_of
-from penna.tokenizer.token_bytes import Surface, surface_of
+from penna.tokenizer.properties import TokenizerProperties, tokenizer_properties
+from penna.tokenizer.token_bytes import TokenBytes, token_bytes
 
 
 class Tokenizer:
@@ -130,8 +130,8 @@ class Tokenizer:
         return self._build.unknown_id
 
     @cached_property
-    def _build(self) -> Build:
-        return build_of(self._inner, self._surface)
+    def _build(self) -> TokenizerProperties:
+        return tokenizer_properties(self._inner, self._surface)
 
     def token_bytes(self) -> list[bytes]:
         """Per id, the UTF-8 bytes the token stands for in text; b"" for special tokens, which stand for none.
@@ -157,7 +157,7 @@ class Tokenizer:
         return self._surface.rendered[index]
 
     @property
-    def surface(self) -> Surface:
+    def surface(self) -> TokenBytes:
         """What decoding writes for each id, at the start of a text and inside it."""
         return self._surface
 
@@ -187,8 +187,8 @@ class Tokenizer:
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @cached_property
-    def _surface(self) -> Surface:
-        return surface_of(self._inner)
+    def _surface(self) -> TokenBytes:
+        return token_bytes(self._inner)
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         size = self.vocab_size

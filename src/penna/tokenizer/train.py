@@ -96,7 +96,7 @@ def train_characters(texts: Iterable[str]) -> tokenizers.Tokenizer:
 
 
 def train_tokenizer(
-    config: TokenizerConfig, texts: Iterable[str], say: Callable[[str], None] = lambda _: None
+    config: TokenizerConfig, texts: Iterable[str], report: Callable[[str], None] = lambda _: None
 ) -> Tokenizer:
     """Train the tokenizer that ``config`` asks for; with kind "file", read it and leave ``texts`` alone.
 
@@ -114,9 +114,9 @@ def train_tokenizer(
         case "bpe":
             tokenizer = Tokenizer(train_byte_bpe(texts, config.vocab_size))
         case "unigram":
-            tokenizer = Tokenizer(train_unigram(texts, config.vocab_size, say))
+            tokenizer = Tokenizer(train_unigram(texts, config.vocab_size, report))
     if tokenizer.vocab_size < config.vocab_size:
-        say(f"The text gave {tokenizer.vocab_size:,} tokens of the {config.vocab_size:,} asked for.")
+        report(f"The text gave {tokenizer.vocab_size:,} tokens of the {config.vocab_size:,} asked for.")
     return tokenizer
 
 

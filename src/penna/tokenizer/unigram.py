@@ -47,7 +47,7 @@ _CUTS = re.compile(f"[{''.join(OWN_TOKENS)}{_RESERVED}]")
 
 
 def train_unigram(
-    texts: Iterable[str], vocab_size: int, say: Callable[[str], None] = lambda _: None
+    texts: Iterable[str], vocab_size: int, report: Callable[[str], None] = lambda _: None
 ) -> tokenizers.Tokenizer:
     """Learn up to ``vocab_size`` tokens from ``texts``; fewer when the text is too small for more.
 
@@ -63,7 +63,7 @@ def train_unigram(
         )
     lines, step = _lines(texts)
     if step > 1:
-        say(
+        report(
             f"The text is longer than the {MOST_CHARACTERS:,} characters a unigram tokenizer is learned from: "
             f"it learns from one line in {step}."
         )

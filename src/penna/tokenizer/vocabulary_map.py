@@ -23,7 +23,7 @@ _EMPTY_IS_NONE = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
 
 
 @dataclass(frozen=True)
-class TokenMatch:
+class VocabularyMap:
     """How the ids of a new tokenizer stand to those of an old one."""
 
     old_ids: dict[int, int]
@@ -34,7 +34,7 @@ class TokenMatch:
     """What one does to text and the other does not, each "… there, … here", the old one being "there"."""
 
 
-def match_tokens(new: Tokenizer, old: Tokenizer) -> TokenMatch:
+def map_vocabulary(new: Tokenizer, old: Tokenizer) -> VocabularyMap:
     """Match the ids of ``new`` with those of ``old`` by the tokens' spelling.
 
     Only where ``differences`` is empty do ``old_ids`` and ``added`` cover every token of ``new``, and every token of
@@ -44,13 +44,13 @@ def match_tokens(new: Tokenizer, old: Tokenizer) -> TokenMatch:
     old_ids = {index: there[token] for token, index in here.items() if token in there}
     added = {token: index for token, index in here.items() if token not in there and token in new.special_tokens}
     if new.fingerprint() == old.fingerprint():
-        return TokenMatch(old_ids, added, ())
+        return VocabularyMap(old_ids, added, ())
     differences = [*_differences(new, old), *_vocabulary_differences(new, old)]
     if lost := [token for token in old.special_tokens if token not in here]:
         differences.append(f"{_named('control token', lost)} there, and not here")
     if len(old_ids) != len(set(old_ids.values())) or len({*here.values()}) != len(here):
         differences.append("two tokens share an id")
-    return TokenMatch(old_ids, dict(sorted(added.items(), key=lambda item: item[1])), tuple(differences))
+    return VocabularyMap(old_ids, dict(sorted(added.items(), key=lambda item: item[1])), tuple(differences))
 
 
 def _differences(new: Tokenizer, old: Tokenizer) -> list[str]:

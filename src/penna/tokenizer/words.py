@@ -20,7 +20,7 @@ _WITHIN_WORDS = "'’\u200c\u200d"  # apostrophes, and what joins letters in Ind
 
 
 @dataclass(frozen=True)
-class Unit:
+class Word:
     """A part of a text that is pointed at as one."""
 
     text: str  # with the space in front, where there is one
@@ -28,7 +28,7 @@ class Unit:
     end: int  # the one behind its last
 
 
-def units(tokenizer: Tokenizer, ids: Sequence[int]) -> list[Unit]:
+def split_words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[Word]:
     """The units of ids, in their order; every token is in one of them, and an id that stands for no text by itself."""
     surface = tokenizer.surface
     pieces = [surface.rendered[index] for index in ids]
@@ -45,7 +45,7 @@ def units(tokenizer: Tokenizer, ids: Sequence[int]) -> list[Unit]:
         place = place_of.get(ends[token])
         if control[token] or control[token - 1] or (place is not None and _is_border(text, place)):
             borders.append(token)
-    return [Unit(_readable(b"".join(pieces[start:end])), start, end) for start, end in pairwise([*borders, len(ids)])]
+    return [Word(_readable(b"".join(pieces[start:end])), start, end) for start, end in pairwise([*borders, len(ids)])]
 
 
 def _readable(piece: bytes) -> str:

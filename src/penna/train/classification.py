@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from penna.data.batches import IGNORED
+from penna.data.batches import IGNORE_INDEX
 from penna.model.gpt import GPT
 from penna.train.objective import Batch, cross_entropy
 
@@ -54,7 +54,7 @@ def label_scores(model: GPT, hidden: Tensor, lengths: Tensor, pooling: Pooling) 
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
-class Classification:
+class ClassificationObjective:
     """Cross-entropy of the label in nats, and that of every next token with the weight ``lm_weight``.
 
     A weight of 0 computes no next tokens at all. ``class_weights`` (K,) come from `scaled_class_weights`; None counts
@@ -70,7 +70,7 @@ class Classification:
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Texts with a label, the tokens of all texts of which anything is due and, where they are learned, targets."""
-        labelled, due = batch["label"] != IGNORED, batch["targets"] != IGNORED
+        labelled, due = batch["label"] != IGNORE_INDEX, batch["targets"] != IGNORE_INDEX
         read = labelled | due.any(dim=1)
         counts = {"label": int(labelled.sum()), "tokens": int(batch["lengths"][read].sum())}
         if "lm" in self.weights:
@@ -89,7 +89,7 @@ class Classification:
         label = batch["label"]
         weights = None if self._class_weights is None else self._class_weights.to(scores)
         sums = {
-            "label": F.cross_entropy(scores, label, weights, ignore_index=IGNORED, reduction="sum"),
+            "label": F.cross_entropy(scores, label, weights, ignore_index=IGNORE_INDEX, reduction="sum"),
             "correct": (scores.argmax(dim=1) == label).sum(),
         }
         if "lm" in self.weights:
@@ -123,7 +123,7 @@ def class_terms(scores: Tensor, label: Tensor) -> dict[str, float]:
 
     From unnormalised log-probabilities (B, K) and labels (B,), of which -100 is none. As sums, they add up.
     """
-    known = label != IGNORED
+    known = label != IGNORE_INDEX
     true, likeliest, classes = label[known], scores.argmax(dim=1)[known], scores.shape[1]
     found = {"hits": true[true == likeliest], "predicted": likeliest, "support": true}
     return {

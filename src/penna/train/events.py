@@ -71,8 +71,8 @@ class Finished:
 
 
 Event = Notice | Started | Stepped | Evaluated | Sampled | Saved | Finished
-Listener = Callable[[Event], None]
+EventHandler = Callable[[Event], None]
 
 
-def silent(event: Event) -> None:
+def ignore_events(event: Event) -> None:
     """The listener that does not."""

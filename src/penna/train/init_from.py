@@ -31,7 +31,7 @@ from penna.interop.json_files import read_object
 from penna.loading import LoadedModel, foreign_folder, run_and_checkpoint
 from penna.model.gpt import GPT, sinusoidal_table
 from penna.tokenizer.tokenizer import Tokenizer
-from penna.tokenizer.vocabulary_map import TokenMatch, match_tokens
+from penna.tokenizer.vocabulary_map import VocabularyMap, map_vocabulary
 
 # What may differ: how training goes, what a field was filled from, and what `start_from` sees to below. Any other field
 # of the [model] section says what the weights compute.
@@ -128,7 +128,7 @@ def start_from(
     source: LoadedModel,
     *,
     task: TaskConfig | None = None,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> StartReport:
     """Put the weights of ``source`` into ``model``, an initialised one whose tokenizer is ``tokenizer``.
 
@@ -177,16 +177,16 @@ def start_from(
     other_head = head is not None and head.new is not None and _OF_CLASSES in given
     left_out = [Share(weight, tensor.numel()) for weight, tensor in given.items() if weight not in target]
     messages = [f"The head tells {_told(task)} here, {_told(source.task)} in {name}: it is new."] if other_head else []
-    report = StartReport(
+    start = StartReport(
         source=name,
         loaded=tuple(part.loaded for part in parts if part.loaded is not None),
         new=tuple(part.new for part in parts if part.new is not None),
         left_out=(*(part.left_out for part in parts if part.left_out is not None), *left_out),
         messages=(*_token_messages(match, source), *_position_messages(model.config, old, name), *messages),
     )
-    for line in report.lines():
-        say(line)
-    return report
+    for line in start.lines():
+        report(line)
+    return start
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _check_shape(weight: str, tensor: Tensor, given: Tensor, source: str) -> Non
         )
 
 
-def _match(tokenizer: Tokenizer, source: LoadedModel) -> TokenMatch:
+def _match(tokenizer: Tokenizer, source: LoadedModel) -> VocabularyMap:
     """Which id of the source each id of this run is; without a tokenizer the source's are taken to be the same."""
     rows, name = source.model.config.rows, source.source
     if source.tokenizer is None:
@@ -242,8 +242,8 @@ def _match(tokenizer: Tokenizer, source: LoadedModel) -> TokenMatch:
                 "Put the source's tokenizer into its folder, and take it: "
                 f"--tokenizer.kind file --tokenizer.path {name}",
             )
-        return TokenMatch(same, beyond, ())
-    match = match_tokens(tokenizer, source.tokenizer)
+        return VocabularyMap(same, beyond, ())
+    match = map_vocabulary(tokenizer, source.tokenizer)
     if match.differences:
         path = name if source.run is None else source.run.path
         raise RecipeError(
@@ -254,7 +254,7 @@ def _match(tokenizer: Tokenizer, source: LoadedModel) -> TokenMatch:
     return match
 
 
-def _vocabulary(weight: str, size: int, given: Tensor, match: TokenMatch) -> _Placed:
+def _vocabulary(weight: str, size: int, given: Tensor, match: VocabularyMap) -> _Placed:
     """The rows (size, C) of this run's tokens: the source's by their ids there, all others the mean of these."""
     tokens = torch.tensor(sorted(match.old_ids.values()), device=given.device)
     taken = {*match.old_ids, *match.added.values()}
@@ -328,7 +328,7 @@ def _rest(weight: str, given: Tensor, rows: int) -> Share | None:
     return Share(weight, rows * given.shape[1], f"{rows:,} rows") if rows else None
 
 
-def _token_messages(match: TokenMatch, source: LoadedModel) -> list[str]:
+def _token_messages(match: VocabularyMap, source: LoadedModel) -> list[str]:
     messages: list[str] = []
     if source.tokenizer is None:
         messages.append(

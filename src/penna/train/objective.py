@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from penna.data.batches import IGNORED
+from penna.data.batches import IGNORE_INDEX
 from penna.model.cache import Memory
 from penna.model.gpt import GPT
 from penna.model.linear import Matmul, grad_of_input, grad_of_weight, linear
@@ -47,7 +47,7 @@ class _CrossEntropy(torch.autograd.Function):
         for x, y, place in zip(hidden.split(rows), targets.split(rows), range(0, len(hidden), rows), strict=True):
             logits = linear(x, weight, None, matmul)  # (rows, V), ours to change
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            due = y != IGNORED
+            due = y != IGNORE_INDEX
             chosen = y.clamp(min=0)[:, None]
             top, likeliest = logits.max(dim=1, keepdim=True)
             target = logits.gather(1, chosen)
@@ -78,7 +78,7 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, matmul: Matmu
     """
     hidden, targets = hidden.flatten(0, -2), targets.flatten()
     if hidden.device.type == "cpu":  # elsewhere, asking how many are due would wait for the device
-        due = (targets != IGNORED).nonzero()[:, 0]
+        due = (targets != IGNORE_INDEX).nonzero()[:, 0]
         if 0 < len(due) < len(targets):  # padding and prompts need no logits
             hidden, targets = hidden.index_select(0, due), targets[due]
     return _CrossEntropy.apply(hidden, weight, targets, matmul)  # type: ignore[no-any-return]
@@ -121,7 +121,7 @@ def bytes_of_tokens(tokenizer: Tokenizer) -> Tensor:
     return torch.zeros(tokenizer.vocab_size, dtype=torch.int64)
 
 
-class NextToken:
+class NextTokenObjective:
     """Cross-entropy of every next token in nats, with token accuracy and bits per byte.
 
     ``token_bytes`` (vocab_size,) holds how many bytes of text each token stands for; a separator stands for none, and
@@ -136,7 +136,7 @@ class NextToken:
     def counts(self, batch: Batch) -> dict[str, int]:
         """Targets, and the bytes of text they stand for."""
         targets = batch["targets"]
-        due = targets[targets != IGNORED].cpu()
+        due = targets[targets != IGNORE_INDEX].cpu()
         bytes = round(self._token_bytes[due].sum().item())
         return {"loss": due.numel(), "correct": due.numel(), "tokens": due.numel(), "bytes": bytes}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from penna.config.schema import Recipe
 from penna.config.sections import TokenizerConfig
-from penna.data.cache import Say
+from penna.data.cache import Progress
 from penna.model.gpt import GPT
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.distributed import Ranks
@@ -42,7 +42,7 @@ Sums = tuple[dict[str, float], dict[str, int]]
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingTask:
     """What a task hands to the loop."""
 
     model: GPT
@@ -57,7 +57,7 @@ class Job:
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """The counters a checkpoint keeps."""
 
     step: int = 0
@@ -73,7 +73,7 @@ class Progress:
         return {**state, "best": None if math.isinf(self.best) else self.best}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Progress:
+    def from_state(cls, state: dict[str, Any]) -> TrainingProgress:
         """What ``as_state`` gave."""
         best: Any = math.inf if state["best"] is None else state["best"]
         return cls(**{**state, "best": best})
@@ -99,7 +99,7 @@ class Window:
 # what to say and note.
 
 
-class Ready(Protocol):
+class PreparedData(Protocol):
     """The data of one recipe, prepared."""
 
     @property
@@ -121,7 +121,7 @@ class Ready(Protocol):
         """The recipe with what only the data knows, such as its labels; the vocabulary's size is filled in already."""
         ...
 
-    def job(self, recipe: Recipe, model: GPT) -> Job:
+    def job(self, recipe: Recipe, model: GPT) -> TrainingTask:
         """The loop's job for a completed recipe. Raises DataError where there is too little to learn from."""
         ...
 
@@ -134,5 +134,5 @@ class Ready(Protocol):
         ...
 
 
-Prepare = Callable[[Recipe, "TokenizerConfig | Tokenizer", Say], Ready]
+Prepare = Callable[[Recipe, "TokenizerConfig | Tokenizer", Progress], PreparedData]
 """Prepares a recipe's data, with a tokenizer at hand or one to be learned."""

@@ -19,28 +19,35 @@ from torch.nn.parallel import DistributedDataParallel
 
 from penna.config.schema import Recipe
 from penna.config.training import Often
-from penna.data.batches import DUE, IGNORED, parts_of
+from penna.data.batches import DUE, IGNORE_INDEX, parts_of
 from penna.errors import TrainingError
 from penna.model.gpt import count_parameters
 from penna.runs.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, step_name, write_checkpoint
 from penna.runs.folder import RunFolder
 from penna.train.device import autocast, choose_compile, choose_matmul, choose_threads, seconds_each
 from penna.train.distributed import Ranks
-from penna.train.events import Evaluated, Event, Finished, Listener, Notice, Sampled, Saved, Started, Stepped
+from penna.train.events import Evaluated, Event, EventHandler, Finished, Notice, Sampled, Saved, Started, Stepped
 from penna.train.objective import Batch, ScoredModel, weighted_loss
 from penna.train.optimizers import Optimizers
 from penna.train.schedule import Budget, budget_in_steps, multiplier
 from penna.train.signals import StopRequest, caught_signals
-from penna.train.task import Job, Progress, Window
+from penna.train.task import TrainingProgress, TrainingTask, Window
 
 _TOKENS_AT_ONCE = 8192
 
 
-class Loop:
+class Trainer:
     """One process's part in training one run."""
 
     def __init__(
-        self, job: Job, recipe: Recipe, run: RunFolder, *, ranks: Ranks, device: torch.device, listen: Listener
+        self,
+        job: TrainingTask,
+        recipe: Recipe,
+        run: RunFolder,
+        *,
+        ranks: Ranks,
+        device: torch.device,
+        listen: EventHandler,
     ) -> None:
         self.job, self.recipe, self.run, self.ranks, self.device = job, recipe, run, ranks, device
         if device.type == "cuda":
@@ -49,7 +56,7 @@ class Loop:
         self._listen = listen
         self.model = job.model.to(device)
         self.optimizers = Optimizers(self.model, recipe.optim)
-        self.progress = Progress()
+        self.progress = TrainingProgress()
         self.budget = Budget(
             self.config,
             recipe.schedule,
@@ -73,7 +80,7 @@ class Loop:
         self.model.load_state_dict(checkpoint.model)
         self.optimizers.load_state({name: tensor.to(self.device) for name, tensor in checkpoint.optimizer.items()})
         # AdamW counts its steps on the CPU's side of a fused kernel; the device of its counter is its weights' device.
-        self.progress = Progress.from_state(checkpoint.state)
+        self.progress = TrainingProgress.from_state(checkpoint.state)
         self._is_new = False
 
     def run_to_end(self) -> Finished:
@@ -156,7 +163,7 @@ class Loop:
             batch = self.job.batches.batch(epoch, share or rows[:1])
             if not share:  # fewer rows than ranks: this one keeps step with a row that counts nothing
                 for due in DUE & batch.keys():
-                    batch[due].fill_(IGNORED)
+                    batch[due].fill_(IGNORE_INDEX)
             yield from parts_of(batch, _TOKENS_AT_ONCE) if self.device.type == "cpu" else [batch]
 
     def _after_step(self, request: StopRequest) -> None:

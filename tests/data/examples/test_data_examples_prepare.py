@@ -21,7 +21,7 @@ from penna.data.examples.encode import PartWriter
 from penna.data.examples.example import Example
 from penna.data.examples.prepare import PreparedExamples, prepare_examples, read_items, read_validation
 from penna.data.examples.store import Examples, file_name, open_examples
-from penna.data.sources.fields import Labelled, labelled_of
+from penna.data.sources.fields import LabeledText, labeled_text_of
 from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError, RecipeError
 from penna.tokenizer.special_tokens import with_special_tokens
@@ -42,19 +42,21 @@ class Form:
     def settings(self) -> str:
         return f"test {self.most} {self.labelled}"
 
-    def read(self, record: Record, data: DataConfig) -> Labelled | BadRecord:
-        return labelled_of(record, data)
+    def read(self, record: Record, data: DataConfig) -> LabeledText | BadRecord:
+        return labeled_text_of(record, data)
 
-    def texts(self, item: Labelled) -> Sequence[str]:
+    def texts(self, item: LabeledText) -> Sequence[str]:
         return (item.text,)
 
-    def label(self, item: Labelled) -> str | None:
+    def label(self, item: LabeledText) -> str | None:
         return item.label if self.labelled else None
 
     def adapt(self, tokenizer: Tokenizer) -> Tokenizer:
         return with_special_tokens(tokenizer, ["<|end|>"])
 
-    def encode(self, items: Sequence[Labelled], tokenizer: Tokenizer, labels: Sequence[str]) -> Sequence[Example | str]:
+    def encode(
+        self, items: Sequence[LabeledText], tokenizer: Tokenizer, labels: Sequence[str]
+    ) -> Sequence[Example | str]:
         assert tokenizer.separator_id is not None
         examples: list[Example | str] = []
         for item, text in zip(items, tokenizer.encode_batch([item.text for item in items]), strict=True):
@@ -294,7 +296,7 @@ def test_the_second_time_nothing_is_encoded_and_other_settings_are_encoded_anew(
 ):
     data = DataConfig(path=written(tmp_path / "a.jsonl"))
     said: list[str] = []
-    first = prepare_examples(data, CHAR, Form(), say=said.append)
+    first = prepare_examples(data, CHAR, Form(), report=said.append)
     assert said == ["Reading the records", "Learning a char tokenizer", "Turning the records into examples"]
     prepare_examples(data, CHAR, Form(most=500))
     prepare_examples(data, CHAR, Form(), labels=["pos", "neg"])
@@ -302,7 +304,7 @@ def test_the_second_time_nothing_is_encoded_and_other_settings_are_encoded_anew(
     assert len(left_in_cache(tmp_path)) == 4
     monkeypatch.setattr(Form, "encode", None)
     said.clear()
-    again = prepare_examples(data, CHAR, Form(), say=said.append)
+    again = prepare_examples(data, CHAR, Form(), report=said.append)
     assert said == ["Reading the records"]
     assert (again.train_counts, again.counts) == (first.train_counts, first.counts)
     assert np.array_equal(again.train.ids, first.train.ids)
@@ -331,7 +333,7 @@ def test_records_that_change_meanwhile_are_refused_and_nothing_of_them_is_kept(t
 
     for rows in ([*ROWS[:-1], ("changed", "pos")], ROWS[:-1], [*ROWS, ("more", "neg")]):
         with pytest.raises(TextChangedError, match="changed while they were being prepared"):
-            prepare_examples(data, CHAR, Form(), say=changing(rows))
+            prepare_examples(data, CHAR, Form(), report=changing(rows))
         assert left_in_cache(tmp_path) == []
         written(file)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.quality.inspect import inspect
-from penna.data.quality.result import Inspection
+from penna.data.quality.result import DataReport
 from penna.data.sources.records import PIECE
 from penna.tokenizer.train import train_tokenizer
 
@@ -29,14 +29,14 @@ def write_records(file: Path, records: list[dict[str, Any]]) -> Path:
     return file
 
 
-def look(folder: Path, texts: list[str], test: list[str] | None = None, **fields: Any) -> Inspection:
+def look(folder: Path, texts: list[str], test: list[str] | None = None, **fields: Any) -> DataReport:
     path = write_records(folder / "train.jsonl", [{"text": text} for text in texts])
     if test is not None:
         fields["valid_path"] = str(write_records(folder / "test.jsonl", [{"text": text} for text in test]))
     return inspect(DataConfig(path=[str(path)], **fields))
 
 
-def look_at_text(folder: Path, text: str, **fields: Any) -> Inspection:
+def look_at_text(folder: Path, text: str, **fields: Any) -> DataReport:
     (folder / "text.txt").write_text(text, encoding="utf-8", newline="")
     return inspect(DataConfig(path=[str(folder / "text.txt")], **fields))
 
@@ -290,7 +290,7 @@ def test_a_long_text_is_told_on_the_way(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("penna.data.quality.inspect._SAY_EVERY", 1 << 19)
     (tmp_path / "long.txt").write_text("word " * 250_000, encoding="utf-8")
     said: list[str] = []
-    inspect(DataConfig(path=str(tmp_path / "long.txt")), say=said.append)
+    inspect(DataConfig(path=str(tmp_path / "long.txt")), report=said.append)
     assert said and all(line.startswith("Read 1 document, ") for line in said)
 
 

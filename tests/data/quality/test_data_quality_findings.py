@@ -10,14 +10,14 @@ import pytest
 from penna.config.sections import DataConfig
 from penna.data.quality.findings import with_findings
 from penna.data.quality.inspect import inspect
-from penna.data.quality.result import Cut, Dialogues, Inspection, Labels, Overlap, Trouble
+from penna.data.quality.result import Cut, DataReport, Dialogues, Labels, Overlap, Trouble
 from penna.formatting import percent, plural
 
 QUIET_AMOUNT: dict[str, Any] = {"documents": 1000, "bytes": 5_000_000, "distinct_characters": 100}
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Inspection:
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> DataReport:
     """A data set about which there is nothing to say."""
     file = tmp_path_factory.mktemp("quiet") / "quiet.jsonl"
     lines = [json.dumps({"text": f"the {number}th sentence of a book, and it is long enough to fill half a block"})
@@ -27,11 +27,11 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Inspection:
     return replace(seen, amount=replace(seen.amount, **QUIET_AMOUNT), findings=())
 
 
-def said(seen: Inspection, **config: Any) -> dict[str, str]:
+def said(seen: DataReport, **config: Any) -> dict[str, str]:
     return {finding.topic: finding.text for finding in with_findings(seen, DataConfig(**config)).findings}
 
 
-def test_nothing_is_said_about_a_quiet_data_set(quiet: Inspection) -> None:
+def test_nothing_is_said_about_a_quiet_data_set(quiet: DataReport) -> None:
     assert said(quiet) == {}
 
 
@@ -49,14 +49,14 @@ def test_nothing_is_said_about_a_quiet_data_set(quiet: Inspection) -> None:
     ],
 )
 def test_amounts_that_change_what_to_do_are_said(
-    quiet: Inspection, change: dict[str, int], topic: str, words: str
+    quiet: DataReport, change: dict[str, int], topic: str, words: str
 ) -> None:
     found = said(replace(quiet, amount=replace(quiet.amount, **change)))
     assert list(found) == [topic]
     assert words in found[topic]
 
 
-def test_duplicates_are_said_from_one_per_cent_on_and_more_sternly_from_ten(quiet: Inspection) -> None:
+def test_duplicates_are_said_from_one_per_cent_on_and_more_sternly_from_ten(quiet: DataReport) -> None:
     def with_share(share: float) -> dict[str, str]:
         return said(replace(quiet, duplicates=replace(quiet.duplicates, repeats=int(share * 1000), share=share)))
 
@@ -65,7 +65,7 @@ def test_duplicates_are_said_from_one_per_cent_on_and_more_sternly_from_ten(quie
     assert "recite" not in with_share(0.034)["duplicates"] and "recite" in with_share(0.12)["duplicates"]
 
 
-def test_overlap_is_always_said_where_there_is_a_test_text(quiet: Inspection) -> None:
+def test_overlap_is_always_said_where_there_is_a_test_text(quiet: DataReport) -> None:
     overlap = Overlap(50_000, 1571, 3, 69, 13, "words", 7383, 16, 64_059, 119)
     texts = [finding.text for finding in with_findings(replace(quiet, overlap=overlap), DataConfig()).findings]
     assert "1,571 of 50,000 test texts (3.1 %) occur in training letter for letter. 69 of them never" in texts[0]
@@ -86,17 +86,17 @@ def test_overlap_is_always_said_where_there_is_a_test_text(quiet: Inspection) ->
         ({"1": 1000}, "nothing to tell apart"),
     ],
 )
-def test_labels_are_said_where_they_are_lopsided(quiet: Inspection, counts: dict[str, int], words: str | None) -> None:
+def test_labels_are_said_where_they_are_lopsided(quiet: DataReport, counts: dict[str, int], words: str | None) -> None:
     found = said(replace(quiet, labels=Labels(counts, 0, 0)))
     assert (found == {}) if words is None else (words in found["labels"])
 
 
-def test_contradictory_labels_are_said(quiet: Inspection) -> None:
+def test_contradictory_labels_are_said(quiet: DataReport) -> None:
     found = said(replace(quiet, labels=Labels({"1": 500, "0": 500}, 157, 1451)))
     assert "157 texts occur with different labels (1,451 documents)" in found["labels"]
 
 
-def test_mojibake_is_said_where_it_can_be_mended_or_is_common(quiet: Inspection) -> None:
+def test_mojibake_is_said_where_it_can_be_mended_or_is_common(quiet: DataReport) -> None:
     def with_mojibake(documents: int, mended: int) -> dict[str, str]:
         trouble = Trouble("mojibake", documents, documents / 100_000, (), 1, mended)
         return said(replace(quiet, troubles=(trouble,)))
@@ -109,13 +109,13 @@ def test_mojibake_is_said_where_it_can_be_mended_or_is_common(quiet: Inspection)
 
 
 @pytest.mark.parametrize("kind", ["replacement", "control", "byte order mark", "white space", "not NFC"])
-def test_every_kind_of_trouble_has_its_sentence(quiet: Inspection, kind: Any) -> None:
+def test_every_kind_of_trouble_has_its_sentence(quiet: DataReport, kind: Any) -> None:
     one, many = (said(replace(quiet, troubles=(Trouble(kind, n, n / 1000, ()),)))[kind] for n in (1, 30))
     assert one.startswith("1 document (0.1 %) ") and many.startswith("30 documents (3.0 %) ")
     assert "documents (3.0 %) holds" not in many and "document (0.1 %) hold " not in one
 
 
-def test_long_documents_are_said_with_what_the_windows_make_of_them(quiet: Inspection) -> None:
+def test_long_documents_are_said_with_what_the_windows_make_of_them(quiet: DataReport) -> None:
     tokens = replace(quiet.lengths[0], unit="tokens", longer_than={128: 0.95, 256: 0.62, 512: 0.1, 1024: 0.01})
     seen = replace(quiet, lengths=(quiet.lengths[0], tokens))
     assert "10 % of the documents are longer than 512 tokens: with block_size 512 they are cut" in said(seen)["lengths"]
@@ -127,12 +127,12 @@ def test_long_documents_are_said_with_what_the_windows_make_of_them(quiet: Inspe
     assert "40 % of the documents are longer than 128" in said(replace(seen, lengths=(some,)))["lengths"]
 
 
-def test_very_short_documents_are_said(quiet: Inspection) -> None:
+def test_very_short_documents_are_said(quiet: DataReport) -> None:
     short = replace(quiet.lengths[0], percentile_95=20)
     assert "no longer than 20 characters" in said(replace(quiet, lengths=(short,)))["lengths"]
 
 
-def test_dialogues_without_an_answer_and_mixed_languages_are_said(quiet: Inspection) -> None:
+def test_dialogues_without_an_answer_and_mixed_languages_are_said(quiet: DataReport) -> None:
     turns = replace(quiet.lengths[0], count=200)
     dialogues = Dialogues("lines", turns, turns, {}, 50)
     assert "50 of 200 dialogues (25 %)" in said(replace(quiet, dialogues=dialogues))["dialogues"]
@@ -149,7 +149,7 @@ def test_dialogues_without_an_answer_and_mixed_languages_are_said(quiet: Inspect
         ({"used": 900}, "Only 900 of its 4,096 tokens"),
     ],
 )
-def test_a_tokenizer_that_does_not_fit_is_said(quiet: Inspection, change: dict[str, Any], words: str | None) -> None:
+def test_a_tokenizer_that_does_not_fit_is_said(quiet: DataReport, change: dict[str, Any], words: str | None) -> None:
     fit = Cut("mine", 4096, 1_000_000, 1.4, 0.3, 4.0, 0.0, 4000, ())
     found = said(replace(quiet, cut=replace(fit, **change)))
     assert (found == {}) if words is None else (words in found["tokenizer"])

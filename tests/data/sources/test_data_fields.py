@@ -9,10 +9,10 @@ import pytest
 from penna.config.sections import DataConfig
 from penna.data.sources.fields import (
     Completion,
-    Labelled,
+    LabeledText,
     Message,
     completion_of,
-    labelled_of,
+    labeled_text_of,
     messages_of,
     shape_of,
     text_of,
@@ -83,10 +83,10 @@ def test_a_record_without_text_says_why(fields: dict[str, Any], why: str):
 
 @pytest.mark.parametrize(("label", "as_text"), [("good", "good"), (0, "0"), (-3, "-3"), (True, "True"), ("0", "0")])
 def test_labels_come_out_as_strings(label: object, as_text: str):
-    assert labelled_of(record({"document": "d", "label": label}), config()) == Labelled("d", as_text)
+    assert labeled_text_of(record({"document": "d", "label": label}), config()) == LabeledText("d", as_text)
     other = record({"category": label, "title": "t", "article": "a"})
     chosen = config(label_column="category", text_column="title")
-    assert labelled_of(other, chosen) == Labelled("t", as_text)
+    assert labeled_text_of(other, chosen) == LabeledText("t", as_text)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_labels_come_out_as_strings(label: object, as_text: str):
     ],
 )
 def test_a_record_without_text_and_label_says_why(fields: dict[str, Any], why: str):
-    assert reason(labelled_of(record(fields), config())).startswith(why)
+    assert reason(labeled_text_of(record(fields), config())).startswith(why)
 
 
 def test_messages_are_read_as_openai_and_as_sharegpt_have_them():
@@ -207,6 +207,6 @@ def test_real_summaries_and_labels_are_read():
     summaries = config(path="$PENNA_DATA/summaries/bbc.test.jsonl", label_column="category")
     found = list(read_records(summaries))
     pairs = [completion_of(one, summaries) for one in found]
-    labels = [labelled_of(one, summaries) for one in found]
+    labels = [labeled_text_of(one, summaries) for one in found]
     assert len(pairs) == 207 and all(isinstance(pair, Completion) for pair in pairs)
     assert {label.label for label in labels} == {"business", "entertainment", "politics", "sport", "tech"}

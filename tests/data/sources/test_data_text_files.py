@@ -14,7 +14,7 @@ from penna.config.sections import DataConfig
 from penna.data.sources import reader as sources
 from penna.data.sources import records as records_module
 from penna.data.sources import streams, text_files
-from penna.data.sources.reader import BadRecord, Piece, read_records, read_texts
+from penna.data.sources.reader import BadRecord, TextChunk, read_records, read_texts
 from penna.data.sources.records import PIECE, cut
 
 KINDS = ("file", "block", "line")
@@ -67,9 +67,9 @@ def test_pieces_depend_on_the_text_alone_and_not_on_how_it_was_read(
         patch.setattr(streams, "CHUNK", chunk)
         patch.setattr(streams, "_HEAD", 4)
         found = list(read_texts(DataConfig(path=str(scratch), document=kind)))
-        wanted: list[Piece] = []
+        wanted: list[TextChunk] = []
         for _, document in blank_if_short(text, kind, piece):
-            wanted += [Piece(part, number == 0) for number, part in enumerate(cut(document))]
+            wanted += [TextChunk(part, number == 0) for number, part in enumerate(cut(document))]
     assert found == wanted
 
 
@@ -118,7 +118,7 @@ def test_long_lines_come_whole_in_pieces(tmp_path: Path, kind: str, length: int,
     text = ("가나다🙂" * (length // 4 + 1))[:length]
     file = write(tmp_path / "a.txt", f"a{ending}{ending}{text}{ending}{ending}b{ending}")
     pieces = list(read_texts(DataConfig(path=str(file), document=kind)))
-    assert all(isinstance(piece, Piece) and len(piece.text) <= PIECE for piece in pieces)
+    assert all(isinstance(piece, TextChunk) and len(piece.text) <= PIECE for piece in pieces)
     if kind != "file":
         assert documents(file, document=kind) == ["a", text, "b"]
     else:

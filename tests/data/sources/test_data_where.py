@@ -11,7 +11,7 @@ import pytest
 from penna.config.recipe import build_recipe
 from penna.config.sections import DataConfig
 from penna.data.sources.reader import read_records, read_texts
-from penna.data.sources.records import BadRecord, Piece, Record
+from penna.data.sources.records import BadRecord, Record, TextChunk
 from penna.errors import RecipeError
 
 ROWS = [
@@ -48,7 +48,7 @@ def written(folder: Path, ending: str) -> str:
 def test_only_records_with_the_values_are_read(tmp_path: Path, ending: str, where: list[str], left: list[int]) -> None:
     data = DataConfig.model_validate({"path": written(tmp_path, ending), "where": where})
     texts = [ROWS[number]["text"] for number in left]
-    assert [piece.text for piece in read_texts(data) if isinstance(piece, Piece)] == texts
+    assert [piece.text for piece in read_texts(data) if isinstance(piece, TextChunk)] == texts
     assert [record.fields["text"] for record in read_records(data) if isinstance(record, Record)] == texts
 
 

@@ -9,7 +9,14 @@ import pytest
 from penna.evaluate.rouge import Interval
 from penna.evaluate.texts.distance import distance, distances
 from penna.evaluate.texts.diversity import distinct, self_bleu, zipf_coefficient
-from penna.evaluate.texts.statistics import Continuation, Likelihood, MeasuredTexts, Statistics, doubts, trusted
+from penna.evaluate.texts.statistics import (
+    Continuation,
+    Likelihood,
+    MeasuredTexts,
+    Statistics,
+    sample_size_warnings,
+    trusted,
+)
 from penna.evaluate.words import text_words
 
 
@@ -134,8 +141,8 @@ def test_distances_of_too_few_texts_have_no_interval_and_tie() -> None:
 
 
 def test_too_few_texts_are_told_statistic_by_statistic() -> None:
-    few = doubts(some_statistics(texts=60, words=7000))
+    few = sample_size_warnings(some_statistics(texts=60, words=7000))
     assert {doubt.statistic for doubt in few} == {"self-BLEU-4", "repetition", "MAUVE", "Zipf"}
     assert "MAUVE cannot be trusted: it needs about 500 texts, and there are 60." in [doubt.sentence for doubt in few]
     assert set(trusted(some_statistics(texts=60, words=7000))) == {"perplexity", "distance", "distinct-n", "words used"}
-    assert doubts(some_statistics(texts=5000, words=500_000)) == []
+    assert sample_size_warnings(some_statistics(texts=5000, words=500_000)) == []

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from penna.data.batches import IGNORED, Batch
+from penna.data.batches import IGNORE_INDEX, Batch
 from penna.data.examples.store import Examples
 from penna.errors import DataError
 
@@ -109,12 +109,12 @@ def batch_of(examples: Examples, rows: NDArray[np.int64] | Sequence[int]) -> Bat
     due = inside & (examples.is_due[places] != 0)
     arrays = {
         "ids": np.where(np.arange(width) < read[:, None], ids[:, :-1], 0),
-        "targets": np.where(due[:, 1:], ids[:, 1:], IGNORED),
+        "targets": np.where(due[:, 1:], ids[:, 1:], IGNORE_INDEX),
         "lengths": read,
     }
     if examples.labels is not None:
         labels = examples.labels[rows].astype(np.int64)
-        arrays["label"] = np.where(labels < 0, IGNORED, labels)
+        arrays["label"] = np.where(labels < 0, IGNORE_INDEX, labels)
     if examples.source_lengths is not None:
         arrays["source_lengths"] = source_lengths = examples.source_lengths[rows]
         arrays["source"] = _padded(examples.source_ids, examples.source_starts[rows], source_lengths)

@@ -17,12 +17,12 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
-from penna.data.examples.example import Example, Form, T
-from penna.data.examples.split import PARTS, Dealt, unknown_label
+from penna.data.examples.example import Example, ExampleFormat, T
+from penna.data.examples.split import PARTS, SplitData, unknown_label
 from penna.data.examples.store import ARRAYS, DTYPES, MANIFEST, Manifest, PartManifest, Refused, file_name, flatten
 from penna.data.sources.reader import Part
 from penna.data.sources.records import KEPT
-from penna.storage import explained_disk_errors, write_json
+from penna.storage import friendly_disk_errors, write_json
 from penna.tokenizer.tokenizer import Tokenizer
 
 # MERGED data.examples.writer: Examples to disk as they come: one file for each array of a part, and the manifest
@@ -42,7 +42,7 @@ class PartWriter:
         self._dtypes = {name: np.dtype(dtype or dtype_for(vocab_size)) for name, dtype in ARRAYS.items()}
         self._open = ExitStack()
         self._checksums = {name: hashlib.sha256() for name in ARRAYS}
-        with explained_disk_errors(folder):
+        with friendly_disk_errors(folder):
             self._files: dict[str, BinaryIO] = {
                 name: self._open.enter_context(open(folder / file_name(part, name), "wb"))  # noqa: SIM115
                 for name in ARRAYS
@@ -55,7 +55,7 @@ class PartWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with explained_disk_errors(self._folder):
+        with friendly_disk_errors(self._folder):
             self._open.close()
 
     def write(self, examples: Sequence[Example], characters: int, size: int) -> None:
@@ -67,7 +67,7 @@ class PartWriter:
         for ids in (arrays.ids, arrays.sources):
             if len(ids) and int(ids.max()) >= self._vocab_size:
                 raise ValueError(f"id {int(ids.max())} is beyond the vocabulary of {self._vocab_size} tokens")
-        with explained_disk_errors(self._folder):
+        with friendly_disk_errors(self._folder):
             for name, file in self._files.items():
                 content = getattr(arrays, name).astype(self._dtypes[name]).tobytes()
                 self._checksums[name].update(content)
@@ -82,7 +82,7 @@ class PartWriter:
 
     def finish(self) -> PartManifest:
         """Flush all files to the disk; what they hold."""
-        with explained_disk_errors(self._folder):
+        with friendly_disk_errors(self._folder):
             for file in self._files.values():
                 file.flush()
                 os.fsync(file.fileno())
@@ -107,7 +107,7 @@ _BATCH_ITEMS = 4096  # encoded side by side, or
 _BATCH_CHARACTERS = 1 << 22  # as many as have so much text
 
 
-def write_examples(folder: Path, dealt: Dealt[T], tokenizer: Tokenizer, labels: Sequence[str]) -> Manifest:
+def write_examples(folder: Path, dealt: SplitData[T], tokenizer: Tokenizer, labels: Sequence[str]) -> Manifest:
     """Write the examples of both parts and their manifest, which counts what no example could be made of.
 
     Raises TextChangedError where the items are not the ones that were surveyed, and DeviceError where the disk is full.
@@ -155,7 +155,7 @@ class _Refusals:
 
 
 def _of_known_class(
-    dealt: Dealt[T], items: Iterable[tuple[Part, int, T]], labels: Sequence[str], refused: dict[Part, _Refusals]
+    dealt: SplitData[T], items: Iterable[tuple[Part, int, T]], labels: Sequence[str], refused: dict[Part, _Refusals]
 ) -> Iterator[tuple[Part, int, T]]:
     """Items without those of a class that is not learned."""
     known = frozenset(labels)
@@ -167,7 +167,7 @@ def _of_known_class(
             refused[source].add(number, unknown_label(label, labels))
 
 
-def _batches(items: Iterable[tuple[Part, int, T]], form: Form[T]) -> Iterator[list[tuple[Part, int, T]]]:
+def _batches(items: Iterable[tuple[Part, int, T]], form: ExampleFormat[T]) -> Iterator[list[tuple[Part, int, T]]]:
     batch: list[tuple[Part, int, T]] = []
     characters = 0
     for found in items:

@@ -28,7 +28,7 @@ class Example:
     cut: bool = False  # whether a part of the record was left out to make it fit
 
 
-class Form(Protocol[T]):
+class ExampleFormat(Protocol[T]):
     """What a task makes of records."""
 
     @property

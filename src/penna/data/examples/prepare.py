@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Generic
 
 from penna.config.sections import DataConfig, TokenizerConfig
-from penna.data.cache import Say, alone, cache_folder, key_of, whole
+from penna.data.cache import Progress, alone, cache_folder, key_of, whole
 from penna.data.examples.encode import write_examples
-from penna.data.examples.example import Form, T
-from penna.data.examples.split import PARTS, Dealt, Survey, choose_labels, deal, items_of, survey_of, where
+from penna.data.examples.example import ExampleFormat, T
+from penna.data.examples.split import PARTS, SplitData, Survey, choose_labels, items_of, split, survey_of, where
 from penna.data.examples.store import (
     MANIFEST,
     Examples,
@@ -81,10 +81,10 @@ class PreparedExamples:
 def prepare_examples(
     data: DataConfig,
     tokenizer: TokenizerConfig | Tokenizer,
-    form: Form[T],
+    form: ExampleFormat[T],
     *,
     labels: Sequence[str] = (),
-    say: Say = lambda _: None,
+    report: Progress = lambda _: None,
 ) -> PreparedExamples:
     """Make or find the examples of a recipe's records.
 
@@ -93,16 +93,16 @@ def prepare_examples(
     Raises DataError, RecipeError where the training part has no example of one that is given, TokenizerError, and
     DeviceError where the disk is full.
     """
-    say("Reading the records")
+    report("Reading the records")
     if passed := passed_over([*data.path, *data.valid_path]):
-        say(f"Files passed over: {describe_passed_over(passed)}")
-    dealt = deal(data, form)
+        report(f"Files passed over: {describe_passed_over(passed)}")
+    dealt = split(data, form)
     classes = choose_labels(dealt.label_counts(), labels)
     if isinstance(tokenizer, TokenizerConfig):
-        tokenizer = learn_tokenizer(tokenizer, partial(_training_texts, dealt), dealt.texts_hash, say)
+        tokenizer = learn_tokenizer(tokenizer, partial(_training_texts, dealt), dealt.texts_hash, report)
     tokenizer = form.adapt(tokenizer)
     folder = cache_folder() / "examples" / _key(dealt, tokenizer, classes)
-    manifest = _make(folder, dealt, tokenizer, classes, say)
+    manifest = _make(folder, dealt, tokenizer, classes, report)
     bad = _check(dealt, manifest)
     train, valid = (open_examples(folder, part) for part in PARTS)
     counted: Counter[int] = Counter([] if train.labels is None else train.labels.tolist())
@@ -130,20 +130,20 @@ class ReadItems(Generic[T]):
     bad_records: int  # left out; of a part of the same files, those of the files: what cannot be read is in no part
 
 
-def read_items(data: DataConfig, form: Form[T]) -> ReadItems[T]:
+def read_items(data: DataConfig, form: ExampleFormat[T]) -> ReadItems[T]:
     """Every item of ``path``. Raises DataError as ``prepare_examples`` does."""
     survey = survey_of(data, form, "train")
     found = list(items_of(data, form, "train", survey))
     return _with_places([("train", number, item) for number, item in found], {"train": survey})
 
 
-def read_validation(data: DataConfig, form: Form[T], content_hash: str | None) -> ReadItems[T]:
+def read_validation(data: DataConfig, form: ExampleFormat[T], content_hash: str | None) -> ReadItems[T]:
     """The items of the validation part as ``prepare_examples`` deals them.
 
     Raises DataError where ``content_hash``, of the data that was learned from, is another: what is held out of other
     data may have been learned from.
     """
-    dealt = deal(data, form)
+    dealt = split(data, form)
     if content_hash not in (None, dealt.content_hash):
         raise DataError(
             f"{', '.join(data.path)} is not what the run learned from (its hash was {str(content_hash)[:12]}…, now "
@@ -164,12 +164,12 @@ def _with_places(found: Sequence[tuple[Part, int, T]], surveys: Mapping[Part, Su
     )
 
 
-def _training_texts(dealt: Dealt[T]) -> Iterator[str]:
+def _training_texts(dealt: SplitData[T]) -> Iterator[str]:
     for _, _, item in dealt.items("train"):
         yield from dealt.form.texts(item)
 
 
-def _key(dealt: Dealt[T], tokenizer: Tokenizer, labels: Sequence[str]) -> str:
+def _key(dealt: SplitData[T], tokenizer: Tokenizer, labels: Sequence[str]) -> str:
     return key_of(
         _LAYOUT,
         dealt.content_hash,
@@ -182,18 +182,18 @@ def _key(dealt: Dealt[T], tokenizer: Tokenizer, labels: Sequence[str]) -> str:
     )
 
 
-def _make(folder: Path, dealt: Dealt[T], tokenizer: Tokenizer, labels: Sequence[str], say: Say) -> Manifest:
+def _make(folder: Path, dealt: SplitData[T], tokenizer: Tokenizer, labels: Sequence[str], report: Progress) -> Manifest:
     if (folder / MANIFEST).exists():
         return read_manifest(folder)
-    with alone(folder, say):
+    with alone(folder, report):
         if not (folder / MANIFEST).exists():
-            say("Turning the records into examples")
+            report("Turning the records into examples")
             with whole(folder) as growing:
                 _check(dealt, write_examples(growing, dealt, tokenizer, labels))
     return read_manifest(folder)
 
 
-def _check(dealt: Dealt[T], manifest: Manifest) -> BadRecords:
+def _check(dealt: SplitData[T], manifest: Manifest) -> BadRecords:
     """All bad records, those that could not be read and those that no example could be made of, in order.
 
     Raises DataError where a source has more of them than ``allow_bad_records``, or a part has no example.
@@ -219,7 +219,7 @@ def _check(dealt: Dealt[T], manifest: Manifest) -> BadRecords:
     return found
 
 
-def _counts(dealt: Dealt[T], manifest: Manifest, bad: BadRecords) -> ExampleCounts:
+def _counts(dealt: SplitData[T], manifest: Manifest, bad: BadRecords) -> ExampleCounts:
     parts = manifest.parts.values()
     return ExampleCounts(
         records=sum(survey.records for survey in dealt.surveys.values()) - bad.count,
@@ -242,7 +242,7 @@ def _part_counts(part: PartManifest) -> PartCounts:
 
 
 @dataclass(frozen=True)
-class ReadyExamples:
+class PreparedExampleData:
     """The examples of one recipe, prepared."""
 
     prepared: PreparedExamples

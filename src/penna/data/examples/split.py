@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from penna.config.sections import DataConfig
 from penna.data.corpus import TextChangedError
-from penna.data.examples.example import Form, T
+from penna.data.examples.example import ExampleFormat, T
 from penna.data.sources.reader import Part, read_records
 from penna.data.sources.records import BadRecord, BadRecords, check_bad_records
 from penna.data.split import AUTO_DOCUMENTS, goes_to_validation
@@ -60,7 +60,7 @@ class Survey:
         return file, self.lines[number]
 
 
-def survey_items(data: DataConfig, form: Form[T], source: Part) -> Survey:
+def survey_items(data: DataConfig, form: ExampleFormat[T], source: Part) -> Survey:
     """Go through the records of ``path``, or for "valid" of ``valid_path``."""
     content, texts_hash = hashlib.sha256(), hashlib.sha256()
     held_out, codes, lines = bytearray(), array("i"), array("q")
@@ -90,7 +90,7 @@ def survey_items(data: DataConfig, form: Form[T], source: Part) -> Survey:
     )
 
 
-def items_of(data: DataConfig, form: Form[T], source: Part, survey: Survey) -> Iterator[tuple[int, T]]:
+def items_of(data: DataConfig, form: ExampleFormat[T], source: Part, survey: Survey) -> Iterator[tuple[int, T]]:
     """Every item that was surveyed, with its number.
 
     Raises TextChangedError, behind the last one at the latest, where they are not the ones that were surveyed.
@@ -111,7 +111,9 @@ def items_of(data: DataConfig, form: Form[T], source: Part, survey: Survey) -> I
         )
 
 
-def _read_items(data: DataConfig, form: Form[T], source: Part, bad: BadRecords) -> Iterator[tuple[T, str, int]]:
+def _read_items(
+    data: DataConfig, form: ExampleFormat[T], source: Part, bad: BadRecords
+) -> Iterator[tuple[T, str, int]]:
     """Items with the file and line of their records; what is none is added to ``bad``."""
     for record in read_records(data, source):
         item = record if isinstance(record, BadRecord) else form.read(record, data)
@@ -140,11 +142,11 @@ _LISTED = 12  # labels named in a message
 
 
 @dataclass(frozen=True)
-class Dealt(Generic[T]):
+class SplitData(Generic[T]):
     """Surveyed items with a fixed split."""
 
     data: DataConfig
-    form: Form[T]
+    form: ExampleFormat[T]
     surveys: Mapping[Part, Survey]  # of ``path``, and of ``valid_path`` where it is given
     split: Literal["document", "position", "files"]
 
@@ -190,7 +192,7 @@ class Dealt(Generic[T]):
         return {label: found[label] for label in ordered}
 
 
-def deal(data: DataConfig, form: Form[T]) -> Dealt[T]:
+def split(data: DataConfig, form: ExampleFormat[T]) -> SplitData[T]:
     """Survey a recipe's items and fix their split.
 
     Raises DataError where there are none, more bad records than ``allow_bad_records``, or a part without an item.
@@ -203,11 +205,11 @@ def deal(data: DataConfig, form: Form[T]) -> Dealt[T]:
         )
     surveys: dict[Part, Survey] = {"train": survey_of(data, form, "train")}
     if data.valid_path:
-        return Dealt(data, form, {**surveys, "valid": survey_of(data, form, "valid")}, "files")
+        return SplitData(data, form, {**surveys, "valid": survey_of(data, form, "valid")}, "files")
     split = data.split
     if split == "auto":
         split = "document" if surveys["train"].items >= AUTO_DOCUMENTS else "position"
-    dealt = Dealt(data, form, surveys, split)
+    dealt = SplitData(data, form, surveys, split)
     items, held_out = surveys["train"].items, int(dealt.in_validation("train").sum())
     if held_out in (0, items):
         which, other = ("validation", "training") if held_out == 0 else ("training", "validation")
@@ -221,7 +223,7 @@ def deal(data: DataConfig, form: Form[T]) -> Dealt[T]:
     return dealt
 
 
-def survey_of(data: DataConfig, form: Form[T], source: Part) -> Survey:
+def survey_of(data: DataConfig, form: ExampleFormat[T], source: Part) -> Survey:
     """The survey of a source. Raises DataError where it has no item, or too many bad records."""
     survey = survey_items(data, form, source)
     check_bad_records(survey.bad.count, survey.bad.first, survey.records, data)

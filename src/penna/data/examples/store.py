@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from penna.data.examples.example import Example
 from penna.errors import DataError
-from penna.storage import sha256_of
+from penna.storage import sha256
 
 MANIFEST = "manifest.json"
 DTYPES = ("<u2", "<u4")
@@ -198,7 +198,7 @@ def _open_array(folder: Path, manifest: Manifest, part: str, array: str) -> NDAr
     name = file_name(part, array)
     file, dtype = folder / name, ARRAYS[array] or manifest.dtype
     try:
-        actual = sha256_of(file)
+        actual = sha256(file)
         size = file.stat().st_size
     except OSError as error:
         raise _damaged(file, error.strerror or str(error)) from error

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 from penna.config.sections import DataConfig
-from penna.data.sources.fields import Shape, completion_of, labelled_of, messages_of, shape_of, text_of
+from penna.data.sources.fields import Shape, completion_of, labeled_text_of, messages_of, shape_of, text_of
 from penna.data.sources.files import format_of
 from penna.data.sources.hub import PREFIX
 from penna.data.sources.reader import Part, find_sources, read_records
-from penna.data.sources.records import BadRecord, Piece, Record, usable_pieces
+from penna.data.sources.records import BadRecord, Record, TextChunk, usable_pieces
 from penna.data.sources.text_files import text_pieces
 
 
@@ -58,7 +58,7 @@ def read_for_inspection(config: DataConfig, part: Part = "train") -> Iterator[Do
 def _file_in_pieces(file: Path) -> Iterator[Document]:
     line, name = 1, str(file)
     begun = False
-    for piece in usable_pieces(Piece(text, starts) for _, text, starts in text_pieces(file, "file")):
+    for piece in usable_pieces(TextChunk(text, starts) for _, text, starts in text_pieces(file, "file")):
         yield Document(piece.text, name, line, starts=piece.starts, format="txt")
         line, begun = line + piece.text.count("\n"), True
     if not begun:
@@ -70,7 +70,7 @@ def document_of(record: Record, config: DataConfig) -> Document | BadRecord:
     file, line = record.file, record.line
     shape = shape_of(record.fields, config)
     if shape == "labelled":
-        labelled = labelled_of(record, config)
+        labelled = labeled_text_of(record, config)
         if isinstance(labelled, BadRecord):
             return labelled
         return Document(labelled.text, file, line, shape, label=labelled.label)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from penna.config.sections import DataConfig
-from penna.data.quality.result import Finding, Inspection, Lengths, Trouble
+from penna.data.quality.result import DataReport, Finding, Lengths, Trouble
 from penna.formatting import percent, plural
 
 _LITTLE_TEXT = 2_000_000  # bytes
@@ -28,12 +28,12 @@ _UNFIT = 1.0  # tokens per character
 _UNUSED = 0.5  # share of the vocabulary
 
 
-def with_findings(inspection: Inspection, config: DataConfig) -> Inspection:
+def with_findings(inspection: DataReport, config: DataConfig) -> DataReport:
     """The same figures with what they mean."""
     return replace(inspection, findings=tuple(Finding(topic, text) for topic, text in _findings(inspection, config)))
 
 
-def _findings(seen: Inspection, config: DataConfig) -> Iterator[tuple[str, str]]:
+def _findings(seen: DataReport, config: DataConfig) -> Iterator[tuple[str, str]]:
     amount, documents = seen.amount, seen.amount.documents
 
     if amount.bad:
@@ -153,7 +153,7 @@ def _about_trouble(trouble: Trouble) -> str:
     }[trouble.kind]
 
 
-def _about_overlap(seen: Inspection) -> Iterator[tuple[str, str]]:
+def _about_overlap(seen: DataReport) -> Iterator[tuple[str, str]]:
     overlap = seen.overlap
     assert overlap is not None
     if overlap.exact:
@@ -179,7 +179,7 @@ def _about_overlap(seen: Inspection) -> Iterator[tuple[str, str]]:
         yield "overlap", "Nothing of the test text occurs in training: its figures stand as they are."
 
 
-def _about_labels(seen: Inspection) -> Iterator[tuple[str, str]]:
+def _about_labels(seen: DataReport) -> Iterator[tuple[str, str]]:
     labels = seen.labels
     assert labels is not None
     total = sum(labels.counts.values())
@@ -243,7 +243,7 @@ def _about_lengths(lengths: Lengths, config: DataConfig, *, whole: bool) -> Iter
         )
 
 
-def _about_cut(seen: Inspection) -> Iterator[tuple[str, str]]:
+def _about_cut(seen: DataReport) -> Iterator[tuple[str, str]]:
     cut = seen.cut
     assert cut is not None
     if cut.unknown >= _UNKNOWN:

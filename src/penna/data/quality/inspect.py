@@ -24,7 +24,7 @@ from penna.data.quality.duplicates import DuplicateCounter
 from penna.data.quality.findings import with_findings
 from penna.data.quality.lengths import CutCounter, LengthCounter
 from penna.data.quality.overlap import OverlapCounter
-from penna.data.quality.result import Amount, Completions, Dialogues, Inspection
+from penna.data.quality.result import Amount, Completions, DataReport, Dialogues
 from penna.data.quality.scripts import CharacterCounter, guess_languages
 from penna.data.sources.files import format_of
 from penna.data.sources.reader import BadRecord
@@ -84,14 +84,14 @@ def silent(text: str) -> None:
 
 
 def inspect(
-    config: DataConfig, tokenizer: Tokenizer | None = None, name: str = "", say: Callable[[str], None] = silent
-) -> Inspection:
+    config: DataConfig, tokenizer: Tokenizer | None = None, name: str = "", report: Callable[[str], None] = silent
+) -> DataReport:
     """Look at the configured text, and at what ``valid_path`` shares with it.
 
     ``name`` is what the tokenizer is called in the result; ``say`` is told how far a long text has been read.
     Raises DataError where there is nothing to read or a file is no text.
     """
-    overlap = OverlapCounter(_test_documents(config, say)) if config.valid_path else None
+    overlap = OverlapCounter(_test_documents(config, report)) if config.valid_path else None
     look = _Look(config, tokenizer, name)
     told = 0
     for batch in batches(look.usable(read_for_inspection(config))):
@@ -100,17 +100,17 @@ def inspect(
             overlap.add(batch)
         if look.characters // _SAY_EVERY > told:
             told = look.characters // _SAY_EVERY
-            say(f"Read {plural(look.documents, 'document', 'documents')}, {look.characters:,} characters ...")
+            report(f"Read {plural(look.documents, 'document', 'documents')}, {look.characters:,} characters ...")
     return with_findings(look.told(overlap), config)
 
 
-def _test_documents(config: DataConfig, say: Callable[[str], None]) -> Iterator[Document]:
+def _test_documents(config: DataConfig, report: Callable[[str], None]) -> Iterator[Document]:
     count = 0
     for item in read_for_inspection(config, "valid"):
         if not isinstance(item, BadRecord):
             count += item.starts
             yield item
-    say(f"Read {plural(count, 'test document', 'test documents')}.")
+    report(f"Read {plural(count, 'test document', 'test documents')}.")
 
 
 class _Look:
@@ -174,7 +174,7 @@ class _Look:
         if self._cut is not None:
             self._cut.add(batch)
 
-    def told(self, overlap: OverlapCounter | None) -> Inspection:
+    def told(self, overlap: OverlapCounter | None) -> DataReport:
         """All that was collected."""
         amount = Amount(
             files=dict(Counter(self._files.values()).most_common()),
@@ -192,7 +192,7 @@ class _Look:
         )
         lengths = (self._lengths.told(), *(() if self._cut is None else (self._cut.lengths(),)))
         duplicates = self._duplicates
-        return Inspection(
+        return DataReport(
             paths=tuple(self._config.path),
             test_paths=tuple(self._config.valid_path),
             amount=amount,

@@ -180,7 +180,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class DataReport:
     """Everything a look at a data set tells."""
 
     paths: tuple[str, ...]

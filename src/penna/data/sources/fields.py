@@ -29,7 +29,7 @@ _ROLES: dict[Any, Role] = {
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabeledText:
     """A text, or two that go together, and the class it belongs to."""
 
     text: str
@@ -53,7 +53,7 @@ def text_of(record: Record, config: DataConfig) -> str | BadRecord:
     return _string(record, column)
 
 
-def labelled_of(record: Record, config: DataConfig) -> Labelled | BadRecord:
+def labeled_text_of(record: Record, config: DataConfig) -> LabeledText | BadRecord:
     """A record's text and its label, which is a string, a whole number or true/false, and comes out as a string.
 
     Where ``pair_column`` is named, its text goes with the first.
@@ -77,7 +77,7 @@ def labelled_of(record: Record, config: DataConfig) -> Labelled | BadRecord:
     if label == "":
         return _bad(record, f"the label in field {column!r} is empty")
     label = str(label)
-    return _half_character(record, column) if _is_broken(label) else Labelled(text, label, pair)
+    return _half_character(record, column) if _is_broken(label) else LabeledText(text, label, pair)
 
 
 def messages_of(record: Record, config: DataConfig) -> tuple[Message, ...] | BadRecord:

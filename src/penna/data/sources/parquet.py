@@ -16,7 +16,7 @@ from penna.data.sources.files import endings_of
 from penna.data.sources.records import BadRecord, Record
 from penna.data.sources.streams import byte_chunks, readable
 from penna.errors import DataError
-from penna.storage import explained_disk_errors
+from penna.storage import friendly_disk_errors
 
 _ROWS = 256  # at a time
 Choose = Callable[[Mapping[str, bool]], list[str] | None]
@@ -56,7 +56,7 @@ def _opened(file: Path) -> Generator[IO[bytes]]:
             yield raw
         return
     with tempfile.TemporaryFile(prefix="penna-") as unpacked:
-        with explained_disk_errors(Path(tempfile.gettempdir())):
+        with friendly_disk_errors(Path(tempfile.gettempdir())):
             for chunk in byte_chunks(file):
                 unpacked.write(chunk)
             unpacked.seek(0)

@@ -23,8 +23,8 @@ from penna.data.sources.parquet import Choose, parquet_records
 from penna.data.sources.python_text import python_documents
 from penna.data.sources.records import PIECE as PIECE
 from penna.data.sources.records import BadRecord as BadRecord
-from penna.data.sources.records import Piece as Piece
 from penna.data.sources.records import Record as Record
+from penna.data.sources.records import TextChunk as TextChunk
 from penna.data.sources.records import cut
 from penna.data.sources.tables import table_records
 from penna.data.sources.text_files import text_pieces, text_records
@@ -51,13 +51,13 @@ def find_sources(config: DataConfig, part: Part = "train") -> list[Source]:
     return sources
 
 
-def read_texts(config: DataConfig, part: Part = "train") -> Iterator[Piece | BadRecord]:
+def read_texts(config: DataConfig, part: Part = "train") -> Iterator[TextChunk | BadRecord]:
     """Every document of ``path`` (or ``valid_path``), in pieces and in order, blank ones as they are.
 
     At most ``limit`` (or ``valid_limit``) documents are read, bad records counted in; what ``where`` leaves out is not.
     """
     if config.source == "python" and part == "train":
-        pieces: Iterator[Piece | BadRecord] = (piece for text in python_documents() for piece in _pieces(text))
+        pieces: Iterator[TextChunk | BadRecord] = (piece for text in python_documents() for piece in _pieces(text))
     else:
         sources = find_sources(config, part)
         pieces = (piece for source in sources for piece in _texts(source, config))
@@ -80,7 +80,7 @@ def read_records(config: DataConfig, part: Part = "train") -> Iterator[Record | 
     return islice(records, limit)
 
 
-def _first(pieces: Iterator[Piece | BadRecord], limit: int) -> Iterator[Piece | BadRecord]:
+def _first(pieces: Iterator[TextChunk | BadRecord], limit: int) -> Iterator[TextChunk | BadRecord]:
     """The pieces of the first documents."""
     left = limit
     for piece in pieces:
@@ -91,23 +91,23 @@ def _first(pieces: Iterator[Piece | BadRecord], limit: int) -> Iterator[Piece | 
         yield piece
 
 
-def _texts(source: Source, config: DataConfig) -> Iterator[Piece | BadRecord]:
+def _texts(source: Source, config: DataConfig) -> Iterator[TextChunk | BadRecord]:
     if isinstance(source, Path) and format_of(source, config.format) == "txt" and not config.where:
         for _, text, starts in text_pieces(source, config.document):
-            yield Piece(text, starts)
+            yield TextChunk(text, starts)
         return
     for record in _records(source, config, partial(_text_column, source, config)):
         text = record if isinstance(record, BadRecord) else text_of(record, config)
         if isinstance(text, BadRecord):
             yield text
         elif len(text) <= PIECE:
-            yield Piece(text, True)
+            yield TextChunk(text, True)
         else:
             yield from _pieces(text)
 
 
-def _pieces(text: str) -> Iterator[Piece]:
-    return (Piece(piece, number == 0) for number, piece in enumerate(cut(text)))
+def _pieces(text: str) -> Iterator[TextChunk]:
+    return (TextChunk(piece, number == 0) for number, piece in enumerate(cut(text)))
 
 
 def _records(source: Source, config: DataConfig, choose: Choose = lambda _: None) -> Iterator[Record | BadRecord]:

@@ -30,7 +30,7 @@ _KINDS = (  # the first that holds: to Python, true is a number
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TextChunk:
     """A document (``starts``), or a further piece of the one before; at most PIECE characters."""
 
     text: str
@@ -137,20 +137,20 @@ def check_bad_records(count: int, first: Sequence[BadRecord], total: int, config
 # since a document of nothing else is left out.
 
 
-def usable_pieces(pieces: Iterable[Piece]) -> Iterator[Piece]:
+def usable_pieces(pieces: Iterable[TextChunk]) -> Iterator[TextChunk]:
     """The same documents without blank ones, in pieces of at most PIECE characters, none of them empty."""
     held, starts, blank = "", True, True  # what is not yet given out of a document
     for piece in pieces:
         if piece.starts:
             if not blank:
-                yield Piece(held, starts)
+                yield TextChunk(held, starts)
             held, starts, blank = "", True, True
         held += piece.text
         blank = blank and not piece.text.strip()
         if not blank:
             *done, held = cut(held)
             for text in done:
-                yield Piece(text, starts)
+                yield TextChunk(text, starts)
                 starts = False
     if not blank:
-        yield Piece(held, starts)
+        yield TextChunk(held, starts)

@@ -12,7 +12,7 @@ from typing import IO, Literal
 from penna.data.cache import cache_folder
 from penna.data.sources.files import Format
 from penna.errors import DataError
-from penna.storage import explained_disk_errors, flush
+from penna.storage import flush, friendly_disk_errors
 
 _CHUNK = 1 << 20
 _PACKED = {b"\x1f\x8b": ".gz", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
@@ -34,7 +34,7 @@ def keep_standard_input(stream: IO[bytes], format: Literal["auto"] | Format = "a
         )
     folder = cache_folder() / "standard-input"
     digest = hashlib.sha256()
-    with explained_disk_errors(folder):
+    with friendly_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=folder)
         try:

@@ -167,7 +167,7 @@ def _perplexity(likelihood: Likelihood, rows: Rows) -> float | None:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class SampleSizeWarning:
     """A statistic that cannot be trusted, and how much text it needs."""
 
     statistic: str
@@ -188,15 +188,15 @@ _TEXTS = (("perplexity", 30), ("distance", 50), ("self-BLEU-4", 200), ("repetiti
 _WORDS = (("distinct-n", 5000), ("words used", 5000), ("Zipf", 10_000))
 
 
-def doubts(human: Statistics) -> list[Doubt]:
+def sample_size_warnings(human: Statistics) -> list[SampleSizeWarning]:
     """What the human side has too little text for; each writer has as many texts."""
     return [
-        *(Doubt(name, human.texts, needs, "texts") for name, needs in _TEXTS if human.texts < needs),
-        *(Doubt(name, human.words, needs, "words") for name, needs in _WORDS if human.words < needs),
+        *(SampleSizeWarning(name, human.texts, needs, "texts") for name, needs in _TEXTS if human.texts < needs),
+        *(SampleSizeWarning(name, human.words, needs, "words") for name, needs in _WORDS if human.words < needs),
     ]
 
 
 def trusted(human: Statistics) -> list[str]:
     """The statistics that there is text enough for."""
-    doubted = {doubt.statistic for doubt in doubts(human)}
+    doubted = {doubt.statistic for doubt in sample_size_warnings(human)}
     return [name for name, _ in (*_TEXTS, *_WORDS) if name not in doubted]

@@ -48,7 +48,7 @@ class _Parts(NamedTuple):
     mlp: _Apply
 
 
-class Step:
+class FastDecoder:
     """Reads tokens behind each row of a cache. The model is in evaluation mode, and its weights stay as they are."""
 
     def __init__(self, model: GPT) -> None:

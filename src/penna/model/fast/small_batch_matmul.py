@@ -26,7 +26,7 @@ _MOST_SLICES = 64  # where there are no more threads
 _FULLEST = 0.9  # the least share of the time that all threads are at work
 
 
-class FewRows:
+class SmallBatchMatmul:
     """What stands for a weight (N, K), float32 on a CPU; only while that does not change."""
 
     def __init__(self, weight: Tensor) -> None:
@@ -57,7 +57,7 @@ class FewRows:
         return self.stands_for(weight) and x.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
-def few_rows(weight: Tensor, made: FewRows | None = None) -> FewRows | None:
+def small_batch_matmul(weight: Tensor, made: SmallBatchMatmul | None = None) -> SmallBatchMatmul | None:
     """What multiplies this weight with a few rows faster than torch's usual product; None where nothing does. What was
     made before is given again while it stands for the weight."""
     if made is not None and made.stands_for(weight):
@@ -66,7 +66,7 @@ def few_rows(weight: Tensor, made: FewRows | None = None) -> FewRows | None:
         return None
     if weight.is_inference():  # it cannot tell whether it was changed
         return None
-    return FewRows(weight) if packing_is_faster() or slicing_is_faster() else None
+    return SmallBatchMatmul(weight) if packing_is_faster() or slicing_is_faster() else None
 
 
 def by_slices(x: Tensor, slices: Tensor, bias: Tensor | None) -> Tensor:

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.formatting import end_cut, visible
+from penna.formatting import one_line, truncate_end
 from penna.report.experiments.arms import Arm
 from penna.report.experiments.comparison import Comparison
 from penna.report.experiments.results import BEST, LAST, TRAINING, Column
 from penna.report.fonts import drawable_letters, installed_fonts
 from penna.report.training_plots import Axis
-from penna.storage import write_whole
+from penna.storage import write_atomically
 
 INK = "#1b1b1f"  # text and axes: the report draws it in the colour of its own text
 AXES: dict[Axis, str] = {
@@ -70,8 +70,8 @@ class DrawnFigure:
     def write(self, folder: Path) -> list[Path]:
         """NAME.svg and NAME.png in a folder that is there; the files."""
         files = [folder / f"{self.name}.svg", folder / f"{self.name}.png"]
-        write_whole(files[0], self.svg)
-        write_whole(files[1], self.png)
+        write_atomically(files[0], self.svg)
+        write_atomically(files[1], self.png)
         return files
 
 
@@ -220,7 +220,7 @@ def look_of(number: int) -> dict[str, Any]:
 
 def arm_label(arm: Arm) -> str:
     """An arm's name as figures show it."""
-    return end_cut(visible(arm.name), _NAME_CELLS)
+    return truncate_end(one_line(arm.name), _NAME_CELLS)
 
 
 def _leave_beginning_out(axis: Any, lines: Sequence[Line], *, falls: bool) -> None:

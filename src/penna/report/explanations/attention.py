@@ -12,7 +12,7 @@ from textwrap import wrap
 from typing import Any
 
 from penna.explain.explanation import Answer, AttentionMaps, ReadToken
-from penna.formatting import end_cut
+from penna.formatting import truncate_end
 from penna.report.explanations.shades import shade
 from penna.report.explanations.sheet import text_width
 from penna.report.explanations.wording import FIRST_TOKEN, NOT_IMPORTANCE
@@ -34,7 +34,7 @@ def attention_figure(answer: Answer, maps: AttentionMaps, spell: Spell) -> Any:
 
     colors = LinearSegmentedColormap.from_list("amount", [shade(0, False), shade(1, False)])
     looks = {"cmap": colors, "norm": PowerNorm(0.5, vmin=0, vmax=1), "interpolation": "nearest"}
-    tokens = [spell(end_cut(token.text, _LONGEST), "") or f"id {token.id}" for token in seen_tokens(answer, maps)]
+    tokens = [spell(truncate_end(token.text, _LONGEST), "") or f"id {token.id}" for token in seen_tokens(answer, maps)]
     names = 0.25 + max((text_width(token, 7) for token in tokens), default=0) / 72
     names = names if len(tokens) <= _NAMED else 0.6
     layers, heads = len(maps.weights), len(maps.weights[0])

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from penna.explain.explanation import Answer, Attribution, Explanation
-from penna.formatting import end_cut, visible
+from penna.formatting import one_line, truncate_end
 from penna.report.explanations.generated import generated_scores
 from penna.report.explanations.html_views import view_sections
 from penna.report.explanations.page import level, page
@@ -41,9 +41,9 @@ def explanation_html(explanation: Explanation) -> str:
     direction = "rtl" if runs_right_to_left(explanation.prompt) else "ltr"
     parts = [
         f"<header>\n<h1>{heading(explanation)}</h1>",
-        f'<p class="soft">{escape(visible(explanation.model))}, seed {explanation.seed}</p>',
+        f'<p class="soft">{escape(one_line(explanation.model))}, seed {explanation.seed}</p>',
         f'<p class="prompt" dir="{direction}">{_prompt(explanation.prompt)}</p>',
-        *(f'<p class="soft">{escape(visible(notice))}</p>' for notice in explanation.notices),
+        *(f'<p class="soft">{escape(one_line(notice))}</p>' for notice in explanation.notices),
         "</header>\n<main>",
         *_switch_between(explanation),
         *_overview(explanation),
@@ -51,13 +51,13 @@ def explanation_html(explanation: Explanation) -> str:
         *view_sections(explanation),
         "</main>",
     ]
-    title = f"{heading(explanation)}: {end_cut(visible(explanation.prompt), 60)}"
+    title = f"{heading(explanation)}: {truncate_end(one_line(explanation.prompt), 60)}"
     return page(title, "\n".join(parts), switches)
 
 
 def _prompt(text: str) -> str:
     """A text with its line ends; what cannot be printed is spelled out."""
-    return "\n".join(escape(visible(line)) for line in text.split("\n"))
+    return "\n".join(escape(one_line(line)) for line in text.split("\n"))
 
 
 def _switch_between(explanation: Explanation) -> Iterator[str]:

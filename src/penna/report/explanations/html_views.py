@@ -19,7 +19,7 @@ from penna.explain.explanation import (
     LensRow,
     WithoutHeads,
 )
-from penna.formatting import visible
+from penna.formatting import one_line
 from penna.report.explanations.attention import mean_map, pooled, seen_tokens
 from penna.report.explanations.map_image import map_address
 from penna.report.explanations.page import level
@@ -89,7 +89,7 @@ def _attention(answer: Answer, maps: AttentionMaps) -> str:
             for head, weights in enumerate(row)
         ]
         lines.append(f'<fieldset class="maps"><legend>Layer {layer}</legend>{"".join(labels)}</fieldset>')
-    tokens = escape(json.dumps([visible(token.text) for token in seen_tokens(answer, maps)], ensure_ascii=False))
+    tokens = escape(json.dumps([one_line(token.text) for token in seen_tokens(answer, maps)], ensure_ascii=False))
     steps = f" A place stands for {step} tokens, and is as dark as the largest weight in it." if step > 1 else ""
     large = (
         f'<figure data-tokens="{tokens}" data-step="{step}"><img id="large" class="map" tabindex="0" src="{first}" '
@@ -120,7 +120,7 @@ def _lens(answer: Answer, rows: Sequence[LensRow]) -> str:
         f'<tr><th scope="row">{row.layer or "embeddings"}</th>'
         f'<td class="{level(row.probability, False)}">{share(row.probability)}</td><td>{row.rank:,}</td>'
         + "".join(
-            f'<td class="left {level(guess.probability, False)}"><bdi>{escape(visible(guess.text))}</bdi> '
+            f'<td class="left {level(guess.probability, False)}"><bdi>{escape(one_line(guess.text))}</bdi> '
             f"{share(guess.probability)}</td>"
             for guess in row.top
         )

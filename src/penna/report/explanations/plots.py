@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from penna.explain.explanation import Answer, Expected, Explanation, HeadEffects, LayerInformation, LensRow
-from penna.formatting import beginning_cut, end_cut, visible
+from penna.formatting import one_line, truncate_end, truncate_start
 from penna.report.explanations.attention import attention_figure
 from penna.report.explanations.generated import generated_scores
 from penna.report.explanations.shades import strength
@@ -53,7 +53,7 @@ def draw_lens(sheet: Sheet, answer: Answer, rows: Sequence[LensRow], spell: Spel
     columns = max((len(row.top) for row in rows), default=0)
     left = MARGIN + 165
     width = (sheet.width - MARGIN - left) / max(columns, 1)
-    said = end_cut(f"“{answer_name(answer)}”", 18)
+    said = truncate_end(f"“{answer_name(answer)}”", 18)
     sheet.write(MARGIN, sheet.at + 6, "layer", 8, GREY)
     sheet.write(MARGIN + 60, sheet.at + 6, f"{spell(said, 'the answer')} (rank)", 8, GREY)
     for place in range(columns):
@@ -67,7 +67,7 @@ def draw_lens(sheet: Sheet, answer: Answer, rows: Sequence[LensRow], spell: Spel
         for place, guess in enumerate(row.top):
             x = left + width * place
             color = sheet.box((x, sheet.at), (width - 1, _HIGH - 1), strength(guess.probability, 1.0), False)
-            name = spell(end_cut(visible(guess.text), max(int(width / 5.5), 4)), "(no font)") or "(nothing)"
+            name = spell(truncate_end(one_line(guess.text), max(int(width / 5.5), 4)), "(no font)") or "(nothing)"
             weight = "bold" if guess.text == answer.text or guess.text.replace("␣", " ") == answer.text else "normal"
             sheet.write(x + width / 2, sheet.at + 8, name, 8.5, color, ha="center", weight=weight)
             sheet.write(x + width / 2, sheet.at + 18, share(guess.probability), 6.5, color, ha="center")
@@ -151,7 +151,7 @@ def _generated(explanation: Explanation, spell: Spell) -> Any:
     across = max((min(len(table.columns), _COLUMNS) for table in tables), default=1)
     sheet = Sheet(max(SHEET, heat_cell(across) * across + 190))
     sheet.paragraph(heading(explanation), 11, weight="bold")
-    prompt = beginning_cut(visible(explanation.prompt), _PROMPT)
+    prompt = truncate_start(one_line(explanation.prompt), _PROMPT)
     sheet.paragraph(spell(f"{prompt} → {generated_text(explanation)}", "(no installed font has its letters)"))
     sheet.paragraph("A row is a generated token with its probability, a column a word that was read for it.", 7, GREY)
     sheet.at += 4

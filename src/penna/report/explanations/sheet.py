@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from penna.formatting import end_cut
+from penna.formatting import truncate_end
 from penna.report.explanations.shades import ink, shade, strength
 from penna.report.explanations.wording import score_text
 
@@ -125,7 +125,7 @@ class Heat:
 
 def draw_heat(sheet: Sheet, heat: Heat, *, tilted: bool = True, right_to_left: bool = False) -> None:
     """Draw a table below what is on a sheet, its columns' names upright or lying."""
-    rows, columns = ([end_cut(name, _LONGEST) for name in names] for names in (heat.rows, heat.columns))
+    rows, columns = ([truncate_end(name, _LONGEST) for name in names] for names in (heat.rows, heat.columns))
     left = MARGIN + max(text_width(name, 8) for name in rows) + 8
     width, high = heat_cell(len(columns)), 15.0
     places = [left + width * (len(columns) - 1 - at if right_to_left else at) for at in range(len(columns))]

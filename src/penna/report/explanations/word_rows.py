@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penna.explain.explanation import Answer
-from penna.formatting import end_cut
+from penna.formatting import truncate_end
 from penna.report.explanations.shades import strength
 from penna.report.explanations.sheet import GREY, LINE, MARGIN, Sheet, lines_of, text_width
 from penna.report.explanations.wording import ends_line, score_text, word_name
@@ -65,4 +65,4 @@ def draw_rows(sheet: Sheet, answer: Answer, rows: Sequence[Row], spell: Spell, *
 
 
 def _drawn_name(answer: Answer, number: int, spell: Spell) -> str:
-    return spell(end_cut(word_name(answer, number), _LONGEST), f"(word {number + 1})")
+    return spell(truncate_end(word_name(answer, number), _LONGEST), f"(word {number + 1})")

@@ -21,7 +21,7 @@ from penna.explain.explanation import (
     LayerInformation,
     Method,
 )
-from penna.formatting import plural, probability, visible
+from penna.formatting import format_probability, one_line, plural
 
 NOT_IMPORTANCE = (
     "Attention is not importance: a token that is looked at may say nothing, and a head that has nothing to do looks "
@@ -93,7 +93,7 @@ def heading(explanation: Explanation) -> str:
 
 def answer_name(answer: Answer) -> str:
     """An answer as it is pointed at."""
-    return visible(answer.text).replace(" ", "␣") if not answer.text.strip() else visible(answer.text).strip()
+    return one_line(answer.text).replace(" ", "␣") if not answer.text.strip() else one_line(answer.text).strip()
 
 
 def generated_text(explanation: Explanation) -> str:
@@ -103,21 +103,21 @@ def generated_text(explanation: Explanation) -> str:
 
 def answer_line(answer: Answer) -> str:
     """An answer with its probability, and what it was asked against."""
-    line = f"“{answer_name(answer)}”: probability {probability(answer.logprob)} (log-prob {answer.logprob:.3f})"
+    line = f"“{answer_name(answer)}”: probability {format_probability(answer.logprob)} (log-prob {answer.logprob:.3f})"
     if answer.foil is not None:
-        foil = f"“{visible(answer.foil.text)}” ({share(answer.foil.probability)})"
+        foil = f"“{one_line(answer.foil.text)}” ({share(answer.foil.probability)})"
         line += f", asked against {foil}: scores are about the difference of the two log-probabilities"
     return line
 
 
 def expected_text(expected: Iterable[Expected]) -> str:
     """Answers with their probabilities, in a line."""
-    return " · ".join(f"{visible(each.text)} {share(each.probability)}" for each in expected)
+    return " · ".join(f"{one_line(each.text)} {share(each.probability)}" for each in expected)
 
 
 def share(value: float) -> str:
     """A probability that is a plain number."""
-    return probability(math.log(value)) if value > 0 else "0"
+    return format_probability(math.log(value)) if value > 0 else "0"
 
 
 def word_name(answer: Answer, number: int) -> str:
@@ -125,7 +125,7 @@ def word_name(answer: Answer, number: int) -> str:
     word = answer.words[number]
     if not word.text or "\ufffd" in word.text:
         return "".join(token.text for token in answer.tokens[answer.first + word.start : answer.first + word.end])
-    return visible(word.text.strip(" ")) or "␣"
+    return one_line(word.text.strip(" ")) or "␣"
 
 
 def ends_line(answer: Answer, number: int) -> bool:

@@ -8,7 +8,7 @@ from nicegui import ui
 
 from penna.api.classify import Classified, classify, evaluate_classification
 from penna.api.explain import ExplainSettings
-from penna.api.explain_query import Asked
+from penna.api.explain_query import ExplainQuery
 from penna.explain.explanation import Explanation
 from penna.studio.charts import chart
 from penna.studio.explaining import explanation
@@ -116,7 +116,7 @@ class _Page:
 
     async def _explained(self, name: str, text: str, pair: str | None, label: str) -> Explanation:
         worker = await self._studio.models.worker(name)
-        settings = ExplainSettings(asked=Asked(label=label, pair=pair))
+        settings = ExplainSettings(asked=ExplainQuery(label=label, pair=pair))
         return await explanation(worker, text, settings, self._studio.settings)
 
     def _show(self, found: Classified, explained: Explanation, text: str, pair: str | None) -> None:
@@ -161,7 +161,7 @@ class _Page:
                         target,
                         runs_dir=self._studio.runs_dir,
                         device=self._studio.device,
-                        say=said.append,
+                        report=said.append,
                     )
                 finally:
                     self._measure_go.enable()

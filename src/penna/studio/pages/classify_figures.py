@@ -11,7 +11,7 @@ from typing import Any
 
 from nicegui import ui
 
-from penna.formatting import end_cut
+from penna.formatting import truncate_end
 from penna.interop.json_files import read_object
 from penna.runs.folder import RunFolder
 from penna.studio.charts import INK, chart
@@ -67,7 +67,7 @@ def _figure(name: str, value: str, says: str) -> None:
 
 def confusion_options(found: Found) -> dict[str, Any]:
     """Counts by true and predicted class, coloured by shares of the true class."""
-    names = [end_cut(each["name"], _NAME) for each in found["classes"]]
+    names = [truncate_end(each["name"], _NAME) for each in found["classes"]]
     data: list[dict[str, Any]] = []
     for down, row in enumerate(found["confusion"]):
         for across, count in enumerate(row):
@@ -155,7 +155,7 @@ def _show_worst(worst: Sequence[Found], look: Callable[[str], Any]) -> None:
                 told = {name: mistake[name] for name in ("predicted", "true")}
                 ui.label(t("classify.mistake", **told, confidence=f"{mistake['confidence']:.3f}")).classes("name")
                 text = mistake["text"] or ""
-                ui.label(end_cut(text, _LONGEST) or t("classify.empty")).classes("written").props("dir=auto")
+                ui.label(truncate_end(text, _LONGEST) or t("classify.empty")).classes("written").props("dir=auto")
                 ui.label(mistake["place"] or "").classes("name")
                 if text.strip():
                     button = ui.button(t("classify.look"), on_click=partial(look, text))

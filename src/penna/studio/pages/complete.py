@@ -9,13 +9,13 @@ from typing import Any
 from nicegui import ui
 
 from penna.api.complete import RankedSentence, completer, completion_settings
-from penna.api.evaluation_data import asked_of, read_asked
-from penna.api.generation_defaults import laid_over
+from penna.api.evaluation_data import evaluation_data, read_evaluation_data
+from penna.api.generation_defaults import override_settings
 from penna.data.sources.fields import Completion
 from penna.errors import DataError
 from penna.evaluate.sentences import sentences
 from penna.generate.request import Request
-from penna.generate.text_stream import Piece
+from penna.generate.text_stream import TextDelta
 from penna.loading import LoadedModel
 from penna.serve.limits import check_limits
 from penna.serve.settings import ServeSettings
@@ -165,7 +165,7 @@ def _as_words(source: str) -> list[str]:
 def own_items(loaded: LoadedModel) -> list[tuple[Completion, str]]:
     """The pairs of a run's own validation part, each with its place. Raises what ``read_asked`` raises."""
     form = completer(loaded).form
-    read = read_asked(asked_of(loaded, form.task, {}), form)
+    read = read_evaluation_data(evaluation_data(loaded, form.task, {}), form)
     return list(zip(read.items, read.places, strict=True))
 
 
@@ -173,7 +173,7 @@ def _request(
     loaded: LoadedModel, source: str, given: dict[str, Any], seed: int, limits: ServeSettings
 ) -> tuple[Request, str | None]:
     """What the engine is asked, and which part of the source had to be left out. Raises Refused beyond a limit."""
-    at_hand, config = completer(loaded), laid_over(completion_settings(loaded), given)
+    at_hand, config = completer(loaded), override_settings(completion_settings(loaded), given)
     check_limits(config, limits)
     requests, cut = at_hand.requests([source], config, seed=seed)
     return requests[0], at_hand.form.task.cut if cut[0] else None
@@ -200,7 +200,7 @@ class _Output:
     tokens: int = 0
     cut: str | None = None  # the part of the source that was left out
 
-    def take(self, piece: Piece) -> None:
+    def take(self, piece: TextDelta) -> None:
         """Go on with a piece."""
         self.text = (self.text + piece.text) if self.text else piece.text.lstrip()
         self.tokens += piece.token is not None

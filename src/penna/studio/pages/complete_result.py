@@ -8,8 +8,8 @@ from html import escape
 from nicegui import ui
 
 from penna.api.complete import RankedSentence
-from penna.evaluate.copy_report import Taken, overlap, taken
-from penna.evaluate.copying import ORDERS, CopiedSpan, CopyFigures, Support
+from penna.evaluate.copy_report import CopyReport, copy_report, overlap
+from penna.evaluate.copying import ORDERS, CopiedSpan, CopyMetrics, Support
 from penna.studio.frame import heading, meaning
 from penna.studio.pages.shading import cell, shaded, shaded_cell, table
 from penna.studio.words import t
@@ -20,7 +20,7 @@ _ROUGE = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeL
 
 def show_completion(source: str, output: str, reference: str) -> None:
     """Source, reference and output with what is copied, and the figures."""
-    ours, theirs = taken(source, output), taken(source, reference) if reference else None
+    ours, theirs = copy_report(source, output), copy_report(source, reference) if reference else None
     with ui.element("div").classes("cards"):
         _text(t("complete.output"), marked(output, _places(ours)))
         if theirs is not None:
@@ -80,15 +80,15 @@ def _text(title: str, content: str) -> None:
         shaded(f'<p class="text" dir="auto" tabindex="0">{content}</p>')
 
 
-def _marked(found: Taken) -> list[CopiedSpan]:
+def _marked(found: CopyReport) -> list[CopiedSpan]:
     return [span for span in found.spans if span.words >= _MARKED]
 
 
-def _places(found: Taken) -> list[tuple[int, int, int]]:
+def _places(found: CopyReport) -> list[tuple[int, int, int]]:
     return [(span.start, span.end, number) for number, span in enumerate(_marked(found))]
 
 
-def _figures(ours: Taken, theirs: Taken | None, scores: Mapping[str, float]) -> str:
+def _figures(ours: CopyReport, theirs: CopyReport | None, scores: Mapping[str, float]) -> str:
     """A column for the output, and one for the reference where there is one."""
     columns = [_copying(each.figures) for each in (ours, theirs) if each is not None]
     rows = [[name, *(cell(column[place][1]) for column in columns)] for place, (name, _) in enumerate(columns[0])]
@@ -97,7 +97,7 @@ def _figures(ours: Taken, theirs: Taken | None, scores: Mapping[str, float]) -> 
     return table([t("complete.figure"), *names], rows)
 
 
-def _copying(found: CopyFigures) -> list[tuple[str, str]]:
+def _copying(found: CopyMetrics) -> list[tuple[str, str]]:
     return [
         (t("complete.coverage"), _percent(found.coverage)),
         (t("complete.density"), "–" if found.density is None else f"{found.density:.1f}"),

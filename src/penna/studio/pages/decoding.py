@@ -12,7 +12,7 @@ from typing import Any
 
 from nicegui import ui
 
-from penna.api.decoding import DecodingResult, DecodingSettings, Progress, compare_decoding
+from penna.api.decoding import DecodingProgress, DecodingResult, DecodingSettings, compare_decoding
 from penna.api.strategies import own_strategies
 from penna.config.generation import strategy_of
 from penna.errors import PennaError, RecipeError, RunError
@@ -43,7 +43,7 @@ class Comparison:
     studio: Studio
     run: str
     command: str
-    progress: Progress | None = None
+    progress: DecodingProgress | None = None
     said: str = ""  # what is done besides writing
     result: DecodingResult | None = None
     failure: BaseException | None = None
@@ -63,8 +63,8 @@ class Comparison:
                 settings,
                 runs_dir=self.studio.runs_dir,
                 device=self.studio.device,
-                say=self._hear,
-                listen=self._listen,
+                report=self._hear,
+                on_event=self._listen,
             )
         except Exception as error:  # shown on the page
             self.failure = error
@@ -73,7 +73,7 @@ class Comparison:
         self.said, self.progress = said, None
         self._check()
 
-    def _listen(self, progress: Progress) -> None:
+    def _listen(self, progress: DecodingProgress) -> None:
         self.progress = progress
         self._check()
 

@@ -9,9 +9,9 @@ from nicegui import ui
 
 from penna.api.decoding import DecodingResult
 from penna.api.generation_defaults import save_default
-from penna.evaluate.decoding import DecodingFigures
+from penna.evaluate.decoding import DecodingMetrics
 from penna.evaluate.texts.statistics import Continuation
-from penna.formatting import end_cut, visible
+from penna.formatting import one_line, truncate_end
 from penna.report.decoding_tables import conditions, legend, table_rows, used_columns
 from penna.studio.charts import COLOURS, INK, chart
 from penna.studio.frame import heading, meaning, told_problems
@@ -58,7 +58,7 @@ def show_decoding(result: DecodingResult, studio: Studio, run: str) -> None:
     meaning("decoding.files", folder=from_here(str(result.folder)))
 
 
-def _show_recommendation(figures: DecodingFigures, studio: Studio, run: str) -> None:
+def _show_recommendation(figures: DecodingMetrics, studio: Studio, run: str) -> None:
     found = figures.recommendation
     with ui.element("section").classes("card"):
         heading(t("decoding.recommendation"))
@@ -86,7 +86,7 @@ def _show_recommendation(figures: DecodingFigures, studio: Studio, run: str) -> 
         said = ui.element("div").props("role=status")
 
 
-def plane_options(figures: DecodingFigures) -> dict[str, Any] | None:
+def plane_options(figures: DecodingMetrics) -> dict[str, Any] | None:
     """Perplexity against self-BLEU, a point for each strategy; None where human text has none of the two."""
     human = _point(figures.human.perplexity, figures.human.self_bleu)
     if human is None:
@@ -121,7 +121,7 @@ def plane_options(figures: DecodingFigures) -> dict[str, Any] | None:
     }
 
 
-def distance_options(figures: DecodingFigures) -> dict[str, Any]:
+def distance_options(figures: DecodingMetrics) -> dict[str, Any]:
     """A bar for each strategy, the nearest to human text on top, with its interval."""
     known = [own for own in figures.strategies if math.isfinite(own.distance.mean)]
     known.sort(key=lambda own: -own.distance.mean)
@@ -153,9 +153,11 @@ def distance_options(figures: DecodingFigures) -> dict[str, Any]:
     }
 
 
-def _show_samples(figures: DecodingFigures) -> None:
+def _show_samples(figures: DecodingMetrics) -> None:
     heading(t("decoding.samples"))
-    names = {number: f"{number + 1}: {end_cut(visible(text), _PREFIX)}" for number, text in enumerate(figures.prefixes)}
+    names = {
+        number: f"{number + 1}: {truncate_end(one_line(text), _PREFIX)}" for number, text in enumerate(figures.prefixes)
+    }
 
     @ui.refreshable
     def beside(number: int) -> None:

@@ -12,7 +12,7 @@ from typing import cast
 from nicegui import ui
 
 from penna.api.explain import ExplainSettings
-from penna.api.explain_query import Asked
+from penna.api.explain_query import ExplainQuery
 from penna.config.schema import Recipe
 from penna.config.tasks import ClassifyTask
 from penna.explain.explanation import DEFAULT_METHODS, METHODS, Explanation, Method
@@ -113,7 +113,7 @@ class _Page:
     def _settings(self) -> ExplainSettings:
         kind = self._kind.value
         return ExplainSettings(
-            asked=Asked(
+            asked=ExplainQuery(
                 continuation=self._continuation.value or "" if kind == "continuation" else None,
                 generate=int(self._count.value or 0) if kind == "generate" else 0,
                 label=(self._label.value or None) if kind == "label" else None,

@@ -7,14 +7,14 @@ from typing import Any
 from nicegui import ui
 
 from penna.explain.explanation import Method
-from penna.explain.faithfulness import SHARES, FaithfulnessFigures, Measure
+from penna.explain.faithfulness import SHARES, FaithfulnessMetrics, Measure
 from penna.studio.charts import chart
 from penna.studio.frame import heading, meaning
 from penna.studio.pages.shading import cell, shaded, table
 from penna.studio.words import t
 
 
-def show_faithfulness(found: FaithfulnessFigures) -> None:
+def show_faithfulness(found: FaithfulnessMetrics) -> None:
     """Both measures: a curve for each method over the share of words, and a table with intervals."""
     summary = t(
         "explain.faithful-found",

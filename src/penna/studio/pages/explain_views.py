@@ -14,7 +14,7 @@ from typing import Any
 from nicegui import ui
 
 from penna.explain.explanation import Answer, AttentionMaps, Explanation, HeadEffects, LensRow
-from penna.formatting import end_cut, visible
+from penna.formatting import one_line, truncate_end
 from penna.report.explanations.attention import mean_map, pooled, seen_tokens
 from penna.report.explanations.map_image import map_address
 from penna.report.explanations.wording import answer_name, head_parts, largest, score_text, share
@@ -47,7 +47,7 @@ def show_views(explanation: Explanation) -> None:
 
 
 def _show_attention(answer: Answer, maps: AttentionMaps) -> None:
-    tokens = [visible(token.text) for token in seen_tokens(answer, maps)]
+    tokens = [one_line(token.text) for token in seen_tokens(answer, maps)]
     pictures: dict[str, Any] = {"mean": mean_map(maps)}
     for layer, heads in enumerate(maps.weights):
         pictures |= {f"{layer}.{head}": weights for head, weights in enumerate(heads)}
@@ -121,7 +121,7 @@ def _show_looked_at(tokens: list[str], weights: Any) -> None:
 
 def map_options(tokens: list[str], weights: list[list[float]], step: int) -> dict[str, Any]:
     """A large map: rows look at columns. Where a place stands for several tokens, it is named by the first of them."""
-    names = [f"{place * step + 1} {end_cut(tokens[place * step], _NAME)}" for place in range(len(weights))]
+    names = [f"{place * step + 1} {truncate_end(tokens[place * step], _NAME)}" for place in range(len(weights))]
     named = len(names) <= _NAMED
     data: list[dict[str, Any]] = []
     for row, line in enumerate(weights):
@@ -163,7 +163,7 @@ def lens_table(answer: Answer, rows: tuple[LensRow, ...]) -> str:
             shaded_cell(share(row.probability), row.probability, 1.0, signed=False),
             cell(f"{row.rank:,}"),
             *(
-                shaded_cell(f"{visible(guess.text)} {share(guess.probability)}", guess.probability, 1.0, signed=False)
+                shaded_cell(f"{one_line(guess.text)} {share(guess.probability)}", guess.probability, 1.0, signed=False)
                 for guess in row.top
             ),
         ]

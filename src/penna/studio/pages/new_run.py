@@ -10,8 +10,8 @@ import re
 from nicegui import app, ui
 
 from penna.api.data import Preview, inspect_data, preview_data
-from penna.api.dry_run import Fit, fit
-from penna.data.quality.result import Inspection
+from penna.api.dry_run import DryRun, dry_run
+from penna.data.quality.result import DataReport
 from penna.errors import DataError
 from penna.runs.folder import check_free, free_name
 from penna.studio.frame import busy, frame, heading, in_thread, meaning, told_problems, usable
@@ -126,7 +126,7 @@ class _Page:
         finally:
             self._look_button.enable()
 
-    def _inspected(self, paths: list[str], tests: list[str], fields: dict[str, object]) -> Inspection:
+    def _inspected(self, paths: list[str], tests: list[str], fields: dict[str, object]) -> DataReport:
         cutter = str(self._studio.runs_dir / self._cutter.value) if self._cutter.value else None
         return inspect_data(paths, fields, tokenizer=cutter, test=tests, runs_dir=self._studio.runs_dir)
 
@@ -162,12 +162,12 @@ class _Page:
             self._start_button.enable()
 
 
-def _fitted(choices: Choices, studio: Studio) -> Fit:
+def _fitted(choices: Choices, studio: Studio) -> DryRun:
     recipe, _ = choices.resolved(studio.runs_dir)
-    return fit(recipe, runs_dir=studio.runs_dir)
+    return dry_run(recipe, runs_dir=studio.runs_dir)
 
 
-def _show_fit(found: Fit) -> None:
+def _show_fit(found: DryRun) -> None:
     ui.label(t("new.fits" if found.fits else "new.fits-not")).classes("badge" if found.fits else "badge bad")
     figures = [
         ("new.time", _duration(found.seconds)),

@@ -9,8 +9,8 @@ from pathlib import Path
 from nicegui import ui
 
 from penna.api.data import Preview
-from penna.data.quality.result import Cut, Inspection, Lengths, Overlap
-from penna.formatting import percent, visible
+from penna.data.quality.result import Cut, DataReport, Lengths, Overlap
+from penna.formatting import one_line, percent
 from penna.studio.charts import chart
 from penna.studio.frame import heading, meaning
 from penna.studio.plain_table import plain_table
@@ -36,7 +36,7 @@ def show_preview(records: Sequence[Preview]) -> None:
     meaning("new.records-mean")
 
 
-def show_inspection(seen: Inspection) -> None:
+def show_inspection(seen: DataReport) -> None:
     """Everything of it, what it means for training first."""
     heading(t("new.findings"), 3)
     if not seen.findings:
@@ -63,7 +63,7 @@ def show_inspection(seen: Inspection) -> None:
         _cut(seen.cut)
 
 
-def _amount(seen: Inspection) -> None:
+def _amount(seen: DataReport) -> None:
     amount = seen.amount
     figures = [
         ("new.documents", f"{amount.documents:,}"),
@@ -98,7 +98,7 @@ def _lengths(lengths: Lengths) -> None:
     meaning("new.lengths-mean", median=f"{lengths.median:,}", long=f"{lengths.percentile_95:,}", unit=lengths.unit)
 
 
-def _bad(seen: Inspection) -> None:
+def _bad(seen: DataReport) -> None:
     if not seen.amount.bad:
         return
     heading(_titled("new.bad-records"), 3)
@@ -107,7 +107,7 @@ def _bad(seen: Inspection) -> None:
     meaning("new.bad-mean")
 
 
-def _duplicates(seen: Inspection) -> None:
+def _duplicates(seen: DataReport) -> None:
     if not seen.duplicates.repeats:
         return
     heading(_titled("new.duplicates"), 3)
@@ -135,7 +135,7 @@ def _cut(cut: Cut) -> None:
     for sample in cut.samples:
         with ui.element("p").classes("written"):
             for token in sample:
-                ui.label(visible(token)).classes("token")
+                ui.label(one_line(token)).classes("token")
     meaning(
         "new.cut-mean", tokens=f"{cut.tokens:,}", bytes=f"{cut.bytes_per_token:.2f}", unknown=f"{100 * cut.unknown:.2f}"
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from nicegui import ui
 
-from penna.api.generation_defaults import laid_over
+from penna.api.generation_defaults import override_settings
 from penna.api.strategies import Strategy, default_grid
 from penna.config.generation import GenerationConfig
 from penna.serve.worker import Worker
@@ -72,7 +72,9 @@ class SideBySide:
         configs = {
             name: own
             if name == ""
-            else laid_over(self._of(name), {"max_new_tokens": own.max_new_tokens, "min_new_tokens": own.min_new_tokens})
+            else override_settings(
+                self._of(name), {"max_new_tokens": own.max_new_tokens, "min_new_tokens": own.min_new_tokens}
+            )
             for name, box in self._chosen.items()
             if box.value
         }

@@ -15,7 +15,7 @@ from nicegui import ui
 from penna.config.recipe import recipe_toml
 from penna.errors import PennaError, RunError
 from penna.studio.frame import frame, in_thread, meaning, problem, told_problems
-from penna.studio.jobs import Job, as_typed
+from penna.studio.jobs import TrainingProcess, as_typed
 from penna.studio.pages import run_curves, run_samples, run_status
 from penna.studio.pages.run_curves import Curves
 from penna.studio.pages.run_samples import Samples
@@ -78,7 +78,7 @@ class _Seen:
     row: RunRow
     are_metrics_new: bool
     are_samples_new: bool
-    job: Job | None
+    job: TrainingProcess | None
     is_ours: bool  # the job is at work
     memory: int | None
     log: str

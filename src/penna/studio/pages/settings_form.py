@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from nicegui import ui
 
-from penna.api.generation_defaults import laid_over
+from penna.api.generation_defaults import override_settings
 from penna.config.generation import GenerationConfig
 from penna.serve.limits import check_limits
 from penna.serve.settings import ServeSettings
@@ -114,7 +114,7 @@ class SettingsForm:
 
     def config(self) -> GenerationConfig:
         """The settings. Raises RecipeError for what cannot be, Refused for what is too much for a page."""
-        config = laid_over(self._own, self.given())
+        config = override_settings(self._own, self.given())
         check_limits(config, self._limits)
         return config
 

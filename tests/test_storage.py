@@ -1,20 +1,22 @@
-"""Files are written whole or not at all, and the system's errors are told in Penna's words."""
+"""Atomic writes, the messages about failed ones, and JSON."""
 
 import errno
+import math
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 from safetensors import SafetensorError
 
 from penna.errors import DeviceError
-from penna.storage import friendly_disk_errors, update_symlink, write_atomically, write_json
+from penna.storage import friendly_disk_errors, to_json, update_symlink, write_atomically, write_json
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_failed_write_leaves_the_old_content_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_a_failed_write_leaves_only_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     file = tmp_path / "file.json"
     write_json(file, {"is": "there"})
     before = file.read_bytes()
@@ -29,12 +31,12 @@ def test_failed_write_leaves_the_old_content_and_nothing_else(
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_json_is_written_as_people_read_it(tmp_path: Path) -> None:
+def test_json_files_are_indented_and_keep_every_script(tmp_path: Path) -> None:
     write_json(tmp_path / "file.json", {"글": [1]})
     assert (tmp_path / "file.json").read_text(encoding="utf-8") == '{\n  "글": [\n    1\n  ]\n}\n'
 
 
-def test_link_is_moved_in_one_step_and_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_symlink_is_replaced_atomically_and_stays_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
     link = tmp_path / "last"
@@ -60,23 +62,23 @@ def test_link_is_moved_in_one_step_and_relative(tmp_path: Path, monkeypatch: pyt
     OSError(errno.EFBIG, "File too large"),
     SafetensorError("Error while serializing: I/O error: File too large (os error 27)"),
 ], ids=str)  # fmt: skip
-def test_every_way_of_having_no_space_is_told_in_three_parts(tmp_path: Path, error: Exception) -> None:
+def test_every_kind_of_full_disk_gives_a_message_in_three_parts(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(DeviceError) as raised, friendly_disk_errors(tmp_path / "not" / "there"):
         raise error
     assert raised.value.__cause__ is error
-    assert "No space was left while writing" in raised.value.happened
+    assert "The disk is full" in raised.value.happened
     assert raised.value.expected
-    assert "another disk" in raised.value.todo
+    assert "another disk" in raised.value.advice
 
 
-def test_forbidden_folder_is_told_and_other_errors_pass(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="may not be written"), friendly_disk_errors(tmp_path):
+def test_missing_permission_raises_a_device_error_and_other_errors_pass_through(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="cannot be written"), friendly_disk_errors(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied")
     with pytest.raises(ValueError, match="something else"), friendly_disk_errors(tmp_path):
         raise ValueError("something else")
 
 
-def test_a_link_is_followed_and_a_device_or_pipe_is_never_replaced(tmp_path: Path) -> None:
+def test_links_are_followed_and_pipes_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "link.txt").symlink_to(tmp_path / "real.txt")
     (tmp_path / "real.txt").write_text("old", encoding="utf-8")
     write_atomically(tmp_path / "link.txt", "new")
@@ -90,7 +92,38 @@ def test_a_link_is_followed_and_a_device_or_pipe_is_never_replaced(tmp_path: Pat
     assert (tmp_path / "pipe").is_fifo()
 
 
-def test_a_file_system_that_is_read_only_is_told(tmp_path: Path) -> None:
+def test_a_read_only_file_system_raises_a_device_error(tmp_path: Path) -> None:
     error = OSError(errno.EROFS, "Read-only file system", str(tmp_path / "x"))
-    with pytest.raises(DeviceError, match="may not be written: Read-only file system"), friendly_disk_errors(tmp_path):
+    with pytest.raises(DeviceError, match="cannot be written: Read-only file system"), friendly_disk_errors(tmp_path):
         raise error
+
+
+@dataclass(frozen=True)
+class _Inner:
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Outer:
+    json_properties: ClassVar = ("total",)
+    inner: _Inner
+    path: Path
+    secret: str = field(default="hidden", metadata={"json": False})
+
+    @property
+    def total(self) -> float:
+        return sum(self.inner.values)
+
+
+def test_to_json_writes_fields_and_named_properties_of_nested_dataclasses() -> None:
+    outer = _Outer(_Inner((1.0, 2.5)), Path("a/b"))
+    assert to_json({3: [outer]}) == {"3": [{"inner": {"values": [1.0, 2.5]}, "path": "a/b", "total": 3.5}]}
+
+
+def test_to_json_turns_numpy_values_into_numbers_and_infinities_into_none() -> None:
+    assert to_json((np.float32(0.5), np.array([[1, 2]]), math.inf, math.nan)) == [0.5, [[1, 2]], None, None]
+
+
+def test_to_json_rejects_values_without_a_json_form() -> None:
+    with pytest.raises(TypeError, match="object has no JSON form"):
+        to_json(object())

@@ -1,53 +1,52 @@
-"""The errors Penna raises on purpose.
+"""The errors that Penna raises for its users.
 
-Every message has three parts: what happened, with the value; what was expected; what to do. The command line prints
-the message alone (``--debug`` adds the traceback) and exits with the class's ``exit_code``: 2 when the person can mend
-it, 1 when the fault is ours.
+A message has three parts: what happened, with the value; what was expected; what to do. The command line prints the
+message (``--debug`` adds the traceback) and exits with the class's ``exit_code``.
 """
 
 import re
 
 
 class PennaError(Exception):
-    """Base of all errors Penna raises on purpose."""
+    """Base class of all errors that a user can act on."""
 
-    exit_code = 2
+    exit_code = 2  # the user can fix it; 1 means that training itself failed
 
-    def __init__(self, happened: str, expected: str = "", todo: str = "") -> None:
-        self.happened, self.expected, self.todo = map(_ended_once, (happened, expected, todo))
-        super().__init__("\n".join(part for part in (self.happened, self.expected, self.todo) if part))
+    def __init__(self, happened: str, expected: str = "", advice: str = "") -> None:
+        self.happened, self.expected, self.advice = map(_without_double_stops, (happened, expected, advice))
+        super().__init__("\n".join(part for part in (self.happened, self.expected, self.advice) if part))
 
 
-def _ended_once(part: str) -> str:
-    """A part of a message whose lines end in one full stop, where what they quote brought one along."""
+def _without_double_stops(part: str) -> str:
+    """Drop the second full stop from lines that end in a quoted sentence."""
     return re.sub(r"(?<![./])\.\.$", ".", part, flags=re.MULTILINE)
 
 
 class RecipeError(PennaError):
-    """A recipe or an override that cannot be followed."""
+    """A recipe, option or setting is invalid."""
 
 
 class DataError(PennaError):
-    """Text or shards that cannot be read, or are too small for what was asked."""
+    """Text or token shards are unreadable, damaged or too small."""
 
 
 class TokenizerError(PennaError):
-    """A tokenizer that cannot be trained, read, or does not fit."""
+    """A tokenizer cannot be trained or read, or does not fit the model."""
 
 
 class RunError(PennaError):
-    """A run folder that is missing, taken, damaged, or in use."""
+    """A run folder is missing, damaged or in use, or its name is taken."""
 
 
 class InteropError(PennaError):
-    """A foreign model that cannot be read, or a model no foreign class can hold."""
+    """A model in another tool's format cannot be read or written."""
 
 
 class DeviceError(PennaError):
-    """A device that is not there, too little memory or disk, or a place that may not be written."""
+    """A device is missing, memory or disk is too small, or a path is not writable."""
 
 
 class TrainingError(PennaError):
-    """Training that cannot go on, such as a loss that is not finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
     exit_code = 1

@@ -1,4 +1,4 @@
-"""Texts and probabilities as short labels, in a figure or a table: their letters all visible, their widths in cells."""
+"""Numbers and texts as people read them, in messages, tables and plots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 
 
 def format_probability(logprob: float) -> str:
-    """The probability of a natural logarithm in a few characters, also where it is too small for a float."""
+    """The probability for a natural logarithm, in a few characters even if it is too small for a float."""
     if logprob > math.log(0.00095):
         return f"{math.exp(min(logprob, 0.0)):.4f}"
     exponent, mantissa = divmod(logprob / math.log(10), 1)
@@ -17,7 +17,7 @@ def format_probability(logprob: float) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text on one line: line ends as ⏎, and what cannot be printed spelled out."""
+    """A text on one line: line ends become ⏎, other unprintable characters become escapes."""
     return "".join(
         letter if letter.isprintable() else "⏎" if letter == "\n" else letter.encode("unicode_escape").decode()
         for letter in text
@@ -25,12 +25,12 @@ def one_line(text: str) -> str:
 
 
 def truncate_end(text: str, cells: int) -> str:
-    """A text in at most so many cells, its end left out where it is longer."""
+    """A text in at most ``cells`` terminal cells; the end of a longer one is replaced by …"""
     return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
 
 
 def truncate_start(text: str, cells: int) -> str:
-    """A text in at most so many cells, its beginning left out where it is longer."""
+    """A text in at most ``cells`` terminal cells; the start of a longer one is replaced by …"""
     if cell_len(text) <= cells:
         return text
     sizes = accumulate(cell_len(letter) for letter in reversed(text))
@@ -38,7 +38,7 @@ def truncate_start(text: str, cells: int) -> str:
 
 
 def percent(share: float) -> str:
-    """A share for people: "3.4 %", "62 %", and never "0 %" for something or "100 %" for not quite all."""
+    """A share as "3.4 %" or "62 %"; never "0 %" for a small share or "100 %" for nearly all."""
     value = share * 100
     if value in (0, 100):
         return f"{value:.0f} %"
@@ -50,5 +50,5 @@ def percent(share: float) -> str:
 
 
 def plural(count: int, one: str, many: str) -> str:
-    """A count with its noun."""
+    """A count with its noun: "1 word", "2,000 words"."""
     return f"{count:,} {one if count == 1 else many}"

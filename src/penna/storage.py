@@ -1,7 +1,7 @@
-"""Files written whole or not at all.
+"""Atomic file writes, and JSON.
 
-A file is written beside its place under a temporary name, flushed to the disk, and renamed over it; a folder likewise.
-A full disk is told as such, and nothing half-written is left behind.
+A file is written under a temporary name, flushed to disk and renamed, so that readers see the old content or the new.
+Full disks and missing permissions raise DeviceError.
 """
 
 from __future__ import annotations
@@ -9,24 +9,26 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from penna.errors import DeviceError
 
-# EFBIG is a file-size limit of the shell (ulimit -f), which a person mends the same way.
+# EFBIG means the shell's file-size limit (ulimit -f); the remedy is the same.
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error means that the disk, a quota or a file-size limit is full.
+    """Whether the disk, a quota or a file-size limit is full.
 
-    safetensors wraps the operating system's error in its own, as text.
+    safetensors reports the system's error only as text.
     """
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         return True
@@ -35,45 +37,46 @@ def is_disk_full(error: BaseException) -> bool:
 
 @contextmanager
 def friendly_disk_errors(path: Path) -> Generator[None]:
-    """Turn the operating system's errors about writing ``path`` into Penna's."""
+    """Turn the operating system's errors about writing ``path`` into DeviceErrors."""
     try:
         yield
     except Exception as error:
         if is_disk_full(error):
             free = shutil.disk_usage(_existing(path)).free
             raise DeviceError(
-                f"No space was left while writing {path} ({free / 1e6:.0f} MB free on that disk).",
-                "The file is written whole or not at all; what stood there before is untouched.",
-                "Free some space (old runs under runs/, for instance), or write to another disk.",
+                f"The disk is full: {path} was not written ({free / 1e6:.0f} MB free).",
+                "The previous file is unchanged.",
+                "Free some space (for example, delete old runs) or choose another disk.",
             ) from error
         if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
             raise DeviceError(
-                f"{path} may not be written: {error.strerror}.",
+                f"{path} cannot be written: {error.strerror}.",
                 "The folder must be writable.",
-                "Choose another folder, or change its permissions.",
+                "Change its permissions or choose another folder.",
             ) from error
         if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError) and _concerns(error, path):
             raise DeviceError(
                 f"{path} cannot be written: {error.strerror}.",
-                "A file, or a folder, in a folder that exists.",
-                "Make that folder, or choose another place.",
+                "Its folder must exist.",
+                "Create the folder or choose another path.",
             ) from error
         raise
 
 
 def _concerns(error: OSError, path: Path) -> bool:
-    """Whether an error is about what was to be written at a path or beside it, not about something that is read."""
+    """Whether an error is about ``path`` or its folder, and not about some file that was being read."""
     return error.filename is not None and Path(str(error.filename)).is_relative_to(path.parent)
 
 
 def _existing(path: Path) -> Path:
+    """The nearest folder above a path that exists."""
     while not path.exists():
         path = path.parent
     return path
 
 
 def flush(path: Path) -> None:
-    """Make sure a file's or folder's content is on the disk."""
+    """Flush a file or folder to disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -82,13 +85,13 @@ def flush(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> None:
-    """Write a file so that it is there whole or as it was before. Links are followed; devices are written to.
+    """Write a file atomically, following links. A device (``/dev/stdout``) is written directly.
 
-    ``mode`` says who may do what with it, less what the umask takes away.
+    ``mode`` is the permission of a new file, before the umask.
     """
     if not path.name or path.is_dir():
         raise DeviceError(
-            f"{path} cannot be written: it is a folder.", "The name of a file.", f"Name one in it: {path / 'name'}."
+            f"{path} is a folder.", "A file name is needed.", f"Name a file in it, for example {path / 'name'}."
         )
     data = content.encode("utf-8") if isinstance(content, str) else content
     if path.is_symlink():
@@ -111,12 +114,39 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> Non
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, whole or not at all."""
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write a value (see ``to_json``) as indented JSON, atomically."""
+    write_atomically(path, json.dumps(to_json(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def to_json(value: Any) -> Any:
+    """Turn dataclasses, mappings, sequences, paths, pydantic models and numpy values into plain JSON values.
+
+    A dataclass becomes a dictionary of its fields, less those with ``metadata={"json": False}``, and of the properties
+    that its class names in ``json_properties``. JSON has no infinity and no NaN: both become None.
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in fields(value) if field.metadata.get("json", True)]
+        names += getattr(value, "json_properties", ())
+        return {name: to_json(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_json(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "model_dump"):  # pydantic
+        return to_json(value.model_dump(mode="json"))
+    if hasattr(value, "tolist"):  # numpy
+        return to_json(value.tolist())
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def update_symlink(link: Path, target: str) -> None:
-    """Make ``link`` a symbolic link to ``target`` (relative to it), replacing the old one in one step."""
+    """Point ``link`` to ``target``, a path relative to the link, atomically."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     with friendly_disk_errors(link):
         temporary.unlink(missing_ok=True)
@@ -129,6 +159,6 @@ def update_symlink(link: Path, target: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """The SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

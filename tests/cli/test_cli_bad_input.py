@@ -161,7 +161,7 @@ CASES = [
          "Going on with runs/taken cannot change its recipe (train.steps from 2 to 9).", trained),
     Case("resume with an edited recipe", "resume taken", "was changed after the run began", edited),
     Case("resume with changed text", "resume taken", "The text of runs/taken was changed", changed),
-    Case("a damaged checkpoint", "resume taken", "was truncated or altered", damaged),
+    Case("a damaged checkpoint", "resume taken", "is truncated or altered", damaged),
     Case("a tokenizer not the run's", "train tiny.toml --train.init-from taken --tokenizer.kind file --tokenizer.path "
          "other", "not this run's tokenizer", other_tokenizer),
     Case("another shape", "train tiny.toml --train.init-from taken --model.n-layer 2", "another shape", trained),

@@ -67,7 +67,7 @@ def test_every_damage_is_told_with_the_last_good_checkpoint(tmp_path: Path, file
     whole = (bad / file).read_bytes()
     for length in {0, 1, len(whole) // 2, len(whole) - 2}:
         (bad / file).write_bytes(whole[:length])
-        with pytest.raises(RunError, match=f"{file} (was truncated or altered|is not readable)") as raised:
+        with pytest.raises(RunError, match=f"{file} (is truncated or altered|is unreadable)") as raised:
             verify_checkpoint(bad)
         assert str(good) in raised.value.todo
     (bad / file).unlink()

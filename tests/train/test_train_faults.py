@@ -240,7 +240,7 @@ def test_file_size_limit_of_the_system_is_told_as_no_space_and_the_last_checkpoi
     out, err = process.communicate(timeout=100)
     assert process.returncode == 7, err
     assert out.count("\n") == 3
-    assert "No space was left while writing" in out
+    assert "The disk is full" in out
     run = RunFolder(tmp_path / "run")
     assert_whole(run)
     last = run.marked("last")

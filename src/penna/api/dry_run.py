@@ -96,7 +96,7 @@ def measure() -> None:
     try:
         estimate = estimate_experiment(plan).runs[0]
     except PennaError as error:
-        parts = (error.happened, error.expected, error.todo)
+        parts = (error.happened, error.expected, error.advice)
         print(json.dumps({"fault": type(error).__name__, "parts": parts}))
         return
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

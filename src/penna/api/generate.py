@@ -198,7 +198,7 @@ def _ids(loaded: LoadedModel, prompt: str, number: int | None) -> list[int]:
     except DataError as error:
         if number is None:
             raise
-        raise DataError(f"Prompt {number + 1}: {error.happened}", error.expected, error.todo) from None
+        raise DataError(f"Prompt {number + 1}: {error.happened}", error.expected, error.advice) from None
 
 
 def _spelled(tokenizer: Tokenizer, request: Request, ids: Sequence[int]) -> tuple[str, bool]:

@@ -177,7 +177,7 @@ def _strategies(config: GenerationConfig, named: Sequence[tuple[str, dict[str, A
         try:
             strategies.append(Strategy(name, api.override_settings(config, settings)))
         except RecipeError as error:
-            raise RecipeError(f"Strategy {name!r}: {error.happened}", error.expected, error.todo) from error
+            raise RecipeError(f"Strategy {name!r}: {error.happened}", error.expected, error.advice) from error
     return strategies
 
 

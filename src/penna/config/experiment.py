@@ -53,7 +53,7 @@ def _no_such_field(dotted: str, value: Any) -> str:
     homes = [section for section in SECTIONS if any(dotted in model.model_fields for model in section_models(section))]
     if homes:
         return f"there is no field {dotted}; did you mean {' or '.join(f'{home}.{dotted}' for home in homes)}"
-    hint = (error.todo if error.todo.startswith("Did you mean") else error.expected).rstrip("?.")
+    hint = (error.advice if error.advice.startswith("Did you mean") else error.expected).rstrip("?.")
     return "; ".join(f"{part[0].lower()}{part[1:]}" for part in (error.happened.rstrip("."), hint))
 
 

@@ -329,4 +329,4 @@ def naming(arm: str) -> Generator[None]:
     except PennaError as error:
         if repr(arm) in error.happened:
             raise
-        raise type(error)(f"The arm {arm!r}: {error.happened}", error.expected, error.todo) from error
+        raise type(error)(f"The arm {arm!r}: {error.happened}", error.expected, error.advice) from error

@@ -77,7 +77,7 @@ def check_files(folder: Path, manifest: Manifest, part: str) -> None:
         except OSError as error:
             raise _damaged(file, error.strerror or str(error)) from error
         if actual != checksum:
-            raise _damaged(file, "it was truncated or altered")
+            raise _damaged(file, "it is truncated or altered")
     tokens = manifest.parts[part].tokens
     if held != tokens * np.dtype(manifest.dtype).itemsize:
         raise _damaged(folder / MANIFEST, f"its shards do not hold the {tokens} tokens it counts")

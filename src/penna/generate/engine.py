@@ -304,5 +304,5 @@ def engine_for(model: GPT, requests: Sequence[Request], *, slots: int = SLOTS) -
             engine.submit(request)
         except DataError as error:
             place = f"Request {number + 1} of {len(requests)}: {error.happened}"
-            raise DataError(place, error.expected, error.todo) from None
+            raise DataError(place, error.expected, error.advice) from None
     return engine

@@ -1,8 +1,7 @@
-"""Checkpoints: the weights, the optimizer and the counters of one step, on disk for good or not at all.
+"""Checkpoints: weights, optimizer state and counters of one step.
 
-A checkpoint is written into a hidden folder, flushed, checksummed and renamed into ``step-00001000``; a kill at any
-byte leaves the one before it whole. Reading verifies every checksum first. Weights are safetensors; nothing is
-unpickled.
+A checkpoint is written to a hidden folder, flushed, checksummed and renamed to ``step-00001000``, so a kill at any byte
+leaves the previous checkpoint intact. Reading verifies every checksum first. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ MODEL, OPTIMIZER, STATE, CHECKSUMS = "model.safetensors", "optimizer.safetensors
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One step of a run as read from disk."""
+    """The state of a run at one step."""
 
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
@@ -35,17 +34,17 @@ class Checkpoint:
 
 
 def step_name(step: int) -> str:
-    """The folder name of a step's checkpoint."""
+    """The folder name of a checkpoint."""
     return f"step-{step:08d}"
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Finished checkpoints under ``folder``, oldest first."""
+    """The complete checkpoints in ``folder``, oldest first."""
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
 def write_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
-    """Write ``folder/step-…`` whole or not at all; give its path."""
+    """Write ``folder/step-…`` atomically and return its path."""
     final = folder / step_name(step)
     temporary = folder / f".{final.name}.tmp"
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,23 +65,23 @@ def write_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors as safetensors and flush them to the disk."""
+    """Write named tensors as safetensors and flush the file to disk."""
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
     flush(path)
 
 
 def verify_checkpoint(path: Path) -> None:
-    """Compare every file with its checksum. Raises RunError naming the file and the checkpoints that are good."""
+    """Compare every file with its checksum. Raises RunError naming the damaged file and the newest intact checkpoint."""
     fault = _fault(path)
     if fault is None:
         return
     good = [other for other in list_checkpoints(path.parent) if other != path and _fault(other) is None]
     raise RunError(
         f"The checkpoint {path} is damaged: {fault}.",
-        "Every file must match the checksum it was written with.",
-        f"The last good one is {good[-1]}: `penna resume {good[-1]}` goes on from there."
+        "Every file must match its checksum.",
+        f"Resume from the newest intact checkpoint: `penna resume {good[-1]}`."
         if good
-        else "No other checkpoint of this run is whole; train again with --overwrite.",
+        else "No other checkpoint of this run is intact. Train again with --overwrite.",
     )
 
 
@@ -91,28 +90,28 @@ def _fault(path: Path) -> str | None:
         checksums: dict[str, str] = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
         for name in (MODEL, OPTIMIZER, STATE):
             if sha256(path / name) != checksums[name]:
-                return f"{name} was truncated or altered"
+                return f"{name} is truncated or altered"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (ValueError, KeyError, TypeError):
-        return f"{CHECKSUMS} is not readable"
+        return f"{CHECKSUMS} is unreadable"
     return None
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """A verified checkpoint, tensors on ``device``."""
+    """Verify and read a checkpoint, with its tensors on ``device``."""
     verify_checkpoint(path)
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
     return Checkpoint(read_tensors(path / MODEL, device), read_tensors(path / OPTIMIZER, device), state)
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Named tensors of a safetensors file."""
+    """The named tensors of a safetensors file."""
     try:
         return load_file(path, device=str(device))
     except (SafetensorError, OSError) as error:
         raise RunError(
             f"The weights {path} cannot be read: {error}.",
-            "A whole safetensors file.",
-            "Take another checkpoint of the run, or write the file again.",
+            "A complete safetensors file is needed.",
+            "Use another checkpoint of the run, or write the file again.",
         ) from error

@@ -87,7 +87,7 @@ def error_event(error: Exception) -> dict[str, Any]:
 
 
 def _told(error: PennaError) -> tuple[int, ErrorDetail, dict[str, str]]:
-    message = " ".join(_cut(part) for part in (error.happened, error.expected, error.todo) if part)
+    message = " ".join(_cut(part) for part in (error.happened, error.expected, error.advice) if part)
     if isinstance(error, Busy):
         wait = str(max(1, math.ceil(error.retry_after)))
         return (
@@ -133,9 +133,9 @@ def by_name(loaded: LoadedModel, name: str) -> Generator[None]:
     except Refused:
         raise
     except PennaError as error:
-        parts = (error.happened, error.expected, error.todo)
-        error.happened, error.expected, error.todo = (part.replace(str(loaded.source), name) for part in parts)
-        error.args = ("\n".join(part for part in (error.happened, error.expected, error.todo) if part),)
+        parts = (error.happened, error.expected, error.advice)
+        error.happened, error.expected, error.advice = (part.replace(str(loaded.source), name) for part in parts)
+        error.args = ("\n".join(part for part in (error.happened, error.expected, error.advice) if part),)
         raise
 
 

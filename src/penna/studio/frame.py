@@ -116,7 +116,7 @@ def problem(error: BaseException) -> ui.element:
         )
     with ui.element("section").classes("problem").props(f'role=alert aria-label="{t("frame.problem")}"') as card:
         ui.label(error.happened).classes("happened")
-        for part in (error.expected, error.todo):
+        for part in (error.expected, error.advice):
             if part:
                 ui.label(part)
     return card

@@ -150,7 +150,7 @@ def _check_content(file: Path) -> None:
             next(checked_chunks(file), b"")
             return
     except DataError as error:
-        parts = (error.happened, error.expected, error.todo)
+        parts = (error.happened, error.expected, error.advice)
         raise DataError(*(part.replace(str(file), file.name) for part in parts)) from error
     with open(file, "rb") as head:
         if head.read(4) != b"PAR1":
@@ -178,6 +178,6 @@ def add_route(app: FastAPI, uploads: Uploads) -> None:
             part = await request.body()  # `penna.studio.guard` has read it, within its limits
             kept = await asyncio.to_thread(uploads.add_part, key, name, size, begin, part)
         except PennaError as error:
-            return JSONResponse({"problem": [error.happened, error.expected, error.todo]})
+            return JSONResponse({"problem": [error.happened, error.expected, error.advice]})
         answer: Mapping[str, Any] = {"received": begin + len(part)} if kept is None else {"kept": kept}
         return JSONResponse(answer)

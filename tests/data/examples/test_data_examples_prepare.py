@@ -287,7 +287,7 @@ def test_a_damaged_file_is_not_learned_from(tmp_path: Path, array: str):
     content = bytearray(file.read_bytes())
     content[7] ^= 1
     file.write_bytes(content)
-    with pytest.raises(DataError, match="damaged: it was truncated or altered"):
+    with pytest.raises(DataError, match="damaged: it is truncated or altered"):
         prepare_examples(data, CHAR, Form())
 
 

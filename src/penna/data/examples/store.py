@@ -203,7 +203,7 @@ def _open_array(folder: Path, manifest: Manifest, part: str, array: str) -> NDAr
     except OSError as error:
         raise _damaged(file, error.strerror or str(error)) from error
     if actual != manifest.parts[part].files.get(name):
-        raise _damaged(file, "it was truncated or altered")
+        raise _damaged(file, "it is truncated or altered")
     if array in ("lengths", "source_lengths"):
         return np.fromfile(file, dtype=dtype).astype(np.int64)
     if array == "labels" or size == 0:  # an empty file cannot be mapped

@@ -128,10 +128,6 @@ def to_json(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
         return value
-    if is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in fields(value) if field.metadata.get("json", True)]
-        names += getattr(value, "json_properties", ())
-        return {name: to_json(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -142,6 +138,10 @@ def to_json(value: Any) -> Any:
         return to_json(value.model_dump(mode="json"))
     if hasattr(value, "tolist"):  # numpy
         return to_json(value.tolist())
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in fields(value) if field.metadata.get("json", True)]
+        names += getattr(value, "json_properties", ())
+        return {name: to_json(getattr(value, name)) for name in names}
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 

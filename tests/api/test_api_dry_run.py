@@ -49,7 +49,7 @@ def test_a_fault_of_the_text_comes_back_in_its_three_parts(tmp_path: Path) -> No
         dry_run(recipe)
     assert "is a binary file" in caught.value.happened
     assert caught.value.expected == "Plain text in UTF-8."
-    assert caught.value.todo
+    assert caught.value.advice
 
 
 def ended(code: int, said: str = "") -> Callable[..., subprocess.CompletedProcess[str]]:

@@ -362,7 +362,7 @@ def test_a_model_that_never_learned_to_write_is_refused_by_its_task(learned: boo
         return
     with pytest.raises(RunError, match=r"never learned to write: its task is classify, with lm_weight = 0\.") as raised:
         Conversation(model)
-    assert "penna classify" in raised.value.todo
+    assert "penna classify" in raised.value.advice
     with pytest.raises(RunError, match="never learned to write"):
         generate_stream(model, ["a"])
     with pytest.raises(RunError, match="never learned to write"):

@@ -173,7 +173,7 @@ def test_what_cannot_be_classified_is_told_in_three_parts(place: Path, words: tu
         penna_classify(place, *(word.format(place=place) for word in words))
     assert why.format(place=place) in caught.value.happened
     assert caught.value.expected
-    assert caught.value.todo
+    assert caught.value.advice
 
 
 def test_a_model_that_learned_no_classes_says_so(place: Path) -> None:

@@ -260,7 +260,7 @@ def test_what_cannot_be_completed_is_refused_with_what_to_do(
         printed(capsys, "runs/little", *words)
     assert said in refused.value.happened
     assert refused.value.expected
-    assert refused.value.todo
+    assert refused.value.advice
 
 
 def test_a_separator_the_model_does_not_know_is_refused(little: LoadedModel) -> None:

@@ -162,4 +162,4 @@ def test_what_cannot_be_shown_is_refused_in_three_parts(runs, words, error, says
     with pytest.raises(PennaError, match=says) as refused:
         penna_inspect(runs, *named)
     assert isinstance(refused.value, error | TokenizerError)
-    assert refused.value.expected and refused.value.todo
+    assert refused.value.expected and refused.value.advice

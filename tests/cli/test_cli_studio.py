@@ -23,7 +23,7 @@ def test_a_port_in_use_is_told_in_three_parts_and_leaves_nothing_behind(tmp_path
         with pytest.raises(DeviceError, match=f"port {port}: another program listens there") as caught:
             started("--port", str(port), "--runs-dir", str(tmp_path / "runs"))
     assert caught.value.expected
-    assert "--port" in caught.value.todo
+    assert "--port" in caught.value.advice
     assert not (tmp_path / "runs").exists()
 
 

@@ -41,7 +41,7 @@ def refused(table: dict[str, Any]) -> str:
     with pytest.raises(PennaError) as caught:
         recipes_of(table)
     error = caught.value
-    assert error.happened and error.expected and error.todo
+    assert error.happened and error.expected and error.advice
     return str(error)
 
 

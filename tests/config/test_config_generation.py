@@ -14,7 +14,7 @@ def refusal(**fields) -> RecipeError:
     with pytest.raises(RecipeError) as caught:
         generation_config(fields)
     error = caught.value
-    assert all(part.endswith(".") for part in (error.happened, error.expected, error.todo))
+    assert all(part.endswith(".") for part in (error.happened, error.expected, error.advice))
     return error
 
 

@@ -266,7 +266,7 @@ def test_a_misspelt_flag_is_named_with_its_value_the_fields_and_the_nearest():
         parse_overrides([("optim.lerning-rate", "0.1")])
     assert "optim.lerning_rate (given '0.1')" in caught.value.happened
     assert "matrix_learning_rate" in caught.value.expected
-    assert "optim.learning_rate" in caught.value.todo
+    assert "optim.learning_rate" in caught.value.advice
     with pytest.raises(RecipeError, match="no section 'optm'") as caught:
         parse_overrides([("optm.beta1", "0.1")])
     assert "Nearest: optim" in caught.value.expected
@@ -311,7 +311,7 @@ def test_an_unknown_recipe_name_lists_the_shipped_ones_and_the_nearest():
         load_recipe("shakespere-char")
     assert "'shakespere-char'" in caught.value.happened
     assert all(name in caught.value.expected for name in shipped_recipes())
-    assert "'shakespeare-char'" in caught.value.todo
+    assert "'shakespeare-char'" in caught.value.advice
 
 
 def test_paths_expand_variables_and_home(monkeypatch: pytest.MonkeyPatch):
@@ -328,7 +328,7 @@ def test_a_path_with_an_unset_variable_says_which_and_what_to_do(monkeypatch: py
             expand_path(path)
         assert "PENNA_DATA" in caught.value.happened
         assert "not set" in caught.value.happened
-        assert "export PENNA_DATA=" in caught.value.todo
+        assert "export PENNA_DATA=" in caught.value.advice
 
 
 # --- comparing

@@ -81,7 +81,7 @@ def test_what_cannot_go_together_is_refused_and_named(table: dict, said: str):
     (section,) = table
     assert f"{section}: " in caught.value.happened
     assert said in caught.value.happened
-    assert caught.value.todo
+    assert caught.value.advice
 
 
 @pytest.mark.parametrize(

@@ -354,7 +354,7 @@ def test_a_text_too_short_to_learn_from_is_prepared_or_refused_with_reason(tmp_p
         try:
             prepared = prepare(DataConfig(path=str(tmp_path / "a.txt")), TokenizerConfig(kind=kind, vocab_size=300))
         except PennaError as error:
-            assert error.todo
+            assert error.advice
             continue
         assert sum(part.bytes for part in prepared.manifest.parts.values()) == len(text.encode())
 

@@ -119,7 +119,7 @@ def test_a_shard_that_is_cut_altered_or_missing_is_found(tmp_path: Path, harm, s
     with pytest.raises(DataError) as caught:
         TokenStream(tmp_path / "s", "train")
     assert str(file) in caught.value.happened
-    assert f"Remove the folder {tmp_path / 's'}" in caught.value.todo
+    assert f"Remove the folder {tmp_path / 's'}" in caught.value.advice
 
 
 @pytest.mark.parametrize(

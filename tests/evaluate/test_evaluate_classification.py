@@ -175,4 +175,4 @@ def test_what_is_no_classification_is_refused_with_what_was_given(
     with pytest.raises(DataError) as raised:
         measure_classification(np.array(true), probabilities, **options)
     assert told in raised.value.happened
-    assert raised.value.expected and raised.value.todo
+    assert raised.value.expected and raised.value.advice

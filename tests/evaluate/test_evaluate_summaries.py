@@ -168,7 +168,7 @@ def test_lists_that_do_not_go_together_are_refused(
     with pytest.raises(DataError) as raised:
         measure_summaries(sources, references, outputs)
     assert told in raised.value.happened
-    assert raised.value.expected and raised.value.todo
+    assert raised.value.expected and raised.value.advice
 
 
 @pytest.mark.skipif("PENNA_DATA" not in os.environ, reason="needs real data")

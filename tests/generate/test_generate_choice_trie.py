@@ -43,4 +43,4 @@ def test_choices_that_cannot_be_written_are_refused(choices, said):
     with pytest.raises(DataError, match=said) as caught:
         ChoiceTrie(choices)
     assert caught.value.expected
-    assert caught.value.todo
+    assert caught.value.advice

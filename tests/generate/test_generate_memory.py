@@ -72,7 +72,7 @@ def test_where_nothing_fits_it_is_said_before_anything_is_taken(fields, build, m
         list(engines.generate(model, [Request([1], GenerationConfig(max_new_tokens=9, **fields))]))
     assert "0.0 GiB are free" in caught.value.happened
     assert caught.value.expected
-    assert "num_beams" in caught.value.todo
+    assert "num_beams" in caught.value.advice
 
 
 def test_beams_count(build, monkeypatch):

@@ -149,11 +149,11 @@ def test_a_seq2seq_refuses_a_missing_source_and_one_too_long(source, said, seq2s
     with pytest.raises(DataError) as caught:
         next(generate(seq2seq(), requests))
     assert caught.value.happened == said
-    assert caught.value.expected and caught.value.todo
+    assert caught.value.expected and caught.value.advice
 
 
 def test_a_gpt_refuses_a_source(build):
     with pytest.raises(DataError, match="no encoder to read it") as caught:
         next(generate(build(), [Request([7], source=[1, 2])]))
     assert "Request 1 of 1: The source has 2 tokens" in caught.value.happened
-    assert caught.value.todo
+    assert caught.value.advice

@@ -114,4 +114,4 @@ def test_nothing_to_start_from_is_refused():
     assert prompt_ids(tokenizer, "cat") == [0]
     with pytest.raises(DataError, match="no document separator to start from") as caught:
         prompt_ids(tokenizer, "")
-    assert caught.value.todo == "Give a prompt."
+    assert caught.value.advice == "Give a prompt."

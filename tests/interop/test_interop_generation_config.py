@@ -174,7 +174,7 @@ def test_what_a_file_cannot_hold_is_refused_by_name(fields, said):
         generation_json(GenerationConfig(**fields), None)
     assert said in caught.value.happened
     assert caught.value.expected
-    assert caught.value.todo
+    assert caught.value.advice
 
 
 # --- what others wrote
@@ -236,7 +236,7 @@ def test_values_that_cannot_be_are_refused_with_the_file_and_their_name(content,
     assert str(tmp_path / GENERATION_FILE) in caught.value.happened
     assert said in caught.value.happened
     assert caught.value.expected
-    assert caught.value.todo
+    assert caught.value.advice
 
 
 def test_a_missing_or_damaged_file_is_refused_by_name(tmp_path):

@@ -40,7 +40,7 @@ def test_a_hub_out_of_reach_and_a_missing_library_tell_the_way_by_hand(monkeypat
     with_library(monkeypatch, fail)
     with pytest.raises(InteropError, match="ConnectionError: no route to host") as caught:
         hub.hub_folder("hf://owner/small-model")
-    assert "hf download owner/small-model --local-dir small-model" in caught.value.todo
+    assert "hf download owner/small-model --local-dir small-model" in caught.value.advice
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(InteropError, match="huggingface_hub is not installed"):
         hub.hub_folder("hf://gpt2")

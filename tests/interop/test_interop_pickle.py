@@ -31,7 +31,7 @@ def test_a_pickle_is_refused_unless_allowed_and_the_message_says_how(pickled):
     folder, _ = pickled
     with pytest.raises(InteropError) as caught:
         read_hf(folder)
-    assert f"penna import {folder} --allow-pickle" in caught.value.todo
+    assert f"penna import {folder} --allow-pickle" in caught.value.advice
     assert "pickle" in caught.value.happened
 
 

@@ -35,7 +35,7 @@ def refusal(folder: Path, **options: bool) -> str:
         read_hf(folder, **options)
     assert caught.value.happened
     assert caught.value.expected
-    assert caught.value.todo
+    assert caught.value.advice
     return str(caught.value)
 
 

@@ -78,7 +78,7 @@ def refusal(model: nn.Module, tokenizer: Tokenizer, source: LoadedModel) -> Reci
     with pytest.raises(RecipeError) as caught:
         start_from(model, tokenizer, source, report=pytest.fail)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert caught.value.happened and caught.value.expected and caught.value.todo
+    assert caught.value.happened and caught.value.expected and caught.value.advice
     return caught.value
 
 
@@ -264,8 +264,8 @@ def test_a_model_that_would_compute_something_else_is_refused_by_field(field, to
     old, new = (json.dumps(getattr(each.config, field)) for each in (source, model))
     assert "The model of runs/base has another shape" in error.happened
     assert f"\n  {field} is {old} there and {new} here" in error.happened
-    assert error.todo.startswith("Copy its [model] section: ")
-    assert f"{field} = {old}" in error.todo
+    assert error.advice.startswith("Copy its [model] section: ")
+    assert f"{field} = {old}" in error.advice
     for name in ("block_size", "dropout", "preset", "vocab_size"):
         assert name in error.expected
 
@@ -274,7 +274,7 @@ def test_all_fields_that_differ_are_named_at_once(tokenizer):
     model = gpt(tokenizer.vocab_size, n_layer=3, norm="rmsnorm")
     error = refusal(model, tokenizer, loaded(gpt(tokenizer.vocab_size), tokenizer))
     assert error.happened.count(" there and ") == 2
-    assert error.todo == 'Copy its [model] section: n_layer = 2, norm = "layernorm".'
+    assert error.advice == 'Copy its [model] section: n_layer = 2, norm = "layernorm".'
 
 
 @pytest.mark.parametrize("field", FREE)
@@ -501,7 +501,7 @@ def test_a_tokenizer_that_does_something_else_to_text_is_refused(change: Callabl
     assert "The tokenizer of runs/base is not this run's tokenizer" in error.happened
     assert said in error.happened
     assert "only with the tokenizer they learned with" in error.expected
-    assert error.todo == "Take its tokenizer: --tokenizer.kind file --tokenizer.path runs/base"
+    assert error.advice == "Take its tokenizer: --tokenizer.kind file --tokenizer.path runs/base"
 
 
 def test_losing_a_control_token_of_the_source_is_refused(tokenizer, chat):
@@ -517,10 +517,10 @@ def test_of_a_run_the_messages_name_the_run_and_not_its_checkpoint(tokenizer, tm
         run.mark("last", path)
     base = load_model("base", runs_dir=tmp_path, device=torch.device("cpu"))
     other = train_tokenizer(TokenizerConfig(kind="char"), [TEXT])
-    todo = refusal(gpt(other.vocab_size), other, base).todo
+    todo = refusal(gpt(other.vocab_size), other, base).advice
     assert todo.endswith(f"--tokenizer.path {tmp_path / 'base'}")
     assert Tokenizer.load(todo.split()[-1]).fingerprint() == tokenizer.fingerprint()
-    todo = refusal(gpt(tokenizer.vocab_size, n_layer=1), tokenizer, base).todo
+    todo = refusal(gpt(tokenizer.vocab_size, n_layer=1), tokenizer, base).advice
     assert f"(all of it is in {tmp_path / 'base' / 'recipe.toml'})" in todo
     model = gpt(tokenizer.vocab_size, seed=1)
     assert start(model, tokenizer, base).source == str(base.source)
@@ -538,4 +538,4 @@ def test_a_source_without_a_tokenizer_is_taken_by_number_and_that_is_said(tokeni
 def test_a_source_without_a_tokenizer_and_with_too_few_rows_is_refused(tokenizer):
     error = refusal(gpt(tokenizer.vocab_size), tokenizer, loaded(gpt(100), None))
     assert f"The tokenizer has {tokenizer.vocab_size} tokens, the model of runs/base embeds 100." in error.happened
-    assert "--tokenizer.path runs/base" in error.todo
+    assert "--tokenizer.path runs/base" in error.advice

@@ -89,7 +89,7 @@ def test_a_source_without_a_tokenizer_is_refused_and_one_that_is_none_named(kind
     source = {"run": "base", "folder": str(tmp_path / "hf")}[kind]
     with pytest.raises(RecipeError, match="has no tokenizer") as caught:
         start_tokenizer(source, tmp_path)
-    assert "--tokenizer.kind file --tokenizer.path" in caught.value.todo
+    assert "--tokenizer.kind file --tokenizer.path" in caught.value.advice
     for function in (start_fields, start_tokenizer):
         with pytest.raises(RunError, match="'nowhere' is not a run"):
             function("nowhere", tmp_path)

@@ -57,7 +57,7 @@ def test_what_no_class_holds_is_refused_by_field_with_what_the_closest_holds(fie
         hf_class(ModelConfig(**fields))
     assert said in caught.value.happened
     assert caught.value.expected
-    assert caught.value.todo
+    assert caught.value.advice
     with pytest.raises(InteropError):
         write_hf(ModelConfig(**fields, vocab_size=9), {}, tmp_path / "out", tokenizer=None)
     assert not (tmp_path / "out").exists()

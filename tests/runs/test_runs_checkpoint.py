@@ -69,7 +69,7 @@ def test_every_damage_is_told_with_the_last_good_checkpoint(tmp_path: Path, file
         (bad / file).write_bytes(whole[:length])
         with pytest.raises(RunError, match=f"{file} (is truncated or altered|is unreadable)") as raised:
             verify_checkpoint(bad)
-        assert str(good) in raised.value.todo
+        assert str(good) in raised.value.advice
     (bad / file).unlink()
     with pytest.raises(RunError, match=f"{file} is missing"):
         read_checkpoint(bad)
@@ -82,10 +82,10 @@ def test_other_damaged_checkpoints_are_not_recommended(tmp_path: Path) -> None:
         write_checkpoint(tmp_path, step, checkpoint(step))
     (tmp_path / "step-00000003" / MODEL).write_bytes(b"")
     (tmp_path / "step-00000002" / STATE).unlink()
-    with pytest.raises(RunError, match="The last good one is .*step-00000001:"):
+    with pytest.raises(RunError, match="Resume from the newest intact checkpoint: .*step-00000001"):
         verify_checkpoint(tmp_path / "step-00000003")
     (tmp_path / "step-00000001" / CHECKSUMS).write_text("[]")
-    with pytest.raises(RunError, match="No other checkpoint of this run is whole"):
+    with pytest.raises(RunError, match="No other checkpoint of this run is intact"):
         verify_checkpoint(tmp_path / "step-00000003")
 
 

@@ -61,8 +61,8 @@ def test_run_is_replaced_only_when_asked_and_only_if_it_is_one(tmp_path: Path) -
     run.log({"step": 1})
     with pytest.raises(RunError, match="exists") as raised:
         make(tmp_path, "one")
-    assert "penna resume" in raised.value.todo
-    assert "--overwrite" in raised.value.todo
+    assert "penna resume" in raised.value.advice
+    assert "--overwrite" in raised.value.advice
     assert run.metrics() == [{"step": 1}]
     make(tmp_path, "one", overwrite=True)
     assert run.metrics() == []

@@ -320,7 +320,7 @@ def test_any_host_may_be_named_only_where_a_key_is_asked_for(runs: Path):
 
     with pytest.raises(RecipeError, match="no API key") as caught:
         serve_settings({"allowed_hosts": ("box.example", "*")})
-    assert "--api-key-file" in caught.value.todo
+    assert "--api-key-file" in caught.value.advice
     limits = serve_settings({"allowed_hosts": ("*",), "api_key": KEY})
     app = create_app(Registry(("writer",), limits, runs_dir=runs, device="cpu"), limits)
     client = TestClient(app, base_url="http://evil.example")

@@ -74,7 +74,7 @@ def test_targets_that_are_no_models_or_have_one_name_are_refused_at_the_start(ke
         registry(kept, "one", "nowhere")
     with pytest.raises(RunError, match="Two models would be served as 'one'") as caught:
         registry(kept, "one", "one=two")
-    assert "OTHER-NAME=two" in caught.value.todo
+    assert "OTHER-NAME=two" in caught.value.advice
     with pytest.raises(RunError, match="cannot name a run"):
         registry(kept, "../x=one")
     with pytest.raises(RunError, match="cannot name a run"):
@@ -360,7 +360,7 @@ def test_this_machine_alone_needs_no_key(host: str):
 def test_others_need_a_key_which_is_never_shown(host: str):
     with pytest.raises(RecipeError, match="no API key") as caught:
         serve_settings({"host": host})
-    assert "--api-key-file" in caught.value.todo
+    assert "--api-key-file" in caught.value.advice
     settings = serve_settings({"host": host, "api_key": "a-secret"})
     assert "a-secret" not in repr(settings)
     with pytest.raises(RecipeError) as wrong:
@@ -373,4 +373,4 @@ def test_settings_that_cannot_be_are_refused_by_name():
         with pytest.raises(RecipeError, match=name) as caught:
             serve_settings(values)
         assert caught.value.expected
-        assert caught.value.todo
+        assert caught.value.advice

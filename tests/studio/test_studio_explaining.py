@@ -51,7 +51,7 @@ def test_no_text_and_more_than_a_page_measures_are_refused_and_the_terminal_is_n
             ):
                 with pytest.raises(DataError, match=said) as told:
                     await faithfulness(worker, texts, LIGHT, ServeSettings())
-                assert todo in told.value.todo
+                assert todo in told.value.advice
 
     in_time(refused())
 

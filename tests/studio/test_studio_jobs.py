@@ -136,7 +136,7 @@ def test_why_it_failed_is_what_penna_said_last_in_three_parts_and_of_this_time_a
     ended(jobs)
     failure = job.failure()
     assert failure is not None
-    assert (failure.happened, failure.expected, failure.todo) == (
+    assert (failure.happened, failure.expected, failure.advice) == (
         "The loss is not finite.",
         "A finite number.",
         "Lower the learning rate.",

@@ -72,7 +72,7 @@ def test_more_than_a_page_writes_at_once_is_refused(fields, named):
     with pytest.raises(Refused, match=named) as error:
         check_limits(GenerationConfig(**fields), ServeSettings())
     assert error.value.expected
-    assert error.value.todo
+    assert error.value.advice
     check_limits(GenerationConfig(top_k=500), ServeSettings())
 
 

@@ -186,7 +186,7 @@ def test_a_refusal_to_go_on_is_told_until_something_else_is_done_with_the_run(st
     row = studio.row("one")
     assert row.state == "failed"
     assert row.problem is not None
-    assert row.problem.todo == "Restore it."
+    assert row.problem.advice == "Restore it."
     later = (hidden / "one.log").stat().st_mtime + 10
     os.utime(run.path / "run.json", (later, later))
     assert studio.row("one").state == {"stopped": "stopped", "training": "interrupted"}[said]
@@ -200,7 +200,7 @@ def test_a_damaged_run_is_told_of_and_hides_no_other(studio: Studio):
     (made(studio.runs_dir, "row").path / "metrics.jsonl").write_text('{"split": "valid"}\n')
     rows = {row.name: row for row in studio.runs()}
     assert {name for name, row in rows.items() if row.state == "damaged"} == {"recipe", "log", "info", "row"}
-    assert all(row.problem is not None and row.problem.todo for row in rows.values() if row.state == "damaged")
+    assert all(row.problem is not None and row.problem.advice for row in rows.values() if row.state == "damaged")
     assert rows["good"].state == "finished"
 
 

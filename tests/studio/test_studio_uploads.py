@@ -103,7 +103,7 @@ def test_what_is_no_text_is_refused_by_its_name_alone(tmp_path: Path, name: str,
     error = caught.value
     assert said in error.happened
     assert error.expected
-    assert error.todo
+    assert error.advice
     assert str(tmp_path) not in str(error)
     assert files_of(tmp_path) == []
 
@@ -167,7 +167,7 @@ def test_all_files_together_have_a_limit_and_those_that_are_being_sent_count_as_
     uploads.add_part("1" * 32, "b.txt", 50, 0, b"b")
     with pytest.raises(DeviceError, match=r"c\.txt has .* MB; the texts in .* have .* MB already") as refused:
         send(uploads, "c.txt", b"c" * 11)
-    assert refused.value.todo
+    assert refused.value.advice
     assert send(uploads, "d.txt", b"d" * 10) == "d.txt"
     uploads.add_part("1" * 32, "b.txt", 50, 0, b"b")  # begun anew, it counts once
     assert uploads.add_part("1" * 32, "b.txt", 50, 1, b"b" * 49) == "b.txt"

@@ -325,7 +325,7 @@ def test_a_recipe_that_does_not_go_with_the_labels_is_refused(
         prepared(recipe_for(tmp_path, overrides))
     assert why in caught.value.happened
     assert caught.value.expected
-    assert caught.value.todo
+    assert caught.value.advice
 
 
 def test_a_single_class_and_labels_that_are_not_learned_are_refused(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_a_template_that_cannot_be_learned_from_is_refused(source: str, said: st
     with pytest.raises(TemplateError, match=said) as raised:
         with_chat_template(PLAIN["char"], template_file(tmp_path, source))
     assert raised.value.expected
-    assert raised.value.todo
+    assert raised.value.advice
 
 
 def test_a_turn_that_the_template_takes_apart_is_refused(tmp_path: Path) -> None:

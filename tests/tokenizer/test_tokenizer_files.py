@@ -141,7 +141,7 @@ def test_a_foreign_tokenizer_keeps_its_settings_and_adds_nothing_to_plain_text(t
 def refusal(path: Path | str) -> TokenizerError:
     with pytest.raises(TokenizerError) as caught:
         Tokenizer.load(path)
-    assert caught.value.happened and caught.value.expected and caught.value.todo
+    assert caught.value.happened and caught.value.expected and caught.value.advice
     return caught.value
 
 
@@ -153,7 +153,7 @@ def test_a_missing_path_is_refused(tmp_path: Path) -> None:
 def test_a_name_on_the_hub_is_answered_with_how_to_get_it() -> None:
     error = refusal("openai-community/gpt2")
     assert "Hugging Face hub" in error.happened
-    assert "hf download openai-community/gpt2" in error.todo
+    assert "hf download openai-community/gpt2" in error.advice
 
 
 def test_a_folder_without_a_tokenizer_is_refused_with_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_special_token_stands_for_no_bytes_of_text(tokenizer: Tokenizer) -> No
 def test_a_lone_surrogate_is_refused_with_its_place(tokenizer: Tokenizer) -> None:
     with pytest.raises(TokenizerError, match=r"U\+D800, stands at character 2 of the text") as caught:
         tokenizer.encode("ab\ud800c")
-    assert caught.value.expected and caught.value.todo
+    assert caught.value.expected and caught.value.advice
     with pytest.raises(TokenizerError, match="character 0 of text 2 of 2"):
         tokenizer.encode_batch(["fine", "\udfff"])
 

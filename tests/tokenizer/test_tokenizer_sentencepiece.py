@@ -228,7 +228,7 @@ def refusal(tmp_path: Path, content: bytes) -> TokenizerError:
     (tmp_path / "m.model").write_bytes(content)
     with pytest.raises(TokenizerError) as caught:
         Tokenizer.load(tmp_path / "m.model")
-    assert caught.value.happened and caught.value.expected and caught.value.todo
+    assert caught.value.happened and caught.value.expected and caught.value.advice
     return caught.value
 
 
@@ -330,7 +330,7 @@ def test_an_unknown_token_of_unknown_letters_is_no_obstacle(tmp_path: Path) -> N
 def test_what_cannot_be_rebuilt_is_refused_by_name(tmp_path: Path, content: bytes, named: str) -> None:
     error = refusal(tmp_path, content)
     assert named in error.happened
-    assert "tokenizer.json" in error.todo
+    assert "tokenizer.json" in error.advice
 
 
 def test_rules_beyond_a_unicode_normal_form_are_refused_by_name(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_a_symbol_that_the_rules_would_change_is_refused_by_name(tmp_path: Path)
 @pytest.mark.parametrize("content", [b"", b"IQ== 0\nIg== 1\n", b"\x80\x02}q\0.", bytes(200), b"\xff" * 90])
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
     error = refusal(tmp_path, content)
-    assert "is no SentencePiece model" in error.happened and "tiktoken" in error.todo
+    assert "is no SentencePiece model" in error.happened and "tiktoken" in error.advice
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,7 @@ def test_a_name_that_is_a_token_of_text_is_refused(tokenizers: dict[str, Tokeniz
                 with_special_tokens(tokenizers[kind], [name])
             assert f"id {vocab[name]}" in caught.value.happened
             assert caught.value.expected
-            assert "<|" in caught.value.todo
+            assert "<|" in caught.value.advice
 
 
 def wordpiece(folder: Path) -> Tokenizer:

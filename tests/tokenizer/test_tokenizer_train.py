@@ -222,7 +222,7 @@ def test_an_error_of_the_reader_of_the_texts_passes_through_as_it_is(kind: str) 
 def test_a_vocabulary_too_small_for_its_bytes_is_refused_and_the_least_one_works(kind: str, least: int) -> None:
     with pytest.raises(TokenizerError, match=f"tokenizer of {least - 1} tokens cannot be made") as caught:
         train(kind, TRAINING_TEXTS, least - 1)
-    assert f"at least {least}" in caught.value.expected and caught.value.todo
+    assert f"at least {least}" in caught.value.expected and caught.value.advice
     assert train(kind, TRAINING_TEXTS, least).vocab_size <= least
 
 
@@ -231,7 +231,7 @@ def test_a_text_too_small_for_unigram_is_refused_in_words_that_say_what_to_do(te
     with pytest.raises(TokenizerError) as caught:
         train("unigram", [text])
     assert "SentencePiece could not learn" in caught.value.happened
-    assert 'kind = "bpe"' in caught.value.todo
+    assert 'kind = "bpe"' in caught.value.advice
 
 
 def test_text_that_spells_a_control_token_teaches_no_piece_that_reads_as_one() -> None:

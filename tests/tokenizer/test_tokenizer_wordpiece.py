@@ -151,7 +151,7 @@ def test_the_unknown_token_may_have_another_name(tmp_path: Path) -> None:
 def test_what_is_no_vocabulary_is_refused(tmp_path: Path, words: list[str], happened: str, todo: str) -> None:
     with pytest.raises(TokenizerError) as caught:
         Tokenizer.load(write(tmp_path, words))
-    assert happened in caught.value.happened and caught.value.expected and todo in caught.value.todo
+    assert happened in caught.value.happened and caught.value.expected and todo in caught.value.advice
 
 
 def test_in_a_folder_the_fullest_form_is_read_first(tokenizers: dict[str, Tokenizer], tmp_path: Path) -> None:

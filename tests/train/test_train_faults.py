@@ -152,7 +152,7 @@ def test_fault_at_any_write_of_a_run_leaves_it_whole_and_resumable(
             assert not killed
             assert re.search("[Nn]o space (was )?left", error.happened)
             assert error.expected
-            assert error.todo
+            assert error.advice
         else:
             assert disk.calls < call
             return
@@ -222,7 +222,7 @@ def listen(event):
 try:
     api.train_recipe(recipe, name="run", runs_dir=folder, listen=listen)
 except DeviceError as error:
-    print(error.happened, error.expected, error.todo, sep="\\n")
+    print(error.happened, error.expected, error.advice, sep="\\n")
     sys.exit(7)
 """
 

@@ -213,7 +213,7 @@ def test_what_is_not_finite_ends_the_run_and_leaves_the_last_good_checkpoint(
     assert raised.value.exit_code == 1
     assert raised.value.happened == f"{what} at step {step}."
     assert str(last) in raised.value.expected
-    assert "optim.learning-rate" in raised.value.todo
+    assert "optim.learning-rate" in raised.value.advice
     assert all(math.isfinite(row["loss"]) for row in run.metrics())
 
 

@@ -133,7 +133,7 @@ def test_damaged_last_checkpoint_is_refused_and_the_named_command_goes_on(
         api.resume(str(run.path))
     assert {path: path.read_bytes() for path in before} == before
     assert file == CHECKSUMS or file in raised.value.happened  # a wrong checksum looks like a wrong file
-    named = re.search(r"`penna resume (\S+)`", raised.value.todo)
+    named = re.search(r"`penna resume (\S+)`", raised.value.advice)
     assert named is not None
     assert named[1] == str(run.checkpoints / "step-00000003")
     with pytest.raises(RunError, match="is damaged"):
@@ -150,7 +150,7 @@ def test_last_checkpoint_that_is_gone_altogether_is_told_and_nothing_is_begun_an
     shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
     run = RunFolder(tmp_path / "run")
     shutil.rmtree(run.checkpoints / "step-00000004")
-    with pytest.raises(RunError, match="The last good one is .*step-00000003"):
+    with pytest.raises(RunError, match="Resume from the newest intact checkpoint: .*step-00000003"):
         api.resume(str(run.path))
     assert kept(run) == [2, 3]
 
@@ -173,7 +173,7 @@ def test_no_whole_checkpoint_is_told_as_that(tmp_path: Path, finished_run: RunFo
     run = RunFolder(tmp_path / "run")
     for checkpoint in list_checkpoints(run.checkpoints):
         (checkpoint / STATE).unlink()
-    with pytest.raises(RunError, match="No other checkpoint of this run is whole"):
+    with pytest.raises(RunError, match="No other checkpoint of this run is intact"):
         api.resume(str(run.path))
 
 

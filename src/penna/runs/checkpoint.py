@@ -71,7 +71,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def verify_checkpoint(path: Path) -> None:
-    """Compare every file with its checksum. Raises RunError naming the damaged file and the newest intact checkpoint."""
+    """Compare every file with its checksum. Raises RunError naming the damaged file and an intact checkpoint."""
     fault = _fault(path)
     if fault is None:
         return

@@ -191,7 +191,7 @@ def test_a_label_that_is_given_has_an_example_to_learn_from(tmp_path: Path, labe
         prepare_examples(DataConfig(path=file, valid_path=unseen), CHAR, Form(), labels=labels)
     assert caught.value.happened.startswith(missing)
     assert caught.value.expected == "Classes it has: 'a', 'b'."
-    assert caught.value.todo
+    assert caught.value.advice
 
 
 def test_a_single_class_cannot_be_told_from_another(tmp_path: Path):
@@ -252,7 +252,7 @@ def test_a_part_without_a_record_is_refused(tmp_path: Path, rows: Any, fraction:
     data = DataConfig(path=written(tmp_path / "a.jsonl", rows), valid_fraction=fraction)
     with pytest.raises(DataError, match=message) as caught:
         prepare_examples(data, CHAR, Form())
-    assert caught.value.todo
+    assert caught.value.advice
 
 
 def test_a_kill_between_files_leaves_nothing_and_the_next_attempt_is_whole(

@@ -140,19 +140,19 @@ def test_a_hub_id_without_its_sign_is_told_how_to_be_written(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="no file or folder owner/name") as caught:
         find_files(["owner/name"])
-    assert "hf://owner/name" in caught.value.todo
+    assert "hf://owner/name" in caught.value.advice
     (tmp_path / "owner").mkdir()
     for local in ("owner/name", "a/b/c", "nowhere", "other/text.jsonl", "/owner/name"):
         with pytest.raises(DataError) as caught:
             find_files([local])
-        assert "hf://" not in caught.value.todo
+        assert "hf://" not in caught.value.advice
 
 
 def test_a_pipe_says_how_it_can_be_read(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match="neither a file nor a folder") as caught:
         find_files([str(tmp_path / "pipe")])
-    assert "pipe it in with -" in caught.value.todo
+    assert "pipe it in with -" in caught.value.advice
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_a_quote_that_is_never_closed_stops_with_the_line_it_opens_on(tmp_path: 
     file = write(tmp_path / "a.csv", 'text\none\n"two\nthree\nfour\n')
     with pytest.raises(DataError, match=f"{file}:3: a quote opens here that is never closed") as caught:
         records(file)
-    assert "--data.quoting off" in caught.value.todo
+    assert "--data.quoting off" in caught.value.advice
     assert documents(file, quoting="off") == ["one", '"two', "three", "four"]
 
 
@@ -250,7 +250,7 @@ def test_a_column_that_is_not_there_is_told_before_anything_is_read(tmp_path: Pa
         with pytest.raises(DataError, match="It cannot be told which column") as caught:
             documents(file)
         assert "'id', 'body', 'title'" in caught.value.expected
-        assert "--data.text-column" in caught.value.todo
+        assert "--data.text-column" in caught.value.advice
         with pytest.raises(DataError, match="has no column 'story'"):
             documents(file, text_column="story")
         assert documents(file, text_column="body") == ["x"]
@@ -259,7 +259,7 @@ def test_a_column_that_is_not_there_is_told_before_anything_is_read(tmp_path: Pa
 def test_columns_with_the_same_name_are_refused(tmp_path: Path):
     with pytest.raises(DataError, match="the name 'a' stands in line 1 more than once") as caught:
         records(write(tmp_path / "a.csv", "a,b,a\n1,2,3\n"))
-    assert "--data.columns" in caught.value.todo
+    assert "--data.columns" in caught.value.advice
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".json", ".txt"])
@@ -308,7 +308,7 @@ def test_a_json_file_without_a_list_of_records_is_refused(tmp_path: Path, conten
     with pytest.raises(DataError) as caught:
         records(file)
     assert caught.value.happened.startswith(f"{file} {reason}")
-    assert "--data.format jsonl" in caught.value.todo
+    assert "--data.format jsonl" in caught.value.advice
 
 
 def test_a_member_of_a_json_list_that_is_no_record_is_told_with_its_line(tmp_path: Path):

@@ -84,7 +84,7 @@ def test_a_stream_that_breaks_off_leaves_nothing_behind(cache: Path):
 def test_the_standard_input_itself_cannot_be_read_twice():
     with pytest.raises(DataError, match="standard input") as caught:
         read(DataConfig(path="-"))
-    assert "file" in caught.value.todo
+    assert "file" in caught.value.advice
 
 
 # --- the hub
@@ -145,5 +145,5 @@ def test_a_hub_that_is_not_at_hand_says_how_the_data_come_as_files(monkeypatch: 
     assert why in caught.value.happened
     assert "hf://owner/name:train cannot be read" in caught.value.happened
     assert "pip install datasets" in caught.value.expected
-    assert "hf download --repo-type dataset owner/name --local-dir name" in caught.value.todo
-    assert "--data.path name" in caught.value.todo
+    assert "hf download --repo-type dataset owner/name --local-dir name" in caught.value.advice
+    assert "--data.path name" in caught.value.advice

@@ -122,7 +122,7 @@ def test_more_than_one_bad_record_in_a_hundred_stops(tmp_path: Path, good: int, 
     assert f"{bad} of {good + bad} records cannot be used" in caught.value.happened
     assert f"{file}:{good + 1}: not JSON" in caught.value.happened
     assert "1%" in caught.value.expected
-    assert "--data.allow-bad-records" in caught.value.todo
+    assert "--data.allow-bad-records" in caught.value.advice
 
 
 def test_more_bad_records_pass_where_they_are_allowed_and_none_where_none_are(tmp_path: Path):
@@ -196,7 +196,7 @@ def refusal(path: Path) -> DataError:
         read_corpus(DataConfig(path=str(path)))
     assert str(path) in caught.value.happened
     assert caught.value.expected
-    assert caught.value.todo
+    assert caught.value.advice
     return caught.value
 
 
@@ -207,7 +207,7 @@ def test_a_missing_path_is_named(tmp_path: Path):
 def test_no_path_at_all_says_how_to_give_one():
     with pytest.raises(DataError, match="names no text") as caught:
         read_corpus(DataConfig())
-    assert "--data.path" in caught.value.todo
+    assert "--data.path" in caught.value.advice
 
 
 @pytest.mark.parametrize("content", ["", " \n\t\n", "\ufeff"])
@@ -236,7 +236,7 @@ def test_utf16_is_refused(tmp_path: Path, encoding: str):
         assert "NUL" in error.happened  # without a byte-order mark it cannot be told from a binary file
     else:
         assert "UTF-16" in error.happened
-        assert "iconv -f UTF-16 -t UTF-8 a.txt" in error.todo
+        assert "iconv -f UTF-16 -t UTF-8 a.txt" in error.advice
 
 
 @pytest.mark.parametrize(("encoding", "text"), [("latin-1", "caf\xe9 noir"), ("cp949", "안녕하세요")])
@@ -247,7 +247,7 @@ def test_another_encoding_is_refused_with_the_byte_its_line_and_how_to_convert(
     error = refusal(write(tmp_path / "a.txt", mark + b"plain line\nsecond\n" + text.encode(encoding)))
     offset, byte = (21, 0xE9) if encoding == "latin-1" else (18, text.encode("cp949")[0])
     assert f"byte 0x{byte:02x} at line 3 (offset {len(mark) + offset}) is not UTF-8" in error.happened
-    assert "iconv -f" in error.todo
+    assert "iconv -f" in error.advice
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that is there and cannot be read")

@@ -53,7 +53,7 @@ def test_a_packed_file_that_ends_early_is_refused(tmp_path: Path, packing: str, 
     with pytest.raises(DataError, match=r"ends early: [\d,]+ bytes came out") as caught:
         list(byte_chunks(file))
     assert str(file) in caught.value.happened
-    assert "fetch it again" in caught.value.todo
+    assert "fetch it again" in caught.value.advice
 
 
 def test_of_a_gzip_that_ends_early_the_bytes_that_came_out_are_counted(tmp_path: Path):

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from penna.cli.generation_options import add_generation_arguments, given_settings
 from penna.cli.loading import add_device_arguments, load
-from penna.config.generation import settings_of, shown
 from penna.errors import DataError, DeviceError, PennaError, RecipeError
 
 if TYPE_CHECKING:
@@ -103,6 +102,7 @@ class _Talk:
             self._show(line.removeprefix("/"), self._conversation.say(line.removeprefix("/")))
             return True
         from penna.cli.screen import printable, say
+        from penna.config.generation import shown
 
         command, _, rest = line[1:].partition(" ")
         rest = rest.strip()
@@ -223,6 +223,8 @@ def _check_can_be_written(file: Path) -> None:
 
 def _changes(text: str) -> dict[str, Any]:
     """``temperature=0.5 top_k=none`` as settings; ``system=`` takes all that follows."""
+    from penna.config.generation import settings_of
+
     before, system, after = text.partition("system=")
     if not system or (before and not before[-1].isspace()):
         return settings_of(text, (*_BESIDE_WRITING, "system"))

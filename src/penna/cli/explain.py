@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from penna.cli.lines import opened, text_lines
 from penna.cli.loading import load
 from penna.errors import DataError, RecipeError
-from penna.explain.explanation import DEFAULT_METHODS, METHODS
 
 if TYPE_CHECKING:
     from penna.api.explain import ExplainSettings
@@ -29,6 +28,8 @@ Overrides = Sequence[tuple[str, str]]
 
 def add_explain_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of ``penna explain``."""
+    from penna.explain.explanation import DEFAULT_METHODS, METHODS
+
     parser.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
     parser.add_argument("text", nargs="?", metavar="TEXT", help="what the model reads; - for the standard input")
     asked = parser.add_argument_group("what is asked", "the next token, or the class of a classifier, where nothing is")
@@ -155,6 +156,7 @@ def _settings(arguments: argparse.Namespace) -> ExplainSettings:
     """What the options come to."""
     from penna.api.explain import ExplainSettings
     from penna.api.explain_query import ExplainQuery
+    from penna.explain.explanation import DEFAULT_METHODS, METHODS
 
     chosen: tuple[Method, ...] = METHODS if "all" in arguments.method else tuple(arguments.method) or DEFAULT_METHODS
     longest: dict[str, Any] = {} if arguments.max_tokens is None else {"longest": arguments.max_tokens}

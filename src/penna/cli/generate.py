@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from penna.cli.generation_options import add_generation_arguments, given_settings
 from penna.cli.loading import add_device_arguments, load
-from penna.config.generation import strategy_of
 from penna.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -154,6 +153,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 def _named(strategies: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     """Names and settings of the strategies. Raises RecipeError where two have one name."""
+    from penna.config.generation import strategy_of
+
     named = [strategy_of(words) for words in strategies]
     names = [name for name, _ in named]
     for name in names:

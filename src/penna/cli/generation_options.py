@@ -9,12 +9,10 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from penna.config.generation import kind_of, setting, texts_of
-
 
 def add_generation_arguments(parser: argparse.ArgumentParser, own: Mapping[str, str]) -> None:
     """A flag for every setting of writing, and ``--greedy``; ``own`` says what counts where the run says nothing."""
-    from penna.config.generation import GenerationConfig
+    from penna.config.generation import GenerationConfig, kind_of
 
     group = parser.add_argument_group(
         "how texts are written",
@@ -40,7 +38,7 @@ def add_generation_arguments(parser: argparse.ArgumentParser, own: Mapping[str, 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that flags give. Raises RecipeError for a value of another kind."""
-    from penna.config.generation import GenerationConfig
+    from penna.config.generation import GenerationConfig, setting, texts_of
 
     given: dict[str, Any] = {}
     for name in GenerationConfig.model_fields:

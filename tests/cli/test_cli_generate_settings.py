@@ -17,12 +17,12 @@ from penna.cli.complete import add_complete_arguments
 from penna.cli.generation_options import given_settings
 from penna.config.generation import (
     GenerationConfig,
+    format_value,
     generation_config,
-    kind_of,
-    setting,
-    settings_of,
-    shown,
-    strategy_of,
+    parse_settings,
+    parse_strategy,
+    parse_value,
+    setting_type,
 )
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.errors import RecipeError
@@ -95,45 +95,45 @@ def test_whatever_goes_by_itself_goes_over_any_defaults(defaults: dict[str, Any]
     ],
 )
 def test_the_settings_of_a_strategy_give_way_to_another(defaults: str, settings: str, made: str) -> None:
-    over = override_settings(generation_config(settings_of(defaults)), settings_of(settings))
-    assert over == generation_config(settings_of(made))
+    over = override_settings(generation_config(parse_settings(defaults)), parse_settings(settings))
+    assert over == generation_config(parse_settings(made))
 
 
 @pytest.mark.parametrize("settings", ["num_beams=4 temperature=0.7", "greedy top_k=3", "length_penalty=2"])
 def test_what_does_not_go_together_is_refused_though_the_defaults_give_way(settings: str) -> None:
     with pytest.raises(RecipeError, match="cannot go together"):
-        override_settings(GenerationConfig(temperature=0.8, top_p=0.9), settings_of(settings))
+        override_settings(GenerationConfig(temperature=0.8, top_p=0.9), parse_settings(settings))
 
 
 # --- Words
 
 
 def test_what_is_shown_of_a_setting_can_be_typed() -> None:
-    said = settings_of('stop="a b" top_k=none early_stopping=never min-p=0.1 num_beams=2 bad_words=none')
+    said = parse_settings('stop="a b" top_k=none early_stopping=never min-p=0.1 num_beams=2 bad_words=none')
     assert said == {
         "stop": ("a b",), "top_k": None, "early_stopping": "never", "min_p": 0.1, "num_beams": 2, "bad_words": (),
     }  # fmt: skip
     for name, value in said.items():
-        if not kind_of(name).repeatable:
-            assert setting(name, shown(value)) == value
-    assert shown(("a b", "c")) == "'a b',c"
-    assert settings_of(f"stop={shown(('it is' + chr(39) + 's',))}") == {"stop": ("it is's",)}
-    assert shown(True) == "true"
+        if not setting_type(name).repeatable:
+            assert parse_value(name, format_value(value)) == value
+    assert format_value(("a b", "c")) == "'a b',c"
+    assert parse_settings(f"stop={format_value(('it is' + chr(39) + 's',))}") == {"stop": ("it is's",)}
+    assert format_value(True) == "true"
 
 
 @pytest.mark.parametrize("name", GenerationConfig.model_fields)
 def test_every_default_is_a_value_of_its_kind(name: str) -> None:
     default = GenerationConfig.model_fields[name].default
-    word = shown(default)
-    assert setting(name, word) == default
-    assert type(setting(name, word)) is type(default)
+    word = format_value(default)
+    assert parse_value(name, word) == default
+    assert type(parse_value(name, word)) is type(default)
 
 
 def test_a_strategy_has_its_name_or_is_called_as_it_is_written() -> None:
-    assert strategy_of("mine: top_p=0.9") == ("mine", {"top_p": 0.9})
-    assert strategy_of("stop=User:") == ("stop=User:", {"stop": ("User:",)})
-    assert strategy_of("usual:") == ("usual", {})
-    assert strategy_of(r"stop=\n stop='#'") == (r"stop=\n stop='#'", {"stop": ("\n", "#")})
+    assert parse_strategy("mine: top_p=0.9") == ("mine", {"top_p": 0.9})
+    assert parse_strategy("stop=User:") == ("stop=User:", {"stop": ("User:",)})
+    assert parse_strategy("usual:") == ("usual", {})
+    assert parse_strategy(r"stop=\n stop='#'") == (r"stop=\n stop='#'", {"stop": ("\n", "#")})
 
 
 # --- The other verbs that write

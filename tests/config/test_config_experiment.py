@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penna.config.experiment import build_experiment, find_experiment_file, read_experiment, shipped_experiments
-from penna.config.experiment_plan import RunPlan, arm_names, arm_recipes, plan_runs, written_table
+from penna.config.experiment_plan import RunPlan, arm_names, arm_recipes, plan_runs, resolved_table
 from penna.config.recipe import build_recipe, flatten, load_recipe, recipe_differences
 from penna.config.schema import Recipe
 from penna.errors import PennaError, RecipeError
@@ -113,7 +113,7 @@ def test_arms_begin_from_the_run_of_their_seed_or_from_the_only_one() -> None:
         "c-s1": "a-s1",
         "c-s2": "a-s2",
     }
-    written = written_table(plans["a-s2"], lambda run: f"runs/x/{run}")
+    written = resolved_table(plans["a-s2"], lambda run: f"runs/x/{run}")
     assert written["train"]["init_from"] == "runs/x/each-s2"
 
 

@@ -177,11 +177,11 @@ def test_the_strategy_follows_from_the_settings(fields, strategy):
 
 
 def test_what_was_given_or_differs_from_the_defaults_is_said():
-    assert GenerationConfig().said() == {}
-    assert generation_config({"temperature": 1.0, "top_k": 5}).said() == {"temperature": 1.0, "top_k": 5}
-    assert GenerationConfig.model_construct(top_k=7).said()["top_k"] == 7
+    assert GenerationConfig().explicit_settings() == {}
+    assert generation_config({"temperature": 1.0, "top_k": 5}).explicit_settings() == {"temperature": 1.0, "top_k": 5}
+    assert GenerationConfig.model_construct(top_k=7).explicit_settings()["top_k"] == 7
     config = generation_config({"stop": ["a"], "num_beams": 2})
-    assert generation_config(config.said()) == config
+    assert generation_config(config.explicit_settings()) == config
 
 
 def test_settings_are_frozen():

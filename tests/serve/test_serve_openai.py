@@ -149,7 +149,7 @@ def test_logprobs_are_those_of_the_model_itself(client: openai.OpenAI, server: R
     for row, top in zip(table, told.top_logprobs, strict=True):
         assert max(top.values()) == pytest.approx(float(row.max()), abs=1e-4)
         assert len(top) in (3, 4)
-    decoder = StreamDecoder(tokenizer, inside=True)
+    decoder = StreamDecoder(tokenizer, mid_text=True)
     before = 0
     for index, offset in zip(written.ids, told.text_offset, strict=True):
         assert offset == before

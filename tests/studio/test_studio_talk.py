@@ -48,11 +48,11 @@ def test_what_is_read_is_told_as_the_template_writes_it():
     for line in ("abc", "hello there", "what is it, then", "so"):
         told = say(loaded, talk, line)
     read = told.read
-    said = [read.rendered.text[first:last] for first, last in read.rendered.said]
+    said = [read.rendered.text[first:last] for first, last in read.rendered.content_spans]
     everything = [message.content for message in talk.messages(SETTINGS, talk.branches.current)[:-1]]
     assert said == everything[read.forgotten :]
     assert read.rendered.text.endswith("<|assistant|>")
-    assert read.tokens == len(loaded.need_tokenizer().with_control.encode(read.rendered.text).ids) <= read.room
+    assert read.tokens == len(loaded.need_tokenizer().template_encoder.encode(read.rendered.text).ids) <= read.room
 
 
 def test_an_edited_line_begins_a_version_and_the_older_one_stays():

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from penna.config.sections import TokenizerConfig
 from penna.errors import TokenizerError
 from penna.tokenizer.chat import (
-    SHIPPED,
+    SHIPPED_TEMPLATES,
     ChatTemplate,
     TemplateError,
     encode_chat,
@@ -31,7 +31,7 @@ TEXT = [
 ] * 4
 KINDS = ("char", "bpe", "unigram")
 PLAIN = {kind: train_tokenizer(TokenizerConfig(kind=kind, vocab_size=360), TEXT) for kind in KINDS}  # type: ignore[arg-type]
-WITH = {(kind, name): with_chat_template(PLAIN[kind], name) for kind in KINDS for name in SHIPPED}
+WITH = {(kind, name): with_chat_template(PLAIN[kind], name) for kind in KINDS for name in SHIPPED_TEMPLATES}
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
     "{% if message.role == 'assistant' %}{% generation %}{{ message.content + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
@@ -66,7 +66,7 @@ def template_file(tmp_path: Path, source: str) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("template", [*SHIPPED, "own"])
+@pytest.mark.parametrize("template", [*SHIPPED_TEMPLATES, "own"])
 @pytest.mark.parametrize("prompted", [False, True])
 def test_string_ids_and_mask_are_those_of_transformers(
     kind: str, template: str, prompted: bool, tmp_path: Path

@@ -11,7 +11,7 @@ from multilingual_texts import TRAINING_TEXTS, texts
 
 from penna.config.sections import TokenizerConfig
 from penna.tokenizer import comparison as inspection
-from penna.tokenizer.comparison import bits_of, first_difference, inspect_tokenizers
+from penna.tokenizer.comparison import entropy_bits, first_difference, inspect_tokenizers
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
 
@@ -23,11 +23,11 @@ def letters() -> Tokenizer:
 
 def test_the_figures_of_a_small_text_are_those_counted_by_hand(letters: Tokenizer) -> None:
     seen = inspect_tokenizers({"mine": letters}, ["aaaa bb\n", "가나\n"])
-    assert seen.amount is not None
-    assert (seen.amount.characters, seen.amount.words, seen.amount.bytes) == (11, 3, 15)
+    assert seen.text_size is not None
+    assert (seen.text_size.characters, seen.text_size.words, seen.text_size.bytes) == (11, 3, 15)
     (found,) = seen.tokenizers
     assert (found.name, found.kind, found.vocab_size, found.lossless) == ("mine", "characters", 245, True)
-    cut = found.cut
+    cut = found.metrics
     assert cut is not None
     assert cut.tokens == 13  # eight ASCII characters and line ends, 가, and 나 by its three bytes
     assert cut.tokens_per_character == pytest.approx(13 / 11)
@@ -48,11 +48,11 @@ def test_the_figures_of_a_small_text_are_those_counted_by_hand(letters: Tokenize
 def test_bits_are_the_entropy_of_the_counts(counts: list[int]) -> None:
     total = sum(counts)
     expected = -sum(c * math.log2(c / total) for c in counts if c)
-    assert bits_of(counts) == pytest.approx(expected, abs=1e-9)
+    assert entropy_bits(counts) == pytest.approx(expected, abs=1e-9)
 
 
 def test_equally_frequent_bytes_cost_eight_bits_each() -> None:
-    assert bits_of([7] * 256) == pytest.approx(8 * 7 * 256)
+    assert entropy_bits([7] * 256) == pytest.approx(8 * 7 * 256)
 
 
 @given(pieces=st.lists(texts, max_size=8))
@@ -66,7 +66,7 @@ def test_it_does_not_matter_how_the_text_comes_in_batches(tokenizers: dict[str, 
     finally:
         inspection._BATCH = before
     counted = Counter(index for piece in pieces for index in tokenizers["bpe"].encode(piece))
-    cut = next(found.cut for found in whole.tokenizers if found.name == "bpe")
+    cut = next(found.metrics for found in whole.tokenizers if found.name == "bpe")
     if cut is not None:
         assert (cut.tokens, cut.used) == (counted.total(), len(counted))
 
@@ -78,10 +78,10 @@ def test_a_tokenizer_that_loses_something_shows_the_first_difference(letters: To
 
     lossy = Lower(letters._inner)
     (found,) = inspect_tokenizers({"lossy": lossy}, ["all is well\n", "but Not here, and Not there"]).tokenizers
-    assert found.cut is not None and not found.cut.exact
-    assert found.cut.first_difference is not None
-    assert found.cut.first_difference.before == "but Not here, and No"
-    assert found.cut.first_difference.after == "but not here, and no"
+    assert found.metrics is not None and not found.metrics.exact
+    assert found.metrics.first_difference is not None
+    assert found.metrics.first_difference.before == "but Not here, and No"
+    assert found.metrics.first_difference.after == "but not here, and no"
 
 
 @pytest.mark.parametrize(
@@ -100,13 +100,13 @@ def test_a_difference_is_shown_with_what_is_around_it(before: str, after: str, s
 
 def test_without_a_text_only_the_structure_is_told(tokenizers: dict[str, Tokenizer]) -> None:
     seen = inspect_tokenizers(tokenizers)
-    assert seen.amount is None
-    assert [found.cut for found in seen.tokenizers] == [None, None, None]
+    assert seen.text_size is None
+    assert [found.metrics for found in seen.tokenizers] == [None, None, None]
     assert [found.vocab_size for found in seen.tokenizers] == [each.vocab_size for each in tokenizers.values()]
 
 
 def test_an_empty_text_has_no_figures(tokenizers: dict[str, Tokenizer]) -> None:
-    assert [found.cut for found in inspect_tokenizers(tokenizers, [""]).tokenizers] == [None, None, None]
+    assert [found.metrics for found in inspect_tokenizers(tokenizers, [""]).tokenizers] == [None, None, None]
 
 
 def test_the_json_is_plain_and_holds_every_figure(tokenizers: dict[str, Tokenizer]) -> None:

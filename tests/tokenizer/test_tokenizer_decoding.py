@@ -48,7 +48,7 @@ def test_a_stream_that_goes_on_inside_a_text_is_the_rest_of_it(name: str, ids: l
     cut = min(cut, len(ids) - 1)
     begun = tokenizer.decode(ids[:cut])
     assume(begun.strip())  # spaces alone have not begun a text
-    stream = StreamDecoder(tokenizer, inside=True)
+    stream = StreamDecoder(tokenizer, mid_text=True)
     assert begun + "".join(map(stream.push, ids[cut:])) + stream.finish() == tokenizer.decode(ids)
 
 
@@ -62,7 +62,7 @@ def test_any_ids_are_decoded_as_the_library_does_and_as_a_stream(name: str, ids:
     stream = StreamDecoder(tokenizer)
     assert tokenizer.decode(ids) == expected
     assert "".join([*map(stream.push, ids), stream.finish()]) == expected
-    assert tokenizer.surface.followed == (not name.startswith("not followed"))
+    assert tokenizer.byte_table.is_supported == (not name.startswith("not followed"))
 
 
 @pytest.fixture(scope="session")
@@ -132,8 +132,8 @@ def test_what_loses_nothing_says_so_and_only_that(every: dict[str, Tokenizer], n
 @settings(max_examples=60, deadline=None)
 def test_no_text_is_longer_than_its_tokens_can_spell(every: dict[str, Tokenizer], name: str, text: str) -> None:
     tokenizer = every[name]
-    assert len(text) <= tokenizer.most_characters(len(tokenizer.encode(text)))
-    assert (tokenizer.most_characters(9) < 10_000) == tokenizer.lossless
+    assert len(text) <= tokenizer.max_characters(len(tokenizer.encode(text)))
+    assert (tokenizer.max_characters(9) < 10_000) == tokenizer.lossless
 
 
 def test_a_byte_level_tokenizer_that_puts_a_space_in_front_is_not_lossless(

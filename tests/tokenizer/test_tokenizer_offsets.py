@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from multilingual_texts import texts
 
-from penna.tokenizer.offsets import bytes_from, encode_with_offsets, lacking
+from penna.tokenizer.offsets import byte_count_from, encode_with_offsets, out_of_vocabulary
 from penna.tokenizer.tokenizer import Tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[SEP]", "i", "eat", "##s", "apple", ".", "你", "好"]
@@ -19,7 +19,7 @@ def wordpiece(tmp_path: Path) -> Tokenizer:
 
 
 def lacks(tokenizer: Tokenizer, text: str) -> tuple[str, ...]:
-    return lacking(tokenizer, text, encode_with_offsets(tokenizer, text))
+    return out_of_vocabulary(tokenizer, text, encode_with_offsets(tokenizer, text))
 
 
 @given(text=texts)
@@ -28,7 +28,7 @@ def test_ids_are_those_of_encoding_and_bytes_add_up(tokenizer: Tokenizer, text: 
     assert list(placed.ids) == tokenizer.encode(text)
     pieces = tokenizer.token_bytes()
     for first in range(len(placed.ids) + 1):
-        assert bytes_from(tokenizer, text, placed, first) == len(b"".join(pieces[id] for id in placed.ids[first:]))
+        assert byte_count_from(tokenizer, text, placed, first) == len(b"".join(pieces[id] for id in placed.ids[first:]))
 
 
 def test_characters_that_are_read_as_bytes_are_named_once_in_their_order(tokenizers: dict[str, Tokenizer]) -> None:
@@ -45,7 +45,7 @@ def test_what_becomes_the_unknown_token_is_named(wordpiece: Tokenizer) -> None:
 def test_bytes_of_a_tokenizer_that_loses_text_are_those_of_the_text(wordpiece: Tokenizer) -> None:
     text = "I eats  zebras. 你好"
     placed = encode_with_offsets(wordpiece, text)
-    assert [text[start:end] for start, end in placed.places] == ["I", "eat", "s", "zebras", ".", "你", "好"]
+    assert [text[start:end] for start, end in placed.offsets] == ["I", "eat", "s", "zebras", ".", "你", "好"]
     behind = [
         "I eats  zebras. 你好",
         " eats  zebras. 你好",
@@ -55,4 +55,4 @@ def test_bytes_of_a_tokenizer_that_loses_text_are_those_of_the_text(wordpiece: T
         " 你好",
         "好",
     ]
-    assert [bytes_from(wordpiece, text, placed, first) for first in range(7)] == [len(t.encode()) for t in behind]
+    assert [byte_count_from(wordpiece, text, placed, first) for first in range(7)] == [len(t.encode()) for t in behind]

@@ -17,8 +17,8 @@ from multilingual_texts import NASTY, PARAGRAPH, nasty_texts
 from transformers import AutoTokenizer
 
 from penna.errors import TokenizerError
-from penna.tokenizer.charsmap import ESCAPE, START, rules_of
-from penna.tokenizer.sentencepiece_file import NotAModelError, PieceKind, parse_model
+from penna.tokenizer.charsmap import ESCAPE, START, charsmap_rules
+from penna.tokenizer.sentencepiece_model import ModelFormatError, PieceKind, parse_model
 from penna.tokenizer.stream_decoder import StreamDecoder
 from penna.tokenizer.tokenizer import Tokenizer
 
@@ -167,7 +167,7 @@ def test_every_rule_is_followed_and_no_other(folder: Path) -> None:
     tokenizer = Tokenizer.load(folder / "rules.model")
     theirs = sentencepiece.SentencePieceProcessor(model_file=str(folder / "rules.model"))
     model = parse_model(theirs.serialized_model_proto())
-    keys = sorted(rules_of(model.charsmap))
+    keys = sorted(charsmap_rules(model.charsmap))
     assert len(keys) > 200_000
     joining = sorted({letter for key in keys for letter in key[1:]})
     chance = random.Random(7)
@@ -364,7 +364,7 @@ def test_damage_anywhere_raises_nothing_but_a_refusal(whole_model: bytes, seed: 
         del content[place:]
     try:
         parse_model(bytes(content))
-    except NotAModelError as error:
+    except ModelFormatError as error:
         assert str(error)
 
 

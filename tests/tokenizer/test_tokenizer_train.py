@@ -17,7 +17,7 @@ from penna.config.sections import TokenizerConfig
 from penna.errors import TokenizerError
 from penna.tokenizer import unigram
 from penna.tokenizer.tokenizer import SEPARATOR, Tokenizer
-from penna.tokenizer.train import SMALLEST as SMALLEST_BPE
+from penna.tokenizer.train import MIN_BPE_VOCABULARY as SMALLEST_BPE
 from penna.tokenizer.train import train_tokenizer
 
 
@@ -166,7 +166,7 @@ def test_the_same_texts_give_the_same_tokenizer_in_another_process_with_other_th
 ) -> None:
     program = (
         "from multilingual_texts import KINDS, TRAINING_TEXTS\n"
-        "from test_text_training import train\n"
+        "from test_tokenizer_train import train\n"
         "for kind in KINDS: print(train(kind, TRAINING_TEXTS).fingerprint())\n"
     )
     for threads in ("1", "3"):
@@ -218,7 +218,7 @@ def test_an_error_of_the_reader_of_the_texts_passes_through_as_it_is(kind: str) 
         train(kind, broken())
 
 
-@pytest.mark.parametrize(("kind", "least"), [("bpe", SMALLEST_BPE), ("unigram", unigram.SMALLEST)])
+@pytest.mark.parametrize(("kind", "least"), [("bpe", SMALLEST_BPE), ("unigram", unigram.MIN_UNIGRAM_VOCABULARY)])
 def test_a_vocabulary_too_small_for_its_bytes_is_refused_and_the_least_one_works(kind: str, least: int) -> None:
     with pytest.raises(TokenizerError, match=f"tokenizer of {least - 1} tokens cannot be made") as caught:
         train(kind, TRAINING_TEXTS, least - 1)
@@ -269,7 +269,7 @@ def test_one_endless_line_is_sampled_as_well(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(unigram, "MOST_CHARACTERS", 10_000)
     lines, step = unigram._lines(["x" * 100_000])
     assert (step, len(lines)) == (16, 7)
-    assert {len(line) for line in lines} == {unigram.LONGEST_SENTENCE}
+    assert {len(line) for line in lines} == {unigram.MAX_SENTENCE_CHARACTERS}
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])

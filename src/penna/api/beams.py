@@ -48,7 +48,7 @@ def tree_as_json(tree: BeamTree) -> dict[str, Any]:
     return {
         "prompt": tree.prompt,
         "prompt_ids": list(tree.prompt_ids),
-        "settings": tree.config.said(),
+        "settings": tree.config.explicit_settings(),
         "steps": [
             {
                 "step": step.number,

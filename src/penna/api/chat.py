@@ -73,7 +73,7 @@ def chat_window(
         earlier = len(kept) - 1 - len(system)
         if most_turns is not None and earlier > most_turns:
             return False
-        if sum(len(turn.content) for turn in kept) > tokenizer.most_characters(room):
+        if sum(len(turn.content) for turn in kept) > tokenizer.max_characters(room):
             return False  # which is told sooner than its tokens are counted
         return read_length(tokenizer, model, kept) <= room
 
@@ -126,7 +126,7 @@ class ChatSettings:
 
     def said(self) -> dict[str, Any]:
         """The settings that were given, or are not as they usually are, and all that are not of the generation."""
-        return {**self.generation.said(), **self._own()}
+        return {**self.generation.explicit_settings(), **self._own()}
 
     def as_json(self) -> dict[str, Any]:
         """All settings in one row."""

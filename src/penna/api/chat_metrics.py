@@ -118,7 +118,7 @@ def measure_chat(
         about = {
             "checkpoint": loaded.source.name,
             "text": list(asked.data.path),
-            "sampling": config.said(),
+            "sampling": config.explicit_settings(),
             "seed": seed,
         }
         loaded.run.save_evaluation(asked.name, {**about, **figures.as_json()})

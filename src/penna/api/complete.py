@@ -15,7 +15,7 @@ from penna.api.capabilities import check_can_generate
 from penna.api.generation_defaults import default_settings
 from penna.config.generation import GenerationConfig, generation_config
 from penna.config.recipe import build_recipe
-from penna.config.tasks import CompleteTask, Cut
+from penna.config.tasks import CompleteTask, Truncation
 from penna.data.examples.example import Example
 from penna.errors import DataError, RecipeError
 from penna.evaluate.completions import ExampleScores, score_examples
@@ -153,7 +153,7 @@ class Completer:
 
 
 def completer(
-    loaded: LoadedModel, *, template: str | None = None, cut: Cut | None = None, task: CompleteTask | None = None
+    loaded: LoadedModel, *, template: str | None = None, cut: Truncation | None = None, task: CompleteTask | None = None
 ) -> Completer:
     """How a model reads what is to be completed: as it learned to, else behind "TL;DR:" as its only instruction.
 
@@ -188,7 +188,7 @@ def completer(
 def completion_settings(loaded: LoadedModel) -> GenerationConfig:
     """How a model writes completions unless told otherwise: by its own settings, greedily where it has none; how much
     is left to ``Completer.new_tokens``."""
-    said = default_settings(loaded, GREEDY).said()
+    said = default_settings(loaded, GREEDY).explicit_settings()
     return generation_config({name: value for name, value in said.items() if name not in _HOW_MUCH})
 
 
@@ -197,7 +197,7 @@ def complete(
     texts: Sequence[str],
     *,
     template: str | None = None,
-    cut: Cut | None = None,
+    cut: Truncation | None = None,
     config: GenerationConfig = GREEDY,
     seed: int = 0,
 ) -> list[Completed]:
@@ -207,7 +207,7 @@ def complete(
 
 
 def rank_sentences(
-    loaded: LoadedModel, text: str, *, template: str | None = None, cut: Cut | None = None
+    loaded: LoadedModel, text: str, *, template: str | None = None, cut: Truncation | None = None
 ) -> list[RankedSentence]:
     """The sentences of a text in their order, with what the model would think of each (``Completer.rank``)."""
     return completer(loaded, template=template, cut=cut).rank(text)

@@ -15,7 +15,7 @@ from typing import Any
 
 from penna.api.recipes import with_start
 from penna.config.experiment import Experiment, build_experiment, find_experiment_file, read_experiment
-from penna.config.experiment_plan import RunPlan, arm_recipes, naming, plan_runs, written_table
+from penna.config.experiment_plan import RunPlan, add_arm_to_errors, arm_recipes, plan_runs, resolved_table
 from penna.config.recipe import read_toml
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig
@@ -100,7 +100,7 @@ def plan_experiment(target: str, *, name: str | None = None, runs_dir: Path = RU
     plans = [_with_runs_found(plan, runs_dir) for plan in plan_runs(experiment, file.parent)]
     recipes = arm_recipes(plans, lambda table: with_start(table, runs_dir))
     for arm, recipe in recipes.items():
-        with naming(arm):
+        with add_arm_to_errors(arm):
             _check_text_is_there(recipe.data)
     return ExperimentPlan(name, file.read_text(encoding="utf-8"), experiment, plans, recipes)
 
@@ -174,7 +174,7 @@ def _check_same_plan(folder: ExperimentFolder, plan: ExperimentPlan) -> None:
 
 
 def _recipe_table(folder: ExperimentFolder, plan: RunPlan) -> dict[str, Any]:
-    return written_table(plan, lambda needed: str(folder.path / needed))
+    return resolved_table(plan, lambda needed: str(folder.path / needed))
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from penna.generate.request import Finish, GeneratedToken, Hypothesis, Request
 from penna.generate.stop_strings import StopFinder
 from penna.generate.text_stream import TextDelta, decoder_after, prompt_ids, request_for, stream_texts
 from penna.loading import LoadedModel
-from penna.tokenizer.offsets import encode_with_offsets, lacking
+from penna.tokenizer.offsets import encode_with_offsets, out_of_vocabulary
 from penna.tokenizer.tokenizer import Tokenizer
 
 
@@ -150,7 +150,7 @@ def side_by_side(
         ids = _ids(loaded, prompt, number if len(prompts) > 1 else None)
         if len(ids) - loaded.starts_documents > block:
             cut.append(CutPrompt(number, len(ids)))
-        lacked |= dict.fromkeys(lacking(tokenizer, prompt, encode_with_offsets(tokenizer, prompt)))
+        lacked |= dict.fromkeys(out_of_vocabulary(tokenizer, prompt, encode_with_offsets(tokenizer, prompt)))
         for strategy in strategies:
             first = request_for(tokenizer, ids, strategy.config, seed=seed, top_n=top_n)
             drawn = samples if strategy.config.strategy == "sample" else 1

@@ -73,7 +73,7 @@ def override_settings(defaults: GenerationConfig, given: Mapping[str, Any]) -> G
     for values that cannot be, or that do not go together.
     """
     left_out = _giving_way(defaults, given)
-    kept = {name: value for name, value in defaults.said().items() if name not in left_out}
+    kept = {name: value for name, value in defaults.explicit_settings().items() if name not in left_out}
     return generation_config({**kept, **given})
 
 

@@ -19,7 +19,7 @@ from penna.evaluate.language_model import perplexity
 from penna.evaluate.sequence_scores import SequenceScores, next_token_logprobs, score_sequences, window_start
 from penna.loading import LoadedModel
 from penna.tokenizer.continuations import JoinedContinuation, join_continuation
-from penna.tokenizer.offsets import EncodedText, bytes_from, encode_with_offsets, lacking
+from penna.tokenizer.offsets import EncodedText, byte_count_from, encode_with_offsets, out_of_vocabulary
 from penna.tokenizer.tokenizer import Tokenizer
 
 Measure = Literal["perplexity", "logprob", "bits-per-byte"]
@@ -242,9 +242,9 @@ def _text_score(
     return TextScore(
         text=text,
         tokens=_token_scores(tokenizer, [*start, *placed.ids], chain, 0),
-        bytes=bytes_from(tokenizer, text, placed, 1 - len(start)),
+        bytes=byte_count_from(tokenizer, text, placed, 1 - len(start)),
         windows=chain.windows,
-        lacking=lacking(tokenizer, text, placed),
+        lacking=out_of_vocabulary(tokenizer, text, placed),
     )
 
 
@@ -272,7 +272,9 @@ def _likeliest(
 def _lacking_in(tokenizer: Tokenizer, context: str, joined: Sequence[JoinedContinuation]) -> tuple[str, ...]:
     texts = [context, *(word.text for word in joined)]
     return tuple(
-        dict.fromkeys(part for text in texts for part in lacking(tokenizer, text, encode_with_offsets(tokenizer, text)))
+        dict.fromkeys(
+            part for text in texts for part in out_of_vocabulary(tokenizer, text, encode_with_offsets(tokenizer, text))
+        )
     )
 
 

@@ -28,7 +28,7 @@ class TrainedTokenizer:
 
     path: str
     kind: str
-    asked: int | None
+    requested_vocab_size: int | None
     """The vocabulary size asked for; None for characters, of which there are as many as there are."""
     vocab_size: int
     documents: int
@@ -75,7 +75,7 @@ def train_tokenizer_from(
     return TrainedTokenizer(
         path=str(output),
         kind=tokenizer.kind,
-        asked=None if kind == "char" else vocab_size,
+        requested_vocab_size=None if kind == "char" else vocab_size,
         vocab_size=tokenizer.vocab_size,
         documents=counts.documents,
         characters=counts.characters,

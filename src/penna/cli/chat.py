@@ -102,7 +102,7 @@ class _Talk:
             self._show(line.removeprefix("/"), self._conversation.say(line.removeprefix("/")))
             return True
         from penna.cli.screen import printable, say
-        from penna.config.generation import shown
+        from penna.config.generation import format_value
 
         command, _, rest = line[1:].partition(" ")
         rest = rest.strip()
@@ -128,7 +128,7 @@ class _Talk:
                 if rest:
                     self._conversation.change(**_changes(rest))
                 settings = self._conversation.settings
-                say(printable(" ".join(f"{name}={shown(value)}" for name, value in settings.said().items())))
+                say(printable(" ".join(f"{name}={format_value(value)}" for name, value in settings.said().items())))
             case "help":
                 say(_HELP)
             case _:
@@ -223,9 +223,9 @@ def _check_can_be_written(file: Path) -> None:
 
 def _changes(text: str) -> dict[str, Any]:
     """``temperature=0.5 top_k=none`` as settings; ``system=`` takes all that follows."""
-    from penna.config.generation import settings_of
+    from penna.config.generation import parse_settings
 
     before, system, after = text.partition("system=")
     if not system or (before and not before[-1].isspace()):
-        return settings_of(text, (*_BESIDE_WRITING, "system"))
-    return {**settings_of(before, _BESIDE_WRITING), "system": after.strip() or None}
+        return parse_settings(text, (*_BESIDE_WRITING, "system"))
+    return {**parse_settings(before, _BESIDE_WRITING), "system": after.strip() or None}

@@ -64,12 +64,12 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna.api.decoding import DecodingSettings, compare_decoding
     from penna.api.strategies import own_strategies
     from penna.cli.screen import say
-    from penna.config.generation import strategy_of
+    from penna.config.generation import parse_strategy
 
     if arguments.save:
         _check_save(arguments)
     settings = DecodingSettings(
-        strategies=tuple(own_strategies([strategy_of(words) for words in arguments.strategy])),
+        strategies=tuple(own_strategies([parse_strategy(words) for words in arguments.strategy])),
         prefixes=arguments.prefixes,
         prefix_length=arguments.prefix_length,
         length=arguments.length,

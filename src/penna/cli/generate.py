@@ -153,9 +153,9 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 def _named(strategies: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     """Names and settings of the strategies. Raises RecipeError where two have one name."""
-    from penna.config.generation import strategy_of
+    from penna.config.generation import parse_strategy
 
-    named = [strategy_of(words) for words in strategies]
+    named = [parse_strategy(words) for words in strategies]
     names = [name for name, _ in named]
     for name in names:
         if names.count(name) > 1:

@@ -12,7 +12,7 @@ from typing import Any
 
 def add_generation_arguments(parser: argparse.ArgumentParser, own: Mapping[str, str]) -> None:
     """A flag for every setting of writing, and ``--greedy``; ``own`` says what counts where the run says nothing."""
-    from penna.config.generation import GenerationConfig, kind_of
+    from penna.config.generation import GenerationConfig, setting_type
 
     group = parser.add_argument_group(
         "how texts are written",
@@ -24,7 +24,7 @@ def add_generation_arguments(parser: argparse.ArgumentParser, own: Mapping[str, 
     alone = group.add_mutually_exclusive_group()
     alone.add_argument("--greedy", action="store_true", help="always the likeliest token: --temperature 0")
     for name, field in GenerationConfig.model_fields.items():
-        kind, target = kind_of(name), alone if name == "temperature" else group
+        kind, target = setting_type(name), alone if name == "temperature" else group
         usual = own.get(name, "" if field.default is None or kind.repeatable else str(field.default).lower())
         described = (field.description or "").rstrip(".")
         described = described[:1].lower() + described[1:] + ("; repeatable" if kind.repeatable else "")
@@ -38,11 +38,11 @@ def add_generation_arguments(parser: argparse.ArgumentParser, own: Mapping[str, 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that flags give. Raises RecipeError for a value of another kind."""
-    from penna.config.generation import GenerationConfig, setting, texts_of
+    from penna.config.generation import GenerationConfig, parse_texts, parse_value
 
     given: dict[str, Any] = {}
     for name in GenerationConfig.model_fields:
         words = getattr(arguments, name)
         if words is not None:
-            given[name] = texts_of(name, words) if isinstance(words, list) else setting(name, words)
+            given[name] = parse_texts(name, words) if isinstance(words, list) else parse_value(name, words)
     return {**given, "temperature": 0.0} if arguments.greedy else given

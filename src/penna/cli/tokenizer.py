@@ -17,7 +17,7 @@ from rich.text import Text
 from penna.cli.data import with_input_kept
 from penna.cli.page import Page, share
 from penna.formatting import one_line, plural, truncate_end
-from penna.tokenizer.comparison import Cut, TokenCount, TokenizerComparison
+from penna.tokenizer.comparison import TokenCount, TokenizationMetrics, TokenizerComparison
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -44,7 +44,7 @@ def train(arguments: argparse.Namespace, overrides: Overrides) -> int:
     )
     documents = plural(learned.documents, "document", "documents")
     rows = [
-        ("tokens", f"{learned.vocab_size:,}", _asked(learned.asked, learned.vocab_size)),
+        ("tokens", f"{learned.vocab_size:,}", _asked(learned.requested_vocab_size, learned.vocab_size)),
         ("bytes per token", f"{learned.bytes_per_token:.2f}", f"{learned.tokens:,} tokens for the text"),
         ("text", f"{learned.characters:,}", f"characters, {learned.bytes:,} bytes, {documents}"),
         ("seconds", f"{learned.seconds:.1f}", "to learn it"),
@@ -84,14 +84,14 @@ def _print_inspection(seen: TokenizerComparison, text: str) -> None:
     screen = _Screen()
     names = short_names([one.name for one in seen.tokenizers])
     screen.structure(seen, names)
-    cuts = [(name, one.cut) for name, one in zip(names, seen.tokenizers, strict=True) if one.cut is not None]
-    if seen.amount is None or not cuts:
+    cuts = [(name, one.metrics) for name, one in zip(names, seen.tokenizers, strict=True) if one.metrics is not None]
+    if seen.text_size is None or not cuts:
         for name, one in zip(names, seen.tokenizers, strict=True):
             screen.title(f"{name}: the longest tokens")
             screen.flow("", one.longest, "   ")
         print("\nWith --text FILE they are tried on a text.")
         return
-    amount = seen.amount
+    amount = seen.text_size
     screen.title(f"On {text or 'the text'}")
     screen.wrapped(f"{amount.characters:,} characters, {amount.words:,} words, {amount.bytes:,} bytes")
     print()
@@ -133,7 +133,7 @@ class _Screen(Page):
             if one.special_tokens:
                 self.flow(f"{name}: ", _named(one.special_tokens), " ")
 
-    def comparison(self, cuts: Sequence[tuple[str, Cut]]) -> None:
+    def comparison(self, cuts: Sequence[tuple[str, TokenizationMetrics]]) -> None:
         """The figures of every tokenizer on the text."""
         found = [cut for _, cut in cuts]
         rows: list[tuple[str, list[str]]] = [

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from penna.config.schema import SECTIONS, fields_named, section_models, unknown_field
+from penna.config.schema import SECTIONS, find_fields, section_models, unknown_field_error
 from penna.config.sections import Paths, Section
 from penna.errors import RecipeError
 
@@ -40,7 +40,7 @@ def _dotted(value: Any) -> Any:
 
 def _are_fields(fields: dict[str, Any]) -> dict[str, Any]:
     for dotted, value in fields.items():
-        if not fields_named(dotted):
+        if not find_fields(dotted):
             raise ValueError(_no_such_field(dotted, value))
         if dotted == "train.seed":
             raise ValueError("train.seed cannot be set: every arm is trained with each seed of `seeds`")
@@ -49,7 +49,7 @@ def _are_fields(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _no_such_field(dotted: str, value: Any) -> str:
     """Why a dotted name is no field, with the nearest spelling; a field's own name without its section counts, too."""
-    error = unknown_field(dotted, value)
+    error = unknown_field_error(dotted, value)
     homes = [section for section in SECTIONS if any(dotted in model.model_fields for model in section_models(section))]
     if homes:
         return f"there is no field {dotted}; did you mean {' or '.join(f'{home}.{dotted}' for home in homes)}"
@@ -148,7 +148,7 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _measures_a_text(self) -> Self:
         for dotted, value in self.evaluate.items():
-            if not fields_named(dotted):
+            if not find_fields(dotted):
                 raise ValueError(f"[evaluate]: {_no_such_field(dotted, value)}")
             if dotted.partition(".")[0] not in ("data", "task"):
                 raise ValueError(f"[evaluate]: {dotted} changes nothing that is measured; name fields of data and task")

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from penna.config.experiment import ARM, Arm, Experiment, Start, axis_values
 from penna.config.recipe import build_recipe, flatten, merge, recipe_table
-from penna.config.schema import Recipe, fields_named
+from penna.config.schema import Recipe, find_fields
 from penna.config.sections import PRESETS
 from penna.errors import PennaError, RecipeError
 
@@ -68,7 +68,7 @@ def _unique(names: Sequence[str]) -> list[str]:
     return found
 
 
-REFERRING = ("train.init_from", "tokenizer.path")  # the fields where it may stand
+REFERENCE_FIELDS = ("train.init_from", "tokenizer.path")  # the fields where it may stand
 _FREE_OF_A_PRESET = frozenset({"block_size", "residual_init"})  # the weights mean the same with another
 Table = dict[str, Any]
 
@@ -141,7 +141,7 @@ def arm_recipes(plans: Sequence[RunPlan], with_start: Callable[[Table], Table]) 
         if plan.arm in recipes:
             continue
         source = plan.references.get("train.init_from")
-        with naming(plan.arm):
+        with add_arm_to_errors(plan.arm):
             table = with_start(plan.table) if source is None else _begun_from(plan.table, recipes[arm_of_run[source]])
             recipes[plan.arm] = build_recipe(table, origin=f"recipe of the arm {plan.arm!r}")
     arms = {plan.arm: plan for plan in plans if not plan.is_start}
@@ -150,7 +150,7 @@ def arm_recipes(plans: Sequence[RunPlan], with_start: Callable[[Table], Table]) 
     return recipes
 
 
-def written_table(plan: RunPlan, path_of: Callable[[str], str]) -> Table:
+def resolved_table(plan: RunPlan, path_of: Callable[[str], str]) -> Table:
     """A run's recipe as it is written down: ``path_of`` turns the name of a run it refers to into its path."""
     return spelled_out(merge(plan.table, {dotted: path_of(run) for dotted, run in plan.references.items()}))
 
@@ -215,7 +215,7 @@ def _table_of(arm: _ArmPlan, folder: Path) -> Table:
     base = arm.base
     if base.endswith(".toml"):
         base = str(folder / base)
-    with naming(arm.name):
+    with add_arm_to_errors(arm.name):
         table = recipe_table(base)
         for fields in arm.layers:
             table = merge(table, {dotted: _none_or(dotted, value) for dotted, value in fields.items()})
@@ -224,7 +224,7 @@ def _table_of(arm: _ArmPlan, folder: Path) -> Table:
 
 def _none_or(dotted: str, value: Any) -> Any:
     """None for "none" where a field takes it, so that a budget of none takes itself away."""
-    optional = any(type(None) in get_args(field.annotation) for field in fields_named(dotted))
+    optional = any(type(None) in get_args(field.annotation) for field in find_fields(dotted))
     return None if value == "none" and optional else value
 
 
@@ -236,10 +236,10 @@ def _references(arm: _ArmPlan, table: Table, seed: int, order: Mapping[str, tupl
             dotted = f"{section}.{field}"
             if not isinstance(value, str) or not value.startswith(ARM):
                 continue
-            if dotted not in REFERRING:
+            if dotted not in REFERENCE_FIELDS:
                 raise RecipeError(
                     f"The arm {arm.name!r} has {dotted} = {value!r}.",
-                    f"{ARM}NAME stands for the path of a run, in {' and '.join(REFERRING)} alone.",
+                    f"{ARM}NAME stands for the path of a run, in {' and '.join(REFERENCE_FIELDS)} alone.",
                     "Give that field a value of its own.",
                 )
             found[dotted] = _run_meant(arm, value, seed, order)
@@ -322,7 +322,7 @@ def _check_arms_compare(arms: Sequence[RunPlan], recipes: Mapping[str, Recipe]) 
 
 
 @contextmanager
-def naming(arm: str) -> Generator[None]:
+def add_arm_to_errors(arm: str) -> Generator[None]:
     """Put the arm's name in front of what is wrong with its recipe."""
     try:
         yield

@@ -149,7 +149,7 @@ class GenerationConfig(Section):
             return "beam"
         return "greedy" if self.is_greedy else "sample"
 
-    def said(self) -> dict[str, Any]:
+    def explicit_settings(self) -> dict[str, Any]:
         """The fields that were given, or differ from their defaults."""
         return {
             name: value
@@ -198,7 +198,7 @@ def _listed(names: list[str]) -> str:
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}  # in texts of the command line, where a line end is hard to type
 
 
-class Kind(NamedTuple):  # a dataclass would have to import inspect
+class SettingType(NamedTuple):  # a dataclass would have to import inspect
     """What values a field takes."""
 
     base: type  # int, float or str
@@ -222,24 +222,24 @@ class Kind(NamedTuple):  # a dataclass would have to import inspect
 
 
 _KINDS = {  # of what is set beside the model's fields
-    "history_tokens": Kind(int, optional=True),
-    "history_turns": Kind(int, optional=True),
-    "seed": Kind(int),
+    "history_tokens": SettingType(int, optional=True),
+    "history_turns": SettingType(int, optional=True),
+    "seed": SettingType(int),
 }
 
 
-def settings_of(words: str, more: Collection[str] = ()) -> dict[str, Any]:
+def parse_settings(text: str, extra: Collection[str] = ()) -> dict[str, Any]:
     """``temperature=0.5 top_k=none stop="a b"`` as settings; ``greedy`` stands for temperature=0.
 
     ``more`` names what may be set beside the fields of writing. Raises RecipeError for what sets nothing.
     """
-    lexer = shlex.shlex(words, posix=True, punctuation_chars=False)
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""  # a backslash is the value's
     try:
         split = list(lexer)
     except ValueError as error:
         raise RecipeError(
-            f"{words} cannot be read: {str(error)[0].lower()}{str(error)[1:]}.",
+            f"{text} cannot be read: {str(error)[0].lower()}{str(error)[1:]}.",
             'NAME=VALUE with spaces between; a value with spaces in it stands in quotes: stop="a b".',
             "Close the quotes.",
         ) from error
@@ -249,18 +249,18 @@ def settings_of(words: str, more: Collection[str] = ()) -> dict[str, Any]:
         name = name.replace("-", "_")
         if word == "greedy":
             name, value = "temperature", "0"
-        elif not equals or name not in (*_fields(), *more):
+        elif not equals or name not in (*_fields(), *extra):
             raise RecipeError(
                 f"{word} sets nothing.",
-                f"NAME=VALUE, where NAME is {', '.join((*_fields(), *more))}.",
+                f"NAME=VALUE, where NAME is {', '.join((*_fields(), *extra))}.",
                 "For example: temperature=0.5",
             )
-        found = setting(name, value)
-        given[name] = (*given.get(name, ()), *found) if kind_of(name).repeatable else found
+        found = parse_value(name, value)
+        given[name] = (*given.get(name, ()), *found) if setting_type(name).repeatable else found
     return given
 
 
-def strategy_of(words: str) -> tuple[str, dict[str, Any]]:
+def parse_strategy(words: str) -> tuple[str, dict[str, Any]]:
     """``NAME: SETTINGS`` as a name and settings; without a name the settings are it."""
     name, colon, rest = words.partition(":")
     is_named = bool(colon) and "=" not in name
@@ -271,14 +271,14 @@ def strategy_of(words: str) -> tuple[str, dict[str, Any]]:
             "Settings, or a name, a colon and settings.",
             'Such as --strategy "top_p=0.9 temperature=0.7".',
         )
-    return name, settings_of(rest)
+    return name, parse_settings(rest)
 
 
-def setting(name: str, word: str) -> Any:
+def parse_value(name: str, word: str) -> Any:
     """A word as the value of a setting. Raises RecipeError where it is of another kind."""
-    kind = kind_of(name)
+    kind = setting_type(name)
     if kind.repeatable:
-        return texts_of(name, [word])
+        return parse_texts(name, [word])
     if word == "none" and kind.optional:
         return None
     if word in kind.words:
@@ -291,14 +291,14 @@ def setting(name: str, word: str) -> Any:
     raise RecipeError(f"{name} = {word!r} cannot be.", f"{name} is {kind.sentence}.", "Change that setting.")
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A setting's value as it is typed behind NAME=."""
     if isinstance(value, tuple):
         return ",".join(shlex.quote(each) for each in cast(tuple[str, ...], value)) or "none"
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def kind_of(name: str) -> Kind:
+def setting_type(name: str) -> SettingType:
     """What values a setting takes."""
     if name in _KINDS:
         return _KINDS[name]
@@ -306,16 +306,16 @@ def kind_of(name: str) -> Kind:
 
     annotation: Any = GenerationConfig.model_fields[name].annotation
     if get_origin(annotation) is tuple:
-        return Kind(str, repeatable=True)
+        return SettingType(str, repeatable=True)
     parts: tuple[Any, ...] = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
     if bool in parts:
         words = ["true", "false", *words]
     base = str if words else float if float in parts else int
-    return Kind(base, tuple(words), optional=type(None) in parts)
+    return SettingType(base, tuple(words), optional=type(None) in parts)
 
 
-def texts_of(name: str, words: Iterable[str]) -> tuple[str, ...]:
+def parse_texts(name: str, words: Iterable[str]) -> tuple[str, ...]:
     """The texts of a setting that takes several."""
     words = list(words)
     if "" in words:

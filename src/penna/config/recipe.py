@@ -19,7 +19,7 @@ from typing import Any, get_args, get_origin
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from penna.config.schema import SECTIONS, Recipe, explain_fault, fields_named, fields_of_kind, unknown_field
+from penna.config.schema import SECTIONS, Recipe, explain_error, fields_of_kind, find_fields, unknown_field_error
 from penna.config.training import BUDGETS
 from penna.errors import RecipeError
 
@@ -66,7 +66,7 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
         section, _, field = dotted.partition(".")
         table = merged.setdefault(section, {})
         if not isinstance(table, dict) or not field:
-            raise unknown_field(dotted, overrides[dotted])
+            raise unknown_field_error(dotted, overrides[dotted])
         if field == "kind" and table.get("kind") != overrides[dotted]:
             allowed = fields_of_kind(section, str(overrides[dotted]))
             table = {key: value for key, value in table.items() if key in allowed}
@@ -84,7 +84,7 @@ def build_recipe(table: Mapping[str, Any], origin: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate({name: _spelled_out(name, value) for name, value in table.items()})
     except ValidationError as error:
-        faults = [explain_fault(detail) for detail in error.errors()]
+        faults = [explain_error(detail) for detail in error.errors()]
         raise RecipeError(
             f"The {origin} cannot be followed: {faults[0][0]}"
             if len(faults) == 1
@@ -151,9 +151,9 @@ def parse_overrides(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     overrides: dict[str, Any] = {}
     for flag, text in pairs:
         dotted = flag.replace("-", "_")
-        fields = fields_named(dotted)
+        fields = find_fields(dotted)
         if not fields:
-            raise unknown_field(dotted, text)
+            raise unknown_field_error(dotted, text)
         value = _none_or(text, fields)
         if any(_is_list(field) for field in fields) and value is not None:
             overrides.setdefault(dotted, []).append(value)
@@ -168,7 +168,7 @@ def _spelled_out(section: str, fields: Any) -> Any:
         return fields
     default = Recipe.model_fields[section].default
     kind = {"kind": default.kind} if "kind" in type(default).model_fields else {}
-    given = {name: _none_or(value, fields_named(f"{section}.{name}")) for name, value in fields.items()}
+    given = {name: _none_or(value, find_fields(f"{section}.{name}")) for name, value in fields.items()}
     return {**kind, **given}
 
 

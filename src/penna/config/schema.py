@@ -63,7 +63,7 @@ def section_models(section: str) -> list[type[BaseModel]]:
     return [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
 
 
-def fields_named(dotted: str) -> list[Any]:
+def find_fields(dotted: str) -> list[Any]:
     """The pydantic fields of a dotted name: one, or one per kind that has it; none where no section does."""
     section, _, field = dotted.partition(".")
     if section not in SECTIONS:
@@ -86,7 +86,7 @@ def fields_of_kind(section: str, kind: str) -> set[str]:
 # spelling.
 
 
-def unknown_field(dotted: str, value: Any) -> RecipeError:
+def unknown_field_error(dotted: str, value: Any) -> RecipeError:
     """The error for a dotted name that no section has."""
     section, _, field = dotted.partition(".")
     if section not in SECTIONS:
@@ -105,7 +105,7 @@ def unknown_field(dotted: str, value: Any) -> RecipeError:
     )
 
 
-def explain_fault(detail: Any) -> tuple[str, str]:
+def explain_error(detail: Any) -> tuple[str, str]:
     """One pydantic fault as (what happened, what is expected)."""
     # A union's fault carries the kind between section and field; leave it out of the name.
     loc = [str(part) for part in detail["loc"]]
@@ -116,7 +116,7 @@ def explain_fault(detail: Any) -> tuple[str, str]:
     value = detail.get("input")
     if detail["type"] == "extra_forbidden":
         if section not in SECTIONS:
-            error = unknown_field(dotted + (".x" if len(loc) == 1 else ""), value)
+            error = unknown_field_error(dotted + (".x" if len(loc) == 1 else ""), value)
             near = difflib.get_close_matches(section, SECTIONS, n=1)
             return f"there is no section {section!r}." + (f" Did you mean {near[0]!r}?" if near else ""), error.expected
         kinds = [str(detail["loc"][1])] if len(detail["loc"]) > 2 else []
@@ -140,7 +140,7 @@ def explain_fault(detail: Any) -> tuple[str, str]:
     if detail["type"] == "value_error":
         fit = f"The fields of [{section}] must fit together." if section else "A recipe's sections must fit together."
         said = f"{dotted}: {message}." if dotted else f"{message}."
-        return said, _meaning(dotted, kind) if fields_named(dotted) else fit
+        return said, _meaning(dotted, kind) if find_fields(dotted) else fit
     return f"{dotted} = {value!r}: {message[0].lower()}{message[1:]}.", _meaning(dotted, kind)
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from penna.config.sections import Section
 
 _KINDS = "What is learned: pretrain, classify, chat or complete."
-Cut = Literal["tail", "head", "middle"]
+Truncation = Literal["tail", "head", "middle"]
 
 
 def _with_one_prompt(template: str) -> str:
@@ -65,7 +65,7 @@ class ClassifyTask(Section):
     best: Literal["accuracy", "macro_f1"] = Field(
         default="accuracy", description="What the best checkpoint, and patience, go by on the validation part."
     )
-    cut: Cut = Field(default="tail", description="Which part of a text longer than the block is left out.")
+    cut: Truncation = Field(default="tail", description="Which part of a text longer than the block is left out.")
     subword_sampling: float | None = Field(
         default=None,
         ge=0,
@@ -101,7 +101,9 @@ class CompleteTask(Section):
         description="The control token between prompt and completion; an empty one is none (the template then ends in "
         'words of its own, such as "{prompt}\\nTL;DR:"). An encoder reads prompts apart, and needs none.',
     )
-    cut: Cut = Field(default="tail", description="Which part of a prompt is left out where both do not fit the block.")
+    cut: Truncation = Field(
+        default="tail", description="Which part of a prompt is left out where both do not fit the block."
+    )
 
 
 TaskConfig = Annotated[PretrainTask | ClassifyTask | ChatTask | CompleteTask, Field(discriminator="kind")]

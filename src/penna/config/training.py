@@ -121,7 +121,7 @@ def _often(value: Any) -> Any:
     raise ValueError("input should be a number of steps, 1 or more, or 'epoch'")
 
 
-Often = Annotated[int | Literal["epoch"], BeforeValidator(_often)]
+Interval = Annotated[int | Literal["epoch"], BeforeValidator(_often)]
 BUDGETS = ("steps", "epochs", "tokens", "minutes")
 
 
@@ -146,14 +146,14 @@ class TrainConfig(Section):
     minutes: float | None = Field(
         default=None, gt=0, description="Budget: wall-clock minutes; 5 where no budget is given."
     )
-    evaluate_every: Often = Field(
+    evaluate_every: Interval = Field(
         default=250, description="Steps between evaluations on the validation part, or epoch."
     )
     patience: int | None = Field(
         default=None, ge=1, description="Stop after so many evaluations in a row without a better one."
     )
     log_every: int = Field(default=10, ge=1, description="Steps between rows of metrics.jsonl.")
-    checkpoint_every: Often = Field(default=250, description="Steps between checkpoints, or epoch.")
+    checkpoint_every: Interval = Field(default=250, description="Steps between checkpoints, or epoch.")
     keep_checkpoints: int = Field(default=2, ge=1, description="The newest checkpoints kept; the best is always kept.")
     init_from: str | None = Field(
         default=None,
@@ -172,7 +172,7 @@ class TrainConfig(Section):
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads; none: the fastest of a few counts, measured."
     )
-    sample_every: Often | None = Field(
+    sample_every: Interval | None = Field(
         default=None, description="Steps between samples, or epoch; none: at every evaluation."
     )
     prompts: Paths = Field(default=[""], description="Prompts the samples go on from, the same all through the run.")

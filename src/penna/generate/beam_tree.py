@@ -177,7 +177,7 @@ class TreeGrower:
 def readable(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """Tokens inside a text as characters; bytes that are no whole character are spelled "\\xe2", control tokens by
     their names."""
-    if not tokenizer.surface.followed:
+    if not tokenizer.byte_table.is_supported:
         return tokenizer.decode(ids)
     pieces = b"".join(map(tokenizer.rendered_bytes, ids))
     return fix_spacing(tokenizer, pieces.decode("utf-8", errors="backslashreplace"))

@@ -132,7 +132,7 @@ class GrowingText:
 
 def decoder_after(tokenizer: Tokenizer, prompt: Sequence[int]) -> StreamDecoder:
     """A decoder of what is written behind a prompt: behind a control token a text begins, else it goes on."""
-    return StreamDecoder(tokenizer, inside=prompt[-1] not in tokenizer.surface.special_ids)
+    return StreamDecoder(tokenizer, mid_text=prompt[-1] not in tokenizer.byte_table.special_ids)
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str, *, starts_document: bool = False) -> list[int]:

@@ -61,7 +61,7 @@ def read_ids(
     """The ids of a text, or ids that were given. Raises Refused for more than are read here, of a text that is far too
     long before it is read at all, and for an id that is none of the tokenizer's."""
     most = limits.max_prompt_tokens or block_size
-    if isinstance(given, str) and len(given) > tokenizer.most_characters(most):
+    if isinstance(given, str) and len(given) > tokenizer.max_characters(most):
         raise _too_long(f"{len(given):,} characters", most, param)
     ids = tokenizer.encode(given) if isinstance(given, str) else given
     if len(ids) > most:

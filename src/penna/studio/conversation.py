@@ -18,7 +18,7 @@ from penna.loading import LoadedModel
 from penna.serve.worker import Worker
 from penna.studio.branches import Branches, Node
 from penna.tasks.chat import Dialogue
-from penna.tokenizer.chat import Rendered, render_chat
+from penna.tokenizer.chat import RenderedDialogue, render_chat
 from penna.tokenizer.chat_template import Message
 from penna.tokenizer.stream_decoder import SpacingFixer
 
@@ -27,7 +27,7 @@ from penna.tokenizer.stream_decoder import SpacingFixer
 class Read:
     """What the model reads for a reply."""
 
-    rendered: Rendered  # the turns, as the run's template writes them
+    rendered: RenderedDialogue  # the turns, as the run's template writes them
     tokens: int
     room: int  # tokens it could read
     forgotten: int  # turns that fell out of the window

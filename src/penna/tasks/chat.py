@@ -30,9 +30,9 @@ from penna.generate.request import Request
 from penna.generate.text_stream import generate_texts, request_for
 from penna.model.gpt import GPT
 from penna.tokenizer.chat import (
-    SHIPPED,
-    Ids,
-    Rendered,
+    SHIPPED_TEMPLATES,
+    EncodedDialogue,
+    RenderedDialogue,
     TemplateError,
     encode_chat,
     encode_rendered,
@@ -124,16 +124,16 @@ class ChatFormat:
             for item, ids in zip(read, encoded, strict=True)
         ]
 
-    def _encoded(self, items: Sequence[Dialogue], tokenizer: Tokenizer) -> list[Ids | str]:
+    def _encoded(self, items: Sequence[Dialogue], tokenizer: Tokenizer) -> list[EncodedDialogue | str]:
         """Ids of dialogues side by side, or what the template has against one."""
-        encoded: list[Ids | str] = []
+        encoded: list[EncodedDialogue | str] = []
         rendered = [_rendered(item, tokenizer) for item in items]
         whole = iter(encode_rendered(tokenizer, [item for item in rendered if not isinstance(item, str)]))
         for item in rendered:
             encoded.append(item if isinstance(item, str) else next(whole))
         return encoded
 
-    def _of_dialogue(self, item: Dialogue, encoded: Ids, tokenizer: Tokenizer) -> list[Learned] | str:
+    def _of_dialogue(self, item: Dialogue, encoded: EncodedDialogue, tokenizer: Tokenizer) -> list[Learned] | str:
         kept: Dialogue | None = item
         if self._length(encoded) > self._room:
             kept = drop_oldest_turns(item, lambda turns: self._length(encode_chat(tokenizer, turns)) <= self._room)
@@ -157,7 +157,7 @@ class ChatFormat:
         """Ids of an example: the last one is predicted and not read."""
         return self._block + 1
 
-    def _length(self, encoded: Ids) -> int:
+    def _length(self, encoded: EncodedDialogue) -> int:
         """How many ids are needed: where replies are learned, up to the last that is one's."""
         ids, own = encoded
         if self.task.loss_on == "all" or True not in own:
@@ -241,7 +241,7 @@ class PreparedDialogues(PreparedExampleData):
     def completed(self, recipe: Recipe) -> Recipe:
         """The recipe; a template's file has gone into the tokenizer, and is not read again."""
         assert isinstance(recipe.task, ChatTask)
-        if recipe.task.template in ("auto", *SHIPPED):
+        if recipe.task.template in ("auto", *SHIPPED_TEMPLATES):
             return recipe
         return recipe.model_copy(update={"task": recipe.task.model_copy(update={"template": "auto"})})
 
@@ -307,7 +307,7 @@ def _up_to_last_reply(item: Dialogue) -> Dialogue:
     return item[:-1] if item[-1].role == "user" and len(item) > 1 else item
 
 
-def _rendered(item: Dialogue, tokenizer: Tokenizer) -> Rendered | str:
+def _rendered(item: Dialogue, tokenizer: Tokenizer) -> RenderedDialogue | str:
     try:
         return render_chat(tokenizer, item)
     except TemplateError as error:

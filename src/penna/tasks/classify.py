@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, TokenizerConfig
-from penna.config.tasks import ClassifyTask, Cut
+from penna.config.tasks import ClassifyTask, Truncation
 from penna.data.batches import DUE, IGNORE_INDEX
 from penna.data.cache import Progress
 from penna.data.examples.batches import TrainingExamples, ValidationExamples
@@ -51,7 +51,7 @@ class ClassifyFormat:
     """How labelled texts become ids, at most ``block_size`` of them."""
 
     block_size: int
-    cut: Cut
+    cut: Truncation
 
     @property
     def settings(self) -> str:

@@ -25,10 +25,10 @@ START = ESCAPE + "\U0010fff1"
 _OWN, _APART, _SINGLE = (ESCAPE + chr(0x10FFF2 + place) for place in range(3))
 _FIRST_SYMBOL = 0x10FF00
 
-MOST_SYMBOLS = 0xF0
-MOST_WRITTEN_OUT = 200
+MAX_SYMBOLS = 0xF0
+MAX_EXPLICIT_RULES = 200
 """Rules that may be written out one by one; each is a step of its own and slows reading."""
-LONGEST_RULE = 64
+MAX_RULE_BYTES = 64
 """In bytes; a longer one means that the trie is damaged."""
 
 # What may join the character before it: marks, format characters, whatever is not assigned, Hangul vowels and finals,
@@ -40,7 +40,7 @@ class CharsmapError(ValueError):
     """Rules that cannot be rebuilt; the message says why."""
 
 
-def rules_of(charsmap: bytes) -> dict[str, str]:
+def charsmap_rules(charsmap: bytes) -> dict[str, str]:
     """Every rule of a compiled map: what is read, and what is written for it.
 
     The map is a double-array trie over UTF-8 bytes (darts-clone, include/darts.h: DoubleArrayUnit), whose values are
@@ -76,7 +76,7 @@ def _walk(units: tuple[int, ...], texts: bytes) -> dict[str, str]:
     open_nodes = [(b"", below(0))]
     while open_nodes:
         key, base = open_nodes.pop()
-        if len(key) > LONGEST_RULE:
+        if len(key) > MAX_RULE_BYTES:
             raise ValueError("a rule without end")
         for label, place in children(base):
             if units[place] >> 8 & 1:  # a rule ends here
@@ -97,7 +97,7 @@ class Rules:
         """
         self._charsmap = charsmap
         self._known = known
-        self._rules = rules_of(charsmap)
+        self._rules = charsmap_rules(charsmap)
         self._single = {ord(key): text for key, text in self._rules.items() if len(key) == 1}
         self._several = [key for key in self._rules if len(key) > 1]
         if any(ord(letter) >= _FIRST_SYMBOL for key, text in self._rules.items() for letter in key + text):
@@ -149,7 +149,7 @@ class Rules:
             mixed = any(letters & set(other) and letters != set(other) for other in self._symbols)
             if len(letters) > 1 or mixed or letters & swallowed:
                 raise CharsmapError(f"its normalisation would change the user-defined symbol {symbol!r}")
-        if len(self._touched) > MOST_SYMBOLS:
+        if len(self._touched) > MAX_SYMBOLS:
             raise CharsmapError(f"its normalisation would change {len(self._touched)} user-defined symbols")
 
     def _written_out(self) -> list[str]:
@@ -161,7 +161,7 @@ class Rules:
         other = [key for key, text in zip(self._several, tried, strict=True) if text != self._rules[key]]
         if self._known is not None:  # what is unknown both as it is and as it would become need not become it
             other = [key for key in other if not set(key + self._rules[key]).isdisjoint(self._known)]
-        if len(other) > MOST_WRITTEN_OUT:
+        if len(other) > MAX_EXPLICIT_RULES:
             raise CharsmapError(
                 f"{len(other)} of its normalisation rules are not those of a Unicode normal form (the first: "
                 f"{other[0]!r} to {self._rules[other[0]]!r})"

@@ -16,21 +16,21 @@ from functools import lru_cache
 from pathlib import Path
 
 from penna.errors import TokenizerError
-from penna.tokenizer.chat_template import SAMPLES, Message, Span
+from penna.tokenizer.chat_template import SAMPLE_DIALOGUES, Message, Span
 from penna.tokenizer.chat_template import ChatTemplate as ChatTemplate
-from penna.tokenizer.chat_template import Rendered as Rendered
+from penna.tokenizer.chat_template import RenderedDialogue as RenderedDialogue
 from penna.tokenizer.chat_template import TemplateError as TemplateError
-from penna.tokenizer.files import read_text, special_name
+from penna.tokenizer.files import read_text, special_token_text
 from penna.tokenizer.special_tokens import with_special_tokens
 from penna.tokenizer.tokenizer import Tokenizer, check_text
 
-SHIPPED = ("penna", "cls-sep")
+SHIPPED_TEMPLATES = ("penna", "cls-sep")
 """Templates that come with Penna: one with a control token per role, and ``[CLS]turn[SEP]turn[SEP]``."""
 
 _CONTROL = re.compile(r"<\|[^|<>\s]+\|>|\[(?:CLS|SEP)\]")  # what a template writes in such brackets is a control token
 _FOLDER = Path(__file__).parent / "templates"
 
-Ids = tuple[list[int], list[bool]]  # ids, and for each whether it is the assistant's own
+EncodedDialogue = tuple[list[int], list[bool]]  # ids, and for each whether it is the assistant's own
 
 
 def with_chat_template(tokenizer: Tokenizer, template: str) -> Tokenizer:
@@ -57,13 +57,13 @@ def with_chat_template(tokenizer: Tokenizer, template: str) -> Tokenizer:
 
 def _source(template: str) -> str:
     name = "penna" if template == "auto" else template
-    if name in SHIPPED:
+    if name in SHIPPED_TEMPLATES:
         return read_text(_FOLDER / f"{name}.jinja")
     path = Path(os.path.expandvars(name)).expanduser()
     if not path.is_file():
         raise TokenizerError(
             f"There is no chat template {template}.",
-            f"Expected auto, {', '.join(SHIPPED)} or the path of a jinja file.",
+            f"Expected auto, {', '.join(SHIPPED_TEMPLATES)} or the path of a jinja file.",
             "Check the name: --task.template penna.",
         )
     return read_text(path)
@@ -90,14 +90,16 @@ def _tried(source: str, tokens: tuple[tuple[str, str], ...]) -> ChatTemplate:
 def named_tokens(tokenizer: Tokenizer) -> dict[str, str]:
     """The tokens a template may use by name (``eos_token``): the settings' own; the separator where no end is named."""
     settings = tokenizer._settings
-    names = {key: special_name(settings, key) for key in settings if key.endswith("_token")}
+    names = {key: special_token_text(settings, key) for key in settings if key.endswith("_token")}
     named = {key: name for key, name in names.items() if name is not None}
     if tokenizer.separator_id is not None and "eos_token" not in named:
         named["eos_token"] = tokenizer.token_text(tokenizer.separator_id)
     return named
 
 
-def encode_chat(tokenizer: Tokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> Ids:
+def encode_chat(
+    tokenizer: Tokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = False
+) -> EncodedDialogue:
     """A dialogue's ids, and which are the assistant's own: a reply's and its stop token's.
 
     With ``add_generation_prompt`` the ids end where the assistant begins to write. Raises TemplateError for turns that
@@ -108,7 +110,9 @@ def encode_chat(tokenizer: Tokenizer, messages: Sequence[Message], *, add_genera
     ]
 
 
-def render_chat(tokenizer: Tokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> Rendered:
+def render_chat(
+    tokenizer: Tokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = False
+) -> RenderedDialogue:
     """A dialogue through the tokenizer's template. Raises as `encode_chat`."""
     template = chat_template(tokenizer)
     rendered = template.render_spans(
@@ -118,26 +122,28 @@ def render_chat(tokenizer: Tokenizer, messages: Sequence[Message], *, add_genera
     return rendered
 
 
-def encode_rendered(tokenizer: Tokenizer, dialogues: Sequence[Rendered]) -> list[Ids]:
+def encode_rendered(tokenizer: Tokenizer, dialogues: Sequence[RenderedDialogue]) -> list[EncodedDialogue]:
     """Ids of dialogues that went through the template, side by side on all cores."""
-    encodings = tokenizer.with_control.encode_batch([dialogue.text for dialogue in dialogues], add_special_tokens=False)
+    encodings = tokenizer.template_encoder.encode_batch(
+        [dialogue.text for dialogue in dialogues], add_special_tokens=False
+    )
     control = frozenset(tokenizer.special_tokens.values()) - {tokenizer.unknown_id}
-    encoded: list[Ids] = []
+    encoded: list[EncodedDialogue] = []
     for dialogue, encoding in zip(dialogues, encodings, strict=True):
         ids, places = encoding.ids, encoding.offsets
-        if _overlap(dialogue.said, [place for id, place in zip(ids, places, strict=True) if id in control]):
+        if _overlap(dialogue.content_spans, [place for id, place in zip(ids, places, strict=True) if id in control]):
             ids, places = _encode_apart(tokenizer, dialogue)
-        encoded.append((list(ids), _inside(dialogue.replies, places)))
+        encoded.append((list(ids), _inside(dialogue.reply_spans, places)))
     return encoded
 
 
-def _encode_apart(tokenizer: Tokenizer, dialogue: Rendered) -> tuple[list[int], list[Span]]:
+def _encode_apart(tokenizer: Tokenizer, dialogue: RenderedDialogue) -> tuple[list[int], list[Span]]:
     """Ids and places where a turn spells a control token: the template's own are found first, the rest is text."""
     names = sorted(tokenizer.special_tokens, key=len, reverse=True)
     pattern = re.compile("|".join(map(re.escape, names)))
     found: list[tuple[int, int, int]] = []  # start, end, id
     written = 0  # by the template, from here up to what is said next
-    for start, end in (*dialogue.said, (len(dialogue.text), len(dialogue.text))):
+    for start, end in (*dialogue.content_spans, (len(dialogue.text), len(dialogue.text))):
         for match in pattern.finditer(dialogue.text, written, start):
             found.append((*match.span(), tokenizer.special_tokens[match.group()]))
         written = end
@@ -174,7 +180,7 @@ def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
 
     Raises TokenizerError where neither is a control token, since a reply would then never end.
     """
-    ids, own = encode_chat(tokenizer, SAMPLES[0])
+    ids, own = encode_chat(tokenizer, SAMPLE_DIALOGUES[0])
     last = [index for index, is_own in zip(ids, own, strict=True) if is_own][-1:]
     stops = {index for index in last if index in tokenizer.special_tokens.values()}
     if tokenizer.separator_id is not None:

@@ -45,7 +45,7 @@ Span = tuple[int, int]  # characters from the first up to but not including the 
 _MARKS = "render_marks"  # the name under which a template's environment finds the marks of one rendering
 _EXCERPT = 40  # characters
 
-SAMPLES = (
+SAMPLE_DIALOGUES = (
     (
         Message("user", "Good morning."),
         Message("assistant", "Hello!"),
@@ -62,12 +62,12 @@ class TemplateError(TokenizerError):
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedDialogue:
     """A dialogue as a string."""
 
     text: str
-    said: tuple[Span, ...]  # what came from the turns: plain text, whatever it spells
-    replies: tuple[Span, ...]  # what the assistant writes, stop token included
+    content_spans: tuple[Span, ...]  # what came from the turns: plain text, whatever it spells
+    reply_spans: tuple[Span, ...]  # what the assistant writes, stop token included
 
 
 class _Generation(jinja2.ext.Extension):
@@ -146,7 +146,7 @@ class ChatTemplate:
 
     def render_spans(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tokens: Mapping[str, str]
-    ) -> Rendered:
+    ) -> RenderedDialogue:
         """The string, what of it was said in the turns, and what of it is the assistant's.
 
         A template without ``{% generation %}`` leaves to the assistant what a reply adds to the turns before it with
@@ -166,7 +166,7 @@ class ChatTemplate:
             )
         if not self._marks_replies:
             replies = self._added_by_replies(messages, text, tokens)
-        return Rendered(text, said, replies)
+        return RenderedDialogue(text, said, replies)
 
     @cached_property
     def _marks_replies(self) -> bool:
@@ -206,7 +206,7 @@ class ChatTemplate:
 
     def check(self, tokens: Mapping[str, str]) -> None:
         """Raise TemplateError unless the template keeps prefixes, and shows what is said, on `SAMPLES`."""
-        for messages in SAMPLES:
+        for messages in SAMPLE_DIALOGUES:
             try:
                 whole = self.render_spans(messages, tokens=tokens).text
             except TemplateError as error:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from penna.tokenizer.offsets import is_whole
+from penna.tokenizer.offsets import is_complete_utf8
 from penna.tokenizer.tokenizer import Tokenizer
 
 _BATCH = 1 << 20  # characters encoded side by side
@@ -22,7 +22,7 @@ _AROUND = 16  # characters shown to each side of a difference
 
 
 @dataclass(frozen=True)
-class Amount:
+class TextSize:
     """How much text was looked at; words are parted by white space."""
 
     characters: int
@@ -50,7 +50,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Cut:
+class TokenizationMetrics:
     """What a tokenizer makes of the text."""
 
     tokens: int
@@ -83,7 +83,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Findings:
+class TokenizerReport:
     """One tokenizer."""
 
     name: str
@@ -94,17 +94,17 @@ class Findings:
     """Whether every text comes back from its ids, as the tokenizer is built."""
     longest: tuple[str, ...]
     """The longest tokens of the vocabulary."""
-    cut: Cut | None
+    metrics: TokenizationMetrics | None
 
 
 @dataclass(frozen=True)
 class TokenizerComparison:
     """All that was found."""
 
-    amount: Amount | None
+    text_size: TextSize | None
     sample: str
     """The line of text that is shown cut."""
-    tokenizers: tuple[Findings, ...]
+    tokenizers: tuple[TokenizerReport, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists, strings and numbers."""
@@ -123,23 +123,23 @@ def inspect_tokenizers(tokenizers: Mapping[str, Tokenizer], texts: Iterable[str]
         sample = sample or _first_line(batch)
         for counter in counters.values():
             counter.add(batch)
-    amount = None if texts is None else Amount(characters, words, size)
+    amount = None if texts is None else TextSize(characters, words, size)
     findings = [
-        Findings(
+        TokenizerReport(
             name=name,
             kind=tokenizer.kind,
             vocab_size=tokenizer.vocab_size,
             special_tokens=tokenizer.special_tokens,
             lossless=tokenizer.lossless,
             longest=tuple(tokenizer.token_text(index) for index in _longest(tokenizer, range(tokenizer.vocab_size))),
-            cut=counters[name].told(amount, sample) if amount is not None and amount.characters else None,
+            metrics=counters[name].told(amount, sample) if amount is not None and amount.characters else None,
         )
         for name, tokenizer in tokenizers.items()
     ]
     return TokenizerComparison(amount, sample, tuple(findings))
 
 
-def bits_of(counts: Iterable[int]) -> float:
+def entropy_bits(counts: Iterable[int]) -> float:
     """Bits it takes to write tokens that occur ``counts`` times each, by their own frequencies: Σ c log2(N / c)."""
     held = [count for count in counts if count]
     total = sum(held)
@@ -171,22 +171,22 @@ class _Counter:
             if self._difference is None:
                 self._difference = first_difference(text, self._tokenizer.decode(ids))
 
-    def told(self, amount: Amount, sample: str) -> Cut:
+    def told(self, amount: TextSize, sample: str) -> TokenizationMetrics:
         tokenizer, counts = self._tokenizer, self._counts
         used = sorted(counts)
         tokens = counts.total()
         unknown = tokenizer.unknown_id
         pieces = tokenizer.token_bytes()
-        partial = sum(counts[index] for index in used if not is_whole(pieces[index]))
+        partial = sum(counts[index] for index in used if not is_complete_utf8(pieces[index]))
         rarest = heapq.nsmallest(_SHOWN, used, key=lambda index: (counts[index], -len(pieces[index]), index))
-        return Cut(
+        return TokenizationMetrics(
             tokens=tokens,
             tokens_per_character=tokens / amount.characters,
             tokens_per_word=tokens / max(amount.words, 1),
             bytes_per_token=amount.bytes / max(tokens, 1),
             unknown=0.0 if unknown is None else counts[unknown] / max(tokens, 1),
             partial=partial / max(tokens, 1),
-            bits_per_byte=bits_of(counts.values()) / amount.bytes,
+            bits_per_byte=entropy_bits(counts.values()) / amount.bytes,
             used=len(used),
             used_share=len(used) / max(tokenizer.vocab_size, 1),
             exact=self._difference is None,

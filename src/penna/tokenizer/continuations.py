@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from penna.tokenizer.tokenizer import Tokenizer
 
 # Thai, Lao, Tibetan, Burmese, Khmer; CJK punctuation and kana; ideographs with their extensions; full-width forms.
-WITHOUT_SPACES = re.compile(
+SPACELESS_SCRIPTS = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef"
     "\U00020000-\U0003ffff]"
 )
@@ -62,6 +62,6 @@ def needs_space(context: str, word: str) -> bool:
     """Whether a writer would put a space between the two."""
     if not context or not word or not word[0].isalnum() or context[-1].isspace():
         return False
-    if WITHOUT_SPACES.match(context[-1]) or WITHOUT_SPACES.match(word[0]):
+    if SPACELESS_SCRIPTS.match(context[-1]) or SPACELESS_SCRIPTS.match(word[0]):
         return False
     return context[-1] not in _NOR_BEHIND and unicodedata.category(context[-1]) not in _NO_SPACE_BEHIND

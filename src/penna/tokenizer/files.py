@@ -35,7 +35,7 @@ def read_settings(folder: Path) -> Settings:
     return settings
 
 
-def settings_of_rebuilt(settings: Settings, special: dict[str, str], vocab: Container[str]) -> Settings:
+def converted_settings(settings: Settings, special: dict[str, str], vocab: Container[str]) -> Settings:
     """Settings for a tokenizer rebuilt from an older form, which must from now on be taken as its new file says.
 
     Kept are the special tokens that are in ``vocab`` (``special`` fills in those that are not named), the chat template
@@ -43,12 +43,12 @@ def settings_of_rebuilt(settings: Settings, special: dict[str, str], vocab: Cont
     told, is not.
     """
     kept = {key: value for key, value in settings.items() if key in ("chat_template", "model_max_length")}
-    named = {key: special_name(settings, key) for key in settings if key.endswith("_token")}
+    named = {key: special_token_text(settings, key) for key in settings if key.endswith("_token")}
     tokens = {**special, **{key: name for key, name in named.items() if name is not None}}
     return {"tokenizer_class": GENERIC_CLASS, **kept, **{key: name for key, name in tokens.items() if name in vocab}}
 
 
-def write(folder: Path, tokenizer_json: str, settings: Settings) -> None:
+def write_tokenizer_files(folder: Path, tokenizer_json: str, settings: Settings) -> None:
     """Write both files into ``folder`` (made if need be), each whole or not at all."""
     with friendly_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,12 +56,12 @@ def write(folder: Path, tokenizer_json: str, settings: Settings) -> None:
     write_json(folder / CONFIG_FILE, settings)
 
 
-def mark_special(inner: Any, names: list[str]) -> None:
+def add_special_tokens(inner: Any, names: list[str]) -> None:
     """Make control tokens of ``names``; those that are in the vocabulary keep their ids."""
     inner.add_special_tokens(names)
 
 
-def special_name(settings: Settings, key: str) -> str | None:
+def special_token_text(settings: Settings, key: str) -> str | None:
     """A special token's text in ``tokenizer_config.json``, where it is a string or an object with its content."""
     value: Any = settings.get(key)
     if isinstance(value, dict):
@@ -69,7 +69,7 @@ def special_name(settings: Settings, key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def chat_template(settings: Settings) -> str | None:
+def chat_template_source(settings: Settings) -> str | None:
     """The chat template of ``tokenizer_config.json``: a string, or the one named default of a list of named ones."""
     value: Any = settings.get("chat_template")
     if isinstance(value, list):

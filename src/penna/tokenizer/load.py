@@ -3,7 +3,7 @@
 In comes a path a person gave: a folder, a file or a run. Out comes a ready `tokenizers.Tokenizer` and the settings
 found beside it, or an error that says what was looked for. In a folder the fullest form is taken first:
 ``tokenizer.json`` (the whole algorithm in one file), GPT-2's ``vocab.json`` + ``merges.txt``, a SentencePiece
-``.model`` (`penna.tokenizer.sentencepiece_form`), a WordPiece ``vocab.txt``. Whatever it came as,
+``.model`` (`penna.tokenizer.sentencepiece_conversion`), a WordPiece ``vocab.txt``. Whatever it came as,
 the tokenizer is one and the same kind of object afterwards, and is saved in one form.
 """
 
@@ -20,14 +20,14 @@ from penna.tokenizer.files import (
     SEPARATOR,
     TOKENIZER_FILE,
     Settings,
-    mark_special,
+    add_special_tokens,
+    converted_settings,
     read_json_object,
     read_settings,
     read_text,
-    settings_of_rebuilt,
-    special_name,
+    special_token_text,
 )
-from penna.tokenizer.sentencepiece_form import read_sentencepiece
+from penna.tokenizer.sentencepiece_conversion import read_sentencepiece
 
 # MERGED tokenizer.wordpiece: WordPiece, the form of BERT's vocabularies, which Chinese GPT-2 models often use: one
 # ``vocab.txt``, a token a line.
@@ -61,7 +61,7 @@ def read_wordpiece(file: Path, settings: Settings) -> tuple[tokenizers.Tokenizer
     the special tokens are taken from ``settings``. Nothing is put around a text: no ``[CLS]``, no ``[SEP]``.
     Raises TokenizerError for a file with a token twice or without the unknown token.
     """
-    special = {key: special_name(settings, key) or name for key, name in _SPECIAL.items()}
+    special = {key: special_token_text(settings, key) or name for key, name in _SPECIAL.items()}
     vocab = _vocab(file, special["unk_token"])
     lower_case, accents = settings.get("do_lower_case", True), settings.get("strip_accents")
     inner = tokenizers.Tokenizer(
@@ -75,8 +75,8 @@ def read_wordpiece(file: Path, settings: Settings) -> tuple[tokenizers.Tokenizer
     )
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     inner.decoder = decoders.WordPiece(prefix=CONTINUES)
-    kept = settings_of_rebuilt(settings, special, vocab)
-    mark_special(inner, list(dict.fromkeys(name for key, name in kept.items() if key.endswith("_token"))))
+    kept = converted_settings(settings, special, vocab)
+    add_special_tokens(inner, list(dict.fromkeys(name for key, name in kept.items() if key.endswith("_token"))))
     return inner, kept
 
 
@@ -117,7 +117,7 @@ _READABLE = (
 )
 
 
-def read(path: Path) -> tuple[tokenizers.Tokenizer, Settings]:
+def read_tokenizer(path: Path) -> tuple[tokenizers.Tokenizer, Settings]:
     """The tokenizer at ``path`` and the settings to keep with it ({} where there are none).
 
     Raises TokenizerError when nothing is there, when nothing there is a tokenizer, or when a file is damaged.
@@ -215,6 +215,9 @@ def _read_gpt2_form(vocab_file: Path, merges_file: Path, settings: Settings) -> 
     inner = tokenizers.Tokenizer(model)
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     inner.decoder = decoders.ByteLevel()
-    named = [SEPARATOR, *(special_name(settings, key) for key in ("eos_token", "bos_token", "unk_token", "pad_token"))]
-    mark_special(inner, [name for name in dict.fromkeys(named) if name in vocab])
+    named = [
+        SEPARATOR,
+        *(special_token_text(settings, key) for key in ("eos_token", "bos_token", "unk_token", "pad_token")),
+    ]
+    add_special_tokens(inner, [name for name in dict.fromkeys(named) if name in vocab])
     return inner

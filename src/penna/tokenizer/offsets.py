@@ -19,7 +19,7 @@ class EncodedText:
     """A text's ids, and the first character of each and the one behind its last."""
 
     ids: tuple[int, ...]
-    places: tuple[tuple[int, int], ...]
+    offsets: tuple[tuple[int, int], ...]
 
 
 def encode_with_offsets(tokenizer: Tokenizer, text: str) -> EncodedText:
@@ -32,7 +32,7 @@ def encode_with_offsets(tokenizer: Tokenizer, text: str) -> EncodedText:
     return EncodedText(tuple(encoding.ids), tuple(encoding.offsets))
 
 
-def lacking(tokenizer: Tokenizer, text: str, placed: EncodedText) -> tuple[str, ...]:
+def out_of_vocabulary(tokenizer: Tokenizer, text: str, encoded: EncodedText) -> tuple[str, ...]:
     """What the vocabulary has no token for, each once, in the order of the text.
 
     Characters that are read as their bytes, and words or characters that become the unknown token. Of a byte-level BPE
@@ -40,25 +40,25 @@ def lacking(tokenizer: Tokenizer, text: str, placed: EncodedText) -> tuple[str, 
     """
     if tokenizer.kind == _BYTES_ARE_TOKENS:
         return ()
-    pieces = tokenizer.surface.rendered
+    pieces = tokenizer.byte_table.rendered
     found = dict.fromkeys(
         text[start:end]
-        for index, (start, end) in zip(placed.ids, placed.places, strict=True)
-        if index == tokenizer.unknown_id or not is_whole(pieces[index])
+        for index, (start, end) in zip(encoded.ids, encoded.offsets, strict=True)
+        if index == tokenizer.unknown_id or not is_complete_utf8(pieces[index])
     )
     return tuple(found)
 
 
-def bytes_from(tokenizer: Tokenizer, text: str, placed: EncodedText, first: int) -> int:
+def byte_count_from(tokenizer: Tokenizer, text: str, encoded: EncodedText, first: int) -> int:
     """How many UTF-8 bytes of ``text`` the tokens from number ``first`` on stand for."""
     if first == 0:
         return len(text.encode())
     if tokenizer.lossless:
-        return sum(len(tokenizer.surface.rendered[index]) for index in placed.ids[first:])
-    return len(text[placed.places[first - 1][1] :].encode())
+        return sum(len(tokenizer.byte_table.rendered[index]) for index in encoded.ids[first:])
+    return len(text[encoded.offsets[first - 1][1] :].encode())
 
 
-def is_whole(piece: bytes) -> bool:
+def is_complete_utf8(piece: bytes) -> bool:
     """Whether bytes are whole characters."""
     try:
         piece.decode("utf-8")

@@ -24,12 +24,14 @@ class TokenizerProperties:
     unknown_id: int | None
 
 
-def tokenizer_properties(inner: tokenizers.Tokenizer, surface: TokenBytes) -> TokenizerProperties:
+def tokenizer_properties(inner: tokenizers.Tokenizer, byte_table: TokenBytes) -> TokenizerProperties:
     """Read the steps of ``inner``, whose tokens write what ``surface`` says."""
     content: dict[str, Any] = json.loads(inner.to_str())
     model = content["model"]
-    writes_all = {bytes([byte]) for byte in _BYTES_OF_UTF8} <= set(surface.rendered)
-    lossless = surface.exact and content["normalizer"] is None and _keeps_all(content["pre_tokenizer"]) and writes_all
+    writes_all = {bytes([byte]) for byte in _BYTES_OF_UTF8} <= set(byte_table.rendered)
+    lossless = (
+        byte_table.is_exact and content["normalizer"] is None and _keeps_all(content["pre_tokenizer"]) and writes_all
+    )
     return TokenizerProperties(_kind(content), lossless, None if writes_all else _unknown_id(inner, model))
 
 

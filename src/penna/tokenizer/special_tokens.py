@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import tokenizers
 
 from penna.errors import TokenizerError
-from penna.tokenizer.files import mark_special
+from penna.tokenizer.files import add_special_tokens
 from penna.tokenizer.tokenizer import Tokenizer, check_text
 
 
@@ -29,7 +29,7 @@ def with_special_tokens(tokenizer: Tokenizer, names: Sequence[str]) -> Tokenizer
     for name in wanted:
         _check_name(tokenizer, name, before.get(name))
     added = [name for name in wanted if name not in before]
-    mark_special(inner, [name for name in wanted if name not in tokenizer.special_tokens])
+    add_special_tokens(inner, [name for name in wanted if name not in tokenizer.special_tokens])
     after = inner.get_vocab(with_added_tokens=True)
     if [after[name] for name in added] != list(range(tokenizer.vocab_size, tokenizer.vocab_size + len(added))):
         raise TokenizerError(

@@ -18,15 +18,15 @@ from penna.tokenizer.tokenizer import Tokenizer
 class StreamDecoder:
     """Decodes one stream of ids; use a new one for each."""
 
-    def __init__(self, tokenizer: Tokenizer, *, inside: bool = False) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, mid_text: bool = False) -> None:
         """Start with nothing held back; ``inside`` where the first token goes on with a text that has begun."""
         self._tokenizer = tokenizer
-        self._surface = tokenizer.surface
+        self._surface = tokenizer.byte_table
         self._characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._ids: list[int] = []  # kept only where the library alone can decode, and then all of them
-        self._started = inside
+        self._started = mid_text
         self._held_space = b""
-        self._to_strip = 0 if inside else self._surface.stripped
+        self._to_strip = 0 if mid_text else self._surface.stripped_spaces
 
     def push(self, index: int) -> str:
         """The characters that the next id completes; "" while a character is unfinished.
@@ -35,21 +35,21 @@ class StreamDecoder:
         whose decoder is of an unknown kind nothing comes before `finish`.
         """
         received = self._tokenizer.rendered_bytes(index)
-        if not self._surface.followed:
+        if not self._surface.is_supported:
             self._ids.append(index)
             return ""
         if not self._started:
-            received = self._surface.opening[index]
+            received = self._surface.rendered_first[index]
             self._started = True
         received = self._held_space + received
         self._held_space = b""
-        if index in self._surface.space_behind:
+        if index in self._surface.trailing_space_ids:
             self._held_space, received = received[-1:], received[:-1]
         return self._without_first_spaces(self._characters.decode(received))
 
     def finish(self) -> str:
         """What is left at the end: U+FFFD for a character that never was finished, else ""."""
-        if not self._surface.followed:
+        if not self._surface.is_supported:
             return self._tokenizer.decode(self._ids)
         return self._without_first_spaces(self._characters.decode(b"", final=True))
 

@@ -26,31 +26,31 @@ class TokenBytes:
 
     rendered: tuple[bytes, ...]
     """Per id, what decoding writes inside a text; for a special token its name. b"" for ids that no token has."""
-    opening: tuple[bytes, ...]
+    rendered_first: tuple[bytes, ...]
     """The same for the first token of a text."""
     special_ids: frozenset[int]
     """The ids of special tokens: they are rendered, but stand for no text."""
-    space_behind: frozenset[int]
+    trailing_space_ids: frozenset[int]
     """Tokens whose last byte is a space that is not written where they are the last of a text."""
-    stripped: int
+    stripped_spaces: int
     """How many spaces are dropped from the start of a text."""
-    exact: bool
+    is_exact: bool
     """Whether joining ``rendered`` is all that decoding does."""
-    followed: bool
+    is_supported: bool
     """Whether the steps of the decoder are all known; where not, only the library can decode."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ``ids``; bytes that form no character become U+FFFD."""
         if not len(ids):
             return ""
-        pieces = [self.opening[ids[0]], *[self.rendered[index] for index in ids[1:]]]
-        if ids[-1] in self.space_behind:
+        pieces = [self.rendered_first[ids[0]], *[self.rendered[index] for index in ids[1:]]]
+        if ids[-1] in self.trailing_space_ids:
             pieces[-1] = pieces[-1][:-1]
-        return self.without_first_spaces(b"".join(pieces).decode("utf-8", errors="replace"))
+        return self.strip_leading_spaces(b"".join(pieces).decode("utf-8", errors="replace"))
 
-    def without_first_spaces(self, text: str) -> str:
+    def strip_leading_spaces(self, text: str) -> str:
         """``text`` without the spaces that are dropped from a start."""
-        drop = min(self.stripped, len(text) - len(text.lstrip(" ")))
+        drop = min(self.stripped_spaces, len(text) - len(text.lstrip(" ")))
         return text[drop:]
 
 
@@ -71,12 +71,12 @@ def token_bytes(inner: tokenizers.Tokenizer) -> TokenBytes:
     stripped = sum(step["start"] for step in steps if step["type"] == "Strip")
     return TokenBytes(
         rendered=tuple(rendered),
-        opening=tuple(opening),
+        rendered_first=tuple(opening),
         special_ids=frozenset(index for index, token in added.items() if token.special),
-        space_behind=behind,
-        stripped=stripped,
-        exact=opening == rendered and not behind and not stripped and all(map(_is_exact, steps)),
-        followed=_is_followed(steps),
+        trailing_space_ids=behind,
+        stripped_spaces=stripped,
+        is_exact=opening == rendered and not behind and not stripped and all(map(_is_exact, steps)),
+        is_supported=_is_followed(steps),
     )
 
 

@@ -42,7 +42,7 @@ class Tokenizer:
 
         Raises TokenizerError when ``path`` holds no readable tokenizer; the message lists what was looked for.
         """
-        return cls(*forms.read(Path(path).expanduser()))
+        return cls(*forms.read_tokenizer(Path(path).expanduser()))
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` and ``tokenizer_config.json``, which `transformers.AutoTokenizer` reads as they are.
@@ -54,7 +54,7 @@ class Tokenizer:
         if self.separator_id is not None:
             settings.setdefault("eos_token", self.token_text(self.separator_id))
         settings["clean_up_tokenization_spaces"] = False
-        files.write(Path(folder), self._inner.to_str(pretty=True), settings)
+        files.write_tokenizer_files(Path(folder), self._inner.to_str(pretty=True), settings)
 
     @cached_property
     def vocab_size(self) -> int:
@@ -71,17 +71,17 @@ class Tokenizer:
     def separator_id(self) -> int | None:
         """The id that stands between documents; of a foreign tokenizer its end, separator or beginning token."""
         keys = ("eos_token", "sep_token", "bos_token")
-        eos, sep, bos = (files.special_name(self._settings, key) for key in keys)
+        eos, sep, bos = (files.special_token_text(self._settings, key) for key in keys)
         ids = (self._inner.token_to_id(name) for name in (eos, sep, SEPARATOR, bos) if name is not None)
         return next((index for index in ids if index is not None), None)
 
     @property
     def chat_template(self) -> str | None:
         """How turns become text: the source of a jinja template (`penna.tokenizer.chat`); None where there is none."""
-        return files.chat_template(self._settings)
+        return files.chat_template_source(self._settings)
 
     @cached_property
-    def with_control(self) -> tokenizers.Tokenizer:
+    def template_encoder(self) -> tokenizers.Tokenizer:
         """The library's tokenizer that takes control tokens spelled in a text for themselves: for templates alone."""
         inner = tokenizers.Tokenizer.from_str(self._inner.to_str())
         inner.encode_special_tokens = False
@@ -106,7 +106,7 @@ class Tokenizer:
         Raises TokenizerError for an id outside the vocabulary.
         """
         self._check_ids(ids)
-        if not self._surface.followed:
+        if not self._surface.is_supported:
             return self._inner.decode(list(ids), skip_special_tokens=False)
         return self._surface.decode(ids)
 
@@ -143,7 +143,7 @@ class Tokenizer:
         special = self._surface.special_ids
         return [b"" if index in special else piece for index, piece in enumerate(self._surface.rendered)]
 
-    def most_characters(self, tokens: int) -> float:
+    def max_characters(self, tokens: int) -> float:
         """How long a text of so many tokens can be; infinite where that is not known, of one that is not `lossless`."""
         return tokens * self._longest if self.lossless else math.inf
 
@@ -157,7 +157,7 @@ class Tokenizer:
         return self._surface.rendered[index]
 
     @property
-    def surface(self) -> TokenBytes:
+    def byte_table(self) -> TokenBytes:
         """What decoding writes for each id, at the start of a text and inside it."""
         return self._surface
 

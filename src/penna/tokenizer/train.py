@@ -14,7 +14,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from penna.config.sections import TokenizerConfig
 from penna.errors import TokenizerError
-from penna.tokenizer.files import SEPARATOR, mark_special
+from penna.tokenizer.files import SEPARATOR, add_special_tokens
 from penna.tokenizer.tokenizer import Tokenizer, check_text
 from penna.tokenizer.unigram import train_unigram
 
@@ -34,16 +34,16 @@ from penna.tokenizer.unigram import train_unigram
 # words into single letters that can never be merged.
 
 
-SMALLEST = 256 + 1  # the bytes and the separator
+MIN_BPE_VOCABULARY = 256 + 1  # the bytes and the separator
 _CUTS = r"'(?:s|t|re|ve|m|ll|d)| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
 
 
 def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
     """Learn up to ``vocab_size`` tokens from ``texts``; fewer when the text has no more pairs to merge."""
-    if vocab_size < SMALLEST:
+    if vocab_size < MIN_BPE_VOCABULARY:
         raise TokenizerError(
             f"A bpe tokenizer of {vocab_size} tokens cannot be made.",
-            f"Expected vocab_size of at least {SMALLEST}: one token for each of the 256 bytes, and the separator.",
+            f"Expected vocab_size of at least {MIN_BPE_VOCABULARY}: one token for each of the 256 bytes, and the separator.",
             'Give a larger vocab_size, or use kind = "char" for a small vocabulary.',
         )
     inner = tokenizers.Tokenizer(models.BPE())
@@ -91,7 +91,7 @@ def train_characters(texts: Iterable[str]) -> tokenizers.Tokenizer:
     vocab = {token: index for index, token in enumerate(tokens)}
     inner = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[], byte_fallback=True))
     inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    mark_special(inner, [SEPARATOR])
+    add_special_tokens(inner, [SEPARATOR])
     return inner
 
 

@@ -18,21 +18,21 @@ import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from penna.errors import TokenizerError
-from penna.tokenizer.files import SEPARATOR, mark_special
-from penna.tokenizer.sentencepiece_file import exact_score
+from penna.tokenizer.files import SEPARATOR, add_special_tokens
+from penna.tokenizer.sentencepiece_model import exact_score
 
 OWN_TOKENS = ("\n", "\t")
 _BEFORE_PIECES = 1 + len(OWN_TOKENS) + 256
-SMALLEST = _BEFORE_PIECES + 32
+MIN_UNIGRAM_VOCABULARY = _BEFORE_PIECES + 32
 """The separator, newline and tab, the bytes, and at least a handful of pieces."""
 
-COVERAGE = 0.9995
+CHARACTER_COVERAGE = 0.9995
 """The share of the text's characters that get a token of their own; SentencePiece's own default."""
 
-LONGEST_SENTENCE = 1000
+MAX_SENTENCE_CHARACTERS = 1000
 """In characters; SentencePiece drops sentences of more than 4192 bytes without a word, so longer ones are cut."""
 
-MOST_CHARACTERS = 20_000_000
+MAX_TRAINING_CHARACTERS = 20_000_000
 """What is learned from at most, and held in memory: with what SentencePiece needs, some 50 bytes each, so 1 GB."""
 
 THREADS = 8
@@ -55,16 +55,16 @@ def train_unigram(
     on: an even sample of all of it, the same one every time, and ``say`` is told. Raises TokenizerError when
     SentencePiece cannot learn from the text.
     """
-    if vocab_size < SMALLEST:
+    if vocab_size < MIN_UNIGRAM_VOCABULARY:
         raise TokenizerError(
             f"A unigram tokenizer of {vocab_size} tokens cannot be made.",
-            f"Expected vocab_size of at least {SMALLEST}: the 256 bytes, newline, tab, the separator and some pieces.",
+            f"Expected vocab_size of at least {MIN_UNIGRAM_VOCABULARY}: the 256 bytes, newline, tab, the separator and some pieces.",
             'Give a larger vocab_size, or use kind = "char" for a small vocabulary.',
         )
     lines, step = _lines(texts)
     if step > 1:
         report(
-            f"The text is longer than the {MOST_CHARACTERS:,} characters a unigram tokenizer is learned from: "
+            f"The text is longer than the {MAX_TRAINING_CHARACTERS:,} characters a unigram tokenizer is learned from: "
             f"it learns from one line in {step}."
         )
     counts: Counter[str] = Counter()
@@ -75,7 +75,7 @@ def train_unigram(
     inner = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=True))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(_LITERAL), behavior="merged_with_previous")
     inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    mark_special(inner, [SEPARATOR])
+    add_special_tokens(inner, [SEPARATOR])
     return inner
 
 
@@ -89,7 +89,7 @@ def _lines(texts: Iterable[str]) -> tuple[list[str], int]:
                 lines.append(line)
                 held += len(line)
             place += 1
-            while held > MOST_CHARACTERS and len(lines) > 1:
+            while held > MAX_TRAINING_CHARACTERS and len(lines) > 1:
                 step *= 2
                 lines = lines[::2]  # the first of all is kept, so that those kept are every step-th
                 held = sum(map(len, lines))
@@ -109,7 +109,7 @@ def _rare(counts: Counter[str], most: int) -> set[str]:
 
     SentencePiece's own coverage knows no ``most``, and gives up where the characters fill the vocabulary.
     """
-    wanted = COVERAGE * counts.total()
+    wanted = CHARACTER_COVERAGE * counts.total()
     covered = 0
     rare: set[str] = set()
     for rank, (character, count) in enumerate(sorted(counts.items(), key=lambda item: (-item[1], item[0]))):
@@ -122,8 +122,8 @@ def _rare(counts: Counter[str], most: int) -> set[str]:
 def _short(sentence: str) -> Iterator[str]:
     """``sentence`` in parts of at most LONGEST_SENTENCE characters, cut before a space where there is one."""
     start = 0
-    while len(sentence) - start > LONGEST_SENTENCE:
-        end = start + LONGEST_SENTENCE
+    while len(sentence) - start > MAX_SENTENCE_CHARACTERS:
+        end = start + MAX_SENTENCE_CHARACTERS
         space = sentence.rfind(" ", start + 1, end)
         end = space if space > 0 else end
         yield sentence[start:end]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from penna.tokenizer.continuations import WITHOUT_SPACES
+from penna.tokenizer.continuations import SPACELESS_SCRIPTS
 from penna.tokenizer.tokenizer import Tokenizer
 
 _WITHIN_WORDS = "'’\u200c\u200d"  # apostrophes, and what joins letters in Indic and Persian writing
@@ -30,10 +30,10 @@ class Word:
 
 def split_words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[Word]:
     """The units of ids, in their order; every token is in one of them, and an id that stands for no text by itself."""
-    surface = tokenizer.surface
+    surface = tokenizer.byte_table
     pieces = [surface.rendered[index] for index in ids]
     if pieces and ids[0] not in surface.special_ids:
-        pieces[0] = surface.opening[ids[0]]
+        pieces[0] = surface.rendered_first[ids[0]]
     # A byte that is part of no character stands as one of its own: a text may begin or end within a character.
     text = b"".join(pieces).decode("utf-8", errors="surrogateescape")
     ends = list(accumulate(map(len, pieces), initial=0))  # of tokens, in bytes
@@ -63,7 +63,7 @@ def _is_border(text: str, place: int) -> bool:
         return True
     if before.isspace() or behind.isspace():
         return not before.isspace()  # a space belongs to what stands behind it
-    if WITHOUT_SPACES.match(before) or WITHOUT_SPACES.match(behind):
+    if SPACELESS_SCRIPTS.match(before) or SPACELESS_SCRIPTS.match(behind):
         return True
     if behind in _WITHIN_WORDS:
         return not (_is_of_word(before) and place + 1 < len(text) and _is_of_word(text[place + 1]))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from penna.config.schema import Recipe
-from penna.config.training import Often
+from penna.config.training import Interval
 from penna.data.batches import DUE, IGNORE_INDEX, parts_of
 from penna.errors import TrainingError
 from penna.model.gpt import count_parameters
@@ -197,10 +197,10 @@ class Trainer:
             return f"no better validation {what} in {self.config.patience} evaluations"
         return "the budget is spent" if self.budget.is_over(self.progress.step) else ""
 
-    def _steps(self, often: Often) -> int:
+    def _steps(self, often: Interval) -> int:
         return self.steps_per_epoch if often == "epoch" else often
 
-    def _is_due(self, often: Often) -> bool:
+    def _is_due(self, often: Interval) -> bool:
         return self.progress.step % self._steps(often) == 0
 
     def _clock(self) -> float:

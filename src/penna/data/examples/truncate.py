@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from penna.config.tasks import Cut
+from penna.config.tasks import Truncation
 
 
-def cut_to(ids: Sequence[int], size: int, cut: Cut) -> list[int]:
+def cut_to(ids: Sequence[int], size: int, cut: Truncation) -> list[int]:
     """At most ``size`` of the ids, in their order; ``cut`` says which part is left out where there are more.
 
     The middle leaves the beginning and the end, and of an odd number the beginning has one more.

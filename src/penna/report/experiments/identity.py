@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penna.config.recipe import recipe_differences
-from penna.config.schema import Recipe, fields_named, section_models
+from penna.config.schema import Recipe, find_fields, section_models
 from penna.config.training import BUDGETS
 from penna.formatting import plural
 from penna.runs.experiment import PlannedRun
@@ -97,7 +97,7 @@ def _follows(dotted: str, named: set[str]) -> bool:
     if section == "model" and "model.preset" in named:
         return True
     # Weights bring along their tokenizer, and each field of [model] that a recipe leaves out.
-    return _START in named and bool(fields_named(dotted)) and section in ("tokenizer", "model")
+    return _START in named and bool(find_fields(dotted)) and section in ("tokenizer", "model")
 
 
 def _data(groups: Sequence[Sequence[_Run]], named: set[str]) -> Finding:

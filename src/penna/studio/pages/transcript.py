@@ -131,7 +131,7 @@ class Transcript:
 def rendered_html(read: Read) -> str:
     """What was read: bold what the template wrote, plain what was said."""
     text, parts, end = read.rendered.text, list[str](), 0
-    for first, last in read.rendered.said:
+    for first, last in read.rendered.content_spans:
         parts.append(_bold(text[end:first]) + escape(text[first:last]))
         end = last
     return "".join(parts) + _bold(text[end:])

@@ -50,7 +50,7 @@ class SentencePieceModel:
     pieces: tuple[Piece, ...]
     kind: ModelKind
     byte_fallback: bool
-    space_behind: bool
+    space_is_suffix: bool
     """``treat_whitespace_as_suffix``: the space belongs to the word before it."""
     charsmap: bytes
     """The compiled normalisation rules; b"" for none (``identity``)."""
@@ -69,7 +69,7 @@ def exact_score(score: float) -> float:
     return float(f"{score:.9g}")
 
 
-class NotAModelError(ValueError):
+class ModelFormatError(ValueError):
     """The bytes are no SentencePiece model."""
 
 
@@ -94,13 +94,13 @@ def parse_model(content: bytes) -> SentencePieceModel:
             case _:
                 pass
     if not pieces or not (trainer or normalizer):
-        raise NotAModelError("it holds no pieces" if not pieces else "it says nothing of how text is cut")
+        raise ModelFormatError("it holds no pieces" if not pieces else "it says nothing of how text is cut")
     roles = {role: _number(trainer, field, default) for role, (field, default) in _ROLE_FIELDS.items()}
     return SentencePieceModel(
         pieces=tuple(pieces),
         kind=_enum(ModelKind, _number(trainer, 3, 1), "kind of model"),
         byte_fallback=bool(_number(trainer, 35, 0)),
-        space_behind=bool(_number(trainer, 24, 0)),
+        space_is_suffix=bool(_number(trainer, 24, 0)),
         charsmap=_bytes(normalizer, 2),
         dummy_prefix=bool(_number(normalizer, 3, 1)),
         trims_spaces=bool(_number(normalizer, 4, 1)),
@@ -113,11 +113,11 @@ def _piece(content: bytes) -> Piece:
     fields = dict(_fields(content))
     score = _bytes(fields, 2) or b"\0\0\0\0"
     if len(score) != 4:
-        raise NotAModelError("a score is not four bytes long")
+        raise ModelFormatError("a score is not four bytes long")
     try:
         text = _bytes(fields, 1).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise NotAModelError("a piece is not UTF-8") from error
+        raise ModelFormatError("a piece is not UTF-8") from error
     return Piece(text, struct.unpack("<f", score)[0], _enum(PieceKind, _number(fields, 3, 1), "kind of piece"))
 
 
@@ -125,20 +125,20 @@ def _enum(kinds: type[_Kind], number: int, name: str) -> _Kind:
     try:
         return kinds(number)
     except ValueError as error:
-        raise NotAModelError(f"there is no {name} {number}") from error
+        raise ModelFormatError(f"there is no {name} {number}") from error
 
 
 def _number(fields: dict[int, Value], number: int, default: int) -> int:
     value = fields.get(number, default)
     if not isinstance(value, int):
-        raise NotAModelError(f"field {number} is no number")
+        raise ModelFormatError(f"field {number} is no number")
     return value - (1 << 64) if value >= 1 << 63 else value  # negative numbers are written in 64 bits
 
 
 def _bytes(fields: dict[int, Value], number: int) -> bytes:
     value = fields.get(number, b"")
     if not isinstance(value, bytes):
-        raise NotAModelError(f"field {number} is a number")
+        raise ModelFormatError(f"field {number} is a number")
     return value
 
 
@@ -157,9 +157,9 @@ def _fields(content: bytes) -> Iterator[tuple[int, Value]]:
         elif wire_type in (1, 5):
             length = 8 if wire_type == 1 else 4
         else:
-            raise NotAModelError(f"there is no wire type {wire_type}")
+            raise ModelFormatError(f"there is no wire type {wire_type}")
         if number == 0 or place + length > len(content):
-            raise NotAModelError("it ends in the middle of a field" if number else "a field has no number")
+            raise ModelFormatError("it ends in the middle of a field" if number else "a field has no number")
         yield number, content[place : place + length]
         place += length
 
@@ -169,9 +169,9 @@ def _varint(content: bytes, place: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if place >= len(content):
-            raise NotAModelError("it ends in the middle of a number")
+            raise ModelFormatError("it ends in the middle of a number")
         value |= (content[place] & 0x7F) << shift
         place += 1
         if content[place - 1] < 0x80:
             return value, place
-    raise NotAModelError("a number is too long")
+    raise ModelFormatError("a number is too long")

@@ -28,10 +28,10 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 from penna.errors import TokenizerError
 from penna.tokenizer.charsmap import START, CharsmapError, Rules
-from penna.tokenizer.files import Settings, mark_special, settings_of_rebuilt
-from penna.tokenizer.sentencepiece_file import (
+from penna.tokenizer.files import Settings, add_special_tokens, converted_settings
+from penna.tokenizer.sentencepiece_model import (
+    ModelFormatError,
     ModelKind,
-    NotAModelError,
     PieceKind,
     SentencePieceModel,
     exact_score,
@@ -55,7 +55,7 @@ def read_sentencepiece(file: Path, settings: Settings) -> tuple[tokenizers.Token
         model = parse_model(file.read_bytes())
     except OSError as error:
         raise TokenizerError(f"{file} cannot be read: {error.strerror}.", "A readable file.", "Check it.") from error
-    except NotAModelError as error:
+    except ModelFormatError as error:
         raise TokenizerError(
             f"{file} is no SentencePiece model: {error}.",
             "Expected a .model as SentencePiece writes it.",
@@ -71,7 +71,7 @@ def read_sentencepiece(file: Path, settings: Settings) -> tuple[tokenizers.Token
             "If the model comes with a tokenizer.json, read that instead.",
         ) from error
     names = {f"{role}_token": model.pieces[index].text for role, index in model.roles.items()}
-    kept = settings_of_rebuilt(settings, names, {piece.text for piece in model.pieces})
+    kept = converted_settings(settings, names, {piece.text for piece in model.pieces})
     return inner, kept
 
 
@@ -103,7 +103,7 @@ def _rebuilt(model: SentencePieceModel) -> tokenizers.Tokenizer:
     strip = [decoders.Strip(" ", 1, 0)] if model.dummy_prefix or model.trims_spaces else []
     inner.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
     special = (PieceKind.CONTROL, PieceKind.UNKNOWN)
-    mark_special(inner, [piece.text for piece in model.pieces if piece.kind in special])
+    add_special_tokens(inner, [piece.text for piece in model.pieces if piece.kind in special])
     return inner
 
 
@@ -112,7 +112,7 @@ def _check(model: SentencePieceModel) -> None:
     kinds = [piece.kind for piece in model.pieces]
     if model.kind is ModelKind.WORD:
         raise _UnlikeError("it is a model of whole words (model_type=word)")
-    if model.space_behind:
+    if model.space_is_suffix:
         raise _UnlikeError("it keeps the space behind a word (treat_whitespace_as_suffix)")
     if not model.escapes_spaces:
         raise _UnlikeError("it does not write spaces as ▁ (escape_whitespaces=false)")

@@ -43,7 +43,7 @@ def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenize
     if vocab_size < MIN_BPE_VOCABULARY:
         raise TokenizerError(
             f"A bpe tokenizer of {vocab_size} tokens cannot be made.",
-            f"Expected vocab_size of at least {MIN_BPE_VOCABULARY}: one token for each of the 256 bytes, and the separator.",
+            f"Expected vocab_size of at least {MIN_BPE_VOCABULARY}: the 256 bytes and the separator.",
             'Give a larger vocab_size, or use kind = "char" for a small vocabulary.',
         )
     inner = tokenizers.Tokenizer(models.BPE())

@@ -58,7 +58,7 @@ def train_unigram(
     if vocab_size < MIN_UNIGRAM_VOCABULARY:
         raise TokenizerError(
             f"A unigram tokenizer of {vocab_size} tokens cannot be made.",
-            f"Expected vocab_size of at least {MIN_UNIGRAM_VOCABULARY}: the 256 bytes, newline, tab, the separator and some pieces.",
+            f"Expected vocab_size of at least {MIN_UNIGRAM_VOCABULARY}: bytes, newline, tab, separator and pieces.",
             'Give a larger vocab_size, or use kind = "char" for a small vocabulary.',
         )
     lines, step = _lines(texts)

@@ -251,13 +251,13 @@ def summaries(run: str, pairs: int) -> None:
     loaded = api.load(run, device="cpu")
     at_hand = completer(loaded)
     assert isinstance(loaded.task, CompleteTask)
-    items = read_validation(loaded.need_run().recipe().data, at_hand.form, None).items[:20]
+    items = read_validation(loaded.need_run().recipe().data, at_hand.format, None).items[:20]
     articles = [item.prompt for item in items]
 
     def write(guessed: int | None) -> Callable[[], list[str]]:
         config = GREEDY.model_copy(update={"prompt_lookup_num_tokens": guessed})
         requests = at_hand.requests(articles, config)[0]
-        return lambda: [at_hand.write([request])[0].text for request in requests]
+        return lambda: [at_hand.generate([request])[0].text for request in requests]
 
     compare(
         "summaries, prompt lookup against none", write(10), write(None), pairs=pairs, target=1.5, tokens=len(articles)

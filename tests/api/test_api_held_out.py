@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from penna.api.held_out import HeldOut, SampleSize, held_out
+from penna.api.held_out import HeldOut, SampleSize, held_out_prefixes
 from penna.api.models import load
 from penna.api.train import train_recipe
 from penna.config.recipe import build_recipe
@@ -54,7 +54,7 @@ def whole(found: HeldOut) -> list[str]:
 
 
 def test_prefixes_begin_documents_of_the_validation_part_and_go_on_as_they_do(loaded: LoadedModel) -> None:
-    found = held_out(loaded, None, size())
+    found = held_out_prefixes(loaded, None, size())
     assert found.is_own and found.training is not None and found.without_training is None
     tokenizer = loaded.need_tokenizer()
     trained_on = {piece.text for piece in found.training.corpus.pieces("train")}
@@ -69,8 +69,8 @@ def test_prefixes_begin_documents_of_the_validation_part_and_go_on_as_they_do(lo
 
 
 def test_prefixes_are_the_same_every_time_and_spread_over_all_documents(loaded: LoadedModel) -> None:
-    found = whole(held_out(loaded, None, size(5)))
-    assert found == whole(held_out(loaded, None, size(5)))
+    found = whole(held_out_prefixes(loaded, None, size(5)))
+    assert found == whole(held_out_prefixes(loaded, None, size(5)))
     numbers = [int(text[:3]) for text in found]
     assert numbers == sorted(numbers)
     assert numbers[0] < 60 and numbers[-1] > 120
@@ -79,28 +79,28 @@ def test_prefixes_are_the_same_every_time_and_spread_over_all_documents(loaded: 
 def test_where_documents_are_few_further_prefixes_come_from_within_and_no_text_is_used_twice(
     loaded: LoadedModel, place: Path
 ) -> None:
-    found = held_out(loaded, place / "one.txt", size(12))
+    found = held_out_prefixes(loaded, place / "one.txt", size(12))
     assert not found.is_own and found.source == str(place / "one.txt")
     assert len(found.pairs) == 12
     separator = loaded.need_tokenizer().separator_id
     assert [pair.ids[0] == separator for pair in found.pairs] == [True] + [False] * 11
     assert all(text == "0123456789" for text in whole(found))  # stretches of ten, side by side
-    assert len(held_out(loaded, place / "one.txt", size(1000)).pairs) == 30
+    assert len(held_out_prefixes(loaded, place / "one.txt", size(1000)).pairs) == 30
 
 
 def test_a_model_of_single_documents_always_begins_with_the_separator(place: Path) -> None:
     single = load(str(place / "runs/single"), device="cpu")
     separator = single.need_tokenizer().separator_id
-    found = held_out(single, place / "one.txt", size(12))
+    found = held_out_prefixes(single, place / "one.txt", size(12))
     assert all(pair.ids[0] == separator and len(pair.ids) == 5 for pair in found.pairs)
 
 
 def test_documents_no_longer_than_a_prefix_are_passed_over(loaded: LoadedModel) -> None:
-    found = held_out(loaded, None, size(1000, prefix_length=14))
+    found = held_out_prefixes(loaded, None, size(1000, prefix_length=14))
     assert found.pairs
     assert all(len(pair.prefix) == 14 and pair.human.ids for pair in found.pairs)
 
 
 def test_a_text_without_a_prefix_is_refused_with_what_it_has(loaded: LoadedModel, place: Path) -> None:
     with pytest.raises(DataError, match=r"short\.txt: it has 5 tokens, and no document of more than 4"):
-        held_out(loaded, place / "short.txt", size())
+        held_out_prefixes(loaded, place / "short.txt", size())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from penna.api.strategies import Strategy, default_grid, own_strategies
+from penna.api.strategies import Strategy, default_grid, named_strategies
 from penna.config.generation import GenerationConfig
 from penna.errors import RecipeError
 
@@ -22,7 +22,7 @@ def test_a_top_k_of_the_whole_vocabulary_is_left_out(vocab_size: int, ks: set[in
 
 def test_a_strategy_of_ones_own_has_a_name_and_settings() -> None:
     named = [("mine", {"temperature": 0.7, "top_p": 0.9}), ("beams", {"num_beams": 4, "early_stopping": True})]
-    assert own_strategies(named) == [
+    assert named_strategies(named) == [
         Strategy("mine", GenerationConfig(temperature=0.7, top_p=0.9)),
         Strategy("beams", GenerationConfig(num_beams=4, early_stopping=True)),
     ]
@@ -41,7 +41,7 @@ def test_a_strategy_of_ones_own_has_a_name_and_settings() -> None:
 )
 def test_what_is_no_strategy_is_refused_by_name(named: list[tuple[str, dict[str, float]]], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        own_strategies(named)
+        named_strategies(named)
 
 
 def test_a_name_makes_a_plain_file_name() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from penna.api.chat import ChatSettings, Conversation
-from penna.api.chat_metrics import measure_chat
+from penna.api.chat_metrics import evaluate_chat
 from penna.api.complete import completer
 from penna.api.generate import generate_stream
 from penna.cli.chat import add_chat_arguments, run
@@ -195,7 +195,7 @@ def test_dialogues_that_cannot_be_read_are_counted_apart_from_those_too_long(
     (tmp_path / "talk.jsonl").write_text("\n".join(lines))
     monkeypatch.setattr("penna.api.chat_metrics.load_model", lambda *_, **__: loaded())
     given = {"data.path": [str(tmp_path / "talk.jsonl")], "data.allow_bad_records": 0.9}
-    figures = measure_chat("tiny", given, replies=0)
+    figures = evaluate_chat("tiny", given, replies=0)
     assert (figures.dialogues, figures.refused, figures.bad_records) == (2, 1, 3)
     assert figures.as_json()["bad_records"] == 3
     print_figures(figures)

@@ -207,7 +207,7 @@ def test_the_summary_ends_with_whether_the_run_recites(
     def breaks(*_: object, **__: object) -> None:
         raise RuntimeError("the shards are gone\nand more")
 
-    monkeypatch.setattr("penna.api.recitation", breaks)
+    monkeypatch.setattr("penna.api.memorization", breaks)
     summary = output(capsys, f"resume {tmp_path}/little")
     assert "Whether it recites its training text could not be measured: the shards are gone\n" in summary
     assert "Try next:" in summary

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rouge_score import rouge_scorer
 
-from penna.api.complete import complete, completer, highest, rank_sentences
+from penna.api.complete import complete, completer, rank_sentences, top_sentences
 from penna.api.completion_metrics import evaluate_completions
 from penna.api.evaluate import evaluate_text
 from penna.api.models import load
@@ -195,7 +195,7 @@ def test_the_sentences_picked_are_those_the_text_makes_most_more_likely(
     assert [sentence.logprob for sentence in ranked] == pytest.approx(means, abs=1e-4)
     assert [sentence.gain for sentence in ranked] == pytest.approx(gains, abs=1e-3)
     best = sorted(sorted(range(len(found)), key=lambda at: -gains[at])[:2])
-    assert [sentence.place for sentence in highest(ranked, 2)] == best
+    assert [sentence.place for sentence in top_sentences(ranked, 2)] == best
     assert printed(capsys, str(place / "runs/little"), text, "--extract", "2").splitlines() == [
         found[at] for at in best
     ]
@@ -264,7 +264,7 @@ def test_what_cannot_be_completed_is_refused_with_what_to_do(
 
 
 def test_a_separator_the_model_does_not_know_is_refused(little: LoadedModel) -> None:
-    task = completer(little).form.task.model_copy(update={"separator": "<|sum|>"})
+    task = completer(little).format.task.model_copy(update={"separator": "<|sum|>"})
     with pytest.raises(RecipeError, match="does not know the control token"):
         completer(little, task=task)
 
@@ -297,7 +297,7 @@ def test_evaluation_measures_what_is_written_picked_and_read(
     assert [item.output for item in figures.written] == [output.text for output in outputs]
     scorer = SummaryScorer([source for source, _ in asked], [target for _, target in asked])
     assert figures.summaries.system == scorer.score("system", [output.text for output in outputs])
-    extracts = ["\n".join(found.text for found in highest(at_hand.rank(source), 3)) for source, _ in asked]
+    extracts = ["\n".join(found.text for found in top_sentences(at_hand.rank(source), 3)) for source, _ in asked]
     assert figures.extract == scorer.score("extract-3", extracts)
     use = figures.source_use
     assert use is not None

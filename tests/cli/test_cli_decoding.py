@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from penna.api import decoding as strategy_texts
-from penna.api.held_out import SampleSize, held_out
+from penna.api.held_out import SampleSize, held_out_prefixes
 from penna.api.models import load
 from penna.api.train import train_recipe
 from penna.cli.decoding import add_decoding_arguments, run
@@ -96,7 +96,7 @@ def test_the_texts_are_those_the_engine_writes_and_the_files_stand_in_the_run(
         "strategies.png", "plane.svg", "plane.png",
     }  # fmt: skip
     loaded = load(str(place / "runs/little"), device="cpu")
-    pairs = held_out(loaded, None, SampleSize(8, 12, 20)).pairs
+    pairs = held_out_prefixes(loaded, None, SampleSize(8, 12, 20)).pairs
     tokenizer = loaded.need_tokenizer()
     config = build_config(0.0)
     requests = [request_for(tokenizer, pair.ids, config, seed=number) for number, pair in enumerate(pairs)]
@@ -355,7 +355,7 @@ def test_a_model_that_only_recites_is_said_to_recite(
 ) -> None:
     """A run whose engine gives out what stands in the training text."""
     loaded = load(str(place / "runs/little"), device="cpu")
-    training = held_out(loaded, None, SampleSize(1, 12, 20)).training
+    training = held_out_prefixes(loaded, None, SampleSize(1, 12, 20)).training
     assert training is not None
     tokenizer = loaded.need_tokenizer()
     texts = [tokenizer.encode(piece.text)[:40] for piece in training.corpus.pieces("train")][:8]

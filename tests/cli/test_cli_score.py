@@ -13,7 +13,7 @@ import torch
 from rich.cells import cell_len
 
 from penna.api.models import load
-from penna.api.score import ranked, score, score_after
+from penna.api.score import rank_texts, score, score_after
 from penna.cli.score import add_score_arguments, run
 from penna.cli.score_tables import probability
 from penna.config.sections import ModelConfig, TokenizerConfig
@@ -120,7 +120,7 @@ def test_texts_are_ranked_by_what_is_asked_for_and_those_without_a_count_come_la
         ("logprob", lambda found: -found.logprob),
         ("bits-per-byte", lambda found: found.bits_per_byte),
     ):
-        order = ranked(scores, by)
+        order = rank_texts(scores, by)
         figures = [figure(found) for found in order[:-1]]
         assert figures == sorted(figures)
         assert order[-1].text == "e"
@@ -223,7 +223,7 @@ def test_a_few_texts_are_shown_token_by_token_and_many_are_only_ranked(
     penna_score(model, *"abcdef", "--by", "bits-per-byte", "--start-token")
     printed = capsys.readouterr().out
     assert "not counted" not in printed and "Ranked by bits per byte, the likeliest first" in printed
-    order = ranked(score(load(model, device="cpu"), list("abcdef"), True), "bits-per-byte")
+    order = rank_texts(score(load(model, device="cpu"), list("abcdef"), True), "bits-per-byte")
     assert [line.split()[-1] for line in printed.splitlines()[3:]] == [found.text for found in order]
 
 

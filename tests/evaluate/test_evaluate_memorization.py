@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penna.api.evaluate import recitation
+from penna.api.evaluate import memorization
 from penna.api.train import train
 from penna.config.sections import TokenizerConfig
 from penna.errors import DataError, RunError
 from penna.evaluate.memorization import (
+    GeneratedText,
     Memorization,
     MemorizedText,
-    Span,
-    Written,
+    VerbatimSpan,
+    generated_ids,
     measure_memorization,
     shortest_span,
-    unseen_stretches,
-    written_ids,
+    unseen_passages,
 )
 from penna.runs.folder import RunFolder
 from penna.tokenizer.tokenizer import SEPARATOR, Tokenizer
@@ -65,7 +65,7 @@ def stream_of(tokenizer: Tokenizer, texts: list[str]) -> Stream:
 
 
 def measured(tokenizer: Tokenizer, texts: list[str], *written: tuple[str, str], **options: Any) -> Memorization:
-    of_model = [Written(prompt, written_ids(tokenizer, prompt, text)) for prompt, text in written]
+    of_model = [GeneratedText(prompt, generated_ids(tokenizer, prompt, text)) for prompt, text in written]
     return measure_memorization(stream_of(tokenizer, texts), of_model, tokenizer, **{"shortest": 20, **options})
 
 
@@ -75,10 +75,10 @@ def test_a_copied_stretch_is_counted_to_the_token_and_placed_in_its_document(tok
     result = measured(tokenizer, told, ("", other[:30] + "zz" + copied + "zz" + other[30:70]), ("", other))
     (mixed, own) = result.texts
     assert (mixed.tokens, mixed.verbatim, mixed.share) == (134, 60, 60 / 134)
-    assert mixed.longest == Span(copied, 60, 60, 4)
+    assert mixed.longest == VerbatimSpan(copied, 60, 60, 4)
     assert own == MemorizedText("", len(other), 0, None)
     assert result.share == 60 / (134 + len(other))
-    assert not result.recites  # less than half, and less than four times 20 in one span
+    assert not result.memorized  # less than half, and less than four times 20 in one span
     assert result.longest == mixed.longest
 
 
@@ -88,7 +88,7 @@ def test_separators_and_prompts_are_not_counted_and_no_span_crosses_them(tokeniz
     text = behind + SEPARATOR + told[1][:30]
     (only,) = measured(tokenizer, told, (prompt, text)).texts
     assert (only.prompt, only.tokens, only.verbatim) == (prompt, 60, 60)
-    assert only.longest == Span(behind, 30, 30, 1)
+    assert only.longest == VerbatimSpan(behind, 30, 30, 1)
     joined = told[0][-12:] + SEPARATOR + told[1][:12]  # as it stands in the stream, but in two documents
     assert measured(tokenizer, told, ("", joined)).texts[0].verbatim == 0
     assert measured(tokenizer, told, (told[0][:15], told[0][15:30])).texts[0].verbatim == 0  # too short by itself
@@ -99,11 +99,11 @@ def test_text_behind_a_prompt_is_encoded_as_the_training_text_has_it(bpe: Tokeni
     (text,) = stories(4, 1)
     cut = text.index(" ", place)
     prompt, behind = text[:cut], text[cut:]
-    ids = written_ids(bpe, prompt, behind)
+    ids = generated_ids(bpe, prompt, behind)
     assert bpe.encode(prompt) + ids == bpe.encode(text)
     (found,) = measured(bpe, [text], (prompt, behind), shortest=5).texts
     assert (found.tokens, found.verbatim) == (len(ids), len(ids))
-    assert found.longest == Span(behind, len(ids), len(behind), 1)
+    assert found.longest == VerbatimSpan(behind, len(ids), len(behind), 1)
 
 
 def test_spans_are_counted_in_tokens_and_characters(bpe: Tokenizer) -> None:
@@ -126,14 +126,14 @@ def test_unseen_text_is_measured_beside_and_not_counted(tokenizer: Tokenizer) ->
 
 def test_unseen_stretches_lie_evenly_over_the_stream_without_touching() -> None:
     stream = Stream(list(range(1000)))
-    starts = [stretch[0] for stretch in unseen_stretches(stream, 30)]
+    starts = [stretch[0] for stretch in unseen_passages(stream, 30)]
     assert len(starts) == 16
     assert starts[0] == 0
     assert starts[-1] == 970
     assert all(30 <= after - before <= 66 for before, after in pairwise(starts))
-    assert all(stretch == list(range(stretch[0], stretch[0] + 30)) for stretch in unseen_stretches(stream, 30))
-    assert len(unseen_stretches(stream, 400)) == 2
-    assert unseen_stretches(stream, 1001) == unseen_stretches(stream, 0) == unseen_stretches(Stream([]), 5) == []
+    assert all(stretch == list(range(stretch[0], stretch[0] + 30)) for stretch in unseen_passages(stream, 30))
+    assert len(unseen_passages(stream, 400)) == 2
+    assert unseen_passages(stream, 1001) == unseen_passages(stream, 0) == unseen_passages(Stream([]), 5) == []
 
 
 @pytest.mark.parametrize(("bytes_per_token", "tokens"), [(1.0, 50), (3.0, 17), (3.85, 13), (4.5, 13), (50.0, 13)])
@@ -149,9 +149,9 @@ def test_the_verdict_says_what_was_found() -> None:
         text: str = "Once upon\na time",
         longest: int = 20,
     ) -> str:
-        span = Span(text, longest, len(text), 1) if verbatim else None
+        span = VerbatimSpan(text, longest, len(text), 1) if verbatim else None
         result = Memorization(13, (MemorizedText("", tokens, verbatim, span),), unseen)
-        assert result.recites is result.verdict.startswith("It recites")
+        assert result.memorized is result.verdict.startswith("It recites")
         return result.verdict
 
     assert of(83) == (
@@ -204,12 +204,12 @@ def test_the_last_samples_of_a_run_are_looked_for_in_its_training_part_alone(run
     learned, held_out = ([text for text in parts[part].split(SEPARATOR) if text] for part in ("train", "valid"))
     run.log_sample({"step": 7, "prompt": learned[4][:20], "text": learned[4][20:120]})
     run.log_sample({"step": 7, "prompt": "", "text": held_out[0][:100]})
-    result = recitation(str(run.path))
+    result = memorization(str(run.path))
     assert result.shortest == 50
     assert [(text.tokens, text.verbatim) for text in result.texts] == [(100, 100), (100, 0)]
-    assert result.texts[0].longest == Span(learned[4][20:120], 100, 100, 5)
+    assert result.texts[0].longest == VerbatimSpan(learned[4][20:120], 100, 100, 5)
     assert result.unseen_share == 0
-    assert result.recites
+    assert result.memorized
     kept = RunFolder(run.path)._json("evaluations/recitation.json")
     assert kept == {"step": 7, **result.as_json()}
     assert kept["texts"][0]["longest"]["document"] == 5
@@ -221,8 +221,8 @@ def test_a_run_without_samples_or_with_other_text_says_so(run: RunFolder, tmp_pa
     original = recipe.read_text(encoding="utf-8")
     recipe.write_text(original.replace(run.recipe().data.path[0], str(tmp_path / "other.txt")), encoding="utf-8")
     with pytest.raises(DataError, match="is not the one it learned from"):
-        recitation(str(run.path))
+        memorization(str(run.path))
     run.samples_file.unlink()
     with pytest.raises(RunError, match="has no samples"):
-        recitation(str(run.path))
+        memorization(str(run.path))
     assert not (run.path / "evaluations").exists()

@@ -71,15 +71,15 @@ def test_a_text_from_the_training_text_is_recited_and_one_of_its_own_is_not(toke
     human, found = measure_novelty(
         Stream(stream), own, {"copied": copied, "half": half, "own": own}, tokenizer, shortest=13
     )
-    assert found["copied"].recitation.recites
-    assert found["copied"].recitation.share == 1
+    assert found["copied"].memorization.memorized
+    assert found["copied"].memorization.share == 1
     assert found["copied"].longest == 60
-    assert found["copied"].novel[8] == 0
-    assert found["copied"].recitation.unseen_share == 0
-    assert found["half"].recitation.share == pytest.approx(0.5, abs=0.03)
-    assert len(found["half"].recitation.texts) == 150
-    assert not found["own"].recitation.recites
-    assert human.novel == found["own"].novel
-    assert human.novel[8] == pytest.approx(1, abs=0.01)
+    assert found["copied"].novel_ngrams[8] == 0
+    assert found["copied"].memorization.unseen_share == 0
+    assert found["half"].memorization.share == pytest.approx(0.5, abs=0.03)
+    assert len(found["half"].memorization.texts) == 150
+    assert not found["own"].memorization.memorized
+    assert human.novel_ngrams == found["own"].novel_ngrams
+    assert human.novel_ngrams[8] == pytest.approx(1, abs=0.01)
     assert found["own"].as_json()["longest_span"] is None
     assert found["copied"].as_json()["longest_span"]["tokens"] == 60

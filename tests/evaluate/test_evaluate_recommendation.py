@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from penna.config.generation import GenerationConfig
-from penna.evaluate.decoding import Recommendation, recommend, settings_of
+from penna.evaluate.decoding import Recommendation, recommend, strategy_settings
 from penna.evaluate.memorization import Memorization, MemorizedText
 from penna.evaluate.novelty import Novelty
 from penna.evaluate.rouge import Interval
@@ -79,4 +79,4 @@ def test_one_that_recites_is_left_out_and_where_all_do_none_is_taken() -> None:
     ],
 )
 def test_settings_are_what_differs_from_plain_sampling(config: GenerationConfig, settings: dict[str, float]) -> None:
-    assert settings_of(config) == settings
+    assert strategy_settings(config) == settings

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer, lcs_ind
 
-from penna.evaluate.rouge import KINDS, bootstrap_means, common_length, common_places, interval, rouge_scores
+from penna.evaluate.rouge import ROUGE_KINDS, bootstrap_means, interval, lcs_length, lcs_positions, rouge_scores
 from penna.evaluate.sentences import sentences
 from penna.evaluate.words import words
 
@@ -17,8 +17,8 @@ PLAIN = st.lists(WORDS.map(" ".join), max_size=4).map("\n".join)
 
 
 def by_the_package(reference: str, output: str) -> np.ndarray:
-    scores = RougeScorer(list(KINDS)).score(reference, output)
-    return np.array([[scores[kind].precision, scores[kind].recall, scores[kind].fmeasure] for kind in KINDS])
+    scores = RougeScorer(list(ROUGE_KINDS)).score(reference, output)
+    return np.array([[scores[kind].precision, scores[kind].recall, scores[kind].fmeasure] for kind in ROUGE_KINDS])
 
 
 @given(PLAIN, PLAIN)
@@ -36,7 +36,9 @@ def test_english_with_marks_and_capitals_scores_as_with_the_package() -> None:
 def test_rouge_lsum_goes_by_our_own_sentences() -> None:
     reference, output = "Mr. Cat sat down. The dog ran off.", "The dog ran off. Cat sat. Mr. Cat ran."
     cut = by_the_package("\n".join(sentences(reference)), "\n".join(sentences(output)))
-    assert rouge_scores(reference, output)[KINDS.index("rougeLsum")] == pytest.approx(cut[KINDS.index("rougeLsum")])
+    assert rouge_scores(reference, output)[ROUGE_KINDS.index("rougeLsum")] == pytest.approx(
+        cut[ROUGE_KINDS.index("rougeLsum")]
+    )
     assert cut[2, 2] < cut[3, 2]
 
 
@@ -46,14 +48,14 @@ def test_the_longest_common_subsequence_is_the_one_that_the_packages_table_gives
     one: list[str], two: list[str]
 ) -> None:
     expected = lcs_ind(one, two)
-    assert common_places(one, two) == expected
-    assert common_length(one, two) == common_length(two, one) == len(expected)
+    assert lcs_positions(one, two) == expected
+    assert lcs_length(one, two) == lcs_length(two, one) == len(expected)
 
 
 def test_a_longest_common_subsequence_may_be_longer_than_a_machine_word() -> None:
     source = random.Random(0)
     one, two = (source.choices("abcdefgh", k=length) for length in (150, 170))
-    assert common_places(one, two) == lcs_ind(one, two)
+    assert lcs_positions(one, two) == lcs_ind(one, two)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_canonical_equivalents_and_invisible_joiners_are_no_difference() -> None
 def test_other_scripts_are_not_dropped(
     reference: str, output: str, shared: int, of_reference: int, of_output: int
 ) -> None:
-    precision, recall, _ = rouge_scores(reference, output)[KINDS.index("rougeL")]
+    precision, recall, _ = rouge_scores(reference, output)[ROUGE_KINDS.index("rougeL")]
     assert (precision, recall) == (shared / of_output, shared / of_reference)
     assert by_the_package(reference, output).max() == 0  # what the package's own words make of them
 

@@ -10,9 +10,9 @@ import sacrebleu
 
 from penna.errors import DataError
 from penna.evaluate.bleu import OverlapScorer, choose_tokenization
-from penna.evaluate.rouge import KINDS, rouge_scores
+from penna.evaluate.rouge import ROUGE_KINDS, rouge_scores
 from penna.evaluate.sentences import sentences
-from penna.evaluate.summaries import SummaryMetrics, SummaryScorer, drawn, lead, measure_summaries
+from penna.evaluate.summaries import SummaryMetrics, SummaryScorer, lead_3, measure_summaries, random_3
 
 SOURCES = [
     "The cat sat on the mat. It was warm. Nobody came. In 2004 the dog left. The end came soon.",
@@ -37,7 +37,7 @@ def figures() -> SummaryMetrics:
 def test_means_are_those_of_the_items_scored_one_by_one(figures: SummaryMetrics) -> None:
     scores = np.array([rouge_scores(*pair) for pair in zip(REFERENCES, OUTPUTS, strict=True)])
     assert figures.system.fmeasures == tuple(map(tuple, scores[:, :, 2]))
-    for at, kind in enumerate(KINDS):
+    for at, kind in enumerate(ROUGE_KINDS):
         rouge = figures.system.rouge[kind]
         assert (rouge.precision, rouge.recall, rouge.fmeasure.mean) == pytest.approx(tuple(scores[:, at].mean(axis=0)))
         assert rouge.fmeasure.low <= rouge.fmeasure.mean <= rouge.fmeasure.high
@@ -47,7 +47,7 @@ def test_means_are_those_of_the_items_scored_one_by_one(figures: SummaryMetrics)
 
 
 def test_bleu_and_chrf_are_what_sacrebleu_gives_when_called_directly(figures: SummaryMetrics) -> None:
-    texts = [OUTPUTS, [lead(source) for source in SOURCES], None, SOURCES]
+    texts = [OUTPUTS, [lead_3(source) for source in SOURCES], None, SOURCES]
     for outputs, system in zip(texts, (figures.system, *figures.baselines), strict=True):
         if outputs is not None:
             assert system.overlap.bleu == pytest.approx(sacrebleu.corpus_bleu(outputs, [REFERENCES]).score)
@@ -87,7 +87,7 @@ def test_the_baselines_are_the_first_three_sentences_three_drawn_ones_and_the_wh
 
 def test_rouge_of_random_sentences_is_the_mean_over_ten_draws(figures: SummaryMetrics) -> None:
     scorer = SummaryScorer(SOURCES, REFERENCES, seed=3)
-    draws = [[drawn(source, (3, at, draw)) for at, source in enumerate(SOURCES)] for draw in range(10)]
+    draws = [[random_3(source, (3, at, draw)) for at, source in enumerate(SOURCES)] for draw in range(10)]
     each = [scorer.score("random-3", outputs) for outputs in draws]
     random = figures.baselines[1]
     for kind, found in random.rouge.items():
@@ -102,23 +102,23 @@ def test_random_sentences_keep_their_order_differ_by_seed_and_are_all_there_are_
     order = sentences(text)
     seen = set()
     for seed in range(20):
-        chosen = [order.index(sentence) for sentence in sentences(drawn(text, (seed, 0)))]
+        chosen = [order.index(sentence) for sentence in sentences(random_3(text, (seed, 0)))]
         assert len(chosen) == 3 and chosen == sorted(chosen)
-        assert drawn(text, (seed, 0)) == drawn(text, (seed, 0))
+        assert random_3(text, (seed, 0)) == random_3(text, (seed, 0))
         seen.update(chosen)
     assert len(seen) > 20
-    assert sentences(drawn("One. Two.", (0, 0))) == ["One.", "Two."]
-    assert drawn("", (0, 0)) == ""
+    assert sentences(random_3("One. Two.", (0, 0))) == ["One.", "Two."]
+    assert random_3("", (0, 0)) == ""
 
 
 def test_the_lead_over_a_baseline_is_paired_item_by_item(figures: SummaryMetrics) -> None:
     scorer = SummaryScorer(SOURCES, REFERENCES, seed=3)
     for baseline in figures.baselines:
-        for kind in KINDS:
+        for kind in ROUGE_KINDS:
             difference = figures.system.rouge[kind].fmeasure.mean - baseline.rouge[kind].fmeasure.mean
             assert figures.leads[baseline.name][kind].mean == pytest.approx(difference)
     # A copy of a baseline leads it by nothing, for certain, however wide the two intervals are.
-    copied = scorer.compare([lead(source) for source in SOURCES])
+    copied = scorer.compare([lead_3(source) for source in SOURCES])
     own = copied.leads["lead-3"]["rouge1"]
     assert (own.mean, own.low, own.high) == (0.0, 0.0, 0.0)
     assert copied.system.rouge["rouge1"].fmeasure.low < copied.system.rouge["rouge1"].fmeasure.high
@@ -178,7 +178,7 @@ def test_on_news_people_copy_less_than_lead_3_and_lead_3_beats_sentences_drawn_a
     sources, references = [item["article"] for item in items], [item["summary"] for item in items]
     scorer = SummaryScorer(sources, references)
     first, random = (scorer.score(name, [make(text) for text in sources]) for name, make in (
-        ("lead-3", lead), ("random-3", lambda text: drawn(text, (0, 0)))
+        ("lead-3", lead_3), ("random-3", lambda text: random_3(text, (0, 0)))
     ))  # fmt: skip
     people = scorer.score("people", references).copying
     assert first.rouge["rouge1"].fmeasure.low > random.rouge["rouge1"].fmeasure.mean

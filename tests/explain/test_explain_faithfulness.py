@@ -16,8 +16,8 @@ from penna.explain.faithfulness import (
     SHARES,
     Curves,
     TextFaithfulness,
-    measure_faithfulness,
     measure_text,
+    summarize_faithfulness,
 )
 from penna.explain.probe import Label, NextTokens, Probe, Question
 from penna.tokenizer.words import Word
@@ -107,7 +107,7 @@ def test_the_order_that_takes_most_at_once_is_more_faithful_than_random_and_its_
         true = [-probability(model, ids[:at] + ids[at + 1 :], target) for at in range(14)]
         scores = {"occlusion": true, "rollout": [-score for score in true]}
         texts.append(measure_text(Probe(model, Question(ids, 0, 14, target)), words, scores, seed=seed))
-    figures = measure_faithfulness(texts)
+    figures = summarize_faithfulness(texts)
     assert figures.methods["occlusion"].comprehensiveness.lead.low > 0
     assert figures.methods["rollout"].comprehensiveness.lead.high < 0
     floor = figures.methods["random"].comprehensiveness.lead
@@ -125,7 +125,7 @@ def test_means_and_intervals_are_those_of_scipy():
         )
         for at in range(40)
     ]
-    figures = measure_faithfulness(texts)
+    figures = summarize_faithfulness(texts)
     assert (figures.texts, figures.words, figures.probability) == (40, 29.5, pytest.approx(0.695))
     for number, name in enumerate(("comprehensiveness", "sufficiency")):
         measure = getattr(figures.methods["occlusion"], name)
@@ -145,11 +145,11 @@ def test_what_cannot_be_measured_is_refused():
     with pytest.raises(DataError, match="only one word"):
         measure_text(asked, words_of(9, first=2), {})
     with pytest.raises(DataError, match="no text"):
-        measure_faithfulness([])
+        summarize_faithfulness([])
     with pytest.raises(ValueError, match="scores 2 of 3 words"):
         measure_text(asked, words_of(4, 5, 9, first=2), {"rollout": [1.0, 2.0]})
     with pytest.raises(ValueError, match="beyond the tokens"):
         measure_text(asked, words_of(4, 5, 9), {})
     one = measure_text(asked, words_of(4, 9, first=2), {"rollout": [1.0, 2.0]})
     with pytest.raises(ValueError, match="same methods"):
-        measure_faithfulness([one, measure_text(asked, words_of(4, 9, first=2), {})])
+        summarize_faithfulness([one, measure_text(asked, words_of(4, 9, first=2), {})])

@@ -9,7 +9,7 @@ from random_probes import IDS, probe, random_model
 import penna.explain.probe as probing
 from penna.errors import RecipeError
 from penna.explain.head_ablation import head_changes, without_heads
-from penna.explain.logit_lens import reading
+from penna.explain.logit_lens import current_prediction
 from penna.explain.probe import Label, NextTokens
 from penna.model.gpt import GPT
 
@@ -52,17 +52,17 @@ def test_each_change_is_that_of_a_model_whose_weights_lack_the_head(shape, targe
 def test_several_heads_off_are_a_model_without_their_columns_and_only_as_long_as_asked():
     model = random_model()
     asked = probe(model)
-    before = reading(asked)
+    before = current_prediction(asked)
     off = [(0, 1), (2, 3), (0, 2), (0, 1)]
     with without_heads(asked, off):
-        found = reading(asked)
-    expected = reading(probe(cut(model, *off)))
+        found = current_prediction(asked)
+    expected = current_prediction(probe(cut(model, *off)))
     assert [guess.id for guess in found.top] == [guess.id for guess in expected.top]
     assert found.probability == pytest.approx(expected.probability, rel=1e-4)
     assert found.probability != pytest.approx(before.probability, rel=1e-2)
     with pytest.raises(KeyError), without_heads(asked, off):
         raise KeyError
-    assert reading(asked) == before
+    assert current_prediction(asked) == before
 
 
 def test_gradients_flow_through_what_is_left():

@@ -114,7 +114,7 @@ def test_less_noise_and_more_noise_than_is_learned_both_cost_more():
 
     def loss(scores):
         deviations = found.about["sigma_max"] * torch.exp(-scores)
-        moved = asked.finish(asked.blocks(asked.begin(x + deviations[:, None] * noise)))[:, -1]
+        moved = asked.final_norm(asked.run_blocks(asked.add_positions(x + deviations[:, None] * noise)))[:, -1]
         there = model.hidden(torch.tensor([IDS]))[:, -1]
         return float((moved - there).square().sum(-1).mean()) / found.about["state_variance"] + weight * scores.sum()
 

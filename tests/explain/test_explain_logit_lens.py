@@ -6,7 +6,7 @@ import pytest
 import torch
 from random_probes import IDS, gpt2_and_ours, probe, qwen3_and_ours, random_model
 
-from penna.explain.logit_lens import logit_lens, reading
+from penna.explain.logit_lens import current_prediction, logit_lens
 from penna.explain.probe import Label, NextTokens
 
 
@@ -26,14 +26,14 @@ def test_each_layer_reads_as_the_hidden_states_of_transformers_through_their_las
         assert [guess.probability for guess in layer.top] == pytest.approx(probabilities[order[:4]].tolist(), abs=1e-5)
         assert layer.probability == pytest.approx(float(probabilities[11]), abs=1e-5)
         assert layer.rank == order.index(11) + 1
-    assert reading(probe(ours), top=4).top == found[-1].top
+    assert current_prediction(probe(ours), top=4).top == found[-1].top
 
 
 def test_of_several_tokens_the_product_counts_and_the_least_expected():
     model = random_model()
     tokens = (11, 4, 9)
     whole = model(torch.tensor([[*IDS, *tokens]]))[0, len(IDS) - 1 : -1].softmax(-1)  # (3, 61)
-    found = reading(probe(model, (*IDS, 11, 4), target=NextTokens(tokens)), top=2)
+    found = current_prediction(probe(model, (*IDS, 11, 4), target=NextTokens(tokens)), top=2)
     each = [float(row[token]) for row, token in zip(whole, tokens, strict=True)]
     assert found.probability == pytest.approx(each[0] * each[1] * each[2], rel=1e-4)
     assert found.rank == max(int((row > value).sum()) + 1 for row, value in zip(whole, each, strict=True))

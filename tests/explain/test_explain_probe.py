@@ -29,7 +29,7 @@ def test_the_value_of_next_tokens_is_their_chain(preset):
     with torch.no_grad():
         logprobs = model(torch.tensor([[*IDS, 5, 6]])).log_softmax(-1)[0]
     expected = logprobs[-3, 5] + logprobs[-2, 6] + logprobs[-1, 8]
-    values, probabilities = probe.values_of_ids([(*IDS, 5, 6)])
+    values, probabilities = probe.values_and_probabilities([(*IDS, 5, 6)])
     assert values.item() == pytest.approx(expected.item(), abs=1e-5)
     assert probabilities.item() == pytest.approx(expected.exp().item(), rel=1e-4)
     assert probe.values(probe.embeddings()).item() == pytest.approx(expected.item(), abs=1e-5)
@@ -41,7 +41,7 @@ def test_the_value_of_a_class_against_another_is_the_difference_of_their_scores(
     probe = Probe(model, Question(IDS, 1, 6, Label(2, pooling, foil=0)))
     with torch.no_grad():
         scores = label_scores(model, model.hidden(torch.tensor([IDS])), torch.tensor([len(IDS)]), pooling)[0]
-    values, probabilities = probe.values_of_ids([IDS])
+    values, probabilities = probe.values_and_probabilities([IDS])
     assert values.item() == pytest.approx((scores[2] - scores[0]).item(), abs=1e-5)
     assert probabilities.item() == pytest.approx(scores.softmax(-1)[2].item(), rel=1e-4)
 
@@ -50,7 +50,7 @@ def test_a_foil_takes_off_its_own_log_probability():
     model = made()
     with torch.no_grad():
         logprobs = model(torch.tensor([IDS])).log_softmax(-1)[0, -1]
-    found = Probe(model, Question(IDS, 0, 7, NextTokens((4,), foil=11))).values_of_ids([IDS])[0]
+    found = Probe(model, Question(IDS, 0, 7, NextTokens((4,), foil=11))).values_and_probabilities([IDS])[0]
     assert found.item() == pytest.approx((logprobs[4] - logprobs[11]).item(), abs=1e-5)
 
 
@@ -61,15 +61,15 @@ def test_states_layer_by_layer_end_in_the_models_hidden_states(fields):
     with torch.no_grad():
         states = probe.states(probe.embeddings())
         assert len(states) == 4
-        torch.testing.assert_close(probe.finish(states[-1]), model.hidden(torch.tensor([IDS])))
+        torch.testing.assert_close(probe.final_norm(states[-1]), model.hidden(torch.tensor([IDS])))
 
 
 def test_rows_are_read_some_at_a_time_with_the_same_values(monkeypatch):
     probe = Probe(made(), Question(IDS, 0, 7, NextTokens((4,))))
     rows = [[index, *IDS[1:]] for index in range(20)]
-    whole = probe.values_of_ids(rows)[0]
+    whole = probe.values_and_probabilities(rows)[0]
     monkeypatch.setattr("penna.explain.probe.TOKENS_AT_ONCE", 15)
-    torch.testing.assert_close(probe.values_of_ids(rows)[0], whole)
+    torch.testing.assert_close(probe.values_and_probabilities(rows)[0], whole)
     torch.testing.assert_close(probe.values(probe.model.embed_tokens(torch.tensor(rows))), whole)
 
 

@@ -7,18 +7,18 @@ from typing import Any
 
 from penna.explain.explanation import (
     METHODS,
+    AblatedHeads,
     Answer,
     AttentionMaps,
     Attribution,
-    Expected,
     Explanation,
     HeadEffects,
+    InputToken,
     LayerInformation,
     LensRow,
     Method,
-    ReadToken,
+    Prediction,
     Views,
-    WithoutHeads,
 )
 from penna.tokenizer.words import Word
 
@@ -55,7 +55,7 @@ def attribution_of(words: Sequence[Word], method: Method, count: int, shift: int
     place = METHODS.index(method)
     values = tuple(score(number, place + shift) for number in range(count))
     found = Attribution(method, values, (), ABOUT.get(method, {}))
-    if not found.signed:
+    if not found.is_signed:
         found = replace(found, tokens=tuple(abs(value) / 10 for value in values))
     return replace(found, words=tuple(sum(found.tokens[word.start : word.end]) for word in words))
 
@@ -63,10 +63,10 @@ def attribution_of(words: Sequence[Word], method: Method, count: int, shift: int
 def answer_of(parts: Sequence[Sequence[str]], methods: Sequence[Method], text: str = " to", first: int = 1) -> Answer:
     """An answer about words, each given as its tokens; ``first`` tokens stand before them."""
     words: list[Word] = []
-    tokens = [ReadToken("<s>", 0)] * first
+    tokens = [InputToken("<s>", 0)] * first
     for part in parts:
         start = len(tokens) - first
-        tokens += [ReadToken(token.replace(" ", "␣").replace("\n", "\\n"), sum(token.encode())) for token in part]
+        tokens += [InputToken(token.replace(" ", "␣").replace("\n", "\\n"), sum(token.encode())) for token in part]
         shown = "\ufffd" if part[0].startswith("\\x") else "".join(part)
         words.append(Word(shown, start, len(tokens) - first))
     logprob = -1.25
@@ -75,7 +75,7 @@ def answer_of(parts: Sequence[Sequence[str]], methods: Sequence[Method], text: s
         logprob=logprob,
         probability=math.exp(logprob),
         foil=None,
-        expected=(Expected("␣to", math.exp(logprob)), Expected("␣<i>", 0.1), Expected("밥", 0.0002)),
+        expected=(Prediction("␣to", math.exp(logprob)), Prediction("␣<i>", 0.1), Prediction("밥", 0.0002)),
         tokens=tuple(tokens),
         first=first,
         end=len(tokens),
@@ -98,7 +98,7 @@ def views_of(answer: Answer, layers: int = 3, heads: int = 4) -> Views:
             tuple(tuple(score(head, layer) / 5 for head in range(heads)) for layer in range(layers)),
             tuple(tuple(score(head, layer) / 50 for head in range(heads)) for layer in range(layers)),
         ),
-        without=WithoutHeads(((0, 1), (2, 3)), 0.05, answer.expected[1:]),
+        without=AblatedHeads(((0, 1), (2, 3)), 0.05, answer.expected[1:]),
         layers=LayerInformation(
             tuple(range(1, layers + 1)),
             tuple(tuple(abs(score(token, 3)) / (1 + layer) for token in range(size - answer.first)) for layer in range(layers)),

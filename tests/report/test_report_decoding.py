@@ -12,7 +12,7 @@ import pytest
 
 from penna.config.generation import GenerationConfig
 from penna.evaluate.decoding import DecodingMetrics, Recommendation, StrategyMetrics
-from penna.evaluate.memorization import Memorization, MemorizedText, Span
+from penna.evaluate.memorization import Memorization, MemorizedText, VerbatimSpan
 from penna.evaluate.novelty import Novelty
 from penna.evaluate.rouge import Interval
 from penna.evaluate.texts.mauve import Mauve
@@ -31,7 +31,7 @@ def statistics(perplexity: float | None = 20.0, **changes: float | None) -> Stat
 
 
 def novelty(tokens: int) -> Novelty:
-    text = MemorizedText("", 100, tokens, Span("여기", tokens, 2, 1) if tokens else None)
+    text = MemorizedText("", 100, tokens, VerbatimSpan("여기", tokens, 2, 1) if tokens else None)
     return Novelty({2: 0.1, 4: 0.2, 8: 0.75, 16: None, 32: None}, Memorization(13, (text,), None))
 
 
@@ -46,7 +46,7 @@ def figures() -> DecodingMetrics:
         model="runs/a",
         judge=None,
         human_source="human.txt",
-        prefixes=("The ```\ncat", "我爱"),
+        prefix_texts=("The ```\ncat", "我爱"),
         prefix_length=4,
         length=20,
         seed=0,

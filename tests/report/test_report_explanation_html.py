@@ -59,7 +59,7 @@ def test_every_word_and_every_score_is_in_the_page(text: str) -> None:
     answer, page = explanation.answers[0], Page(explanation_html(explanation))
     spans = [each for each in page.all("span") if each.get("class", "").split()[:1] == ["w"] and "title" in each]
     told = [
-        f"{word_name(answer, number)}: {score_text(score, largest(found.words), found.signed)}"
+        f"{word_name(answer, number)}: {score_text(score, largest(found.words), found.is_signed)}"
         for found in answer.attributions
         for number, score in enumerate(found.words)
     ]
@@ -67,7 +67,7 @@ def test_every_word_and_every_score_is_in_the_page(text: str) -> None:
     texts = set(page.texts)
     for found in answer.attributions:  # the table of tokens
         most = largest(found.tokens)
-        assert {score_text(score, most, found.signed) for score in found.tokens} <= texts
+        assert {score_text(score, most, found.is_signed) for score in found.tokens} <= texts
     assert "A notice: <3 & more." in texts
 
 

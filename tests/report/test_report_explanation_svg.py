@@ -49,7 +49,7 @@ def test_every_word_and_every_score_of_every_method_is_in_the_svg(tmp_path: Path
         assert METHOD_WORDS[found.method].title in said
         most = largest(found.words)
         for score in found.words:
-            assert score_text(score, most, found.signed) in said
+            assert score_text(score, most, found.is_signed) in said
     assert any("gap +0.0200, 0.44% of it" in line for line in said)
     assert "A notice: <3 & more." in said
 
@@ -83,7 +83,7 @@ def boxes_of(figure: Any) -> list[Any]:
 def rows_of(text: str) -> tuple[Any, list[Row]]:
     answer = made(text).answers[0]
     return answer, [
-        Row(found.method, "scale", found.words, largest(found.words), found.signed) for found in answer.attributions
+        Row(found.method, "scale", found.words, largest(found.words), found.is_signed) for found in answer.attributions
     ]
 
 

@@ -209,7 +209,7 @@ def test_penalties_and_settings_of_penna_do_what_they_do_alone(client: openai.Op
 def test_a_run_of_completions_reads_a_prompt_as_it_learned_to(client: openai.OpenAI, server: Running):
     reader = completer(server.loaded("summer"))
     text = "the rain in spain stays mainly in the plain, and so on, and so on."
-    wanted = reader.write(reader.requests([text], GenerationConfig(temperature=0, max_new_tokens=9))[0])[0].text
+    wanted = reader.generate(reader.requests([text], GenerationConfig(temperature=0, max_new_tokens=9))[0])[0].text
     found = client.completions.create(model="summer", prompt=text, max_tokens=9)
     assert found.choices[0].text.strip() == wanted
     assert found.choices[0].text == found.choices[0].text.lstrip()

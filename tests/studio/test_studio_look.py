@@ -20,7 +20,7 @@ from penna.api.explain_query import ExplainQuery
 from penna.cli.main import run
 from penna.errors import PennaError
 from penna.evaluate.copying import copied_spans
-from penna.explain.explanation import METHODS, Answer, Attribution, Method, ReadToken
+from penna.explain.explanation import METHODS, Answer, Attribution, InputToken, Method
 from penna.runs.folder import RunFolder
 from penna.serve.settings import ServeSettings
 from penna.studio.pages import decoding
@@ -54,7 +54,7 @@ def test_marks_leave_a_text_as_it_stands_and_no_letter_of_it_becomes_html(source
 
 def test_words_of_a_text_are_escaped_and_carry_their_scores() -> None:
     words = (Word("<b>", 0, 1), Word(' "x"', 1, 2))
-    tokens = (ReadToken("<b>", 1), ReadToken('"x"', 2))
+    tokens = (InputToken("<b>", 1), InputToken('"x"', 2))
     found = Attribution("occlusion", (0.5, -1.0), (0.5, -1.0), {})
     answer = Answer("y", -0.1, 0.9, None, (), tokens, 0, 2, words, (found,))
     content = words_html(answer, found, "ltr")
@@ -68,9 +68,9 @@ def test_words_of_a_text_are_escaped_and_carry_their_scores() -> None:
     "settings",
     [
         ExplainSettings(),
-        ExplainSettings(asked=ExplainQuery(label="good", against="bad", pair="--a second"), attention=True, lens=True),
-        ExplainSettings(asked=ExplainQuery(continuation="-x"), methods=("attention", "value-zeroing"), heads=True),
-        ExplainSettings(asked=ExplainQuery(generate=7), methods=METHODS),
+        ExplainSettings(query=ExplainQuery(label="good", against="bad", pair="--a second"), attention=True, lens=True),
+        ExplainSettings(query=ExplainQuery(continuation="-x"), methods=("attention", "value-zeroing"), heads=True),
+        ExplainSettings(query=ExplainQuery(generate=7), methods=METHODS),
     ],
 )
 def test_the_command_shown_asks_the_terminal_for_the_same(

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from penna.api.chat_metrics import measure_chat
+from penna.api.chat_metrics import evaluate_chat
 from penna.api.models import import_model
 from penna.api.train import resolve_recipe, resume, train_recipe
 from penna.config.generation import GenerationConfig
@@ -240,7 +240,7 @@ def test_figures_agree_with_a_sum_over_every_due_token_by_itself(tmp_path: Path)
     text.write_text("hi\ngood day\n\nbye 1\nciao\nhi\nbye\n", encoding="utf-8")
     greedy = GenerationConfig(max_new_tokens=5, temperature=0)
     few = {"data.path": [str(text)], "data.document": "block"}
-    figures = measure_chat("run", few, replies=2, config=greedy, runs_dir=tmp_path)
+    figures = evaluate_chat("run", few, replies=2, config=greedy, runs_dir=tmp_path)
     loaded = load_model("run", runs_dir=tmp_path, device=torch.device("cpu"))
     tokenizer = loaded.need_tokenizer()
     nats, tokens, correct = 0.0, 0, 0
@@ -278,7 +278,7 @@ def test_no_usable_dialogue_is_explained(tmp_path: Path) -> None:
     text = tmp_path / "long.txt"
     text.write_text(f"{'x' * 100}\nyes\n", encoding="utf-8")
     with pytest.raises(DataError, match="Of 1 dialogue none can be used"):
-        measure_chat("run", {"data.path": [str(text)], "data.document": "block"}, runs_dir=tmp_path)
+        evaluate_chat("run", {"data.path": [str(text)], "data.document": "block"}, runs_dir=tmp_path)
 
 
 def test_a_template_of_ones_own_goes_into_the_run_and_its_file_is_not_read_again(tmp_path: Path) -> None:

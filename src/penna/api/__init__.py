@@ -6,7 +6,7 @@ out; nothing is printed. What happens on the way is told to ``listen``.
 
 from penna.api.beams import grow_beams
 from penna.api.chat import ChatSettings, Conversation
-from penna.api.chat_metrics import ChatMetrics, measure_chat
+from penna.api.chat_metrics import ChatMetrics, evaluate_chat
 from penna.api.classify import Classifier, classifier, classify, evaluate_classification
 from penna.api.compare import compare, comparison_folder, write_comparison
 from penna.api.complete import Completer, complete, completer, rank_sentences
@@ -16,7 +16,7 @@ from penna.api.decoding import DecodingResult, DecodingSettings, compare_decodin
 from penna.api.embed import embed
 from penna.api.epochs import epochs
 from penna.api.estimate import Estimate, estimate_experiment
-from penna.api.evaluate import evaluate, evaluate_text, plot, recitation
+from penna.api.evaluate import evaluate, evaluate_text, memorization, plot
 from penna.api.experiment import ExperimentPlan, open_experiment, plan_experiment
 from penna.api.experiment_runner import run_experiment
 from penna.api.explain import ExplainSettings, explain, measure_faithfulness
@@ -34,17 +34,17 @@ from penna.api.generation_defaults import default_settings, override_settings, s
 from penna.api.inspect import inspect_model
 from penna.api.models import export_model, import_model, load
 from penna.api.recipes import resolve_recipe
-from penna.api.score import AfterScore, TextScore, ranked, score, score_after
+from penna.api.score import ContinuationScores, TextScore, rank_texts, score, score_after
 from penna.api.tokenizers import compare_tokenizers, train_tokenizer_from
 from penna.api.train import resume, train, train_recipe
 
 __all__ = [
-    "AfterScore",
     "ChatMetrics",
     "ChatSettings",
     "Classifier",
     "Completer",
     "CompletionMetrics",
+    "ContinuationScores",
     "Conversation",
     "DecodingResult",
     "DecodingSettings",
@@ -69,6 +69,7 @@ __all__ = [
     "epochs",
     "estimate_experiment",
     "evaluate",
+    "evaluate_chat",
     "evaluate_classification",
     "evaluate_completions",
     "evaluate_text",
@@ -80,8 +81,8 @@ __all__ = [
     "inspect_data",
     "inspect_model",
     "load",
-    "measure_chat",
     "measure_faithfulness",
+    "memorization",
     "open_experiment",
     "override_settings",
     "plan_experiment",
@@ -89,8 +90,7 @@ __all__ = [
     "prepare_data",
     "prompts_too_long",
     "rank_sentences",
-    "ranked",
-    "recitation",
+    "rank_texts",
     "resolve_recipe",
     "resume",
     "run_experiment",

@@ -66,7 +66,7 @@ class ChatMetrics:
         return {name: None if value == math.inf else value for name, value in asdict(self).items()}
 
 
-def measure_chat(
+def evaluate_chat(
     target: str,
     overrides: Mapping[str, Any] | None = None,
     *,

@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Classified:
+class Classification:
     """What a model makes of N texts."""
 
     labels: tuple[str, ...]  # of the K classes
@@ -50,7 +50,7 @@ class Classifier:
 
     loaded: LoadedModel
     tokenizer: Tokenizer
-    form: ClassifyFormat
+    format: ClassifyFormat
     task: ClassifyTask
     labels: tuple[str, ...]
 
@@ -59,7 +59,7 @@ class Classifier:
         """Whether it learned from pairs of texts; None where that is not known."""
         return None if self.loaded.run is None else self.loaded.run.recipe().data.pair_column is not None
 
-    def classify(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Classified:
+    def classify(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Classification:
         """The probabilities of the classes for each text, or for each pair of a text and the one in ``pairs``.
 
         Texts are read side by side with others of their length; what comes out does not depend on which. Raises
@@ -68,8 +68,8 @@ class Classifier:
         """
         self._check_pairs(len(texts), pairs)
         parts = [(text,) for text in texts] if pairs is None else list(zip(texts, pairs, strict=True))
-        ids = self.form.ids(parts, self.tokenizer)
-        return Classified(self.labels, label_probabilities(self.loaded.model, ids, self.task.pooling))
+        ids = self.format.ids(parts, self.tokenizer)
+        return Classification(self.labels, label_probabilities(self.loaded.model, ids, self.task.pooling))
 
     def _check_pairs(self, texts: int, pairs: Sequence[str] | None) -> None:
         if pairs is not None and len(pairs) != texts:
@@ -102,7 +102,7 @@ def classifier(loaded: LoadedModel) -> Classifier:
     return Classifier(loaded, form.adapt(tokenizer), form, task, tuple(loaded.labels))
 
 
-def classify(loaded: LoadedModel, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Classified:
+def classify(loaded: LoadedModel, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Classification:
     """The probabilities of the classes for each text, or for each pair of texts. For many calls see `Classifier`."""
     return classifier(loaded).classify(texts, pairs)
 
@@ -128,13 +128,13 @@ def evaluate_classification(
     own = None if model.loaded.run is None else model.loaded.run.recipe()
     asked = evaluation_data(model.loaded, model.task, overrides or {})
     data, has_own_files = asked.data, not asked.is_own or bool(asked.data.valid_path)
-    read = read_evaluation_data(asked, model.form)
+    read = read_evaluation_data(asked, model.format)
     items, places = read.items, read.places
     items, places, left_out = _known(items, places, model.labels, data)
     if left_out:
         texts_have = plural(left_out, "text has", "texts have")
         report(f"{texts_have} a label that the model never learned and {'is' if left_out == 1 else 'are'} left out.")
-    texts = [model.form.texts(item) for item in items]
+    texts = [model.format.texts(item) for item in items]
     pairs = None if data.pair_column is None else [own_texts[1] for own_texts in texts]
     found = model.classify([own_texts[0] for own_texts in texts], pairs)
     numbers = {label: number for number, label in enumerate(model.labels)}
@@ -144,7 +144,7 @@ def evaluate_classification(
         model.labels,
         texts=[" | ".join(own_texts) for own_texts in texts],
         places=places,
-        parts=_parts(own.data, model.form, texts, report) if own is not None and has_own_files else None,
+        parts=_parts(own.data, model.format, texts, report) if own is not None and has_own_files else None,
     )
     figures = replace(figures, bad_records=read.bad_records)
     if model.loaded.run is not None:

@@ -135,9 +135,9 @@ def _reply(loaded: LoadedModel, prompt: str, max_new_tokens: int, seed: int) -> 
 
 def _completion(loaded: LoadedModel, prompt: str, max_new_tokens: int, seed: int) -> tuple[str, str]:
     at_hand = completer(loaded)
-    room = min(max_new_tokens, at_hand.form.longest(at_hand.tokenizer))
+    room = min(max_new_tokens, at_hand.format.longest(at_hand.tokenizer))
     requests, _ = at_hand.requests([prompt], _as_long(GREEDY, room), seed=seed)
-    (completed,) = at_hand.write(requests)
+    (completed,) = at_hand.generate(requests)
     return completed.text, _ending(completed.finish)
 
 

@@ -34,7 +34,7 @@ _OF_THE_MEAN = 3  # times the mean of those it learned from
 
 
 @dataclass(frozen=True)
-class Completed:
+class GeneratedCompletion:
     """What was written behind one text."""
 
     text: str
@@ -59,7 +59,7 @@ class Completer:
 
     loaded: LoadedModel
     tokenizer: Tokenizer
-    form: CompletionFormat
+    format: CompletionFormat
 
     def new_tokens(self, wanted: int | None = None) -> int:
         """How many tokens may be written; as many must be left free beside the text.
@@ -67,7 +67,7 @@ class Completer:
         Unless said, three times the mean of the completions the run learned from, and half a block at most. Raises
         RecipeError where no token of the text would fit beside them.
         """
-        longest = self.form.longest(self.tokenizer)
+        longest = self.format.longest(self.tokenizer)
         if wanted is None:
             data = {} if self.loaded.run is None else self.loaded.run.info().get("data", {})
             learned, examples = data.get("train_due", 0), data.get("train_examples", 0)
@@ -97,7 +97,7 @@ class Completer:
         config = config.model_copy(update={"max_new_tokens": new})
         requests: list[Request] = []
         cut: list[bool] = []
-        for number, prompt in enumerate(self.form.prompts(texts, self.tokenizer, [new] * len(texts)), start=1):
+        for number, prompt in enumerate(self.format.prompts(texts, self.tokenizer, [new] * len(texts)), start=1):
             if isinstance(prompt, str):
                 raise DataError(
                     f"Text {number} of {len(texts)} cannot be completed: {prompt}.",
@@ -116,10 +116,10 @@ class Completer:
             begun[piece.request] = begun[piece.request] or bool(text)
             yield replace(piece, text=text)
 
-    def write(self, requests: Sequence[Request]) -> list[Completed]:
+    def generate(self, requests: Sequence[Request]) -> list[GeneratedCompletion]:
         """What is written for each request, many side by side."""
         return [
-            Completed(result.text.strip(), result.finish, len(result.ids), result.logprob)
+            GeneratedCompletion(result.text.strip(), result.finish, len(result.ids), result.logprob)
             for result in generate_texts(self.loaded.model, self.tokenizer, requests)
         ]
 
@@ -132,13 +132,13 @@ class Completer:
         counts. Raises DataError where the text has no sentence.
         """
         found = sentences(text)
-        targets = self.form.targets(found, self.tokenizer)
-        longest = min(self.form.longest(self.tokenizer), self.loaded.model.config.block_size // 2)
+        targets = self.format.targets(found, self.tokenizer)
+        longest = min(self.format.longest(self.tokenizer), self.loaded.model.config.block_size // 2)
         new = max(1, min(longest, max(map(len, targets), default=1)))
         (request,), _ = self.requests([text], GREEDY.model_copy(update={"max_new_tokens": new}))
         places = [place for place, ids in enumerate(targets) if ids]
         begun = [targets[place][:new] for place in places]
-        bare = self.form.without_text(self.tokenizer)
+        bare = self.format.without_text(self.tokenizer)
         behind, alone = self._scores(request.ids, request.source, begun), self._scores(bare.ids, bare.source, begun)
         return [
             RankedSentence(place, found[place], -float(mean), float(gain))
@@ -200,10 +200,10 @@ def complete(
     cut: Truncation | None = None,
     config: GenerationConfig = GREEDY,
     seed: int = 0,
-) -> list[Completed]:
+) -> list[GeneratedCompletion]:
     """What the model writes behind each text, such as a summary behind an article. For one in pieces see Completer."""
     at_hand = completer(loaded, template=template, cut=cut)
-    return at_hand.write(at_hand.requests(texts, config, seed=seed)[0])
+    return at_hand.generate(at_hand.requests(texts, config, seed=seed)[0])
 
 
 def rank_sentences(
@@ -213,7 +213,7 @@ def rank_sentences(
     return completer(loaded, template=template, cut=cut).rank(text)
 
 
-def highest(ranked: Sequence[RankedSentence], count: int) -> list[RankedSentence]:
+def top_sentences(ranked: Sequence[RankedSentence], count: int) -> list[RankedSentence]:
     """The ``count`` sentences that the text makes most more likely, in the order of the text."""
     best = np.argsort([-sentence.gain for sentence in ranked], kind="stable")[:count]
     return [ranked[number] for number in sorted(best)]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from penna.api.complete import Completer, completer, highest
+from penna.api.complete import Completer, completer, top_sentences
 from penna.api.evaluation_data import evaluation_data, read_evaluation_data
 from penna.config.generation import GenerationConfig
 from penna.config.tasks import CompleteTask
@@ -22,8 +22,8 @@ from penna.data.sources.fields import Completion
 from penna.errors import DataError
 from penna.evaluate.completions import ExampleScores, SourceUse, derangement, score_examples, source_use
 from penna.evaluate.language_model import perplexity, score_rows
-from penna.evaluate.rouge import Interval, Kind
-from penna.evaluate.summaries import SummaryMetrics, SummaryScorer, SystemMetrics, leads
+from penna.evaluate.rouge import Interval, RougeKind
+from penna.evaluate.summaries import SummaryMetrics, SummaryScorer, SystemMetrics, paired_leads
 from penna.formatting import plural
 from penna.loading import LoadedModel, load_model
 from penna.model.precision import Dtype
@@ -35,7 +35,7 @@ _EXTRACTED = 3  # sentences, as many as the baselines have
 
 
 @dataclass(frozen=True)
-class WrittenItem:
+class CompletionItem:
     """What was made of one item."""
 
     place: str  # file:line
@@ -64,11 +64,13 @@ class CompletionMetrics:
     cut: int  # items whose prompt was cut to leave room
     summaries: SummaryMetrics
     extract: SystemMetrics  # the sentences the model rates highest
-    extract_leads: Mapping[str, Mapping[Kind, Interval]]  # per baseline, the extract's mean F-measure minus that one's
+    extract_leads: Mapping[
+        str, Mapping[RougeKind, Interval]
+    ]  # per baseline, the extract's mean F-measure minus that one's
     source_use: SourceUse | None  # None of a single item
     shuffled: SystemMetrics | None  # what the model writes behind another item's prompt
-    shuffled_lead: Mapping[Kind, Interval] | None  # the system's mean F-measure minus that one's
-    written: tuple[WrittenItem, ...]
+    shuffled_lead: Mapping[RougeKind, Interval] | None  # the system's mean F-measure minus that one's
+    written: tuple[CompletionItem, ...]
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary for JSON; an overflowing perplexity is null."""
@@ -115,13 +117,13 @@ def evaluate_completions(
     are kept in its evaluations/ under the text's name. Raises DataError where no pair can be used.
     """
     loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype)
-    asked = evaluation_data(loaded, completer(loaded).form.task, overrides or {})
+    asked = evaluation_data(loaded, completer(loaded).format.task, overrides or {})
     assert isinstance(asked.task, CompleteTask)
     at_hand = completer(loaded, task=asked.task)
     new = at_hand.new_tokens(max_new_tokens)
-    read = read_evaluation_data(asked, at_hand.form)
+    read = read_evaluation_data(asked, at_hand.format)
     pairs, places = read.items, read.places
-    encoded = at_hand.form.encode(pairs, at_hand.tokenizer, ())
+    encoded = at_hand.format.encode(pairs, at_hand.tokenizer, ())
     refused = tuple(
         f"{place}: {reason}" for place, reason in zip(places, encoded, strict=True) if isinstance(reason, str)
     )
@@ -173,9 +175,9 @@ def _written(
     requests, cut = at_hand.requests(
         [pair.prompt for pair in pairs], GenerationConfig(max_new_tokens=new, temperature=0)
     )
-    outputs = at_hand.write(requests)
+    outputs = at_hand.generate(requests)
     extracts = [
-        "\n".join(sentence.text for sentence in highest(at_hand.rank(pair.prompt), _EXTRACTED)) for pair in pairs
+        "\n".join(sentence.text for sentence in top_sentences(at_hand.rank(pair.prompt), _EXTRACTED)) for pair in pairs
     ]
     summaries = scorer.compare([output.text for output in outputs])
     extract = scorer.score(f"extract-{_EXTRACTED}", extracts)
@@ -194,24 +196,24 @@ def _written(
         "summaries": summaries,
         "extract": extract,
         "extract_leads": {
-            baseline.name: leads(extract, baseline, seed)
+            baseline.name: paired_leads(extract, baseline, seed)
             for baseline in summaries.baselines
             if baseline.name != "source"
         },
         "source_use": use,
         "shuffled": shuffled,
-        "shuffled_lead": None if shuffled is None else leads(summaries.system, shuffled, seed),
+        "shuffled_lead": None if shuffled is None else paired_leads(summaries.system, shuffled, seed),
         "written": tuple(
-            WrittenItem(place, output.text, picked)
+            CompletionItem(place, output.text, picked)
             for place, output, picked in zip(places, outputs, extracts, strict=True)
         ),
     }
 
 
 def _scored(at_hand: Completer, pairs: Sequence[Completion]) -> ExampleScores:
-    examples = at_hand.form.encode(pairs, at_hand.tokenizer, ())
+    examples = at_hand.format.encode(pairs, at_hand.tokenizer, ())
     return score_examples(at_hand.loaded.model, [example for example in examples if not isinstance(example, str)])
 
 
-def _leads_as_json(lead: Mapping[Kind, Interval]) -> dict[str, Any]:
+def _leads_as_json(lead: Mapping[RougeKind, Interval]) -> dict[str, Any]:
     return {kind: asdict(interval) for kind, interval in lead.items()}

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from penna.api.capabilities import check_can_continue, check_can_generate
-from penna.api.held_out import HeldOut, Pair, SampleSize, held_out
+from penna.api.held_out import HeldOut, PrefixPair, SampleSize, held_out_prefixes
 from penna.api.strategies import Strategy, default_grid
 from penna.config.generation import GenerationConfig
 from penna.data.cache import Progress
@@ -31,7 +31,13 @@ from penna.evaluate.memorization import shortest_span
 from penna.evaluate.novelty import Novelty, measure_novelty
 from penna.evaluate.texts.distance import distances
 from penna.evaluate.texts.mauve import check_mauve_package, mauve, package_mauve
-from penna.evaluate.texts.statistics import Continuation, MeasuredTexts, Statistics, sample_size_warnings, trusted
+from penna.evaluate.texts.statistics import (
+    Continuation,
+    MeasuredTexts,
+    Statistics,
+    reliable_statistics,
+    sample_size_warnings,
+)
 from penna.generate.text_stream import generate_texts, request_for
 from penna.loading import LoadedModel, load_model
 from penna.report.decoding_plots import draw_decoding
@@ -73,7 +79,7 @@ class StrategyTexts:
     seconds: float
 
 
-def write_strategies(
+def strategy_texts(
     loaded: LoadedModel,
     prefixes: Sequence[Sequence[int]],
     strategies: Sequence[Strategy],
@@ -168,7 +174,7 @@ class DecodingSettings:
 class DecodingResult:
     """What was found, and where it is kept."""
 
-    figures: DecodingMetrics
+    metrics: DecodingMetrics
     folder: Path
     files: tuple[Path, ...]  # tables, samples and figures
 
@@ -195,11 +201,11 @@ def compare_decoding(
     check_can_continue(loaded)
     judge = None if settings.judge is None else _judge(settings.judge, runs_dir, device)
     size = _size(settings, loaded.model.config.block_size)
-    found = held_out(loaded, settings.human, size, report=report)
+    found = held_out_prefixes(loaded, settings.human, size, report=report)
     strategies = settings.strategies or default_grid(loaded.need_tokenizer().vocab_size)
     folder = _folder(loaded, found.pairs, size.length, settings)
     texts = list(
-        write_strategies(
+        strategy_texts(
             loaded,
             [pair.ids for pair in found.pairs],
             strategies,
@@ -240,7 +246,7 @@ def _size(settings: DecodingSettings, block: int) -> SampleSize:
     return SampleSize(settings.prefixes, prefix_length, length)
 
 
-def _folder(loaded: LoadedModel, pairs: Sequence[Pair], length: int, settings: DecodingSettings) -> Path:
+def _folder(loaded: LoadedModel, pairs: Sequence[PrefixPair], length: int, settings: DecodingSettings) -> Path:
     """The folder of the texts of this model behind these prefixes, made where it is not there."""
     base = settings.output
     if base is None:
@@ -283,7 +289,7 @@ def _measure(
         model=str(loaded.source),
         judge=None if judge is None else str(judge.source),
         human_source=found.source,
-        prefixes=tuple(pair.prefix for pair in found.pairs),
+        prefix_texts=tuple(pair.prefix for pair in found.pairs),
         prefix_length=found.size.prefix_length,
         length=found.size.length,
         seed=settings.seed,
@@ -306,13 +312,13 @@ def _measure(
         ),
         recommendation=recommend(configs, statistics, novelty, of_human, to_human),
         doubts=tuple(sample_size_warnings(of_human)),
-        trusted=tuple(trusted(of_human)),
+        trusted=tuple(reliable_statistics(of_human)),
         notices=tuple(_notices(loaded, found, of_human, settings)),
     )
 
 
 def _read(
-    loaded: LoadedModel, judge: LoadedModel | None, pairs: Sequence[Pair], texts: Sequence[Continuation]
+    loaded: LoadedModel, judge: LoadedModel | None, pairs: Sequence[PrefixPair], texts: Sequence[Continuation]
 ) -> tuple[MeasuredTexts, np.ndarray[Any, np.dtype[np.float64]]]:
     """A set of texts as the model and the judge read it, and the judge's features, or else the model's."""
     by_model = continuation_features(loaded.model, [pair.ids for pair in pairs], [text.ids for text in texts])
@@ -323,7 +329,7 @@ def _read(
     return MeasuredTexts(texts, by_model.likelihood, vocab_size, judged), features
 
 
-def _as_judged(judge: LoadedModel, pairs: Sequence[Pair], texts: Sequence[Continuation]) -> ContinuationFeatures:
+def _as_judged(judge: LoadedModel, pairs: Sequence[PrefixPair], texts: Sequence[Continuation]) -> ContinuationFeatures:
     """Texts in the judge's own tokens. Each begins with its separator, where it has one."""
     tokenizer = judge.need_tokenizer()
     in_front = [] if tokenizer.separator_id is None else [tokenizer.separator_id]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from penna.api.capabilities import check_can_continue
-from penna.api.chat_metrics import ChatMetrics, measure_chat
+from penna.api.chat_metrics import ChatMetrics, evaluate_chat
 from penna.api.classify import evaluate_classification
 from penna.api.completion_metrics import CompletionMetrics, evaluate_completions
 from penna.config.recipe import build_recipe, merge
@@ -18,12 +18,12 @@ from penna.errors import DataError, RecipeError, RunError
 from penna.evaluate.classification import ClassificationMetrics
 from penna.evaluate.language_model import LanguageModelMetrics, language_model_metrics, score_rows
 from penna.evaluate.memorization import (
+    GeneratedText,
     Memorization,
-    Written,
+    generated_ids,
     measure_memorization,
     shortest_span,
-    unseen_stretches,
-    written_ids,
+    unseen_passages,
 )
 from penna.loading import load_model, task_of
 from penna.model.precision import Dtype
@@ -63,7 +63,7 @@ def evaluate(
         case "classify":
             return evaluate_classification(target, given, runs_dir=runs_dir, device=device, dtype=dtype, report=report)
         case "chat":
-            return measure_chat(target, given, runs_dir=runs_dir, device=device, dtype=dtype)
+            return evaluate_chat(target, given, runs_dir=runs_dir, device=device, dtype=dtype)
         case "complete":
             return evaluate_completions(target, given, runs_dir=runs_dir, device=device, dtype=dtype)
         case _:
@@ -105,7 +105,7 @@ def evaluate_text(
     return figures
 
 
-def recitation(target: str, *, runs_dir: Path = RUNS) -> Memorization:
+def memorization(target: str, *, runs_dir: Path = RUNS) -> Memorization:
     """How much of a run's last samples stands word for word in its training text; kept as recitation in evaluations/.
 
     Raises RunError where there are no samples, DataError where the text is no longer the one it learned from.
@@ -127,7 +127,7 @@ def recitation(target: str, *, runs_dir: Path = RUNS) -> Memorization:
             "Restore that text.",
         )
     written = [
-        Written(sample["prompt"], written_ids(tokenizer, sample["prompt"], sample["text"]))
+        GeneratedText(sample["prompt"], generated_ids(tokenizer, sample["prompt"], sample["text"]))
         for sample in samples
         if sample["step"] == samples[-1]["step"]
     ]
@@ -137,7 +137,7 @@ def recitation(target: str, *, runs_dir: Path = RUNS) -> Memorization:
         written,
         tokenizer,
         shortest=shortest_span(prepared.bytes_per_token),
-        unseen=unseen_stretches(TokenStream(prepared.folder, "valid"), length),
+        unseen=unseen_passages(TokenStream(prepared.folder, "valid"), length),
     )
     run.save_evaluation("recitation", {"step": samples[-1]["step"], **result.as_json()})
     return result

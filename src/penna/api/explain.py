@@ -6,33 +6,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from penna.api.explain_query import ExplainQuery, Put, questions, words_asked
+from penna.api.explain_query import ExplainQuery, NamedQuestion, explained_words, resolve_query
 from penna.errors import RecipeError
 from penna.explain.attention import attention_maps, attention_scores, first_token_share, rollout
 from penna.explain.explanation import (
     DEFAULT_METHODS,
     METHODS,
+    AblatedHeads,
     Answer,
     AttentionMaps,
     Attribution,
-    Expected,
     Explanation,
     HeadEffects,
+    InputToken,
     LayerInformation,
     LensRow,
     Method,
-    ReadToken,
+    Prediction,
     Scores,
     Views,
-    WithoutHeads,
     attribution,
 )
 from penna.explain.faithfulness import FaithfulnessMetrics, TextFaithfulness, measure_text
-from penna.explain.faithfulness import measure_faithfulness as measure_figures
+from penna.explain.faithfulness import summarize_faithfulness as measure_figures
 from penna.explain.gradients import gradient_x_input, integrated_gradients
 from penna.explain.head_ablation import head_changes, without_heads
 from penna.explain.information import information, information_by_layer
-from penna.explain.logit_lens import Guess, logit_lens, reading
+from penna.explain.logit_lens import ScoredId, current_prediction, logit_lens
 from penna.explain.occlusion import occlusion
 from penna.explain.probe import Label, Probe
 from penna.explain.value_zeroing import value_zeroing
@@ -45,7 +45,7 @@ _TOP = 5  # likeliest answers of a layer
 class ExplainSettings:
     """What is asked, and which ways of answering are taken."""
 
-    asked: ExplainQuery = ExplainQuery()  # noqa: RUF009 - frozen
+    query: ExplainQuery = ExplainQuery()  # noqa: RUF009 - frozen
     methods: tuple[Method, ...] = DEFAULT_METHODS
     layer: int | None = None  # whose state the method information keeps, 1 to n_layer; none: the last
     attention: bool = False  # the maps of every layer and head
@@ -73,14 +73,14 @@ def explain(loaded: LoadedModel, text: str, settings: ExplainSettings = DEFAULT)
     Raises what ``penna.api.explain_query.questions`` raises, and RecipeError for a layer or head there is not.
     """
     check_layer(loaded, settings)
-    asked = questions(loaded, text, settings.asked)
-    answers = tuple(_answer(loaded, put, settings) for put in asked.puts)
+    asked = resolve_query(loaded, text, settings.query)
+    answers = tuple(_answer(loaded, put, settings) for put in asked.questions)
     return Explanation(
         str(loaded.source),
         asked.kind,
         text,
         answers,
-        _views(loaded, asked.puts[0], settings),
+        _views(loaded, asked.questions[0], settings),
         asked.notices,
         settings.seed,
     )
@@ -107,15 +107,15 @@ def attribute(probe: Probe, method: Method, settings: ExplainSettings = DEFAULT)
             raise ValueError("random scores answer nothing")
 
 
-def _answer(loaded: LoadedModel, put: Put, settings: ExplainSettings) -> Answer:
+def _answer(loaded: LoadedModel, put: NamedQuestion, settings: ExplainSettings) -> Answer:
     tokenizer, question = loaded.need_tokenizer(), put.question
     probe = Probe(loaded.model, question)
-    words = words_asked(loaded, question)
-    _, probabilities = probe.values_of_ids([question.ids])
+    words = explained_words(loaded, question)
+    _, probabilities = probe.values_and_probabilities([question.ids])
     probability = float(probabilities[0])
     said = replace(question.target, foil=None)
     plain = Probe(loaded.model, replace(question, target=said))
-    logprob = float(plain.values_of_ids([question.ids])[0][0])
+    logprob = float(plain.values_and_probabilities([question.ids])[0][0])
     attributions: list[Attribution] = [
         attribution(attribute(probe, method, settings), words) for method in settings.methods
     ]
@@ -125,7 +125,7 @@ def _answer(loaded: LoadedModel, put: Put, settings: ExplainSettings) -> Answer:
         probability=probability,
         foil=put.foil,
         expected=put.expected,
-        tokens=tuple(ReadToken(tokenizer.token_text(index), index) for index in question.ids),
+        tokens=tuple(InputToken(tokenizer.token_text(index), index) for index in question.ids),
         first=question.first,
         end=question.end,
         words=tuple(words),
@@ -133,13 +133,13 @@ def _answer(loaded: LoadedModel, put: Put, settings: ExplainSettings) -> Answer:
     )
 
 
-def _views(loaded: LoadedModel, put: Put, settings: ExplainSettings) -> Views:
+def _views(loaded: LoadedModel, put: NamedQuestion, settings: ExplainSettings) -> Views:
     """What was asked for beside the methods, of one question."""
     tokenizer, probe = loaded.need_tokenizer(), Probe(loaded.model, put.question)
     attention = lens = heads = without = layers = None
     if settings.attention:
         maps = attention_maps(probe)  # (L, H, T, T)
-        shown = min(maps.shape[-1], settings.asked.longest)
+        shown = min(maps.shape[-1], settings.query.longest)
         drawn = _tuples(maps[..., -shown:, -shown:].tolist())
         attention = AttentionMaps(drawn, _tuples(first_token_share(maps).tolist()))
     if settings.lens:
@@ -153,15 +153,15 @@ def _views(loaded: LoadedModel, put: Put, settings: ExplainSettings) -> Views:
         heads = HeadEffects(_tuples(changes.value.tolist()), _tuples(changes.probability.tolist()))
     if settings.without:
         with without_heads(probe, settings.without):
-            found = reading(probe, _TOP, known=tokenizer.vocab_size)
-        without = WithoutHeads(settings.without, found.probability, _expected(loaded, put, found.top))
+            found = current_prediction(probe, _TOP, known=tokenizer.vocab_size)
+        without = AblatedHeads(settings.without, found.probability, _expected(loaded, put, found.top))
     if settings.layers:
         layers = _layers(loaded, probe, settings)
     return Views(attention, lens, heads, without, layers)
 
 
 def _layers(loaded: LoadedModel, probe: Probe, settings: ExplainSettings) -> LayerInformation:
-    words = words_asked(loaded, probe.question)
+    words = explained_words(loaded, probe.question)
     found = [attribution(scores, words) for scores in information_by_layer(probe, seed=settings.seed)]
     return LayerInformation(
         layers=tuple(layer.about["layer"] for layer in found),
@@ -171,12 +171,12 @@ def _layers(loaded: LoadedModel, probe: Probe, settings: ExplainSettings) -> Lay
     )
 
 
-def _expected(loaded: LoadedModel, put: Put, guesses: Sequence[Guess]) -> tuple[Expected, ...]:
+def _expected(loaded: LoadedModel, put: NamedQuestion, guesses: Sequence[ScoredId]) -> tuple[Prediction, ...]:
     """Tokens or classes by their names."""
     if isinstance(put.question.target, Label):
-        return tuple(Expected(loaded.labels[guess.id], guess.probability) for guess in guesses)
+        return tuple(Prediction(loaded.labels[guess.id], guess.probability) for guess in guesses)
     tokenizer = loaded.need_tokenizer()
-    return tuple(Expected(tokenizer.token_text(guess.id), guess.probability) for guess in guesses)
+    return tuple(Prediction(tokenizer.token_text(guess.id), guess.probability) for guess in guesses)
 
 
 def _tuples(values: Any) -> Any:
@@ -208,7 +208,7 @@ def measure_faithfulness(
     Raises DataError where no text has two words, RecipeError where more than one answer to a text is asked about, and
     what ``explain`` raises.
     """
-    if settings.asked.generate:
+    if settings.query.generate:
         raise RecipeError(
             "Faithfulness is measured on one answer to each text, and several tokens are to be generated.",
             "The next token, a continuation or a class.",
@@ -218,15 +218,15 @@ def measure_faithfulness(
     measured: list[TextFaithfulness] = []
     for text in texts:
         measured += text_faithfulness(loaded, text, settings, len(measured))
-    return saved_faithfulness(loaded, measured, len(texts), settings)
+    return save_faithfulness(loaded, measured, len(texts), settings)
 
 
 def text_faithfulness(
     loaded: LoadedModel, text: str, settings: ExplainSettings, number: int
 ) -> tuple[TextFaithfulness, ...]:
     """What one text says, the one of this number; nothing where it has fewer than two words."""
-    question = questions(loaded, text, settings.asked).puts[0].question
-    words = words_asked(loaded, question)
+    question = resolve_query(loaded, text, settings.query).questions[0].question
+    words = explained_words(loaded, question)
     if len(words) < 2:
         return ()
     probe = Probe(loaded.model, question)
@@ -237,7 +237,7 @@ def text_faithfulness(
     return (measure_text(probe, placed, scores, seed=(settings.seed, number)),)
 
 
-def saved_faithfulness(
+def save_faithfulness(
     loaded: LoadedModel, measured: Sequence[TextFaithfulness], given: int, settings: ExplainSettings
 ) -> FaithfulnessMetrics:
     """What all texts say of each method, kept in the evaluations of the run where there is one."""

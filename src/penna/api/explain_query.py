@@ -18,7 +18,7 @@ from penna.api.complete import completer
 from penna.api.generate import write_request
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, RecipeError
-from penna.explain.explanation import Expected, Kind
+from penna.explain.explanation import Kind, Prediction
 from penna.explain.probe import Label, NextTokens, Question
 from penna.formatting import plural
 from penna.generate.request import Request
@@ -70,49 +70,49 @@ class ExplainQuery:
 
 
 @dataclass(frozen=True)
-class Put:
+class NamedQuestion:
     """One question, and how it reads."""
 
     question: Question
     text: str  # the answer asked about
-    foil: Expected | None
-    expected: tuple[Expected, ...]  # the likeliest answers in its place
+    foil: Prediction | None
+    expected: tuple[Prediction, ...]  # the likeliest answers in its place
 
 
 @dataclass(frozen=True)
-class Questions:
+class ResolvedQuery:
     """What is asked about one text."""
 
     kind: Kind
-    puts: tuple[Put, ...]
+    questions: tuple[NamedQuestion, ...]
     notices: tuple[str, ...]
 
 
-def questions(loaded: LoadedModel, text: str, asked: ExplainQuery) -> Questions:
+def resolve_query(loaded: LoadedModel, text: str, query: ExplainQuery) -> ResolvedQuery:
     """The questions about a text.
 
     Raises RunError where the model cannot answer them, DataError for an empty text, RecipeError for a label that is
     none or a foil that is no single token.
     """
-    asks_label = asked.label is not None or (
-        loaded.model.score is not None and not asked.next_token and asked.continuation is None and not asked.generate
+    asks_label = query.label is not None or (
+        loaded.model.score is not None and not query.next_token and query.continuation is None and not query.generate
     )
     check_can_continue(loaded)
     if asks_label:
-        return _about_label(loaded, text, asked)
-    if asked.pair is not None:
+        return _about_label(loaded, text, query)
+    if query.pair is not None:
         raise RecipeError(
-            f"A second text, {asked.pair!r}, goes with a class.", "A classifier of pairs.", "Leave it out."
+            f"A second text, {query.pair!r}, goes with a class.", "A classifier of pairs.", "Leave it out."
         )
-    return _about_tokens(loaded, text, asked)
+    return _about_tokens(loaded, text, query)
 
 
-def words_asked(loaded: LoadedModel, question: Question) -> list[Word]:
+def explained_words(loaded: LoadedModel, question: Question) -> list[Word]:
     """The words that may have mattered, their tokens counted from the first of them."""
     return split_words(loaded.need_tokenizer(), question.ids[question.first : question.end])
 
 
-def _about_label(loaded: LoadedModel, text: str, asked: ExplainQuery) -> Questions:
+def _about_label(loaded: LoadedModel, text: str, asked: ExplainQuery) -> ResolvedQuery:
     reader = classifier(loaded)
     label = None if asked.label is None else _class(reader.labels, asked.label)
     foil = None if asked.against is None else _class(reader.labels, asked.against)
@@ -126,21 +126,21 @@ def _about_label(loaded: LoadedModel, text: str, asked: ExplainQuery) -> Questio
             "Another class to hold it against.",
             f"It is what the model answers; name one of the others: {', '.join(reader.labels)}.",
         )
-    whole = reader.form.ids([parts], reader.tokenizer)[0]
+    whole = reader.format.ids([parts], reader.tokenizer)[0]
     _check_not_empty(text, len(whole) - 1 - len(parts))
     notices: list[str] = []
     if sum(len(ids) for ids in reader.tokenizer.encode_batch(parts)) > len(whole) - 1 - len(parts):
         notices.append(f"The text is longer than the block and was cut, as the model learned ({reader.task.cut}).")
     first = _first(1, len(whole) - 1, asked.longest, notices)
     order = sorted(range(len(reader.labels)), key=lambda number: -probabilities[number])
-    return Questions(
+    return ResolvedQuery(
         "label",
         (
-            Put(
+            NamedQuestion(
                 Question(tuple(whole), first, len(whole) - 1, Label(label, reader.task.pooling, foil)),
                 reader.labels[label],
-                None if foil is None else Expected(reader.labels[foil], float(probabilities[foil])),
-                tuple(Expected(reader.labels[k], float(probabilities[k])) for k in order[:_EXPECTED]),
+                None if foil is None else Prediction(reader.labels[foil], float(probabilities[foil])),
+                tuple(Prediction(reader.labels[k], float(probabilities[k])) for k in order[:_EXPECTED]),
             ),
         ),
         tuple(notices),
@@ -155,7 +155,7 @@ def _class(labels: Sequence[str], name: str) -> int:
     return labels.index(name)
 
 
-def _about_tokens(loaded: LoadedModel, text: str, asked: ExplainQuery) -> Questions:
+def _about_tokens(loaded: LoadedModel, text: str, asked: ExplainQuery) -> ResolvedQuery:
     check_can_generate(loaded)
     tokenizer, block = loaded.need_tokenizer(), loaded.model.config.block_size
     request = _request(loaded, text, asked)
@@ -195,7 +195,7 @@ def _about_tokens(loaded: LoadedModel, text: str, asked: ExplainQuery) -> Questi
     first = _first(int(is_opened), len(ids), asked.longest, notices)
     if asked.generate:
         puts = [_put_next(loaded, [*ids, *answer[:place]], first, answer[place]) for place in range(len(answer))]
-        return Questions("generated", tuple(puts), tuple(notices))
+        return ResolvedQuery("generated", tuple(puts), tuple(notices))
     foil = None
     if asked.against is not None:
         behind = _behind(loaded, tokenizer, text, asked.against, is_plain=_is_plain(loaded))
@@ -210,10 +210,12 @@ def _about_tokens(loaded: LoadedModel, text: str, asked: ExplainQuery) -> Questi
         foil = behind[0]
     if len(answer) <= 1:
         put = _put_next(loaded, ids, first, answer[0] if answer else None, foil)
-        return Questions("next" if asked.continuation is None else "continuation", (put,), tuple(notices))
+        return ResolvedQuery("next" if asked.continuation is None else "continuation", (put,), tuple(notices))
     question = Question((*ids, *answer[:-1]), first, len(ids), NextTokens(answer))
     expected, _ = _next(loaded, ids)
-    return Questions("continuation", (Put(question, tokenizer.decode(answer), None, expected),), tuple(notices))
+    return ResolvedQuery(
+        "continuation", (NamedQuestion(question, tokenizer.decode(answer), None, expected),), tuple(notices)
+    )
 
 
 def _is_plain(loaded: LoadedModel) -> bool:
@@ -243,7 +245,9 @@ def _behind(loaded: LoadedModel, tokenizer: Tokenizer, text: str, words: str, *,
     return ids
 
 
-def _put_next(loaded: LoadedModel, ids: Sequence[int], first: int, token: int | None, foil: int | None = None) -> Put:
+def _put_next(
+    loaded: LoadedModel, ids: Sequence[int], first: int, token: int | None, foil: int | None = None
+) -> NamedQuestion:
     """The question about one next token, the likeliest where none is named."""
     tokenizer = loaded.need_tokenizer()
     expected, probabilities = _next(loaded, ids)
@@ -254,20 +258,20 @@ def _put_next(loaded: LoadedModel, ids: Sequence[int], first: int, token: int | 
             "Another token to hold it against.",
             f"The likeliest are {', '.join(repr(each.text) for each in expected)}.",
         )
-    against = None if foil is None else Expected(tokenizer.token_text(foil), float(probabilities[foil]))
+    against = None if foil is None else Prediction(tokenizer.token_text(foil), float(probabilities[foil]))
     question = Question(tuple(ids), first, len(ids), NextTokens((token,), foil))
-    return Put(question, tokenizer.token_text(token), against, expected)
+    return NamedQuestion(question, tokenizer.token_text(token), against, expected)
 
 
 @torch.inference_mode()
-def _next(loaded: LoadedModel, ids: Sequence[int]) -> tuple[tuple[Expected, ...], torch.Tensor]:
+def _next(loaded: LoadedModel, ids: Sequence[int]) -> tuple[tuple[Prediction, ...], torch.Tensor]:
     """The likeliest next tokens, and the probabilities of all that the tokenizer knows: (vocab_size,)."""
     model, tokenizer = loaded.model, loaded.need_tokenizer()
     read = torch.tensor([list(ids)], device=model.wte.weight.device)
     probabilities = model.logits(model.hidden(read)[0, -1]).float().softmax(dim=-1)[: tokenizer.vocab_size].cpu()
     values, places = probabilities.topk(min(_EXPECTED, len(probabilities)))
     pairs = zip(places.tolist(), values.tolist(), strict=True)
-    return tuple(Expected(tokenizer.token_text(index), value) for index, value in pairs), probabilities
+    return tuple(Prediction(tokenizer.token_text(index), value) for index, value in pairs), probabilities
 
 
 def _first(first: int, end: int, longest: int, notices: list[str]) -> int:

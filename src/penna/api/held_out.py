@@ -26,7 +26,7 @@ _CHUNK = 1 << 20  # tokens looked through for separators at a time
 
 
 @dataclass(frozen=True)
-class Pair:
+class PrefixPair:
     """A prefix, and the human text behind it."""
 
     ids: tuple[int, ...]  # the prefix; with the separator in front where it begins a document
@@ -47,7 +47,7 @@ class SampleSize:
 class HeldOut:
     """Pairs, where they come from, and the text that was learned from, where it is at hand."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PrefixPair, ...]
     size: SampleSize
     source: str
     is_own: bool  # the run's own validation part
@@ -55,7 +55,7 @@ class HeldOut:
     without_training: str | None  # why the training text is not at hand
 
 
-def held_out(
+def held_out_prefixes(
     loaded: LoadedModel, human: Path | None, size: SampleSize, *, report: Progress = lambda _: None
 ) -> HeldOut:
     """Prefixes of one length, and the human text behind each.
@@ -115,7 +115,7 @@ def _training_text(loaded: LoadedModel, needed: bool, report: Progress) -> tuple
     return prepared, None
 
 
-def _pairs(stream: TokenStream, tokenizer: Tokenizer, size: SampleSize, always_starts: bool) -> list[Pair]:
+def _pairs(stream: TokenStream, tokenizer: Tokenizer, size: SampleSize, always_starts: bool) -> list[PrefixPair]:
     prefix_length, length = size.prefix_length, size.length
     separator = tokenizer.separator_id
     beginnings: list[tuple[int, int]] = []  # place of a prefix, tokens from it to its document's end
@@ -126,13 +126,13 @@ def _pairs(stream: TokenStream, tokenizer: Tokenizer, size: SampleSize, always_s
     chosen = _evenly(beginnings, size.prefixes)
     begun = set(chosen)
     chosen += _evenly(further, size.prefixes - len(chosen))
-    pairs: list[Pair] = []
+    pairs: list[PrefixPair] = []
     for place, left in sorted(chosen):
         ids = stream.read(place, min(left, prefix_length + length)).tolist()
         prefix, behind = ids[:prefix_length], tuple(ids[prefix_length:])
         in_front = [separator] if separator is not None and (always_starts or (place, left) in begun) else []
         text = Continuation(behind, tokenizer.decode(behind), len(behind) < length)
-        pairs.append(Pair((*in_front, *prefix), tokenizer.decode(prefix), text))
+        pairs.append(PrefixPair((*in_front, *prefix), tokenizer.decode(prefix), text))
     return pairs
 
 

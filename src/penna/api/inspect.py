@@ -36,18 +36,18 @@ class ModelInspection:
     model: str  # the run, checkpoint or folder
     task: str
     arch: str
-    anatomy: ModelSummary
+    summary: ModelSummary
     near: tuple[Neighbors, ...]
     heads: HeadsInspection | None
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary for JSON; figures of heads are lists of layers."""
-        flops = self.anatomy.flops
+        flops = self.summary.flops
         return {
             "model": self.model,
             "task": self.task,
             "arch": self.arch,
-            **asdict(self.anatomy),
+            **asdict(self.summary),
             "flops": {**asdict(flops), "forward": flops.forward, "training": flops.training},
             "near": [
                 {
@@ -87,9 +87,9 @@ def inspect_model(
         model=str(loaded.source),
         task=loaded.task.kind,
         arch=config.arch,
-        anatomy=model_summary(loaded.model, length, optimizer=optimizer),
+        summary=model_summary(loaded.model, length, optimizer=optimizer),
         near=tuple(_near(loaded, word, top) for word in near),
-        heads=None if heads_on is None else look_at_heads(loaded, heads_on),
+        heads=None if heads_on is None else inspect_heads(loaded, heads_on),
     )
 
 
@@ -113,7 +113,7 @@ def sample_texts(loaded: LoadedModel) -> list[str]:
     return texts
 
 
-def look_at_heads(loaded: LoadedModel, texts: Sequence[str]) -> HeadsInspection:
+def inspect_heads(loaded: LoadedModel, texts: Sequence[str]) -> HeadsInspection:
     """Figures of every head on texts, cut to the block, of which the first 8,192 tokens are read.
 
     Each piece begins with the document separator where all that the model read did. The random sequence that shows

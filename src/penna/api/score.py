@@ -125,7 +125,7 @@ class WordScore:
 
 
 @dataclass(frozen=True)
-class AfterScore:
+class ContinuationScores:
     """What a model expects behind a context."""
 
     context: str
@@ -165,7 +165,7 @@ def score(loaded: LoadedModel, texts: Sequence[str], start_token: bool = False) 
     ]
 
 
-def ranked(scores: Sequence[TextScore], by: Measure = "perplexity") -> list[TextScore]:
+def rank_texts(scores: Sequence[TextScore], by: Measure = "perplexity") -> list[TextScore]:
     """The likeliest text first; texts of which no token is counted come last."""
     return sorted(scores, key=lambda found: found.cost(by))
 
@@ -178,7 +178,7 @@ def score_after(
     *,
     start_token: bool = False,
     space: bool = True,
-) -> AfterScore:
+) -> ContinuationScores:
     """P(word | context) of each word, and the ``top`` likeliest next tokens.
 
     `penna.tokenizer.continuations` joins context and word, with a space between them if ``space`` is true.
@@ -198,7 +198,7 @@ def score_after(
         _check_not_empty(f"Word {number} of {len(words)}", word, found.ids)
     chains = score_sequences(loaded.model, [[*before, *word.ids] for word in joined], [len(before)] * len(joined))
     block = loaded.model.config.block_size
-    return AfterScore(
+    return ContinuationScores(
         context=context,
         context_tokens=tuple(map(tokenizer.token_text, before)),
         context_read=len(before) - window_start(len(before), block),

@@ -51,7 +51,7 @@ def default_grid(vocab_size: int) -> list[Strategy]:
     ]
 
 
-def own_strategies(named: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Strategy]:
+def named_strategies(named: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Strategy]:
     """Strategies of a person's own, as names and settings.
 
     Raises RecipeError for settings that cannot be, and where two have one name.

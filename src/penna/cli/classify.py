@@ -20,7 +20,7 @@ from penna.cli.loading import add_device_arguments, add_run_and_texts, load
 from penna.errors import DataError
 
 if TYPE_CHECKING:
-    from penna.api.classify import Classified
+    from penna.api.classify import Classification
 
 Overrides = Sequence[tuple[str, str]]
 Texts = Iterator[tuple[str, ...]]
@@ -134,7 +134,7 @@ class _TextPrinter:
         self._single = single
         self._width = min(max(map(len, labels)), 24)
 
-    def show(self, texts: Iterable[tuple[str, ...]], found: Classified) -> None:
+    def show(self, texts: Iterable[tuple[str, ...]], found: Classification) -> None:
         from penna.cli.screen import shorten
 
         if self._single:
@@ -155,7 +155,7 @@ class _JsonPrinter:
     def __init__(self, labels: Sequence[str], single: bool) -> None:
         self._before = "[\n"
 
-    def show(self, texts: Iterable[tuple[str, ...]], found: Classified) -> None:
+    def show(self, texts: Iterable[tuple[str, ...]], found: Classification) -> None:
         for parts, row, (label, probability) in zip(texts, found.probabilities, found.likeliest, strict=True):
             result = {
                 **dict(zip(_PARTS, parts, strict=False)),
@@ -177,7 +177,7 @@ class _TsvPrinter:
         self._probabilities = [f"p({_cell(label)})" for label in labels]
         self._begun = False
 
-    def show(self, texts: Sequence[tuple[str, ...]], found: Classified) -> None:
+    def show(self, texts: Sequence[tuple[str, ...]], found: Classification) -> None:
         if not self._begun:
             print("\t".join(["label", *self._probabilities, *_PARTS[: len(texts[0])]]))
             self._begun = True

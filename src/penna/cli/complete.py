@@ -104,13 +104,13 @@ def _complete(
     for number, was_cut in enumerate(cut, start=1):
         if was_cut:
             which = "The text" if len(texts) == 1 else f"Text {number}"
-            say(f"{which} is longer than the model can read, and its {at_hand.form.task.cut} is left out.")
+            say(f"{which} is longer than the model can read, and its {at_hand.format.task.cut} is left out.")
     if len(texts) == 1 and not arguments.json:
         for piece in at_hand.stream(requests):
             print(printable(piece.text), end="", flush=True)
         print()
         return
-    written = at_hand.write(requests)
+    written = at_hand.generate(requests)
     if arguments.json:
         results = [
             {**vars(result), "cut": was_cut, "seed": seed, **_beside(text, result.text, reference)}
@@ -124,19 +124,22 @@ def _complete(
 
 def _beside(text: str, output: str, reference: str) -> dict[str, Any]:
     """What an output copied from its text, and beside a reference also what that copied and what they share."""
-    from penna.evaluate.copy_report import copy_report, overlap
+    from penna.evaluate.copy_report import copy_report, rouge_fmeasures
 
     found: dict[str, Any] = {"copied": copy_report(text, output).as_json()}
     if reference:
-        found["reference"] = {"copied": copy_report(text, reference).as_json(), "rouge": overlap(reference, output)}
+        found["reference"] = {
+            "copied": copy_report(text, reference).as_json(),
+            "rouge": rouge_fmeasures(reference, output),
+        }
     return found
 
 
 def _extract(at_hand: Completer, texts: Sequence[str], arguments: argparse.Namespace) -> None:
-    from penna.api.complete import highest
+    from penna.api.complete import top_sentences
     from penna.cli.screen import printable
 
-    picked = [highest(at_hand.rank(text), arguments.extract) for text in texts]
+    picked = [top_sentences(at_hand.rank(text), arguments.extract) for text in texts]
     if arguments.json:
         print(json.dumps([[vars(sentence) for sentence in each] for each in picked], ensure_ascii=False, indent=2))
         return

@@ -11,7 +11,7 @@ from rich.text import Text
 from penna.api.completion_metrics import CompletionMetrics
 from penna.cli.screen import figure_table
 from penna.evaluate.copying import CopyMetrics
-from penna.evaluate.rouge import KINDS, Interval, Kind
+from penna.evaluate.rouge import ROUGE_KINDS, Interval, RougeKind
 from penna.evaluate.summaries import SystemMetrics
 from penna.formatting import plural
 
@@ -83,7 +83,7 @@ def _systems_table(figures: CompletionMetrics) -> Table:
 
 
 def _overlap(system: SystemMetrics) -> list[str]:
-    rouge = [f"{100 * system.rouge[kind].fmeasure.mean:.2f}" for kind in KINDS]
+    rouge = [f"{100 * system.rouge[kind].fmeasure.mean:.2f}" for kind in ROUGE_KINDS]
     ratio = "-" if system.length_ratio is None else f"{system.length_ratio:.2f}"
     return [*rouge, f"{system.overlap.bleu:.2f}", f"{system.overlap.chrf:.2f}", ratio]
 
@@ -114,7 +114,7 @@ def _lead_rows(figures: CompletionMetrics) -> list[tuple[str, str, str]]:
     ]
 
 
-def _rouge2(leads: Mapping[str, Mapping[Kind, Interval]]) -> list[tuple[str, Interval]]:
+def _rouge2(leads: Mapping[str, Mapping[RougeKind, Interval]]) -> list[tuple[str, Interval]]:
     return [(name, lead["rouge2"]) for name, lead in leads.items()]
 
 

@@ -62,14 +62,14 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Compare the strategies, print what was found, and save the recommended one where that is asked for."""
     from penna.api.decoding import DecodingSettings, compare_decoding
-    from penna.api.strategies import own_strategies
+    from penna.api.strategies import named_strategies
     from penna.cli.screen import say
     from penna.config.generation import parse_strategy
 
     if arguments.save:
         _check_save(arguments)
     settings = DecodingSettings(
-        strategies=tuple(own_strategies([parse_strategy(words) for words in arguments.strategy])),
+        strategies=tuple(named_strategies([parse_strategy(words) for words in arguments.strategy])),
         prefixes=arguments.prefixes,
         prefix_length=arguments.prefix_length,
         length=arguments.length,
@@ -90,11 +90,11 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
             on_event=listen,
         )
     if arguments.json:
-        print(json.dumps({"folder": str(found.folder), **found.figures.as_json()}, ensure_ascii=False, indent=2))
+        print(json.dumps({"folder": str(found.folder), **found.metrics.as_json()}, ensure_ascii=False, indent=2))
     else:
-        _print(found.figures, found.folder)
+        _print(found.metrics, found.folder)
     if arguments.save:
-        _save(arguments, found.figures)
+        _save(arguments, found.metrics)
     return 0
 
 
@@ -189,7 +189,7 @@ def _print(figures: DecodingMetrics, folder: Path) -> None:
     for name, why in figures.recommendation.excluded.items():
         line(f"  left out: {name}: {why}")
     line(f"\nEnough text for: {', '.join(figures.trusted) or 'nothing'}.")
-    for sentence in (*(doubt.sentence for doubt in figures.doubts), *figures.notices):
+    for sentence in (*(doubt.message for doubt in figures.doubts), *figures.notices):
         line(f"  {sentence}")
     print(f"\nTables, samples, figures and texts: {folder}")
 

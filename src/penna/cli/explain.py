@@ -161,7 +161,7 @@ def _settings(arguments: argparse.Namespace) -> ExplainSettings:
     chosen: tuple[Method, ...] = METHODS if "all" in arguments.method else tuple(arguments.method) or DEFAULT_METHODS
     longest: dict[str, Any] = {} if arguments.max_tokens is None else {"longest": arguments.max_tokens}
     return ExplainSettings(
-        asked=ExplainQuery(
+        query=ExplainQuery(
             continuation=arguments.continuation,
             generate=arguments.generate,
             label=arguments.label,

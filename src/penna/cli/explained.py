@@ -78,7 +78,7 @@ def _print_coloured(page: Page, answer: Answer, found: Attribution) -> None:
     for number, (unit, score) in enumerate(zip(answer.words, found.words, strict=True)):
         if unit.text[:1].isspace() and line.plain[-1:] not in ("", "\n"):
             line.append(" ")
-        back = shade(strength(score, most), found.signed)
+        back = shade(strength(score, most), found.is_signed)
         line.append(word_name(answer, number), style=f"{ink(back)} on {back}")
         if ends_line(answer, number):
             line.append("\n")
@@ -119,8 +119,8 @@ def _print_tables(page: Page, answer: Answer) -> None:
 def _cell(found: Attribution, score: float, most: float, bar: int) -> Text:
     """A number and a bar."""
     cells = round(abs(strength(score, most)) * bar)
-    mark, color = ("█", AMOUNT) if not found.signed else ("+", FOR) if score > 0 else ("-", AGAINST)
-    text = Text(f"{score_text(score, most, found.signed):>{_NUMBER}} ")
+    mark, color = ("█", AMOUNT) if not found.is_signed else ("+", FOR) if score > 0 else ("-", AGAINST)
+    text = Text(f"{score_text(score, most, found.is_signed):>{_NUMBER}} ")
     return text.append(mark * cells, style=color)
 
 
@@ -150,9 +150,9 @@ def _print_generated(page: Page, explanation: Explanation, method: int, found: A
         top = sorted(known, key=lambda each: -abs(each[0]))[:_TOP]
         line = Text()
         for place, (score, name) in enumerate(top):
-            back = shade(strength(score, most), found.signed)
+            back = shade(strength(score, most), found.is_signed)
             line.append(" · " if place else "")
             line.append(truncate_end(name, _NAME), style=f"{ink(back)} on {back}")
-            line.append(f" {score_text(score, most, found.signed)}")
+            line.append(f" {score_text(score, most, found.is_signed)}")
         table.add_row(Text(truncate_end(answer_name(answer), _NAME)), Text(share(answer.probability)), line)
     page.show(table)

@@ -23,9 +23,9 @@ def print_model(seen: ModelInspection, heads_on: str) -> None:
     """Print everything on standard output; ``heads_on`` names the texts of the heads."""
     page = Page()
     page.title(f"{seen.model}: arch = {seen.arch}, task = {seen.task}")
-    page.show(_parts(seen.anatomy))
+    page.show(_parts(seen.summary))
     _memory(page, seen)
-    _flops(page, seen.anatomy)
+    _flops(page, seen.summary)
     for word in seen.near:
         _near(page, word)
     if seen.heads is not None:
@@ -47,7 +47,7 @@ def _parts(found: ModelSummary) -> Table:
 
 
 def _memory(page: Page, seen: ModelInspection) -> None:
-    memory, flops = seen.anatomy.memory, seen.anatomy.flops
+    memory, flops = seen.summary.memory, seen.summary.flops
     page.title("Memory")
     table = _table("", "float32", "bfloat16", "int8")
     table.add_row("weights", *(_bytes(memory.weights[kind]) for kind in ("float32", "bfloat16", "int8")))

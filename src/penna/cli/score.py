@@ -73,7 +73,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 
 def _score(loaded: LoadedModel, texts: Sequence[str], arguments: argparse.Namespace) -> None:
-    from penna.api.score import ranked, score
+    from penna.api.score import rank_texts, score
 
     scores = score(loaded, texts, arguments.start_token)
     if not arguments.start_token:
@@ -91,7 +91,7 @@ def _score(loaded: LoadedModel, texts: Sequence[str], arguments: argparse.Namesp
         print_texts(page, scores)
     if len(scores) > 1:
         by: Measure = arguments.by or "perplexity"
-        print_ranking(page, ranked(scores, by), by)
+        print_ranking(page, rank_texts(scores, by), by)
 
 
 def _score_after(loaded: LoadedModel, words: Sequence[str], arguments: argparse.Namespace) -> None:

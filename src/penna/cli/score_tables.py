@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from penna.api.score import AfterScore, Measure, TextScore, TokenScore
+from penna.api.score import ContinuationScores, Measure, TextScore, TokenScore
 from penna.cli.page import Page
 from penna.formatting import one_line, plural, truncate_end
 
@@ -72,7 +72,7 @@ def print_ranking(page: Page, scores: Sequence[TextScore], by: Measure) -> None:
     page.show(table)
 
 
-def print_after(page: Page, found: AfterScore) -> None:
+def print_after(page: Page, found: ContinuationScores) -> None:
     """Words behind a context, the likeliest first, and the likeliest next tokens."""
     page.title(truncate_end(f"Behind “{one_line(found.context)}”", page.inside + 2))
     context = " ".join(found.context_tokens[-_CONTEXT:])

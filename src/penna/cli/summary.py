@@ -100,7 +100,7 @@ def _recitation(run: RunFolder) -> str:
     from penna import api
 
     try:
-        return api.recitation(str(run.path)).verdict
+        return api.memorization(str(run.path)).verdict
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         return f"Whether it recites its training text could not be measured: {reason}"

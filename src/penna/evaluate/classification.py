@@ -31,7 +31,7 @@ BINS = 15
 
 
 @dataclass(frozen=True)
-class Bin:
+class CalibrationBin:
     """The predictions with a confidence above ``low`` and up to ``high``."""
 
     low: float
@@ -41,7 +41,7 @@ class Bin:
     accuracy: float | None
 
 
-def reliability_bins(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Bin, ...]:
+def reliability_bins(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[CalibrationBin, ...]:
     """The bins of N predictions; a confidence above 1 by rounding belongs to the last one."""
     edges = np.linspace(0.0, 1.0, BINS + 1)
     places = np.searchsorted(edges[1:-1], confidence, side="left")  # (N,) 0 … BINS - 1
@@ -49,7 +49,7 @@ def reliability_bins(confidence: NDArray[np.float64], right: NDArray[np.bool_]) 
     confidences = np.bincount(places, weights=confidence, minlength=BINS)
     rights = np.bincount(places, weights=right, minlength=BINS)
     return tuple(
-        Bin(
+        CalibrationBin(
             low=float(edges[at]),
             high=float(edges[at + 1]),
             count=int(counts[at]),
@@ -60,7 +60,7 @@ def reliability_bins(confidence: NDArray[np.float64], right: NDArray[np.bool_]) 
     )
 
 
-def expected_calibration_error(bins: tuple[Bin, ...]) -> float:
+def expected_calibration_error(bins: tuple[CalibrationBin, ...]) -> float:
     """The mean distance between accuracy and confidence, from 0 to 1."""
     gaps = sum(
         abs(each.accuracy - each.confidence) * each.count
@@ -100,7 +100,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Part:
+class SubsetMetrics:
     """Figures on some of the texts alone, such as those that do not occur in the training data as well."""
 
     name: str
@@ -121,8 +121,8 @@ class ClassificationMetrics:
     calibration_error: float
     classes: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]  # [true][predicted], texts
-    reliability: tuple[Bin, ...]
-    parts: tuple[Part, ...]
+    reliability: tuple[CalibrationBin, ...]
+    parts: tuple[SubsetMetrics, ...]
     worst: tuple[Mistake, ...]  # the most confident mistakes, the worst first
     bad_records: int = 0  # left out where the texts were read
 
@@ -255,7 +255,7 @@ def _log_loss(of_true: NDArray[Any]) -> float:
 
 def _part(
     name: str, mask: NDArray[np.bool_], true: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]
-) -> Part:
+) -> SubsetMetrics:
     if mask.shape != true.shape or mask.dtype != np.bool_:
         raise DataError(
             f"The part “{name}” is given by an array of shape {mask.shape} ({mask.dtype}).",
@@ -264,6 +264,6 @@ def _part(
         )
     count = int(mask.sum())
     if not count:
-        return Part(name, 0, None, None)
+        return SubsetMetrics(name, 0, None, None)
     figures = _class_figures(_confusion(true[mask], predicted[mask], len(names)), names)
-    return Part(name, count, float((true == predicted)[mask].mean()), _macro_f1(figures))
+    return SubsetMetrics(name, count, float((true == predicted)[mask].mean()), _macro_f1(figures))

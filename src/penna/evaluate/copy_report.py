@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from penna.evaluate.copying import CopiedSpan, CopyMetrics, Source, copied_spans, copy_metrics
-from penna.evaluate.rouge import KINDS, rouge_scores
+from penna.evaluate.rouge import ROUGE_KINDS, rouge_scores
 
 _FMEASURE = 2  # column of `rouge_scores`
 
@@ -19,11 +19,11 @@ class CopyReport:
     """What an output took from its source, and what it added."""
 
     spans: tuple[CopiedSpan, ...]  # in the order of the output; single words too
-    figures: CopyMetrics
+    metrics: CopyMetrics
 
     def as_json(self) -> dict[str, Any]:
         """As JSON keeps it."""
-        return {"spans": [asdict(span) for span in self.spans], **self.figures.as_json()}
+        return {"spans": [asdict(span) for span in self.spans], **self.metrics.as_json()}
 
 
 def copy_report(source: str, output: str) -> CopyReport:
@@ -31,8 +31,9 @@ def copy_report(source: str, output: str) -> CopyReport:
     return CopyReport(tuple(copied_spans(source, output)), copy_metrics([(Source(source), output)]))
 
 
-def overlap(reference: str, output: str) -> dict[str, float]:
+def rouge_fmeasures(reference: str, output: str) -> dict[str, float]:
     """The F-measure of every kind of ROUGE, from 0 to 1, by its name."""
     return {
-        kind: float(score) for kind, score in zip(KINDS, rouge_scores(reference, output)[:, _FMEASURE], strict=True)
+        kind: float(score)
+        for kind, score in zip(ROUGE_KINDS, rouge_scores(reference, output)[:, _FMEASURE], strict=True)
     }

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from penna.evaluate.sentences import sentences
-from penna.evaluate.words import words, written_words
+from penna.evaluate.words import words, words_with_offsets
 
 ORDERS = (1, 2, 3, 4)  # of the n-grams whose novelty is told
 
@@ -146,7 +146,7 @@ def names_in(text: str) -> list[str]:
     """
     found: list[str] = []
     for sentence in sentences(text):
-        for number, (place, word) in enumerate(written_words(sentence)):
+        for number, (place, word) in enumerate(words_with_offsets(sentence)):
             if number and len(word) > 1 and word[0].isupper() and not _BEGINS_QUOTATION.search(sentence[:place]):
                 found.append(word)
     return found
@@ -249,7 +249,7 @@ def _placed(text: str) -> tuple[list[str], list[tuple[int, int]]]:
     seen = [place for place, letter in enumerate(text) if letter not in _JOINERS]
     found: list[str] = []
     places: list[tuple[int, int]] = []
-    for start, written in written_words("".join(text[place] for place in seen)):
+    for start, written in words_with_offsets("".join(text[place] for place in seen)):
         for word in words(written):
             found.append(word)
             places.append((seen[start], seen[start + len(written) - 1] + 1))

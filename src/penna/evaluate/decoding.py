@@ -43,7 +43,7 @@ class Recommendation:
         return {"name": self.name, "reason": self.reason, "tied": list(self.tied), "excluded": self.excluded}
 
 
-def settings_of(config: GenerationConfig) -> dict[str, Any]:
+def strategy_settings(config: GenerationConfig) -> dict[str, Any]:
     """What a strategy sets: the fields that differ from plain sampling, whatever the length."""
     return {name: value for name, value in config.model_dump(exclude_defaults=True).items() if name != "max_new_tokens"}
 
@@ -69,7 +69,7 @@ def recommend(
     left.sort(key=nearness)
     best = left[0]
     tied = tuple(name for name in left if distances.ties(name, best))
-    chosen = min(tied, key=lambda name: (len(settings_of(configs[name])), nearness(name)))
+    chosen = min(tied, key=lambda name: (len(strategy_settings(configs[name])), nearness(name)))
     others = ", ".join(name for name in tied if name != chosen)
     if not others:
         reason = f"{chosen} is the nearest to human text."
@@ -84,7 +84,7 @@ def _fault(measured: Statistics, novelty: Novelty | None, human: Statistics) -> 
     """Why a strategy is left out, if it is."""
     if measured.repetition >= human.repetition + DEGENERATE:
         return f"{measured.repetition:.0%} of its texts end in the same phrase again and again"
-    if novelty is not None and novelty.recitation.recites:
+    if novelty is not None and novelty.memorization.memorized:
         return "it recites the training text"
     return None
 
@@ -106,7 +106,7 @@ class StrategyMetrics:
         """A dictionary for JSON, without the texts."""
         return {
             "name": self.name,
-            "settings": settings_of(self.config),
+            "settings": strategy_settings(self.config),
             **self.statistics.as_json(),
             "distance": interval_json(self.distance),
             "mauve": None if self.mauve is None else asdict(self.mauve),
@@ -122,7 +122,7 @@ class DecodingMetrics:
     model: str
     judge: str | None
     human_source: str  # where prefixes and human texts come from
-    prefixes: tuple[str, ...]
+    prefix_texts: tuple[str, ...]
     prefix_length: int  # tokens
     length: int  # tokens written, at most
     seed: int
@@ -146,7 +146,7 @@ class DecodingMetrics:
             "model": self.model,
             "judge": self.judge,
             "human_source": self.human_source,
-            "prefixes": len(self.prefixes),
+            "prefixes": len(self.prefix_texts),
             "prefix_length": self.prefix_length,
             "length": self.length,
             "seed": self.seed,

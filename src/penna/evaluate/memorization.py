@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from penna.evaluate.verbatim import Match, Tokens, find_verbatim
 from penna.tokenizer.tokenizer import Tokenizer
 
-RECITED_SHARE, RECITED_SPANS = 0.5, 4  # a model recites from this share on, or from a span of so many shortest ones
+MEMORIZED_SHARE, MEMORIZED_SPANS = 0.5, 4  # a model recites from this share on, or from a span of so many shortest ones
 
 _SHORTEST_TOKENS, _SHORTEST_BYTES = 13, 50
 _UNSEEN = 16  # stretches of unseen text measured beside
@@ -33,7 +33,7 @@ _QUOTED = 100  # characters of a span shown in the verdict
 
 
 @dataclass(frozen=True)
-class Written:
+class GeneratedText:
     """What a model wrote behind a prompt; separators between the ids part one document from the next."""
 
     prompt: str
@@ -41,7 +41,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Span:
+class VerbatimSpan:
     """A stretch of a written text that stands in the training text, and the first place where it does."""
 
     text: str
@@ -57,7 +57,7 @@ class MemorizedText:
     prompt: str
     tokens: int  # written, without separators
     verbatim: int  # of them, in spans of at least the shortest length
-    longest: Span | None  # None where no span is long enough
+    longest: VerbatimSpan | None  # None where no span is long enough
 
     @property
     def share(self) -> float:
@@ -79,14 +79,14 @@ class Memorization:
         return sum(text.verbatim for text in self.texts) / max(sum(text.tokens for text in self.texts), 1)
 
     @property
-    def recites(self) -> bool:
+    def memorized(self) -> bool:
         """Whether at least half of what was written is verbatim, or one span is four times the shortest."""
-        return self.share >= RECITED_SHARE or (
-            self.longest is not None and self.longest.tokens >= RECITED_SPANS * self.shortest
+        return self.share >= MEMORIZED_SHARE or (
+            self.longest is not None and self.longest.tokens >= MEMORIZED_SPANS * self.shortest
         )
 
     @property
-    def longest(self) -> Span | None:
+    def longest(self) -> VerbatimSpan | None:
         """The longest span of all texts."""
         spans = [text.longest for text in self.texts if text.longest is not None]
         return max(spans, key=lambda span: span.tokens, default=None)
@@ -98,8 +98,8 @@ class Memorization:
             return f"What it wrote is too short to tell whether it recites: less than {self.shortest} tokens."
         if self.longest is None:
             return f"It does not recite: nothing of {self.shortest} tokens or more stands in its training text."
-        does = "recites" if self.recites else "does not recite"
-        in_places = " in places" if self.recites and self.share < RECITED_SHARE else ""
+        does = "recites" if self.memorized else "does not recite"
+        in_places = " in places" if self.memorized and self.share < MEMORIZED_SHARE else ""
         unseen = "" if self.unseen_share is None else f" (of unseen text, {self.unseen_share:.0%} does)"
         return (
             f"It {does} its training text{in_places}: {self.share:.0%} of what it wrote stands there word for word"
@@ -109,7 +109,7 @@ class Memorization:
     def as_json(self) -> dict[str, Any]:
         """A dictionary for JSON."""
         return {
-            "recites": self.recites,
+            "recites": self.memorized,
             "verdict": self.verdict,
             "share": self.share,
             "unseen_share": self.unseen_share,
@@ -123,7 +123,7 @@ def shortest_span(bytes_per_token: float) -> int:
     return max(_SHORTEST_TOKENS, round(_SHORTEST_BYTES / max(bytes_per_token, 1e-9)))
 
 
-def written_ids(tokenizer: Tokenizer, prompt: str, text: str) -> list[int]:
+def generated_ids(tokenizer: Tokenizer, prompt: str, text: str) -> list[int]:
     """The ids of a written text as its training text would have them: encoded behind its prompt, which is taken off.
 
     A separator that was written by its name is the separator again.
@@ -138,7 +138,7 @@ def written_ids(tokenizer: Tokenizer, prompt: str, text: str) -> list[int]:
     return ids
 
 
-def unseen_stretches(stream: Tokens, length: int) -> list[list[int]]:
+def unseen_passages(stream: Tokens, length: int) -> list[list[int]]:
     """Stretches of ``length`` ids, evenly over a stream of unseen text: 16, or as many as lie in it side by side."""
     count = min(_UNSEEN, len(stream) // max(length, 1)) if length else 0
     return [stream.read(int(start), length).tolist() for start in np.linspace(0, len(stream) - length, count)]
@@ -146,7 +146,7 @@ def unseen_stretches(stream: Tokens, length: int) -> list[list[int]]:
 
 def measure_memorization(
     stream: Tokens,
-    written: Sequence[Written],
+    written: Sequence[GeneratedText],
     tokenizer: Tokenizer,
     *,
     shortest: int,
@@ -169,9 +169,9 @@ def measure_memorization(
     return Memorization(shortest, tuple(results), unseen_verbatim / unseen_count if unseen_count else None)
 
 
-def _span(ids: NDArray[np.int64], match: Match, tokenizer: Tokenizer) -> Span:
+def _span(ids: NDArray[np.int64], match: Match, tokenizer: Tokenizer) -> VerbatimSpan:
     text = tokenizer.decode(ids[match.start : match.start + match.tokens].tolist())
-    return Span(text, match.tokens, len(text), match.document)
+    return VerbatimSpan(text, match.tokens, len(text), match.document)
 
 
 def _shortened(text: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.evaluate.memorization import Memorization, MemorizedText, Written, measure_memorization
+from penna.evaluate.memorization import GeneratedText, Memorization, MemorizedText, measure_memorization
 from penna.evaluate.verbatim import Tokens
 from penna.tokenizer.tokenizer import Tokenizer
 
@@ -37,25 +37,27 @@ _Hashes = NDArray[np.uint64]
 class Novelty:
     """How new the texts of one set are."""
 
-    novel: dict[int, float | None]  # per n, share of n-grams, each as often as it is written; None where there are none
-    recitation: Memorization
+    novel_ngrams: dict[
+        int, float | None
+    ]  # per n, share of n-grams, each as often as it is written; None where there are none
+    memorization: Memorization
 
     @property
     def longest(self) -> int:
         """Tokens of the longest span that stands in the training text; 0 where none is as long as counts."""
-        span = self.recitation.longest
+        span = self.memorization.longest
         return 0 if span is None else span.tokens
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary for JSON; the recited texts one by one are left out."""
-        span = self.recitation.longest
+        span = self.memorization.longest
         return {
-            "novel_ngrams": {str(order): share for order, share in self.novel.items()},
-            "recites": self.recitation.recites,
-            "verdict": self.recitation.verdict,
-            "verbatim_share": self.recitation.share,
-            "unseen_verbatim_share": self.recitation.unseen_share,
-            "shortest_span": self.recitation.shortest,
+            "novel_ngrams": {str(order): share for order, share in self.novel_ngrams.items()},
+            "recites": self.memorization.memorized,
+            "verdict": self.memorization.verdict,
+            "verbatim_share": self.memorization.share,
+            "unseen_verbatim_share": self.memorization.unseen_share,
+            "shortest_span": self.memorization.shortest,
             "longest_span": None if span is None else {"tokens": span.tokens, "text": span.text},
         }
 
@@ -87,7 +89,9 @@ def _recited(
     return tuple(
         text
         for part in parts
-        for text in measure_memorization(stream, [Written("", ids) for ids in part], tokenizer, shortest=shortest).texts
+        for text in measure_memorization(
+            stream, [GeneratedText("", ids) for ids in part], tokenizer, shortest=shortest
+        ).texts
     )
 
 

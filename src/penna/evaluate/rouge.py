@@ -30,13 +30,13 @@ from penna.evaluate.words import words
 # Among equally long subsequences, `common_places` finds the one that package finds.
 
 
-def common_length(one: Sequence[str], other: Sequence[str]) -> int:
+def lcs_length(one: Sequence[str], other: Sequence[str]) -> int:
     """How many words the longest common subsequence has."""
     shorter, longer = sorted((one, other), key=len)
     return _rows(shorter, longer)[-1].bit_count()
 
 
-def common_places(reference: Sequence[str], candidate: Sequence[str]) -> list[int]:
+def lcs_positions(reference: Sequence[str], candidate: Sequence[str]) -> list[int]:
     """The places in ``reference`` of one longest common subsequence, rising."""
     rows = _rows(reference, candidate)
     row, column, length = len(reference), len(candidate), rows[-1].bit_count()
@@ -66,8 +66,8 @@ def _rows(down: Sequence[str], across: Sequence[str]) -> list[int]:
     return rows
 
 
-Kind = Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+RougeKind = Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]
+ROUGE_KINDS: tuple[RougeKind, ...] = get_args(RougeKind)
 
 RESAMPLES = 1000
 
@@ -102,8 +102,8 @@ def rouge_scores(reference: str, output: str) -> Scores:
     """
     counted = _counter().score(reference, output)
     wanted, written = words(reference), words(output)
-    rows = [(counted[kind].precision, counted[kind].recall, counted[kind].fmeasure) for kind in KINDS[:2]]
-    for hits in (common_length(wanted, written), _hits_by_sentence(sentences(reference), sentences(output))):
+    rows = [(counted[kind].precision, counted[kind].recall, counted[kind].fmeasure) for kind in ROUGE_KINDS[:2]]
+    for hits in (lcs_length(wanted, written), _hits_by_sentence(sentences(reference), sentences(output))):
         precision, recall = hits / max(len(written), 1), hits / max(len(wanted), 1)
         rows.append((precision, recall, 2 * precision * recall / (precision + recall) if hits else 0.0))
     return np.array(rows)
@@ -135,7 +135,7 @@ def _hits_by_sentence(wanted: Sequence[str], written: Sequence[str]) -> int:
     for reference in references:
         known = set(reference)
         union = {
-            place for output in outputs if not known.isdisjoint(output) for place in common_places(reference, output)
+            place for output in outputs if not known.isdisjoint(output) for place in lcs_positions(reference, output)
         }
         for place in sorted(union):
             if left[reference[place]] > 0:
@@ -155,4 +155,4 @@ class _Words:
 def _counter() -> Any:
     from rouge_score.rouge_scorer import RougeScorer  # loads nltk, about a second
 
-    return RougeScorer(list(KINDS[:2]), use_stemmer=False, tokenizer=_Words())
+    return RougeScorer(list(ROUGE_KINDS[:2]), use_stemmer=False, tokenizer=_Words())

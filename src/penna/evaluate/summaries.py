@@ -19,9 +19,9 @@ from penna.errors import DataError
 from penna.evaluate.bleu import OverlapMetrics, OverlapScorer, Tokenization
 from penna.evaluate.copying import CopyMetrics, Source, copy_metrics
 from penna.evaluate.rouge import (
-    KINDS,
+    ROUGE_KINDS,
     Interval,
-    Kind,
+    RougeKind,
     RougeMetrics,
     Scores,
     bootstrap_means,
@@ -41,7 +41,7 @@ class SystemMetrics:
     """One system, or one baseline, on all items."""
 
     name: str
-    rouge: Mapping[Kind, RougeMetrics]
+    rouge: Mapping[RougeKind, RougeMetrics]
     overlap: OverlapMetrics
     words: int  # of all outputs, in `rouge_words`
     length_ratio: float | None  # words of all outputs over those of all references
@@ -74,7 +74,7 @@ class SummaryMetrics:
     seed: int  # of random-3 and of the bootstrap
     system: SystemMetrics
     baselines: tuple[SystemMetrics, ...]
-    leads: Mapping[str, Mapping[Kind, Interval]]  # per baseline, the system's mean F-measure minus the baseline's
+    leads: Mapping[str, Mapping[RougeKind, Interval]]  # per baseline, the system's mean F-measure minus the baseline's
     references: CopyMetrics
 
     def as_json(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class SummaryScorer:
             name=name,
             rouge={
                 kind: RougeMetrics(float(precision[at]), float(recall[at]), interval(mean[at], resampled[:, at]))
-                for at, kind in enumerate(KINDS)
+                for at, kind in enumerate(ROUGE_KINDS)
             },
             overlap=self._overlap.score(outputs),
             words=sum(lengths),
@@ -150,10 +150,10 @@ class SummaryScorer:
         """Lead-3, random-3 and the whole source."""
         texts = [source.text for source in self._sources]
         first, *further = (
-            [drawn(text, (self.seed, number, draw)) for number, text in enumerate(texts)] for draw in range(_DRAWS)
+            [random_3(text, (self.seed, number, draw)) for number, text in enumerate(texts)] for draw in range(_DRAWS)
         )
         return (
-            self.score("lead-3", [lead(text) for text in texts]),
+            self.score("lead-3", [lead_3(text) for text in texts]),
             self.score("random-3", first, *further),
             self.score("source", texts),
         )
@@ -170,7 +170,7 @@ class SummaryScorer:
             seed=self.seed,
             system=system,
             baselines=baselines,
-            leads={baseline.name: leads(system, baseline, self.seed) for baseline in baselines},
+            leads={baseline.name: paired_leads(system, baseline, self.seed) for baseline in baselines},
             references=copy_metrics(zip(self._sources, self._references, strict=True)),
         )
 
@@ -182,19 +182,19 @@ def measure_summaries(
     return SummaryScorer(sources, references, seed=seed).compare(outputs, name=name)
 
 
-def leads(one: SystemMetrics, other: SystemMetrics, seed: int) -> dict[Kind, Interval]:
+def paired_leads(one: SystemMetrics, other: SystemMetrics, seed: int) -> dict[RougeKind, Interval]:
     """By how much the mean F-measures of one system are above another's on the same items, item by item."""
     differences: Scores = np.array(one.fmeasures) - np.array(other.fmeasures)  # (N, kinds)
     mean, resampled = differences.mean(axis=0), bootstrap_means(differences, seed)
-    return {kind: interval(mean[at], resampled[:, at]) for at, kind in enumerate(KINDS)}
+    return {kind: interval(mean[at], resampled[:, at]) for at, kind in enumerate(ROUGE_KINDS)}
 
 
-def lead(text: str) -> str:
+def lead_3(text: str) -> str:
     """The first three sentences, or as many as there are."""
     return "\n".join(sentences(text)[:_SENTENCES])
 
 
-def drawn(text: str, seed: Sequence[int]) -> str:
+def random_3(text: str, seed: Sequence[int]) -> str:
     """Three sentences drawn without replacement, in the order of the text, or as many as there are."""
     found = sentences(text)
     random = np.random.default_rng(seed)

@@ -26,7 +26,7 @@ def words(text: str) -> list[str]:
     return _pattern().findall(unicodedata.normalize("NFC", text.translate(_INVISIBLE).casefold()))
 
 
-def written_words(text: str) -> list[tuple[int, str]]:
+def words_with_offsets(text: str) -> list[tuple[int, str]]:
     """The words as they are written, in their own case, each with its place in the text."""
     return [(found.start(), found[0]) for found in _pattern().finditer(text)]
 
@@ -65,12 +65,12 @@ def _marks() -> str:
 # lower in one and higher in the other than in English: compare texts of one language alone.
 
 
-def text_words(text: str) -> list[str]:
+def words_and_punctuation(text: str) -> list[str]:
     """The words of a text, punctuation included."""
     composed = unicodedata.normalize("NFC", text)
     words: list[str] = []
     end = 0
-    for place, word in written_words(composed):
+    for place, word in words_with_offsets(composed):
         words += _signs(composed[end:place])
         words.append(word)
         end = place + len(word)

@@ -38,7 +38,7 @@ def rollout(probe: Probe) -> Scores:
     """
     same = torch.eye(len(probe.question.ids), device=probe.ids.device)
     maps = torch.stack([(maps.mean(0) + same) / 2 for maps in _maps(probe)])
-    return mixing_scores("rollout", probe.question, rolled_out(maps, probe.question))
+    return mixing_scores("rollout", probe.question, rollout_of_maps(maps, probe.question))
 
 
 def first_token_share(maps: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def first_token_share(maps: Tensor) -> Tensor:
     return maps[:, :, min(1, maps.shape[2] - 1) :, 0].mean(-1)
 
 
-def rolled_out(maps: Tensor, question: Question) -> Tensor:
+def rollout_of_maps(maps: Tensor, question: Question) -> Tensor:
     """How much of each token is in what the answer is read from, if each layer mixes tokens as its map says:
     (L, T, T) -> (T,), the mean of the answer's rows of the product of all maps, the last layer's on the left."""
     looks = maps.new_zeros(maps.shape[-1])
@@ -78,8 +78,8 @@ def _last(question: Question) -> slice:
 @torch.inference_mode()
 def _maps(probe: Probe) -> Iterator[Tensor]:
     """The weights of each block, (H, T, T) in float32; one block's at a time, for all may take much memory."""
-    x = probe.begin(probe.embeddings())
+    x = probe.add_positions(probe.embeddings())
     for layer in range(probe.n_layer):
         weights: list[Tensor] = []
-        x = probe.blocks(x, layer, layer + 1, weights)
+        x = probe.run_blocks(x, layer, layer + 1, weights)
         yield weights[0][0].float()

@@ -42,7 +42,7 @@ Kind = Literal["next", "continuation", "generated", "label"]
 
 
 @dataclass(frozen=True)
-class ReadToken:
+class InputToken:
     """A token that was read."""
 
     text: str  # as `Tokenizer.token_text` shows it
@@ -50,7 +50,7 @@ class ReadToken:
 
 
 @dataclass(frozen=True)
-class Expected:
+class Prediction:
     """Something the model could have answered."""
 
     text: str  # a token as `Tokenizer.token_text` shows it, or a class
@@ -67,7 +67,7 @@ class Attribution:
     about: dict[str, Any]  # settings and checks
 
     @property
-    def signed(self) -> bool:
+    def is_signed(self) -> bool:
         """Whether a positive score spoke for the answer and a negative one against it."""
         return self.method in SIGNED
 
@@ -79,9 +79,9 @@ class Answer:
     text: str  # what was asked for: the token or tokens as text, or the class
     logprob: float  # natural logarithm of its probability
     probability: float
-    foil: Expected | None  # what it was asked against
-    expected: tuple[Expected, ...]  # the likeliest answers in its place
-    tokens: tuple[ReadToken, ...]  # all that was read for it
+    foil: Prediction | None  # what it was asked against
+    expected: tuple[Prediction, ...]  # the likeliest answers in its place
+    tokens: tuple[InputToken, ...]  # all that was read for it
     first: int  # the first token that may have mattered; those before it are read and not explained
     end: int  # the one behind the last such
     words: tuple[Word, ...]  # the units of tokens[first:end]; their token numbers count from 0 at ``first``
@@ -103,7 +103,7 @@ class LensRow:
     layer: int  # 0: the embeddings
     probability: float  # of the answer
     rank: int  # of the answer; 1: the likeliest
-    top: tuple[Expected, ...]
+    top: tuple[Prediction, ...]
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,12 @@ class HeadEffects:
 
 
 @dataclass(frozen=True)
-class WithoutHeads:
+class AblatedHeads:
     """What the model answers with some heads switched off."""
 
     heads: tuple[tuple[int, int], ...]  # layer and head, from 0
     probability: float  # of the answer
-    expected: tuple[Expected, ...]
+    expected: tuple[Prediction, ...]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Views:
     attention: AttentionMaps | None = None
     lens: tuple[LensRow, ...] | None = None
     heads: HeadEffects | None = None
-    without: WithoutHeads | None = None
+    without: AblatedHeads | None = None
     layers: LayerInformation | None = None
 
 

@@ -126,7 +126,7 @@ def measure_text(
     return TextFaithfulness(probabilities[ids], len(words), methods)
 
 
-def measure_faithfulness(texts: Sequence[TextFaithfulness], *, seed: int = 0) -> FaithfulnessMetrics:
+def summarize_faithfulness(texts: Sequence[TextFaithfulness], *, seed: int = 0) -> FaithfulnessMetrics:
     """Means over texts on which the same methods were measured, with bootstrap intervals drawn from ``seed``.
 
     The lead over the random orders is resampled text by text (a paired bootstrap: Koehn 2004). Raises DataError where
@@ -180,7 +180,7 @@ def _probabilities(probe: Probe, asked: set[_Ids]) -> dict[_Ids, float]:
         by_length[len(row)].append(row)
     found: dict[_Ids, float] = {}
     for rows in by_length.values():
-        found |= zip(rows, probe.values_of_ids(rows)[1].tolist(), strict=True)
+        found |= zip(rows, probe.values_and_probabilities(rows)[1].tolist(), strict=True)
     return found
 
 

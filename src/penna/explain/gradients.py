@@ -81,7 +81,7 @@ def _integral(probe: Probe, start: Tensor, end: Tensor, steps: int) -> Tensor:
     places, weights = torch.from_numpy(times**2).to(end), torch.from_numpy(times * weights)  # d(t²) = 2t dt
     way = end - start
     total = torch.zeros(end.shape[1], dtype=torch.float64)
-    at_once = probe.rows_at_once(end.shape[1])
+    at_once = probe.batch_rows(end.shape[1])
     for some, counts in zip(places.split(at_once), weights.split(at_once), strict=True):
         gradients = _gradients(probe, start + some[:, None, None] * way)  # (S, T, C)
         total += counts @ (gradients * way).sum(dim=-1).double().cpu()

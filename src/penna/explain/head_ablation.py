@@ -38,11 +38,11 @@ def head_changes(probe: Probe) -> HeadChanges:
     probabilities: list[Tensor] = []
     for layer in range(probe.n_layer):
         rows = _each_off(probe.model.config.n_head, probe.model.config.head_width, states[layer])  # (H, 1, H * D)
-        step = probe.rows_at_once(states[layer].shape[1])
+        step = probe.batch_rows(states[layer].shape[1])
         answers: list[tuple[Tensor, Tensor]] = []
         for some in rows.split(step):
             with _factor(_block(probe, layer), some):
-                answers.append(_answers(probe, probe.blocks(states[layer].expand(len(some), -1, -1), layer)))
+                answers.append(_answers(probe, probe.run_blocks(states[layer].expand(len(some), -1, -1), layer)))
         values.append(torch.cat([answer for answer, _ in answers]))
         probabilities.append(torch.cat([answer for _, answer in answers]))
     return HeadChanges(torch.stack(values) - value, torch.stack(probabilities) - probability)
@@ -97,5 +97,5 @@ def _factor(block: Block, factors: Tensor) -> Generator[None]:
 
 def _answers(probe: Probe, state: Tensor) -> tuple[Tensor, Tensor]:
     """The question's value and the target's probability of states behind the last block (B, T, C): two of (B,)."""
-    hidden, target = probe.finish(state), probe.question.target
+    hidden, target = probe.final_norm(state), probe.question.target
     return target.value(probe.model, hidden), target.probability(probe.model, hidden)

@@ -113,7 +113,7 @@ class _Noised:
         self._embeddings = probe.embeddings()  # (1, T, C)
         self._features = probe.question.features
         self._read = _reader(probe, layer)
-        self._at_once = probe.rows_at_once(len(probe.ids))
+        self._at_once = probe.batch_rows(len(probe.ids))
         self._generator = torch.Generator().manual_seed(seed)
         self.most = float(probe.model.wte.weight.float().std())  # σ_max
         with torch.inference_mode():
@@ -158,9 +158,9 @@ def _reader(probe: Probe, layer: int) -> _Read:
     target = probe.question.target
 
     def read(embeddings: Tensor) -> Tensor:
-        x = probe.blocks(probe.begin(embeddings), 0, layer)
+        x = probe.run_blocks(probe.add_positions(embeddings), 0, layer)
         if layer == probe.n_layer:
-            x = probe.finish(x)
+            x = probe.final_norm(x)
         if isinstance(target, Label) and target.pooling == "mean":
             return x.mean(dim=1, keepdim=True)
         return x[:, -target.last_positions :]

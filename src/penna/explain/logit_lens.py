@@ -17,7 +17,7 @@ from penna.explain.probe import Label, NextTokens, Probe
 from penna.train.classification import label_scores
 
 
-class Guess(NamedTuple):
+class ScoredId(NamedTuple):
     """Something the model could have answered."""
 
     id: int  # of a token, or the number of a class
@@ -25,16 +25,16 @@ class Guess(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reading:
+class LayerPrediction:
     """What a state says."""
 
     probability: float  # of the answer that is asked about
     rank: int  # of the answer, 1: the likeliest; of several tokens that of the least expected, each behind the others
-    top: tuple[Guess, ...]  # the likeliest answers; of several tokens in the place of the last
+    top: tuple[ScoredId, ...]  # the likeliest answers; of several tokens in the place of the last
 
 
 @torch.inference_mode()
-def logit_lens(probe: Probe, top: int = 5, known: int | None = None) -> tuple[Reading, ...]:
+def logit_lens(probe: Probe, top: int = 5, known: int | None = None) -> tuple[LayerPrediction, ...]:
     """What the states say before the first block (the embeddings) and behind each: L + 1 readings.
 
     The last is the model's own answer. ``known`` keeps ids from there on out of ``top``, where an embedding has rows
@@ -44,14 +44,14 @@ def logit_lens(probe: Probe, top: int = 5, known: int | None = None) -> tuple[Re
 
 
 @torch.inference_mode()
-def reading(probe: Probe, top: int = 5, known: int | None = None) -> Reading:
+def current_prediction(probe: Probe, top: int = 5, known: int | None = None) -> LayerPrediction:
     """The model's own answer, from all its blocks as they are now."""
-    return _read(probe, probe.blocks(probe.begin(probe.embeddings())), top, known)
+    return _read(probe, probe.run_blocks(probe.add_positions(probe.embeddings())), top, known)
 
 
-def _read(probe: Probe, state: Tensor, top: int, known: int | None) -> Reading:
+def _read(probe: Probe, state: Tensor, top: int, known: int | None) -> LayerPrediction:
     """What one state (1, T, C) says."""
-    hidden, target = probe.finish(state), probe.question.target
+    hidden, target = probe.final_norm(state), probe.question.target
     if isinstance(target, Label):
         lengths = torch.tensor([hidden.shape[1]], device=hidden.device)
         scores = label_scores(probe.model, hidden, lengths, target.pooling)  # (1, N)
@@ -60,8 +60,8 @@ def _read(probe: Probe, state: Tensor, top: int, known: int | None) -> Reading:
     wanted = torch.tensor(target.tokens if isinstance(target, NextTokens) else [target.number], device=scores.device)
     ranks = 1 + (scores > scores.gather(1, wanted[:, None])).sum(1)
     guesses = scores[-1].softmax(-1)[:known].topk(min(top, len(scores[-1][:known])))
-    return Reading(
+    return LayerPrediction(
         probability=float(target.probability(probe.model, hidden)),
         rank=int(ranks.max()),
-        top=tuple(map(Guess, guesses.indices.tolist(), guesses.values.tolist())),
+        top=tuple(map(ScoredId, guesses.indices.tolist(), guesses.values.tolist())),
     )

@@ -21,7 +21,7 @@ from penna.tokenizer.tokenizer import Tokenizer
 Matrix = Literal["wte", "lm_head"]
 
 
-class Near(NamedTuple):
+class Neighbor(NamedTuple):
     """A token beside a word."""
 
     token: str  # as `Tokenizer.token_text` shows it
@@ -36,7 +36,7 @@ class Neighbors:
     word: str
     tokens: tuple[str, ...]
     ids: tuple[int, ...]
-    near: dict[Matrix, tuple[Near, ...]]  # the nearest first
+    near: dict[Matrix, tuple[Neighbor, ...]]  # the nearest first
 
 
 def neighbors(model: GPT, tokenizer: Tokenizer, word: str, top: int = 10) -> Neighbors:
@@ -45,10 +45,10 @@ def neighbors(model: GPT, tokenizer: Tokenizer, word: str, top: int = 10) -> Nei
     matrices: dict[Matrix, Tensor] = {"wte": model.wte.weight}
     if model.lm_head is not None:
         matrices["lm_head"] = model.lm_head.weight
-    near: dict[Matrix, tuple[Near, ...]] = {}
+    near: dict[Matrix, tuple[Neighbor, ...]] = {}
     for name, matrix in matrices.items():
         found = _nearest(matrix[: tokenizer.vocab_size], ids, top)
-        near[name] = tuple(Near(tokenizer.token_text(index), index, cosine) for index, cosine in found)
+        near[name] = tuple(Neighbor(tokenizer.token_text(index), index, cosine) for index, cosine in found)
     return Neighbors(word, tuple(map(tokenizer.token_text, ids)), tuple(ids), near)
 
 

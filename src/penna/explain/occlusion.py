@@ -26,6 +26,6 @@ def occlusion(probe: Probe) -> Scores:
             "Give a longer text, or take another method, such as gradient-x-input.",
         )
     ids = question.ids
-    whole, _ = probe.values_of_ids([ids])
-    without, _ = probe.values_of_ids([ids[:place] + ids[place + 1 :] for place in question.features])
+    whole, _ = probe.values_and_probabilities([ids])
+    without, _ = probe.values_and_probabilities([ids[:place] + ids[place + 1 :] for place in question.features])
     return Scores("occlusion", tuple((whole - without).tolist()))

@@ -123,11 +123,11 @@ class Probe:
         """What is read, embedded without positions: (1, T, C)."""
         return self.model.embed_tokens(self.ids[None])
 
-    def begin(self, embeddings: Tensor) -> Tensor:
+    def add_positions(self, embeddings: Tensor) -> Tensor:
         """What the first block reads: (B, T, C) -> (B, T, C)."""
         return self.model.placed(embeddings)
 
-    def blocks(
+    def run_blocks(
         self, x: Tensor, first: int = 0, end: int | None = None, attention: list[Tensor] | None = None
     ) -> Tensor:
         """``x`` (B, T, C) through the blocks from number ``first`` up to ``end``; each appends its attention weights
@@ -139,36 +139,36 @@ class Probe:
 
     def states(self, embeddings: Tensor) -> list[Tensor]:
         """The states before the first block and behind each, the final norm not applied: L + 1 of (B, T, C)."""
-        found = [self.begin(embeddings)]
+        found = [self.add_positions(embeddings)]
         for layer in range(self.n_layer):
-            found.append(self.blocks(found[-1], layer, layer + 1))
+            found.append(self.run_blocks(found[-1], layer, layer + 1))
         return found
 
-    def finish(self, x: Tensor) -> Tensor:
+    def final_norm(self, x: Tensor) -> Tensor:
         """The final norm: (B, T, C) -> (B, T, C), as `GPT.logits` reads it."""
         return self.model.ln_f(x)
 
     def value(self, embeddings: Tensor) -> Tensor:
         """The question's value, in nats, of rows of embeddings: (B, T, C) -> (B,). Gradients flow through it."""
-        return self.question.target.value(self.model, self.finish(self.blocks(self.begin(embeddings))))
+        return self.question.target.value(self.model, self.final_norm(self.run_blocks(self.add_positions(embeddings))))
 
     @torch.inference_mode()
     def values(self, embeddings: Tensor) -> Tensor:
         """The same without gradients, for any number of rows: (B, T, C) -> (B,)."""
-        return torch.cat([self.value(rows) for rows in embeddings.split(self.rows_at_once(embeddings.shape[1]))])
+        return torch.cat([self.value(rows) for rows in embeddings.split(self.batch_rows(embeddings.shape[1]))])
 
     @torch.inference_mode()
-    def values_of_ids(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def values_and_probabilities(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """The values, and the target's probabilities, of rows of ids that are of one length: two of (B,)."""
         found = [self._of_ids(some) for some in self._some(rows)]
         return torch.cat([value for value, _ in found]), torch.cat([probability for _, probability in found])
 
-    def rows_at_once(self, length: int) -> int:
+    def batch_rows(self, length: int) -> int:
         """How many rows of so many tokens are read together."""
         return max(1, TOKENS_AT_ONCE // length)
 
     def _some(self, rows: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-        step = self.rows_at_once(len(rows[0]))
+        step = self.batch_rows(len(rows[0]))
         for start in range(0, len(rows), step):
             yield torch.tensor(rows[start : start + step], device=self.ids.device)
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from penna.explain.attention import mixing_scores, rolled_out
+from penna.explain.attention import mixing_scores, rollout_of_maps
 from penna.explain.explanation import Scores
 from penna.explain.probe import Probe
 from penna.model.gpt import Block
@@ -28,7 +28,7 @@ def value_zeroing(probe: Probe) -> Scores:
 
     As in the paper no identity is added to a map, since the residual is a part of what it was measured on.
     """
-    return mixing_scores("value-zeroing", probe.question, rolled_out(value_zeroing_maps(probe), probe.question))
+    return mixing_scores("value-zeroing", probe.question, rollout_of_maps(value_zeroing_maps(probe), probe.question))
 
 
 @torch.inference_mode()
@@ -43,9 +43,9 @@ def value_zeroing_maps(probe: Probe) -> Tensor:
     maps: list[Tensor] = []
     for layer, block in enumerate(block for block in probe.model.h if isinstance(block, Block)):
         columns: list[Tensor] = []
-        for some in tokens.split(probe.rows_at_once(len(tokens))):
+        for some in tokens.split(probe.batch_rows(len(tokens))):
             with _values_left_out(block, some):
-                changed = probe.blocks(states[layer].expand(len(some), -1, -1), layer, layer + 1)
+                changed = probe.run_blocks(states[layer].expand(len(some), -1, -1), layer, layer + 1)
             columns.append(_cosine_distance(changed, states[layer + 1]))
         maps.append(_in_shares(torch.cat(columns).t().tril()))
     return torch.stack(maps)

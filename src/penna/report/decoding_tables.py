@@ -98,8 +98,8 @@ def _values(
         values["mauve"] = mauve.score
     if novelty is not None:
         values |= {
-            f"novel_{NOVEL}": novelty.novel[NOVEL],
-            "verbatim_share": novelty.recitation.share,
+            f"novel_{NOVEL}": novelty.novel_ngrams[NOVEL],
+            "verbatim_share": novelty.memorization.share,
             "longest_span": novelty.longest,
         }
     return values
@@ -124,7 +124,7 @@ def conditions(figures: DecodingMetrics) -> str:
     """What was compared, in a sentence."""
     judge = "" if figures.judge is None else f", judged by {figures.judge}"
     return (
-        f"{figures.model}{judge}: {len(figures.prefixes):,} prefixes of {figures.prefix_length:,} tokens from "
+        f"{figures.model}{judge}: {len(figures.prefix_texts):,} prefixes of {figures.prefix_length:,} tokens from "
         f"{figures.human_source}, at most {figures.length:,} tokens behind each, seed {figures.seed}."
     )
 
@@ -137,7 +137,7 @@ def legend(figures: DecodingMetrics) -> str:
         f"low and high hold 95 % of half-samples; in the human row: {human}."
     )
     if figures.human_novelty is not None:
-        shortest = figures.human_novelty.recitation.shortest
+        shortest = figures.human_novelty.memorization.shortest
         text += (
             f" New: share of {NOVEL}-grams of tokens that stand nowhere in the training text. Verbatim: share of "
             f"tokens in spans of {shortest} or more that stand there word for word."
@@ -165,7 +165,7 @@ def markdown(figures: DecodingMetrics) -> str:
         "",
         f"**Recommendation.** {figures.recommendation.reason}",
         *(f"- left out: {_escaped(name)}: {why}" for name, why in figures.recommendation.excluded.items()),
-        *(f"- {doubt.sentence}" for doubt in figures.doubts),
+        *(f"- {doubt.message}" for doubt in figures.doubts),
         *(f"- {notice}" for notice in figures.notices),
     ]
     return "\n".join(lines) + "\n"
@@ -182,11 +182,11 @@ def _csv(rows: Sequence[tuple[str, dict[str, Value]]]) -> str:
 
 def samples(figures: DecodingMetrics) -> str:
     """The same prefixes with what a person and each strategy wrote behind, control characters spelled out."""
-    count = len(figures.prefixes)
+    count = len(figures.prefix_texts)
     shown = [number * count // min(_SAMPLES, count) for number in range(min(_SAMPLES, count))]
     parts = ["# Samples", "", conditions(figures)]
     for number in shown:
-        parts += ["", f"## Prefix {number + 1}", "", _quoted(figures.prefixes[number])]
+        parts += ["", f"## Prefix {number + 1}", "", _quoted(figures.prefix_texts[number])]
         texts = [("human", figures.human_texts[number])]
         texts += [(own.name, own.texts[number]) for own in figures.strategies]
         for name, text in texts:

@@ -89,7 +89,7 @@ def _too_long(length: str, most: int, param: str) -> Refused:
 
 def check_explanation(loaded: LoadedModel, text: str, settings: ExplainSettings, limits: ServeSettings) -> None:
     """Raise Refused for more than is explained here. A text may be longer than the model reads, which is cut then."""
-    model, tokenizer, asked = loaded.model.config, loaded.need_tokenizer(), settings.asked
+    model, tokenizer, asked = loaded.model.config, loaded.need_tokenizer(), settings.query
     if limits.max_prompt_tokens is None:
         tokens = len(tokenizer.encode(text))
     else:
@@ -104,7 +104,7 @@ def check_explanation(loaded: LoadedModel, text: str, settings: ExplainSettings,
 
 def _check_steps(model: ModelConfig, settings: ExplainSettings, tokens: int, limits: ServeSettings) -> None:
     """Raise Refused where an explanation of so many tokens might let the model read them more often than it may."""
-    explained, answers = min(tokens, settings.asked.longest), max(settings.asked.generate, 1)
+    explained, answers = min(tokens, settings.query.longest), max(settings.query.generate, 1)
     steps = sum(answers * _READS.get(method, explained) for method in settings.methods)
     steps += model.n_layer * (settings.heads * model.n_head + settings.layers * _READS["information"])
     if steps > limits.max_explain_steps:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from penna.api.explain import ExplainSettings, explain, saved_faithfulness, text_faithfulness
+from penna.api.explain import ExplainSettings, explain, save_faithfulness, text_faithfulness
 from penna.errors import DataError
 from penna.explain.explanation import Explanation
 from penna.explain.faithfulness import FaithfulnessMetrics, TextFaithfulness
@@ -53,4 +53,4 @@ async def faithfulness(
         report(f"{done} / {len(texts)}")
         one = partial(text_faithfulness, text=text, settings=settings, number=len(measured))
         measured += await worker.call(one)
-    return await worker.call(lambda loaded: saved_faithfulness(loaded, measured, len(texts), settings))
+    return await worker.call(lambda loaded: save_faithfulness(loaded, measured, len(texts), settings))

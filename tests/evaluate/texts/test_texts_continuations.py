@@ -14,10 +14,10 @@ from penna.evaluate.texts.statistics import (
     Likelihood,
     MeasuredTexts,
     Statistics,
+    reliable_statistics,
     sample_size_warnings,
-    trusted,
 )
-from penna.evaluate.words import text_words
+from penna.evaluate.words import words_and_punctuation
 
 
 def measured(texts: list[str], nats_per_token: float = 2.0) -> MeasuredTexts:
@@ -34,7 +34,7 @@ TEXTS = ["나는 학교에 갔다. 나는", "我在家读书，他也在家读�
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [1, 3, 4], [0], [3]])
 def test_statistics_are_those_of_the_functions_on_the_same_texts(rows: list[int]) -> None:
     found = measured(TEXTS).statistics(np.array(rows))
-    words = [text_words(TEXTS[row]) for row in rows]
+    words = [words_and_punctuation(TEXTS[row]) for row in rows]
     for order, value in ((1, found.distinct_1), (2, found.distinct_2), (3, found.distinct_3)):
         assert value == (pytest.approx(distinct(words, order)) if any(words) else None)
     assert found.zipf == (pytest.approx(z) if (z := zipf_coefficient(words)) is not None else None)
@@ -47,7 +47,7 @@ def test_statistics_are_those_of_the_functions_on_the_same_texts(rows: list[int]
     assert found.repetition == sum(row == 4 for row in rows) / len(rows)
     assert found.perplexity == (pytest.approx(math.exp(2)) if any(words) else None)
     assert found.judge_perplexity is None
-    all_scores = self_bleu([text_words(text) for text in TEXTS])
+    all_scores = self_bleu([words_and_punctuation(text) for text in TEXTS])
     scores = [score for row in rows if (score := all_scores[row]) is not None]
     assert found.self_bleu == (pytest.approx(sum(scores) / len(scores)) if scores else None)
 
@@ -143,6 +143,11 @@ def test_distances_of_too_few_texts_have_no_interval_and_tie() -> None:
 def test_too_few_texts_are_told_statistic_by_statistic() -> None:
     few = sample_size_warnings(some_statistics(texts=60, words=7000))
     assert {doubt.statistic for doubt in few} == {"self-BLEU-4", "repetition", "MAUVE", "Zipf"}
-    assert "MAUVE cannot be trusted: it needs about 500 texts, and there are 60." in [doubt.sentence for doubt in few]
-    assert set(trusted(some_statistics(texts=60, words=7000))) == {"perplexity", "distance", "distinct-n", "words used"}
+    assert "MAUVE cannot be trusted: it needs about 500 texts, and there are 60." in [doubt.message for doubt in few]
+    assert set(reliable_statistics(some_statistics(texts=60, words=7000))) == {
+        "perplexity",
+        "distance",
+        "distinct-n",
+        "words used",
+    }
     assert sample_size_warnings(some_statistics(texts=5000, words=500_000)) == []

@@ -13,7 +13,7 @@ from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from scipy.stats import linregress
 
 from penna.evaluate.texts.diversity import RANKS, ends_in_repetition, self_bleu, zipf_coefficient, zipf_of_counts
-from penna.evaluate.words import text_words
+from penna.evaluate.words import words_and_punctuation
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from penna.evaluate.words import text_words
     ],
 )
 def test_words_of_a_script_are_spaced_words_or_characters_with_punctuation(text: str, words: list[str]) -> None:
-    assert text_words(text) == words
+    assert words_and_punctuation(text) == words
 
 
 @given(st.text())
@@ -40,7 +40,7 @@ def test_words_lose_nothing_but_white_space(text: str) -> None:
     import unicodedata
 
     composed = unicodedata.normalize("NFC", text)
-    assert "".join(text_words(text)) == "".join(char for char in composed if not char.isspace())
+    assert "".join(words_and_punctuation(text)) == "".join(char for char in composed if not char.isspace())
 
 
 def test_zipf_is_the_slope_that_scipy_fits() -> None:
@@ -129,7 +129,7 @@ def test_self_bleu_is_nltk_s_sentence_bleu_against_all_others() -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_self_bleu_of_korean_and_chinese() -> None:
     texts = ["나는 학교에 갔다.", "나는 집에 갔다.", "我在学校读书。", "我在家读书，他也在家读书。"]
-    words = [text_words(text) for text in texts]
+    words = [words_and_punctuation(text) for text in texts]
     assert self_bleu(words) == pytest.approx(nltk_self_bleu(words), rel=1e-9)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penna.evaluate.texts.diversity import ends_in_repetition, self_bleu, zipf_of_counts
-from penna.evaluate.words import text_words
+from penna.evaluate.words import words_and_punctuation
 
 Rows = NDArray[np.int64]
 DISTINCT = (1, 2, 3)
@@ -78,7 +78,7 @@ class MeasuredTexts:
         vocab_size: int,
         judged: Likelihood | None = None,
     ) -> None:
-        words = [text_words(text.text) for text in texts]
+        words = [words_and_punctuation(text.text) for text in texts]
         self.texts = tuple(texts)
         self._likelihood, self._judged, self._vocab_size = likelihood, judged, vocab_size
         self._bleu = np.array([math.nan if score is None else score for score in self_bleu(words)])
@@ -176,7 +176,7 @@ class SampleSizeWarning:
     unit: str  # texts, tokens or words
 
     @property
-    def sentence(self) -> str:
+    def message(self) -> str:
         """For a person."""
         return (
             f"{self.statistic} cannot be trusted: it needs about {self.needs:,} {self.unit}, and there are "
@@ -196,7 +196,7 @@ def sample_size_warnings(human: Statistics) -> list[SampleSizeWarning]:
     ]
 
 
-def trusted(human: Statistics) -> list[str]:
+def reliable_statistics(human: Statistics) -> list[str]:
     """The statistics that there is text enough for."""
     doubted = {doubt.statistic for doubt in sample_size_warnings(human)}
     return [name for name, _ in (*_TEXTS, *_WORDS) if name not in doubted]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any
 
-from penna.explain.explanation import Answer, AttentionMaps, ReadToken
+from penna.explain.explanation import Answer, AttentionMaps, InputToken
 from penna.formatting import truncate_end
 from penna.report.explanations.shades import shade
 from penna.report.explanations.sheet import text_width
@@ -86,7 +86,7 @@ def _name_tokens(axes: Any, tokens: Sequence[str], step: int) -> None:
     axes.set_ylabel(f"place of the token that looks{steps}", fontsize=8)
 
 
-def seen_tokens(answer: Answer, maps: AttentionMaps) -> tuple[ReadToken, ...]:
+def seen_tokens(answer: Answer, maps: AttentionMaps) -> tuple[InputToken, ...]:
     """The tokens of the maps' sides: the last that were read, where maps are of less than all."""
     return answer.tokens[len(answer.tokens) - len(maps.weights[0][0]) :]
 

@@ -123,8 +123,8 @@ def _overview(explanation: Explanation) -> Iterator[str]:
 def _place(name: str, score: float | None, most: float, found: Attribution) -> str:
     if score is None:
         return "<td></td>"
-    told = escape(f"{name}: {score_text(score, most, found.signed)}")
-    return f'<td class="{level(strength(score, most), found.signed)}" title="{told}"></td>'
+    told = escape(f"{name}: {score_text(score, most, found.is_signed)}")
+    return f'<td class="{level(strength(score, most), found.is_signed)}" title="{told}"></td>'
 
 
 def _answer(answer: Answer, number: int, direction: str) -> str:
@@ -144,8 +144,8 @@ def _method(answer: Answer, found: Attribution, direction: str) -> str:
     words, most = METHOD_WORDS[found.method], largest(found.words)
     spans: list[str] = []
     for number, (unit, score) in enumerate(zip(answer.words, found.words, strict=True)):
-        name, written = escape(word_name(answer, number)), score_text(score, most, found.signed)
-        shade = level(strength(score, most), found.signed)
+        name, written = escape(word_name(answer, number)), score_text(score, most, found.is_signed)
+        shade = level(strength(score, most), found.is_signed)
         space = " " if unit.text[:1].isspace() else ""
         spans.append(
             f'{space}<span class="{f"w {shade}".strip()}" title="{name}: {written} {words.unit}"><bdi>{name}</bdi>'
@@ -173,8 +173,8 @@ def _table(corner: str, names: Sequence[str], columns: Sequence[tuple[Attributio
     rows: list[str] = []
     for place, name in enumerate(names):
         cells = "".join(
-            f'<td class="{level(strength(scores[place], top), found.signed)}">'
-            f"{score_text(scores[place], top, found.signed)}</td>"
+            f'<td class="{level(strength(scores[place], top), found.is_signed)}">'
+            f"{score_text(scores[place], top, found.is_signed)}</td>"
             for (found, scores), top in zip(columns, most, strict=True)
         )
         rows.append(f'<tr><th scope="row"><bdi>{escape(name)}</bdi></th>{cells}</tr>')

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from penna.explain.explanation import (
+    AblatedHeads,
     Answer,
     AttentionMaps,
     Explanation,
     HeadEffects,
     LayerInformation,
     LensRow,
-    WithoutHeads,
 )
 from penna.formatting import one_line
 from penna.report.explanations.attention import mean_map, pooled, seen_tokens
@@ -57,7 +57,7 @@ def view_sections(explanation: Explanation) -> Iterator[str]:
         yield _layers(answer, views.layers)
 
 
-def _without(answer: Answer, without: WithoutHeads) -> str:
+def _without(answer: Answer, without: AblatedHeads) -> str:
     rows = [
         ("all heads", share(answer.probability), expected_text(answer.expected)),
         (f"without {heads_name(without.heads)}", share(without.probability), expected_text(without.expected)),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from penna.explain.explanation import Answer, Expected, Explanation, HeadEffects, LayerInformation, LensRow
+from penna.explain.explanation import Answer, Explanation, HeadEffects, LayerInformation, LensRow, Prediction
 from penna.formatting import one_line, truncate_end, truncate_start
 from penna.report.explanations.attention import attention_figure
 from penna.report.explanations.generated import generated_scores
@@ -127,12 +127,12 @@ def _answers(explanation: Explanation, spell: Spell) -> Any:
         line = f"Without head {heads_name(without.heads)}: probability {share(without.probability)}"
         sheet.paragraph(f"{line}. Likeliest: {_drawn(without.expected, spell)}")
     sheet.at += 4
-    _write_scales(sheet, {found.signed for found in answer.attributions})
+    _write_scales(sheet, {found.is_signed for found in answer.attributions})
     sheet.at += 6
     rows: list[Row] = []
     for found in answer.attributions:
         most = largest(found.words)
-        rows.append(Row(METHOD_WORDS[found.method].title, scale_text(found, most), found.words, most, found.signed))
+        rows.append(Row(METHOD_WORDS[found.method].title, scale_text(found, most), found.words, most, found.is_signed))
     if rows:
         draw_rows(sheet, answer, rows, spell, right_to_left=runs_right_to_left(explanation.prompt))
     for found in answer.attributions:
@@ -155,7 +155,7 @@ def _generated(explanation: Explanation, spell: Spell) -> Any:
     sheet.paragraph(spell(f"{prompt} → {generated_text(explanation)}", "(no installed font has its letters)"))
     sheet.paragraph("A row is a generated token with its probability, a column a word that was read for it.", 7, GREY)
     sheet.at += 4
-    _write_scales(sheet, {found.signed for found in answers[0].attributions})
+    _write_scales(sheet, {found.is_signed for found in answers[0].attributions})
     for found, table in zip(answers[0].attributions, tables, strict=True):
         words, most = (
             METHOD_WORDS[found.method],
@@ -176,7 +176,7 @@ def _generated(explanation: Explanation, spell: Spell) -> Any:
         ]
         columns = [spell(table.columns[at], f"(word {at + 1})") for at in shown]
         scores = [[row[at] for at in shown] for row in table.scores]
-        draw_heat(sheet, Heat(names, columns, scores, most, found.signed), right_to_left=mirrored)
+        draw_heat(sheet, Heat(names, columns, scores, most, found.is_signed), right_to_left=mirrored)
     for notice in explanation.notices:
         sheet.paragraph(spell(notice, "(a notice no installed font can write)"), 7, GREY)
     return sheet.done()
@@ -230,7 +230,7 @@ def _write_answer(sheet: Sheet, answer: Answer, spell: Spell) -> None:
         sheet.paragraph(f"Likeliest: {_drawn(answer.expected, spell)}", 8, GREY)
 
 
-def _drawn(expected: Sequence[Expected], spell: Spell) -> str:
+def _drawn(expected: Sequence[Prediction], spell: Spell) -> str:
     """Answers with their probabilities, those that cannot be written left as such."""
     return expected_text([replace(each, text=spell(each.text, "(no font)")) for each in expected])
 

@@ -15,11 +15,11 @@ from typing import Any
 from penna.explain.explanation import (
     Answer,
     Attribution,
-    Expected,
     Explanation,
     HeadEffects,
     LayerInformation,
     Method,
+    Prediction,
 )
 from penna.formatting import format_probability, one_line, plural
 
@@ -110,7 +110,7 @@ def answer_line(answer: Answer) -> str:
     return line
 
 
-def expected_text(expected: Iterable[Expected]) -> str:
+def expected_text(expected: Iterable[Prediction]) -> str:
     """Answers with their probabilities, in a line."""
     return " · ".join(f"{one_line(each.text)} {share(each.probability)}" for each in expected)
 
@@ -152,7 +152,7 @@ def score_text(score: float, most: float, signed: bool) -> str:
 def scale_text(attribution: Attribution, most: float) -> str:
     """What full colour stands for."""
     unit = METHOD_WORDS[attribution.method].unit
-    return f"full colour {'±' if attribution.signed else ''}{score_text(most, most, signed=False)} {unit}"
+    return f"full colour {'±' if attribution.is_signed else ''}{score_text(most, most, signed=False)} {unit}"
 
 
 def checks(attribution: Attribution) -> list[str]:

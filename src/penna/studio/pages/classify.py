@@ -6,7 +6,7 @@ from typing import Any
 
 from nicegui import ui
 
-from penna.api.classify import Classified, classify, evaluate_classification
+from penna.api.classify import Classification, classify, evaluate_classification
 from penna.api.explain import ExplainSettings
 from penna.api.explain_query import ExplainQuery
 from penna.explain.explanation import Explanation
@@ -116,10 +116,10 @@ class _Page:
 
     async def _explained(self, name: str, text: str, pair: str | None, label: str) -> Explanation:
         worker = await self._studio.models.worker(name)
-        settings = ExplainSettings(asked=ExplainQuery(label=label, pair=pair))
+        settings = ExplainSettings(query=ExplainQuery(label=label, pair=pair))
         return await explanation(worker, text, settings, self._studio.settings)
 
-    def _show(self, found: Classified, explained: Explanation, text: str, pair: str | None) -> None:
+    def _show(self, found: Classification, explained: Explanation, text: str, pair: str | None) -> None:
         name = self._runs.value
         heading(t("classify.probabilities"))
         options, count = probability_options(found)
@@ -172,7 +172,7 @@ class _Page:
                 self._read_evaluations("validation-part")
 
 
-def probability_options(found: Classified) -> tuple[dict[str, Any], int]:
+def probability_options(found: Classification) -> tuple[dict[str, Any], int]:
     """A bar for each class of the first text, the likeliest on top, and how many bars there are."""
     row = found.probabilities[0]
     order = sorted(range(len(found.labels)), key=lambda place: -row[place])[:_SHOWN][::-1]

@@ -164,7 +164,7 @@ def _as_words(source: str) -> list[str]:
 
 def own_items(loaded: LoadedModel) -> list[tuple[Completion, str]]:
     """The pairs of a run's own validation part, each with its place. Raises what ``read_asked`` raises."""
-    form = completer(loaded).form
+    form = completer(loaded).format
     read = read_evaluation_data(evaluation_data(loaded, form.task, {}), form)
     return list(zip(read.items, read.places, strict=True))
 
@@ -176,7 +176,7 @@ def _request(
     at_hand, config = completer(loaded), override_settings(completion_settings(loaded), given)
     check_limits(config, limits)
     requests, cut = at_hand.requests([source], config, seed=seed)
-    return requests[0], at_hand.form.task.cut if cut[0] else None
+    return requests[0], at_hand.format.task.cut if cut[0] else None
 
 
 def _ranked(loaded: LoadedModel, source: str) -> list[RankedSentence]:

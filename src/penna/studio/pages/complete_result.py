@@ -8,7 +8,7 @@ from html import escape
 from nicegui import ui
 
 from penna.api.complete import RankedSentence
-from penna.evaluate.copy_report import CopyReport, copy_report, overlap
+from penna.evaluate.copy_report import CopyReport, copy_report, rouge_fmeasures
 from penna.evaluate.copying import ORDERS, CopiedSpan, CopyMetrics, Support
 from penna.studio.frame import heading, meaning
 from penna.studio.pages.shading import cell, shaded, shaded_cell, table
@@ -28,7 +28,7 @@ def show_completion(source: str, output: str, reference: str) -> None:
     _text(t("complete.source"), marked(source, source_spans(_marked(ours))))
     meaning("complete.marked")
     heading(t("complete.figures"))
-    scores = overlap(reference, output) if reference else {}
+    scores = rouge_fmeasures(reference, output) if reference else {}
     shaded(_figures(ours, theirs, scores))
     meaning("complete.figures-meaning")
 
@@ -90,7 +90,7 @@ def _places(found: CopyReport) -> list[tuple[int, int, int]]:
 
 def _figures(ours: CopyReport, theirs: CopyReport | None, scores: Mapping[str, float]) -> str:
     """A column for the output, and one for the reference where there is one."""
-    columns = [_copying(each.figures) for each in (ours, theirs) if each is not None]
+    columns = [_copying(each.metrics) for each in (ours, theirs) if each is not None]
     rows = [[name, *(cell(column[place][1]) for column in columns)] for place, (name, _) in enumerate(columns[0])]
     rows += [[_ROUGE[kind], cell(f"{score:.3f}"), cell("–")] for kind, score in scores.items()]
     names = [t("complete.output"), t("complete.reference-shown")][: len(columns)]

@@ -13,7 +13,7 @@ from typing import Any
 from nicegui import ui
 
 from penna.api.decoding import DecodingProgress, DecodingResult, DecodingSettings, compare_decoding
-from penna.api.strategies import own_strategies
+from penna.api.strategies import named_strategies
 from penna.config.generation import parse_strategy
 from penna.errors import PennaError, RecipeError, RunError
 from penna.studio.frame import frame, heading, meaning, problem, run_select, told_problems, usable
@@ -166,7 +166,7 @@ class _Page:
         chosen = chosen_texts([human], self._studio.data_dir, self._studio.uploads) if human else [None]
         return DecodingSettings(
             human=chosen[0],
-            strategies=tuple(own_strategies([parse_strategy(line) for line in self._lines()])),
+            strategies=tuple(named_strategies([parse_strategy(line) for line in self._lines()])),
             prefixes=prefixes,
             length=None if self._length.value is None else length,
             judge=str(self._studio.runs_dir / judge) if judge else None,

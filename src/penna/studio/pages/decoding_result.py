@@ -28,7 +28,7 @@ _BAR = 26  # pixels of a strategy in the chart of distances
 
 def show_decoding(result: DecodingResult, studio: Studio, run: str) -> None:
     """The whole of it."""
-    figures = result.figures
+    figures = result.metrics
     ui.label(from_here(conditions(figures)))
     _show_recommendation(figures, studio, run)
     heading(t("decoding.table"))
@@ -66,7 +66,7 @@ def _show_recommendation(figures: DecodingMetrics, studio: Studio, run: str) -> 
         for name, why in found.excluded.items():
             ui.label(t("decoding.left-out", name=name, why=why)).classes("name")
         ui.label(t("decoding.trusted", names=", ".join(figures.trusted) or t("decoding.nothing"))).classes("name")
-        for sentence in (*(doubt.sentence for doubt in figures.doubts), *figures.notices):
+        for sentence in (*(doubt.message for doubt in figures.doubts), *figures.notices):
             ui.label(sentence).classes("name")
         name = found.name
         if name is None:
@@ -156,12 +156,13 @@ def distance_options(figures: DecodingMetrics) -> dict[str, Any]:
 def _show_samples(figures: DecodingMetrics) -> None:
     heading(t("decoding.samples"))
     names = {
-        number: f"{number + 1}: {truncate_end(one_line(text), _PREFIX)}" for number, text in enumerate(figures.prefixes)
+        number: f"{number + 1}: {truncate_end(one_line(text), _PREFIX)}"
+        for number, text in enumerate(figures.prefix_texts)
     }
 
     @ui.refreshable
     def beside(number: int) -> None:
-        ui.label(figures.prefixes[number]).classes("written").props("dir=auto")
+        ui.label(figures.prefix_texts[number]).classes("written").props("dir=auto")
         with ui.element("div").classes("cards"):
             _sample(t("decoding.human"), figures.human_texts[number])
             for own in figures.strategies:

@@ -113,7 +113,7 @@ class _Page:
     def _settings(self) -> ExplainSettings:
         kind = self._kind.value
         return ExplainSettings(
-            asked=ExplainQuery(
+            query=ExplainQuery(
                 continuation=self._continuation.value or "" if kind == "continuation" else None,
                 generate=int(self._count.value or 0) if kind == "generate" else 0,
                 label=(self._label.value or None) if kind == "label" else None,
@@ -171,7 +171,7 @@ def _show(found: Explanation, run: str, settings: ExplainSettings) -> None:
 
 def command(run: str, text: str, settings: ExplainSettings) -> list[str]:
     """The line of the terminal that says the same."""
-    words, asked = ["penna", "explain", run, text], settings.asked
+    words, asked = ["penna", "explain", run, text], settings.query
     for option, value in (("continuation", asked.continuation), ("label", asked.label), ("against", asked.against)):
         if value is not None:
             words.append(f"--{option}={value}")

@@ -59,7 +59,7 @@ def _show_answer(explanation: Explanation, number: int) -> None:
     heading(answer_line(answer)).props("dir=auto")
     if answer.expected:
         ui.label(f"{t('explain.likeliest')}: {expected_text(answer.expected)}").props("dir=auto")
-    shaded(f"<p>{_scales({found.signed for found in answer.attributions})}</p>")
+    shaded(f"<p>{_scales({found.is_signed for found in answer.attributions})}</p>")
     with ui.element("div").classes("cards"):
         for found in answer.attributions:
             with ui.element("section").classes("card"):
@@ -78,8 +78,8 @@ def words_html(answer: Answer, found: Attribution, direction: str) -> str:
     most, is_numbered = largest(found.words), len(answer.words) <= _NUMBERED
     spans: list[str] = []
     for number, (unit, score) in enumerate(zip(answer.words, found.words, strict=True)):
-        name, written = escape(word_name(answer, number)), score_text(score, most, found.signed)
-        shade = level(strength(score, most), found.signed)
+        name, written = escape(word_name(answer, number)), score_text(score, most, found.is_signed)
+        shade = level(strength(score, most), found.is_signed)
         below = f"<small>{written}</small>" if is_numbered else ""
         space = " " if unit.text[:1].isspace() else ""
         spans.append(
@@ -110,7 +110,10 @@ def _numbers(answer: Answer) -> str:
             word_name(answer, place),
             *(
                 shaded_cell(
-                    score_text(found.words[place], top, found.signed), found.words[place], top, signed=found.signed
+                    score_text(found.words[place], top, found.is_signed),
+                    found.words[place],
+                    top,
+                    signed=found.is_signed,
                 )
                 for found, top in zip(answer.attributions, most, strict=True)
             ),
@@ -131,8 +134,8 @@ def _heat_map(explanation: Explanation, method: int) -> str:
         places = "".join(
             "<td></td>"
             if score is None
-            else f'<td class="{level(strength(score, most), found.signed)}" '
-            f'title="{escape(f"{column} → {name}: {score_text(score, most, found.signed)}")}"></td>'
+            else f'<td class="{level(strength(score, most), found.is_signed)}" '
+            f'title="{escape(f"{column} → {name}: {score_text(score, most, found.is_signed)}")}"></td>'
             for column, score in zip(scores.columns, row, strict=True)
         )
         rows.append(f'<tr><th scope="row"><bdi>{escape(name)}</bdi></th>{places}</tr>')

@@ -246,12 +246,12 @@ def summaries(run: str, pairs: int) -> None:
     from penna import api
     from penna.api.complete import GREEDY, completer
     from penna.config.tasks import CompleteTask
-    from penna.data.examples.prepare import read_validation
+    from penna.data.examples.prepare import read_validation_items
 
     loaded = api.load(run, device="cpu")
     at_hand = completer(loaded)
     assert isinstance(loaded.task, CompleteTask)
-    items = read_validation(loaded.need_run().recipe().data, at_hand.format, None).items[:20]
+    items = read_validation_items(loaded.need_run().recipe().data, at_hand.format, None).items[:20]
     articles = [item.prompt for item in items]
 
     def write(guessed: int | None) -> Callable[[], list[str]]:

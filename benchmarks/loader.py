@@ -80,17 +80,17 @@ def batch_seconds(shards: Path) -> float:
 
 def many_shards(folder: Path) -> Path:
     """Shards of random tokens, more than a file holds."""
-    from penna.data.encode import EncodedPieces
+    from penna.data.encode import EncodedChunks
     from penna.data.shards import write_shards
 
-    def source(skip: int) -> Generator[EncodedPieces]:
+    def source(skip: int) -> Generator[EncodedChunks]:
         assert skip == 0
         random = np.random.default_rng(0)
         pieces = 1000
         ones = np.ones(pieces, dtype=np.int64)
         for _ in range(MANY_TOKENS // (DOCUMENT * pieces)):
             ids = random.integers(0, 256, DOCUMENT * pieces, dtype=np.uint32)
-            yield EncodedPieces(ids, np.cumsum(ones * DOCUMENT), ones, ones * DOCUMENT, ones)
+            yield EncodedChunks(ids, np.cumsum(ones * DOCUMENT), ones, ones * DOCUMENT, ones)
 
     write_shards(folder, {"train": source}, vocab_size=256, tokenizer_hash="", content_hash="")
     return folder

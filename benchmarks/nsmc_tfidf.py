@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from penna.config.sections import DataConfig
-from penna.data.examples.prepare import read_items, read_validation
+from penna.data.examples.prepare import read_evaluation_items, read_validation_items
 from penna.tasks.classify import ClassifyFormat
 
 VALID_FRACTION = 0.05  # as in the recipes nsmc-*
@@ -25,7 +25,7 @@ def read(name: str, *, valid: bool = False) -> tuple[list[str], np.ndarray]:
     """Texts and labels of one of the files, or of the validation part that recipes split off it."""
     data = DataConfig(path=[f"$PENNA_DATA/nsmc/{name}.tsv.gz"], text_column="document", valid_fraction=VALID_FRACTION)
     form = ClassifyFormat(256, "tail")
-    items = (read_validation(data, form, None) if valid else read_items(data, form)).items
+    items = (read_validation_items(data, form, None) if valid else read_evaluation_items(data, form)).items
     return [item.text for item in items], np.array([item.label for item in items])
 
 

@@ -57,7 +57,7 @@ def test_prefixes_begin_documents_of_the_validation_part_and_go_on_as_they_do(lo
     found = held_out_prefixes(loaded, None, size())
     assert found.is_own and found.training is not None and found.without_training is None
     tokenizer = loaded.need_tokenizer()
-    trained_on = {piece.text for piece in found.training.corpus.pieces("train")}
+    trained_on = {piece.text for piece in found.training.corpus.chunks("train")}
     assert len(found.pairs) == 10
     for pair, text in zip(found.pairs, whole(found), strict=True):
         document = next(document for document in DOCUMENTS if document.startswith(text[:4]))

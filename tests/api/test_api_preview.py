@@ -22,13 +22,13 @@ def test_every_shape_shows_its_parts(tmp_path: Path) -> None:
     found = preview_data([str(file)])
     assert [(record.shape, record.parts) for record in found[:4]] == [
         ("text", (("text", "plain"),)),
-        ("labelled", (("text", "good"), ("label", "1"))),
+        ("labeled", (("text", "good"), ("label", "1"))),
         ("messages", (("user", "Hi"), ("assistant", "Ho"))),
         ("completion", (("prompt", "p"), ("completion", "c"))),
     ]
     assert found[4].shape is None
-    assert "'number'" in found[4].fault
-    assert [record.where for record in found] == [f"{file}:{line}" for line in range(1, 6)]
+    assert "'number'" in found[4].error
+    assert [record.location for record in found] == [f"{file}:{line}" for line in range(1, 6)]
 
 
 def test_only_the_beginning_is_read_and_shown(tmp_path: Path) -> None:

@@ -337,7 +337,7 @@ def test_the_runs_own_validation_part_is_measured_where_no_text_is_named(place: 
     figures = evaluate_completions(str(place / "runs/little"), items=3, device="cpu")
     run_folder = RunFolder(place / "runs/little")
     assert figures.pairs == run_folder.info()["data"]["valid_examples"]
-    assert figures.tokens == run_folder.info()["data"]["valid_due"]
+    assert figures.tokens == run_folder.info()["data"]["valid_targets"]
     assert (run_folder.path / "evaluations/validation-part.json").exists()
 
 

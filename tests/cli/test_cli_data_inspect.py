@@ -75,7 +75,7 @@ def test_the_first_records_are_told_as_training_takes_them(tmp_path: Path, capsy
     ]  # fmt: skip
     assert inspect(str(file), "--records", "3", "--json") == 0
     told = json.loads(capsys.readouterr().out)["records"]
-    assert [record["where"] for record in told] == [f"{file}:{line}" for line in (2, 3, 4)]
+    assert [record["location"] for record in told] == [f"{file}:{line}" for line in (2, 3, 4)]
     assert dict(told[2]["parts"]) == {"text": "a dull one", "label": "bad"}
     with pytest.raises(DataError, match="--records 0 shows nothing"):
         inspect(str(file), "--records", "0")
@@ -120,7 +120,7 @@ def test_standard_input_is_looked_at(
 def test_a_run_is_named_for_its_tokenizer(corpus: Path) -> None:
     train_tokenizer(TokenizerConfig(kind="char"), [KOREAN]).save(corpus / "runs" / "mine" / "tokenizer")
     seen = inspect_data([str(corpus / "train.tsv")], tokenizer="mine", runs_dir=corpus / "runs")
-    assert seen.cut is not None and seen.cut.tokenizer == "mine"
+    assert seen.tokenization is not None and seen.tokenization.tokenizer == "mine"
     with pytest.raises(TokenizerError, match="yours"):
         inspect_data([str(corpus / "train.tsv")], tokenizer="yours", runs_dir=corpus / "runs")
 

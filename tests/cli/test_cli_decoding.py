@@ -358,7 +358,7 @@ def test_a_model_that_only_recites_is_said_to_recite(
     training = held_out_prefixes(loaded, None, SampleSize(1, 12, 20)).training
     assert training is not None
     tokenizer = loaded.need_tokenizer()
-    texts = [tokenizer.encode(piece.text)[:40] for piece in training.corpus.pieces("train")][:8]
+    texts = [tokenizer.encode(piece.text)[:40] for piece in training.corpus.chunks("train")][:8]
 
     def recited(_loaded: Any, prefixes: Any, _config: Any, _length: int, _seed: int) -> Any:
         from penna.evaluate.texts.statistics import Continuation

@@ -20,7 +20,7 @@ from penna.data.batches import (
     TrainingWindows,
     ValidationDocuments,
     ValidationWindows,
-    parts_of,
+    micro_batches,
 )
 from penna.data.shards import TokenStream
 from penna.errors import DataError
@@ -336,7 +336,7 @@ def test_a_batch_in_parts_is_the_batch_and_no_part_has_more_tokens(tokens: int, 
         "source": torch.arange(20).reshape(5, 4),
         "lengths": torch.arange(5),
     }
-    parts = list(parts_of(batch, tokens))
+    parts = list(micro_batches(batch, tokens))
     assert [len(part["ids"]) for part in parts] == sizes
     for name, tensor in batch.items():
         assert torch.equal(torch.cat([part[name] for part in parts]), tensor)

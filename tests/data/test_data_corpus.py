@@ -36,7 +36,7 @@ def joined(pieces: Iterable[TextChunk]) -> list[str]:
 
 
 def parts(corpus: Corpus) -> tuple[list[str], list[str]]:
-    return joined(corpus.pieces("train")), joined(corpus.pieces("valid"))
+    return joined(corpus.chunks("train")), joined(corpus.chunks("valid"))
 
 
 TEXTS = st.lists(st.text(alphabet="ab\n 가🙂", min_size=1, max_size=12), min_size=1, max_size=12).filter(
@@ -51,7 +51,7 @@ def test_by_position_the_text_is_cut_exactly_there_and_nothing_is_lost(tmp_path_
     whole = "".join(text for text in texts if text.strip())
     cut = int(len(whole) * (1 - fraction))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "PIECE", longest)
+        patch.setattr(records, "CHUNK_CHARACTERS", longest)
         if cut == 0:
             with pytest.raises(DataError, match="none is left to learn from"):
                 corpus_of(folder, texts, split="position", valid_fraction=fraction)
@@ -151,7 +151,7 @@ def test_counts_are_of_documents_characters_utf8_bytes_and_words(tmp_path: Path)
 def test_counts_and_hash_do_not_depend_on_where_documents_are_cut_into_pieces(documents):
     def counted(pieces: list[TextChunk]):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(records, "PIECE", 7)
+            patch.setattr(records, "CHUNK_CHARACTERS", 7)
             patch.setattr(module, "read_texts", lambda *_: iter(pieces))
             return count_text(DataConfig(path="x"))
 
@@ -171,10 +171,10 @@ def test_counts_and_hash_do_not_depend_on_where_documents_are_cut_into_pieces(do
 
 
 def test_a_long_document_goes_whole_to_the_side_of_its_first_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(records, "PIECE", 10)
+    monkeypatch.setattr(records, "CHUNK_CHARACTERS", 10)
     texts = [f"number {number}\n{'more and more ' * 5}" for number in range(100)]
     corpus = corpus_of(tmp_path, texts, split="document", valid_fraction=0.3)
-    assert any(not piece.starts for piece in corpus.pieces("valid"))
+    assert any(not piece.starts for piece in corpus.chunks("valid"))
     train, valid = parts(corpus)
     assert train
     assert valid
@@ -215,7 +215,7 @@ def test_a_text_that_changed_after_it_was_counted_is_not_taken_for_the_old(tmp_p
         change(file)
         for part in ("train", "valid"):
             with pytest.raises(TextChangedError, match=r"a\.txt was changed"):
-                list(corpus.pieces(part))
+                list(corpus.chunks(part))
 
 
 def test_the_content_hash_is_of_the_text_and_not_of_where_it_lies(tmp_path: Path):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penna.data.sources import records
-from penna.data.sources.records import TextChunk, cut, usable_pieces
+from penna.data.sources.records import TextChunk, split_text, usable_chunks
 
 TEXTS = st.text(alphabet="ab \n\r\u3000가🙂", max_size=40)
 
@@ -22,20 +22,20 @@ def cut_at(text: str, places: list[int]) -> list[TextChunk]:
 @given(st.lists(st.tuples(TEXTS, st.lists(st.integers(0, 40), max_size=4)), max_size=5), st.integers(2, 9))
 def test_documents_come_in_the_pieces_of_their_text_and_blank_ones_not_at_all(documents, longest: int):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "PIECE", longest)
+        patch.setattr(records, "CHUNK_CHARACTERS", longest)
         given_pieces = [piece for text, places in documents for piece in cut_at(text, places)]
         expected = [
             TextChunk(piece, number == 0)
             for text, _ in documents
             if text.strip()
-            for number, piece in enumerate(cut(text))
+            for number, piece in enumerate(split_text(text))
         ]
-        assert list(usable_pieces(given_pieces)) == expected
+        assert list(usable_chunks(given_pieces)) == expected
     assert all(0 < len(piece.text) <= longest for piece in expected)
 
 
 def test_a_document_is_given_out_as_it_comes_and_not_held_until_its_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(records, "PIECE", 10)
+    monkeypatch.setattr(records, "CHUNK_CHARACTERS", 10)
     read = 0
 
     def endless():
@@ -45,6 +45,6 @@ def test_a_document_is_given_out_as_it_comes_and_not_held_until_its_end(monkeypa
             read += 1
             yield TextChunk("a line\n", False)
 
-    pieces = usable_pieces(endless())
+    pieces = usable_chunks(endless())
     assert [next(pieces) for _ in range(100)] == [TextChunk("a line\n", number == 0) for number in range(100)]
     assert read <= 102

@@ -48,7 +48,7 @@ def source(folder: Path, texts: list[str]) -> str:
 def texts_of(prepared: PreparedShards, part: str) -> list[str]:
     """The documents of a part, as the corpus deals them out."""
     texts: list[str] = []
-    for piece in prepared.corpus.pieces(part):
+    for piece in prepared.corpus.chunks(part):
         if piece.starts:
             texts.append("")
         texts[-1] += piece.text
@@ -103,11 +103,11 @@ def test_long_documents_encoded_in_pieces_lose_nothing_and_have_one_separator(
     folder = tmp_path_factory.mktemp("p")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PENNA_CACHE", str(folder / "cache"))
-        patch.setattr(records, "PIECE", sizes[0])
+        patch.setattr(records, "CHUNK_CHARACTERS", sizes[0])
         patch.setattr(encode, "_BATCH", sizes[1])
         file = source(folder, texts)
         prepared = prepare(DataConfig(path=file, valid_path=file), learned[kind])
-        pieces = [list(records.cut(text)) for text in texts if text.strip()]
+        pieces = [list(records.split_text(text)) for text in texts if text.strip()]
     usable = [text for text in texts if text.strip()]
     assert documents_in(prepared, "train") == usable
     expected = [
@@ -256,7 +256,7 @@ def test_a_text_that_changes_while_the_tokenizer_learns_from_it_leaves_no_tokeni
 def test_a_preparation_that_was_cut_off_goes_on_where_it_was_and_ends_the_same(
     tmp_path: Path, learned, monkeypatch: pytest.MonkeyPatch, batches: int
 ):
-    monkeypatch.setattr(records, "PIECE", 64)  # less than two sentences
+    monkeypatch.setattr(records, "CHUNK_CHARACTERS", 64)  # less than two sentences
     monkeypatch.setattr(encode, "_BATCH", 200)
     monkeypatch.setattr(shard_writer, "_SHARD_TOKENS", 120)
     texts = ["".join(SENTENCES[number : number + 3]) for number in range(30)]
@@ -324,7 +324,7 @@ import sys
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.prepare import prepare
 sys.stdin.readline()
-prepared = prepare(DataConfig(path=sys.argv[1]), TokenizerConfig(kind="bpe", vocab_size=300), say=print)
+prepared = prepare(DataConfig(path=sys.argv[1]), TokenizerConfig(kind="bpe", vocab_size=300), report=print)
 print(prepared.folder, prepared.manifest.parts["train"].tokens)
 """
 

@@ -281,12 +281,12 @@ def test_a_full_disk_is_told_and_gives_the_space_of_the_unfinished_file_back(tmp
     limited = (
         "import resource, sys; sys.path[:0] = sys.argv[2:]\n"
         "from pathlib import Path\n"
-        "from penna.data import shard_writer\n"
+        "from penna.data import shards\n"
         "from penna.errors import DeviceError\n"
         "from written_shards import write_documents\n"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
-        "shard_writer._SHARD_TOKENS = 2000\n"
+        "shards._SHARD_TOKENS = 2000\n"
         "documents = [[1] * 500] * 6 + [[2] * 50_000]\n"
         "try:\n"
         "    write_documents(Path(sys.argv[1]), {'train': documents})\n"
@@ -305,12 +305,12 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
-from penna.data import shard_writer
-from test_data_shard_writer import PARTS
+from penna.data import shards
+from test_data_shard_writing import PARTS
 from written_shards import write_documents
 
-shard_writer._SHARD_TOKENS = 5
-write, left = shard_writer._ShardFile.write, int(sys.argv[2])
+shards._SHARD_TOKENS = 5
+write, left = shards._ShardFile.write, int(sys.argv[2])
 
 def dying(file, ids, tokens):
     global left
@@ -321,7 +321,7 @@ def dying(file, ids, tokens):
         os.kill(os.getpid(), signal.SIGKILL)
     write(file, ids, tokens)
 
-shard_writer._ShardFile.write = dying
+shards._ShardFile.write = dying
 write_documents(Path(sys.argv[1]), PARTS)
 """
 

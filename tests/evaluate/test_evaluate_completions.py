@@ -42,9 +42,11 @@ def test_each_example_costs_what_it_costs_alone(arch: str, monkeypatch: pytest.M
             if arch == "seq2seq":
                 memory = model.encode(torch.tensor([list(example.source)]), torch.tensor([len(example.source)]))  # type: ignore[operator]
             likelihood = model.logits(model.hidden(ids[:, :-1], memory=memory))[0].log_softmax(dim=-1)
-        assert example.due is not None
+        assert example.target_mask is not None
         costs = [
-            -float(likelihood[at, example.ids[at + 1]]) for at in range(len(example.ids) - 1) if example.due[at + 1]
+            -float(likelihood[at, example.ids[at + 1]])
+            for at in range(len(example.ids) - 1)
+            if example.target_mask[at + 1]
         ]
         assert scores.tokens[number] == len(costs)
         assert scores.nats[number] == pytest.approx(sum(costs), rel=1e-5)

@@ -57,8 +57,8 @@ def only(found: list[Any]) -> Example:
 
 
 def due_text(example: Example, tokenizer: Tokenizer) -> str:
-    assert example.due is not None
-    return tokenizer.decode([index for index, due in zip(example.ids, example.due, strict=True) if due])
+    assert example.target_mask is not None
+    return tokenizer.decode([index for index, due in zip(example.ids, example.target_mask, strict=True) if due])
 
 
 def test_replies_and_their_stop_tokens_are_due_and_nothing_behind_the_last_is_read() -> None:
@@ -73,7 +73,7 @@ def test_replies_and_their_stop_tokens_are_due_and_nothing_behind_the_last_is_re
 def test_all_of_a_dialogue_is_due_where_the_task_says_so() -> None:
     form, tokenizer = form_and_tokenizer("all")
     example = only(form.encode([dialogue("ab", "cd", "ef")], tokenizer, ()))
-    assert example.due is None
+    assert example.target_mask is None
     assert tokenizer.decode(example.ids) == "<|endoftext|><|user|>ab<|assistant|>cd<|end|><|user|>ef"
 
 
@@ -121,7 +121,7 @@ def test_a_long_dialogue_loses_as_few_of_its_oldest_exchanges_as_it_must(block: 
     if fitting:
         assert isinstance(found, Example)
         assert list(found.ids) == encode_chat(tokenizer, fitting[0])[0]
-        assert found.cut == (fitting[0] != ends[0])
+        assert found.truncated == (fitting[0] != ends[0])
     else:
         assert isinstance(found, str)
         assert f"a block of {block}" in found
@@ -155,7 +155,7 @@ def test_behind_an_encoder_every_reply_is_an_example() -> None:
     (found,) = short.encode([dialogue("ab", "cd", "efg", "h")], tokenizer, ())
     assert isinstance(found, list)
     assert tokenizer.decode(found[1].source) == "<|endoftext|><|user|>efg"
-    assert [example.cut for example in found] == [False, True]
+    assert [example.truncated for example in found] == [False, True]
     (refused,) = short.encode([dialogue("ab", "a reply that is far too long")], tokenizer, ())
     assert isinstance(refused, str)
     assert "longer than a block of 8" in refused
@@ -219,7 +219,7 @@ def test_a_chat_run_trains_samples_and_resumes_bit_exactly(arch: str, tmp_path: 
     assert run.info()["data"]["bad_records"] == 1
     assert run.info()["data"]["records"] == 59  # dialogues, however many examples each one makes
     assert any("characters, 1 bad records left out (the first: " in line for line in said)
-    assert {"train_due", "valid_due", "content_hash", "tokenizer_hash"} <= run.info()["data"].keys()
+    assert {"train_targets", "valid_targets", "content_hash", "tokenizer_hash"} <= run.info()["data"].keys()
     rows = [row for row in run.metrics() if row["split"] == "valid"]
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert 0 <= rows[-1]["accuracy"] <= 1

@@ -97,7 +97,7 @@ def test_texts_stand_between_separators_and_so_do_pairs(tokenizer: Tokenizer) ->
         [separator] * 3,
     ]
     assert [example.label for example in found] == [1, 0, 0, 1]
-    assert all(example.due is None for example in found)
+    assert all(example.target_mask is None for example in found)
 
 
 @pytest.mark.parametrize(("cut", "left"), [("tail", "abcd"), ("head", "ghij"), ("middle", "abij")])

@@ -13,8 +13,7 @@ from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import CompleteTask
 from penna.data.examples.batches import batch_of
-from penna.data.examples.example import Example
-from penna.data.examples.truncate import cut_to
+from penna.data.examples.example import Example, truncate
 from penna.data.sources.fields import Completion
 from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError
@@ -59,7 +58,7 @@ def test_an_example_is_a_document_whose_completion_and_end_are_due(plain: Tokeni
     end, answer = tokenizer.separator_id, tokenizer.special_tokens["<|answer|>"]
     prompt, target = plain.encode("the cat sat"), plain.encode("on a mat")
     assert list(example.ids) == [end, *prompt, answer, *target, end]
-    assert example.due == [False] * (len(prompt) + 2) + [True] * (len(target) + 1)
+    assert example.target_mask == [False] * (len(prompt) + 2) + [True] * (len(target) + 1)
     assert not example.source
 
 
@@ -104,10 +103,10 @@ def test_a_prompt_is_cut_to_the_token_and_its_template_never_is(plain: Tokenizer
 def test_cutting_keeps_as_many_as_there_is_room_for() -> None:
     for size in range(-1, 8):
         for cut in ("tail", "head", "middle"):
-            kept = cut_to(range(6), size, cut)
+            kept = truncate(range(6), size, cut)
             assert len(kept) == max(0, min(size, 6))
             assert kept == sorted(set(kept))
-    assert cut_to(range(6), 3, "middle") == [0, 1, 5]
+    assert truncate(range(6), 3, "middle") == [0, 1, 5]
 
 
 def test_what_cannot_be_an_example_says_why_with_its_lengths(plain: Tokenizer) -> None:
@@ -144,8 +143,8 @@ def test_words_alone_lead_to_the_ids_of_the_running_text(plain: Tokenizer) -> No
     example = only(encoded(form, plain, ("the cat sat", "on a mat")))
     text = "Article: the cat sat\nTL;DR: on a mat"
     assert list(example.ids) == [plain.separator_id, *plain.encode(text), plain.separator_id]
-    assert example.due is not None
-    first = example.due.index(True)
+    assert example.target_mask is not None
+    first = example.target_mask.index(True)
     assert plain.decode(example.ids[first:-1]) == " on a mat"
     (prompt,) = form.prompts(["the cat sat"], plain, [4])
     assert not isinstance(prompt, str)
@@ -161,7 +160,7 @@ def test_behind_an_encoder_the_prompt_is_the_source_and_is_cut_to_what_it_reads(
     assert isinstance(long, Example)
     end = plain.separator_id
     assert list(short.ids) == [end, *plain.encode("on a mat"), end]
-    assert short.due == [False] + [True] * (len(short.ids) - 1)
+    assert short.target_mask == [False] + [True] * (len(short.ids) - 1)
     assert list(short.source) == plain.encode("Article: the cat")
     own = plain.encode("Article:")
     assert list(long.source) == [*own, *plain.encode(" " + text)[len(own) - 12 :]]
@@ -207,7 +206,7 @@ def test_the_job_scores_completions_and_ends_and_nothing_else(tmp_path: Path, ar
     model.init_weights(0)
     job = ready.job(recipe, model.eval())
     sums, counts = job.evaluate(model, Ranks(0, 1, 0))
-    assert counts["loss"] == ready.prepared.valid_counts.due
+    assert counts["loss"] == ready.prepared.valid_counts.targets
     nats = 0.0
     for row in range(len(ready.prepared.valid)):
         batch = batch_of(ready.prepared.valid, [row])
@@ -221,7 +220,7 @@ def test_the_job_scores_completions_and_ends_and_nothing_else(tmp_path: Path, ar
     texts = job.sample(model, 0)
     assert len(texts) == 2
     assert job.batches.rows == ready.prepared.train_counts.examples
-    assert ready.info()["train_due"] == job.batches.tokens
+    assert ready.info()["train_targets"] == job.batches.tokens
 
 
 def test_a_step_learns_from_the_same_rows_however_it_is_accumulated(tmp_path: Path) -> None:
@@ -251,8 +250,10 @@ def test_lines_say_what_was_read_what_is_due_and_what_cannot_be_used(tmp_path: P
     train, valid = ready.prepared.train_counts, ready.prepared.valid_counts
     read, due, *_ = ready.lines()
     assert read == f"Completions: 60 records, {ready.prepared.counts.characters:,} characters"
-    assert due.startswith(f"Examples: {train.examples} ({train.due:,} of {train.tokens:,} tokens due) to learn from, ")
-    assert f", {valid.examples} ({valid.due:,} of {valid.tokens:,} tokens due) for validation" in due
+    assert due.startswith(
+        f"Examples: {train.examples} ({train.targets:,} of {train.tokens:,} tokens due) to learn from, "
+    )
+    assert f", {valid.examples} ({valid.targets:,} of {valid.tokens:,} tokens due) for validation" in due
     rows = (tmp_path / "pairs.jsonl").read_text(encoding="utf-8")
     (tmp_path / "more.jsonl").write_text(f'{rows}\n{{"prompt": "the cat", "completion": " "}}', encoding="utf-8")
     data = recipe.data.model_copy(update={"path": [str(tmp_path / "more.jsonl")], "allow_bad_records": 0.1})

@@ -12,7 +12,7 @@ from tiny_tasks import TASKS, task_recipe
 
 from penna import api
 from penna.api.train import prepare_recipe
-from penna.data.batches import DUE, IGNORE_INDEX, ValidationDocuments
+from penna.data.batches import IGNORE_INDEX, TARGET_KEYS, ValidationDocuments
 from penna.data.examples.batches import ValidationExamples
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
@@ -38,7 +38,9 @@ def job_of(case: str, folder: Path) -> TrainingTask:
 
 
 def masked(batch: Batch) -> Batch:
-    return {name: torch.full_like(tensor, IGNORE_INDEX) if name in DUE else tensor for name, tensor in batch.items()}
+    return {
+        name: torch.full_like(tensor, IGNORE_INDEX) if name in TARGET_KEYS else tensor for name, tensor in batch.items()
+    }
 
 
 def gradients(model: GPT) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from penna.api.evaluation_data import evaluation_data, read_evaluation_data
 from penna.config.generation import GenerationConfig
 from penna.config.tasks import ChatTask
 from penna.data.examples.batches import ValidationExamples
-from penna.data.examples.store import pack
+from penna.data.examples.store import pack_examples
 from penna.errors import DataError
 from penna.evaluate.language_model import perplexity, score_rows
 from penna.evaluate.texts.diversity import distinct
@@ -127,7 +127,7 @@ def evaluate_chat(
 
 def _score(loaded: LoadedModel, learned: Sequence[Learned], tokenizer: Tokenizer) -> tuple[float, float, int]:
     """Nats of all that is due, how much of it was the likeliest prediction, and how many tokens it is."""
-    rows = ValidationExamples(pack([example.example for example in learned]))
+    rows = ValidationExamples(pack_examples([example.example for example in learned]))
     sums, counts = score_rows(loaded.model, NextTokenObjective(torch.zeros(tokenizer.vocab_size)), rows)
     return sums["loss"], sums["correct"], max(counts["loss"], 1)
 

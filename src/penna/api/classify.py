@@ -24,7 +24,7 @@ from penna.loading import LoadedModel, load_model
 from penna.model.precision import Dtype
 from penna.report.classification_plots import draw_classification
 from penna.runs.folder import RUNS
-from penna.tasks.classify import ClassifyFormat, label_probabilities, unknown_label
+from penna.tasks.classify import ClassifyFormat, label_probabilities, unknown_label_reason
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.device import resolve_device
 
@@ -129,7 +129,7 @@ def evaluate_classification(
     asked = evaluation_data(model.loaded, model.task, overrides or {})
     data, has_own_files = asked.data, not asked.is_own or bool(asked.data.valid_path)
     read = read_evaluation_data(asked, model.format)
-    items, places = read.items, read.places
+    items, places = read.items, read.locations
     items, places, left_out = _known(items, places, model.labels, data)
     if left_out:
         texts_have = plural(left_out, "text has", "texts have")
@@ -161,7 +161,7 @@ def _known(
     known = [number for number, item in enumerate(items) if item.label in labels]
     others = sorted(set(range(len(items))) - set(known))
     bad = [
-        BadRecord(file, int(line), unknown_label(items[number].label, labels))
+        BadRecord(file, int(line), unknown_label_reason(items[number].label, labels))
         for number in others
         for file, _, line in [places[number].rpartition(":")]
     ]

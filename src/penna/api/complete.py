@@ -70,7 +70,7 @@ class Completer:
         longest = self.format.longest(self.tokenizer)
         if wanted is None:
             data = {} if self.loaded.run is None else self.loaded.run.info().get("data", {})
-            learned, examples = data.get("train_due", 0), data.get("train_examples", 0)
+            learned, examples = data.get("train_targets", data.get("train_due", 0)), data.get("train_examples", 0)
             usual = -(-_OF_THE_MEAN * learned // examples) if learned and examples else _NEW_TOKENS
             wanted = min(usual, self.loaded.model.config.block_size // 2, max(longest, 1))
         if not 1 <= wanted <= longest:

@@ -17,7 +17,7 @@ from penna.config.generation import GenerationConfig
 from penna.config.tasks import CompleteTask
 from penna.data.examples.batches import ValidationExamples
 from penna.data.examples.example import Example
-from penna.data.examples.store import pack
+from penna.data.examples.store import pack_examples
 from penna.data.sources.fields import Completion
 from penna.errors import DataError
 from penna.evaluate.completions import ExampleScores, SourceUse, derangement, score_examples, source_use
@@ -122,7 +122,7 @@ def evaluate_completions(
     at_hand = completer(loaded, task=asked.task)
     new = at_hand.new_tokens(max_new_tokens)
     read = read_evaluation_data(asked, at_hand.format)
-    pairs, places = read.items, read.places
+    pairs, places = read.items, read.locations
     encoded = at_hand.format.encode(pairs, at_hand.tokenizer, ())
     refused = tuple(
         f"{place}: {reason}" for place, reason in zip(places, encoded, strict=True) if isinstance(reason, str)
@@ -159,7 +159,7 @@ def _predicted(
     loaded: LoadedModel, examples: Sequence[Example | str], pairs: Sequence[Completion]
 ) -> tuple[float, float, float, int]:
     """Loss per token, accuracy, bits per byte of the completions, and how many tokens they have."""
-    rows = ValidationExamples(pack([example for example in examples if not isinstance(example, str)]))
+    rows = ValidationExamples(pack_examples([example for example in examples if not isinstance(example, str)]))
     vocabulary = loaded.model.config.rows
     sums, counts = score_rows(loaded.model, NextTokenObjective(torch.zeros(vocabulary)), rows)
     size = sum(len(pair.completion.encode()) for pair in pairs)

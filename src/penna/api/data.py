@@ -12,8 +12,8 @@ from penna.api.recipes import resolve_recipe
 from penna.api.tokenizers import load_tokenizer
 from penna.api.train import prepare_recipe
 from penna.config.recipe import build_recipe, merge
-from penna.data.quality.documents import read_for_inspection
-from penna.data.quality.inspect import inspect, silent
+from penna.data.quality.documents import read_documents
+from penna.data.quality.inspect import inspect_text, silent
 from penna.data.quality.result import DataReport
 from penna.data.sources.fields import Shape
 from penna.data.sources.reader import BadRecord
@@ -57,7 +57,7 @@ def inspect_data(
         given["data.valid_path"] = list(test)
     config = build_recipe(merge({}, given), origin="options").data
     cutter = None if tokenizer is None else load_tokenizer(tokenizer, runs_dir)
-    inspection = inspect(config, cutter, tokenizer or "", report)
+    inspection = inspect_text(config, cutter, tokenizer or "", report)
     if figure is not None:
         draw_lengths(inspection.lengths, figure)
     return inspection
@@ -74,10 +74,10 @@ _SHOWN = 400  # characters of a part
 class Preview:
     """A record to look at: its parts by name (a text and its label, turns by their roles), 400 characters each."""
 
-    where: str  # "file:line"
+    location: str  # "file:line"
     shape: Shape | None  # None of a bad record
     parts: tuple[tuple[str, str], ...]
-    fault: str = ""  # of a bad record: why it cannot be used
+    error: str = ""  # of a bad record: why it cannot be used
 
 
 def preview_data(paths: Sequence[str], overrides: Mapping[str, Any] | None = None, *, count: int = 6) -> list[Preview]:
@@ -87,7 +87,7 @@ def preview_data(paths: Sequence[str], overrides: Mapping[str, Any] | None = Non
     """
     config = build_recipe(merge({}, {**(overrides or {}), "data.path": list(paths)}), origin="options").data
     found: list[Preview] = []
-    for item in islice(read_for_inspection(config), count):
+    for item in islice(read_documents(config), count):
         if isinstance(item, BadRecord):
             found.append(Preview(f"{item.file}:{item.line}", None, (), item.reason))
             continue
@@ -98,5 +98,5 @@ def preview_data(paths: Sequence[str], overrides: Mapping[str, Any] | None = Non
         else:
             parts = (("text", item.text), *([] if item.label is None else [("label", item.label)]))
         cut = tuple((name, text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…") for name, text in parts)
-        found.append(Preview(item.place(), item.shape, cut))
+        found.append(Preview(item.location(), item.shape, cut))
     return found

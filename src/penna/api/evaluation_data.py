@@ -15,7 +15,7 @@ from penna.config.recipe import build_recipe, merge
 from penna.config.sections import DataConfig
 from penna.config.tasks import TaskConfig
 from penna.data.examples.example import ExampleFormat, T
-from penna.data.examples.prepare import ReadItems, read_items, read_validation
+from penna.data.examples.prepare import EvaluationItems, read_evaluation_items, read_validation_items
 from penna.loading import LoadedModel
 
 # What belongs to the run's own files, and not to a text that is named beside them.
@@ -51,8 +51,8 @@ def evaluation_data(loaded: LoadedModel, task: TaskConfig, overrides: Mapping[st
     return EvaluationData(recipe.data, recipe.task, True, "validation-part", content_hash)
 
 
-def read_evaluation_data(asked: EvaluationData, form: ExampleFormat[T]) -> ReadItems[T]:
+def read_evaluation_data(asked: EvaluationData, form: ExampleFormat[T]) -> EvaluationItems[T]:
     """The items to measure on. Raises DataError where there are none, or where they are not what was learned from."""
     if asked.is_own:
-        return read_validation(asked.data, form, asked.content_hash)
-    return read_items(asked.data, form)
+        return read_validation_items(asked.data, form, asked.content_hash)
+    return read_evaluation_items(asked.data, form)

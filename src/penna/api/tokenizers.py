@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from penna.config.recipe import build_recipe, expand_path, merge
 from penna.config.sections import DataConfig
-from penna.data.corpus import Counts, count_text, pieces_of
+from penna.data.corpus import Counts, count_text, verified_chunks
 from penna.errors import TokenizerError
 from penna.runs.folder import RUNS
 from penna.tokenizer.comparison import TokenizerComparison, inspect_tokenizers
@@ -117,7 +117,7 @@ def _paths(paths: Sequence[str]) -> dict[str, Any]:
 
 
 def _texts(config: DataConfig, counts: Counts) -> Iterator[str]:
-    return (piece.text for piece in pieces_of(config, counts))
+    return (piece.text for piece in verified_chunks(config, counts))
 
 
 def _token_counts(tokenizer: Tokenizer, config: DataConfig, counts: Counts) -> Iterator[int]:

@@ -17,11 +17,11 @@ Overrides = Sequence[tuple[str, str]]
 
 def with_input_kept(words: Sequence[str], given: Mapping[str, Any]) -> list[str]:
     """Words of the command line with ``-`` replaced by the file that what is piped in was kept as."""
-    from penna.data.sources.standard_input import keep_standard_input
+    from penna.data.sources.standard_input import save_standard_input
 
     if "-" not in words:
         return list(words)
-    kept = str(keep_standard_input(sys.stdin.buffer, given.get("data.format", "auto")))
+    kept = str(save_standard_input(sys.stdin.buffer, given.get("data.format", "auto")))
     return [kept if word == "-" else word for word in words]
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from penna.api.data import Preview
 from penna.cli.page import Page, share
-from penna.data.quality.result import Cut, DataReport, Dialogues, Labels, Lengths, Overlap, Trouble
+from penna.data.quality.result import CharacterIssue, DataReport, Dialogues, Labels, Lengths, Overlap, Tokenization
 from penna.formatting import one_line, percent, plural, truncate_end
 
 _BAR = 36  # cells of the longest bar
@@ -26,7 +26,7 @@ _TROUBLES = {
 }
 _SHAPES = {
     "text": "plain text",
-    "labelled": "with a label",
+    "labeled": "with a label",
     "messages": "dialogues",
     "completion": "prompts with completions",
 }
@@ -41,7 +41,7 @@ def print_inspection(seen: DataReport) -> None:
         if seen.amount.documents > 1:
             screen.histogram(seen.lengths[-1])
         screen.writing(seen)
-        screen.troubles(seen.troubles)
+        screen.troubles(seen.character_issues)
         screen.duplicates(seen)
         if seen.overlap is not None:
             screen.overlap(seen.overlap)
@@ -49,8 +49,8 @@ def print_inspection(seen: DataReport) -> None:
             screen.labels(seen.labels)
         if seen.dialogues is not None:
             screen.dialogues(seen.dialogues)
-        if seen.cut is not None:
-            screen.cut(seen.cut)
+        if seen.tokenization is not None:
+            screen.cut(seen.tokenization)
     screen.findings(seen)
 
 
@@ -59,8 +59,8 @@ def print_records(records: Sequence[Preview]) -> None:
     page = Page()
     page.title("First records, as training takes them")
     for record in records:
-        kind = f"cannot be used: {record.fault}" if record.shape is None else _SHAPES[record.shape]
-        page.lines([f"{record.where}: {kind}", *(f"  {name}: {one_line(text)}" for name, text in record.parts)])
+        kind = f"cannot be used: {record.error}" if record.shape is None else _SHAPES[record.shape]
+        page.lines([f"{record.location}: {kind}", *(f"  {name}: {one_line(text)}" for name, text in record.parts)])
 
 
 class _Screen(Page):
@@ -126,7 +126,7 @@ class _Screen(Page):
                 f"{plural(seen.languages.documents, 'document', 'documents')}."
             )
 
-    def troubles(self, troubles: Sequence[Trouble]) -> None:
+    def troubles(self, troubles: Sequence[CharacterIssue]) -> None:
         self.title("Damaged and unusual characters")
         if not troubles:
             self.wrapped("None.")
@@ -139,9 +139,9 @@ class _Screen(Page):
         self.gap()
         for trouble in troubles:
             for example in trouble.examples[:2]:
-                self.lines([_base(example.where), f"  {one_line(example.text)}"])
-                if example.mended is not None:
-                    self.lines([f"  {one_line(example.mended)}  (mended)"])
+                self.lines([_base(example.location), f"  {one_line(example.text)}"])
+                if example.repaired is not None:
+                    self.lines([f"  {one_line(example.repaired)}  (mended)"])
 
     def duplicates(self, seen: DataReport) -> None:
         self.title("Exact duplicates")
@@ -157,7 +157,7 @@ class _Screen(Page):
         table.columns[0].justify = "right"
         table.columns[1].justify = "left"
         for repeated in duplicates.most:
-            table.add_row(f"{repeated.count:,}", truncate_end(one_line(repeated.text), 40), _base(repeated.where))
+            table.add_row(f"{repeated.count:,}", truncate_end(one_line(repeated.text), 40), _base(repeated.location))
         self.show(table)
 
     def overlap(self, overlap: Overlap) -> None:
@@ -219,7 +219,7 @@ class _Screen(Page):
         ]
         self.figures(rows)
 
-    def cut(self, cut: Cut) -> None:
+    def cut(self, cut: Tokenization) -> None:
         self.title(f"Cut by {cut.tokenizer}")
         rows = [
             ("vocabulary", f"{cut.vocab_size:,}", f"{cut.used:,} of them occur here"),

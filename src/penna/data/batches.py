@@ -23,16 +23,16 @@ from penna.data.shards import TokenStream
 from penna.errors import DataError
 
 IGNORE_INDEX = -100
-DUE = frozenset({"targets", "label"})  # the tensors of a batch that say what is asked for
-READ = frozenset({"ids", "source"})  # those that a model reads
+TARGET_KEYS = frozenset({"targets", "label"})  # the tensors of a batch that say what is asked for
+INPUT_KEYS = frozenset({"ids", "source"})  # those that a model reads
 Batch = dict[str, Tensor]
 _READ = 1 << 22  # tokens looked through at a time for separators
 _WIDTHS = 8  # batches of documents are as wide as a multiple of this
 
 
-def parts_of(batch: Batch, tokens: int) -> Iterator[Batch]:
+def micro_batches(batch: Batch, tokens: int) -> Iterator[Batch]:
     """A batch in parts of whole rows, each of at most so many tokens with their padding and of one row at least."""
-    width = sum(batch[name].shape[1] for name in READ & batch.keys())
+    width = sum(batch[name].shape[1] for name in INPUT_KEYS & batch.keys())
     rows = len(batch["ids"])
     at_once = max(1, tokens // max(width, 1))
     for start in range(0, rows, at_once):

@@ -28,13 +28,13 @@ def cache_folder() -> Path:
 Progress = Callable[[str], None]
 
 
-def key_of(*parts: str) -> str:
+def cache_key(*parts: str) -> str:
     """The name of what is made from these parts and nothing else."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
 @contextmanager
-def alone(folder: Path, report: Progress) -> Generator[None]:
+def exclusive_lock(folder: Path, report: Progress) -> Generator[None]:
     """Be the only process that makes ``folder``; where another is at it, wait until it is done or dead."""
     with friendly_disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def alone(folder: Path, report: Progress) -> Generator[None]:
 
 
 @contextmanager
-def whole(folder: Path) -> Generator[Path]:
+def atomic_folder(folder: Path) -> Generator[Path]:
     """An empty folder to write to, which gets the name ``folder`` in one step at the end, and on an error is removed.
 
     A kill leaves it beside ``folder`` under a name of its own, where the next attempt removes it. Whoever writes must

@@ -17,7 +17,7 @@ from typing import Literal
 from penna.config.sections import DataConfig
 from penna.data.encode import WordCounter
 from penna.data.sources.reader import read_texts
-from penna.data.sources.records import BadRecord, BadRecords, TextChunk, check_bad_records, usable_pieces
+from penna.data.sources.records import BadRecord, BadRecords, TextChunk, check_bad_records, usable_chunks
 from penna.data.split import AUTO_DOCUMENTS, goes_to_validation
 from penna.errors import DataError
 
@@ -59,13 +59,13 @@ class Corpus:
             parts.append(self.valid_counts.content_hash)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def pieces(self, part: Split) -> Iterator[TextChunk]:
+    def chunks(self, part: Split) -> Iterator[TextChunk]:
         """The documents of one part, in order and in pieces. Raises TextChangedError where the text is another now."""
         if self.split == "files" and part == "valid":
             assert self.valid_counts is not None
-            yield from pieces_of(self.config, self.valid_counts, "valid")
+            yield from verified_chunks(self.config, self.valid_counts, "valid")
         elif self.split == "files":
-            yield from pieces_of(self.config, self.counts)
+            yield from verified_chunks(self.config, self.counts)
         elif self.split == "document":
             yield from self._by_document(part)
         else:
@@ -73,7 +73,7 @@ class Corpus:
 
     def _by_document(self, part: Split) -> Iterator[TextChunk]:
         held_out = False
-        for piece in pieces_of(self.config, self.counts):
+        for piece in verified_chunks(self.config, self.counts):
             if piece.starts:
                 held_out = goes_to_validation(piece.text, self.config.valid_fraction)
             if held_out == (part == "valid"):
@@ -82,7 +82,7 @@ class Corpus:
     def _by_position(self, part: Split) -> Iterator[TextChunk]:
         cut = _cut_position(self.counts.characters, self.config)
         seen = 0
-        for piece in pieces_of(self.config, self.counts):
+        for piece in verified_chunks(self.config, self.counts):
             here = min(max(cut - seen, 0), len(piece.text))  # characters of this piece that belong to training
             if part == "train" and here:
                 yield TextChunk(piece.text[:here], piece.starts)
@@ -126,7 +126,7 @@ def count_text(config: DataConfig, part: Split = "train") -> Counts:
     words = WordCounter()
     content = hashlib.sha256()
     documents = characters = size = word_count = 0
-    for piece in usable_pieces(tally.pieces(read_texts(config, part))):
+    for piece in usable_chunks(tally.pieces(read_texts(config, part))):
         documents += piece.starts
         characters += len(piece.text)
         content.update(marked := _marked(piece))
@@ -144,13 +144,13 @@ def count_text(config: DataConfig, part: Split = "train") -> Counts:
     return Counts(documents, characters, size, word_count, empty, bad.count, tuple(bad.first), content.hexdigest())
 
 
-def pieces_of(config: DataConfig, counts: Counts, part: Split = "train") -> Iterator[TextChunk]:
+def verified_chunks(config: DataConfig, counts: Counts, part: Split = "train") -> Iterator[TextChunk]:
     """Every usable piece of a text that was counted before.
 
     Raises TextChangedError behind the last piece where the text is not the one that ``counts`` counted.
     """
     content = hashlib.sha256()
-    for piece in usable_pieces(_Tally().pieces(read_texts(config, part))):
+    for piece in usable_chunks(_Tally().pieces(read_texts(config, part))):
         content.update(_marked(piece))
         yield piece
     if content.hexdigest() != counts.content_hash:

@@ -53,7 +53,7 @@ _WAITING = 1  # batches read ahead of them
 
 
 @dataclass(frozen=True)
-class EncodedPieces:
+class EncodedChunks:
     """Token ids of some pieces, and what each piece was: the arrays but the first have an entry per piece."""
 
     ids: NDArray[np.uint32]  # of all pieces, one behind another, separators included
@@ -70,7 +70,7 @@ class _Batch:
     words: list[int]
 
 
-def encode_pieces(pieces: Iterable[TextChunk], tokenizer: Tokenizer, skip: int = 0) -> Generator[EncodedPieces]:
+def encode_chunks(pieces: Iterable[TextChunk], tokenizer: Tokenizer, skip: int = 0) -> Generator[EncodedChunks]:
     """Pieces as ids, in order, in batches; the first ``skip`` pieces are read and not encoded.
 
     Raises DataError at once where the tokenizer has no document separator.
@@ -85,9 +85,9 @@ def encode_pieces(pieces: Iterable[TextChunk], tokenizer: Tokenizer, skip: int =
     return _encoded(_batches(pieces, skip), tokenizer, separator)
 
 
-def _encoded(batches: Iterator[_Batch], tokenizer: Tokenizer, separator: int) -> Generator[EncodedPieces]:
+def _encoded(batches: Iterator[_Batch], tokenizer: Tokenizer, separator: int) -> Generator[EncodedChunks]:
     with ThreadPoolExecutor(_AT_WORK, thread_name_prefix="penna-encode") as threads:
-        running: deque[Future[EncodedPieces]] = deque()
+        running: deque[Future[EncodedChunks]] = deque()
         try:
             for batch in batches:
                 running.append(threads.submit(_encode_batch, batch, tokenizer, separator))
@@ -118,13 +118,13 @@ def _batches(pieces: Iterable[TextChunk], skip: int) -> Iterator[_Batch]:
         yield batch
 
 
-def _encode_batch(batch: _Batch, tokenizer: Tokenizer, separator: int) -> EncodedPieces:
+def _encode_batch(batch: _Batch, tokenizer: Tokenizer, separator: int) -> EncodedChunks:
     encoded = tokenizer.encode_batch(batch.texts)
     lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
     starts = np.array(batch.starts, dtype=np.int64)
     ids = np.fromiter(chain.from_iterable(encoded), dtype=np.uint32, count=int(lengths.sum()))
     begins = (np.cumsum(lengths) - lengths)[starts == 1]
-    return EncodedPieces(
+    return EncodedChunks(
         ids=np.insert(ids, begins, separator),
         ends=np.cumsum(lengths + starts),
         documents=starts,

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from penna.config.recipe import expand_path
 from penna.config.sections import DataConfig, TokenizerConfig
-from penna.data.cache import Progress, alone, cache_folder, key_of, whole
-from penna.data.corpus import Corpus, Counts, TextChangedError, count_text, pieces_of, read_corpus
-from penna.data.encode import EncodedPieces, encode_pieces
+from penna.data.cache import Progress, atomic_folder, cache_folder, cache_key, exclusive_lock
+from penna.data.corpus import Corpus, Counts, TextChangedError, count_text, read_corpus, verified_chunks
+from penna.data.encode import EncodedChunks, encode_chunks
 from penna.data.shards import Manifest, PartManifest, find_shards, partial_folder, write_shards
-from penna.data.sources.files import describe_passed_over, passed_over
+from penna.data.sources.files import describe_skipped, skipped_files
 from penna.data.sources.records import TextChunk
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
@@ -54,14 +54,14 @@ def prepare(
     with. Raises DataError, TokenizerError, and DeviceError where the disk is full.
     """
     report("Reading the text")
-    if passed := passed_over([*data.path, *data.valid_path]):
-        report(f"Files passed over: {describe_passed_over(passed)}")
+    if passed := skipped_files([*data.path, *data.valid_path]):
+        report(f"Files passed over: {describe_skipped(passed)}")
     corpus = read_corpus(data)
     if isinstance(tokenizer, TokenizerConfig):
         texts = partial(_training_texts, corpus)
-        tokenizer = learn_tokenizer(tokenizer, texts, corpus.content_hash, report)
-    key = key_of(_LAYOUT, "shards", corpus.content_hash, tokenizer.fingerprint())
-    parts = {"train": partial(corpus.pieces, "train"), "valid": partial(corpus.pieces, "valid")}
+        tokenizer = load_or_train_tokenizer(tokenizer, texts, corpus.content_hash, report)
+    key = cache_key(_LAYOUT, "shards", corpus.content_hash, tokenizer.fingerprint())
+    parts = {"train": partial(corpus.chunks, "train"), "valid": partial(corpus.chunks, "valid")}
     folder = cache_folder() / "shards" / key
     return PreparedShards(
         folder, _make_shards(folder, parts, tokenizer, corpus.content_hash, report), tokenizer, corpus
@@ -73,8 +73,8 @@ def prepare_for_evaluation(
 ) -> tuple[Path, PartManifest]:
     """Shards whose only part, ``valid``, is all of the text, and what they count."""
     counts = count_text(data)
-    key = key_of(_LAYOUT, "evaluation", counts.content_hash, tokenizer.fingerprint())
-    parts = {"valid": partial(pieces_of, data, counts)}
+    key = cache_key(_LAYOUT, "evaluation", counts.content_hash, tokenizer.fingerprint())
+    parts = {"valid": partial(verified_chunks, data, counts)}
     folder = cache_folder() / "shards" / key
     return folder, _make_shards(folder, parts, tokenizer, counts.content_hash, report).parts["valid"]
 
@@ -89,7 +89,7 @@ def describe_counts(counts: Counts) -> str:
     return line
 
 
-def learn_tokenizer(
+def load_or_train_tokenizer(
     config: TokenizerConfig, texts: Callable[[], Iterator[str]], texts_hash: str, report: Progress
 ) -> Tokenizer:
     """The tokenizer a recipe asks for: read from its file, found in the cache, or learned from ``texts``.
@@ -99,13 +99,13 @@ def learn_tokenizer(
     if config.kind == "file":
         assert config.path is not None
         return Tokenizer.load(expand_path(config.path))
-    folder = cache_folder() / "tokenizers" / key_of(_LAYOUT, "tokenizer", texts_hash, config.model_dump_json())
+    folder = cache_folder() / "tokenizers" / cache_key(_LAYOUT, "tokenizer", texts_hash, config.model_dump_json())
     if not folder.exists():
-        with alone(folder, report):
+        with exclusive_lock(folder, report):
             if not folder.exists():
                 report(f"Learning a {config.kind} tokenizer")
                 learned = train_tokenizer(config, texts(), report=report)
-                with whole(folder) as growing:
+                with atomic_folder(folder) as growing:
                     learned.save(growing)
     return Tokenizer.load(folder)
 
@@ -115,7 +115,7 @@ def _make_shards(
 ) -> Manifest:
     if (found := find_shards(folder)) is not None:
         return found
-    with alone(folder, report):
+    with exclusive_lock(folder, report):
         if (found := find_shards(folder)) is not None:
             return found
         report("Turning the text into tokens")
@@ -134,8 +134,8 @@ def _make_shards(
 
 
 def _training_texts(corpus: Corpus) -> Iterator[str]:
-    return (piece.text for piece in corpus.pieces("train"))
+    return (piece.text for piece in corpus.chunks("train"))
 
 
-def _encoded(pieces: PieceSource, tokenizer: Tokenizer, skip: int) -> Generator[EncodedPieces]:
-    return encode_pieces(pieces(), tokenizer, skip)
+def _encoded(pieces: PieceSource, tokenizer: Tokenizer, skip: int) -> Generator[EncodedChunks]:
+    return encode_chunks(pieces(), tokenizer, skip)

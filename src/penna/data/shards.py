@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.data.encode import EncodedPieces
+from penna.data.encode import EncodedChunks
 from penna.errors import DataError
 from penna.storage import flush, friendly_disk_errors, sha256, write_json
 
@@ -64,7 +64,7 @@ def manifest_from(raw: dict[str, Any]) -> Manifest:
     return replace(Manifest(**raw), parts=parts)
 
 
-def check_files(folder: Path, manifest: Manifest, part: str) -> None:
+def verify_files(folder: Path, manifest: Manifest, part: str) -> None:
     """Compare the files of a part with their checksums and count. Raises DataError where they differ."""
     if part not in manifest.parts or manifest.dtype not in DTYPES:
         raise _damaged(folder / MANIFEST, f"it names no part {part!r}, or an unknown type {manifest.dtype!r}")
@@ -88,7 +88,7 @@ class TokenStream:
 
     def __init__(self, folder: Path, part: str) -> None:
         manifest = read_manifest(folder)
-        check_files(folder, manifest, part)
+        verify_files(folder, manifest, part)
         self.part = manifest.parts[part]
         files = [folder / name for name in self.part.files]
         self._shards: list[NDArray[Any]] = [np.memmap(file, dtype=manifest.dtype, mode="r") for file in files]
@@ -152,7 +152,7 @@ JOURNAL = "journal.json"
 _FILES = "shards"  # inside the partial folder: what becomes the final folder
 _SHARD_TOKENS = 1 << 23  # 16 MB of uint16: some ten seconds of work, and a billion tokens are 120 files
 
-PartSource = Callable[[int], Generator[EncodedPieces]]
+PartSource = Callable[[int], Generator[EncodedChunks]]
 """Gives the pieces of a part in order, from the piece of the given number on; the same ones each time."""
 
 
@@ -324,7 +324,7 @@ def _read_journal(partial: Path, expected: Manifest) -> _Journal | None:
         if replace(journal.manifest, parts={}) != expected or journal.pieces.keys() != journal.manifest.parts.keys():
             return None
         for name in journal.manifest.parts:
-            check_files(partial / _FILES, journal.manifest, name)
+            verify_files(partial / _FILES, journal.manifest, name)
     except (DataError, OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return journal

@@ -19,7 +19,7 @@ from torch import Tensor
 from penna.data.batches import IGNORE_INDEX
 from penna.data.examples.batches import batch_of
 from penna.data.examples.example import Example
-from penna.data.examples.store import pack
+from penna.data.examples.store import pack_examples
 from penna.evaluate.language_model import perplexity
 from penna.evaluate.rouge import Interval, bootstrap_means, interval
 from penna.model.gpt import GPT
@@ -68,7 +68,7 @@ class SourceUse:
 
 def score_examples(model: GPT, examples: Sequence[Example]) -> ExampleScores:
     """Nats and counts of the due tokens of each example, each at least one; the model is in evaluation mode."""
-    packed = pack(examples)
+    packed = pack_examples(examples)
     order = np.argsort(packed.lengths, kind="stable")
     at_once = max(1, _TOKENS_AT_ONCE // (model.config.block_size + 1))
     nats, tokens = np.zeros(len(examples)), np.zeros(len(examples), dtype=np.int64)

@@ -150,7 +150,7 @@ class ChatFormat:
         said = "".join(message.content for message in kept if not replies_alone or message.role == "assistant")
         if length < 2 or (due is not None and not any(due)):
             return "nothing in it is due: its replies have no token"
-        return [Learned(kept, Example(ids[:length], due, cut=kept is not item), said)]
+        return [Learned(kept, Example(ids[:length], due, truncated=kept is not item), said)]
 
     @property
     def _room(self) -> int:
@@ -189,7 +189,7 @@ class ChatFormat:
             else:
                 due = [False, *([True] * len(reply))]
                 source = encode_chat(tokenizer, history)[0]
-                example = Example([start, *reply], due, source=source, cut=len(history) < place)
+                example = Example([start, *reply], due, source=source, truncated=len(history) < place)
                 found.append(Learned(history, example, message.content))
         return found or trouble
 
@@ -262,16 +262,16 @@ class PreparedDialogues(PreparedExampleData):
 
     def lines(self) -> list[str]:
         """What was prepared, and how many dialogues were cut."""
-        lines = [self.read_line("Dialogues"), self.due_line()]
+        lines = [self.records_summary("Dialogues"), self.targets_summary()]
         if self.form.task.loss_on == "replies":
             lines.append("Learned are the assistant's turns with their stop tokens (task.loss_on).")
-        if self.cut:
-            lines.append(f"{self.cut:,} examples are longer than the model can read and lost their oldest turns.")
+        if self.truncated:
+            lines.append(f"{self.truncated:,} examples are longer than the model can read and lost their oldest turns.")
         return lines
 
     def info(self) -> dict[str, Any]:
         """What was prepared, for run.json."""
-        return {**super().info(), **self.due_info()}
+        return {**super().info(), **self.target_info()}
 
 
 def prepare_chat(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, report: Progress) -> PreparedDialogues:

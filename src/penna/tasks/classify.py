@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 from penna.config.schema import Recipe
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask, Truncation
-from penna.data.batches import DUE, IGNORE_INDEX
+from penna.data.batches import IGNORE_INDEX, TARGET_KEYS
 from penna.data.cache import Progress
 from penna.data.examples.batches import TrainingExamples, ValidationExamples
-from penna.data.examples.example import Example
+from penna.data.examples.example import Example, truncate
 from penna.data.examples.prepare import PreparedExampleData, prepare_examples
-from penna.data.examples.split import unknown_label
-from penna.data.examples.store import Examples, pack
-from penna.data.examples.truncate import cut_to
+from penna.data.examples.split import unknown_label_reason
+from penna.data.examples.store import Examples, pack_examples
 from penna.data.sources.fields import LabeledText, labeled_text_of
 from penna.data.sources.records import BadRecord, Record
 from penna.errors import RecipeError
@@ -78,7 +77,9 @@ class ClassifyFormat:
         """An example per item, each with one of ``labels``."""
         numbers = {label: number for number, label in enumerate(labels)}
         read = self._read([self.texts(item) for item in items], tokenizer)
-        return [Example(ids, label=numbers[item.label], cut=cut) for item, (ids, cut) in zip(items, read, strict=True)]
+        return [
+            Example(ids, label=numbers[item.label], truncated=cut) for item, (ids, cut) in zip(items, read, strict=True)
+        ]
 
     def ids(
         self, texts: Sequence[tuple[str, ...]], tokenizer: Tokenizer, encode: Encode | None = None
@@ -102,7 +103,7 @@ class ClassifyFormat:
             lengths = [len(part) for part in own]
             sizes = fitting_lengths(lengths, self.block_size - 1 - len(own))
             for part, size in zip(own, sizes, strict=True):
-                ids += [*cut_to(part, size, self.cut), separator]
+                ids += [*truncate(part, size, self.cut), separator]
             found.append((ids, sizes != lengths))
         return found
 
@@ -188,7 +189,7 @@ class PreparedClassification(PreparedExampleData):
 
         def draw(epoch: int) -> Examples:
             read = self.form.ids(texts, self.tokenizer, lambda parts: sampler.encode_batch(parts, (seed, epoch)))
-            return pack([Example(ids, label=label) for ids, label in zip(read, labels, strict=True)])
+            return pack_examples([Example(ids, label=label) for ids, label in zip(read, labels, strict=True)])
 
         return draw
 
@@ -205,14 +206,14 @@ class PreparedClassification(PreparedExampleData):
             f"{name!r} {count:,}" for name, count in zip(prepared.labels[:8], prepared.label_counts[:8], strict=True)
         )
         lines = [
-            self.read_line("Texts"),
+            self.records_summary("Texts"),
             f"Classes: {len(prepared.labels)} ({classes}{', …' if len(prepared.labels) > 8 else ''})",
             f"Examples: {train.examples:,} to learn from, {valid.examples:,} for validation; {train.tokens:,} tokens, "
             f"vocabulary {prepared.tokenizer.vocab_size:,}, {train.bytes / max(train.tokens, 1):.2f} bytes per token",
         ]
-        if self.cut:
+        if self.truncated:
             lines.append(
-                f"{self.cut:,} texts are longer than the block of {self.form.block_size} and lost their "
+                f"{self.truncated:,} texts are longer than the block of {self.form.block_size} and lost their "
                 f"{self.form.cut} (task.cut)."
             )
         return lines
@@ -267,7 +268,7 @@ def class_weights(task: ClassifyTask, labels: Sequence[str], counts: Sequence[in
     for name, weight in given.items():
         if name not in labels:
             raise RecipeError(
-                f"task.class_weights: {unknown_label(name, labels)}.",
+                f"task.class_weights: {unknown_label_reason(name, labels)}.",
                 "A weight for each class, or for some of them.",
                 "Correct the name, or take it out.",
             )
@@ -312,7 +313,7 @@ def label_probabilities(model: GPT, texts: Sequence[Sequence[int]], pooling: Poo
     found = np.empty((len(texts), model.config.n_class), dtype=np.float32)
     if not texts:
         return found
-    examples = pack([Example(ids, label=IGNORE_INDEX) for ids in texts])
+    examples = pack_examples([Example(ids, label=IGNORE_INDEX) for ids in texts])
     rows = ValidationExamples(examples)
     device = model.wte.weight.device
     with torch.inference_mode():
@@ -333,7 +334,7 @@ def _score(
     for some in mine or shares[:1]:
         batch = rows.batch(some)
         if not mine:  # every rank names the same terms, also where it has no rows
-            for due in DUE & batch.keys():
+            for due in TARGET_KEYS & batch.keys():
                 batch[due].fill_(IGNORE_INDEX)
         batch = _on(batch, model.wte.weight.device)
         terms, scores = objective.sums_and_scores(model, batch)

@@ -20,10 +20,9 @@ from penna.config.tasks import CompleteTask
 from penna.data.batches import IGNORE_INDEX
 from penna.data.cache import Progress
 from penna.data.examples.batches import TrainingExamples, ValidationExamples, batch_of
-from penna.data.examples.example import Example
+from penna.data.examples.example import Example, truncate
 from penna.data.examples.prepare import PreparedExampleData, prepare_examples
 from penna.data.examples.store import Examples
-from penna.data.examples.truncate import cut_to
 from penna.data.sources.fields import Completion, completion_of
 from penna.data.sources.records import BadRecord, Record
 from penna.errors import DataError
@@ -112,7 +111,7 @@ class CompletionFormat:
                 examples.append(prompt)
             else:
                 due = [False] * len(prompt.ids) + [True] * len(target)
-                examples.append(Example([*prompt.ids, *target], due, source=prompt.source, cut=prompt.cut))
+                examples.append(Example([*prompt.ids, *target], due, source=prompt.source, truncated=prompt.cut))
         return examples
 
     def targets(self, texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
@@ -181,7 +180,7 @@ class CompletionFormat:
             before, after = self._own(tokenizer)
             alone = tokenizer.encode_batch([self._lead + texts[number] for number in long])
             for number, ids in zip(long, alone, strict=True):
-                kept = cut_to(ids, rooms[number] - len(before) - len(after), self.task.cut)
+                kept = truncate(ids, rooms[number] - len(before) - len(after), self.task.cut)
                 found[number] = [*before, *kept, *after]
         cut = set(long)
         return [(ids, number in cut) for number, ids in enumerate(found)]
@@ -215,17 +214,17 @@ class PreparedCompletions(PreparedExampleData):
 
     def lines(self) -> list[str]:
         """What was prepared, and how many prompts were cut."""
-        lines = [self.read_line("Completions"), self.due_line()]
-        if self.cut:
+        lines = [self.records_summary("Completions"), self.targets_summary()]
+        if self.truncated:
             lines.append(
-                f"{self.cut:,} prompts are longer than the room beside their completions and lost their "
+                f"{self.truncated:,} prompts are longer than the room beside their completions and lost their "
                 f"{self.form.task.cut} (task.cut)."
             )
         return lines
 
     def info(self) -> dict[str, Any]:
         """What was prepared, for run.json."""
-        return {**super().info(), **self.due_info(), "train_cut": self.prepared.train_counts.cut}
+        return {**super().info(), **self.target_info(), "train_cut": self.prepared.train_counts.truncated}
 
     def _samples(self, recipe: Recipe, model: GPT) -> list[tuple[str, str]]:
         """What the model writes for the recipe's prompts, else for the first validation examples."""

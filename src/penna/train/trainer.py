@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from penna.config.schema import Recipe
 from penna.config.training import Interval
-from penna.data.batches import DUE, IGNORE_INDEX, parts_of
+from penna.data.batches import IGNORE_INDEX, TARGET_KEYS, micro_batches
 from penna.errors import TrainingError
 from penna.model.gpt import count_parameters
 from penna.runs.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, step_name, write_checkpoint
@@ -162,9 +162,9 @@ class Trainer:
             share = self.ranks.share(rows)
             batch = self.job.batches.batch(epoch, share or rows[:1])
             if not share:  # fewer rows than ranks: this one keeps step with a row that counts nothing
-                for due in DUE & batch.keys():
+                for due in TARGET_KEYS & batch.keys():
                     batch[due].fill_(IGNORE_INDEX)
-            yield from parts_of(batch, _TOKENS_AT_ONCE) if self.device.type == "cpu" else [batch]
+            yield from micro_batches(batch, _TOKENS_AT_ONCE) if self.device.type == "cpu" else [batch]
 
     def _after_step(self, request: StopRequest) -> None:
         step = self.progress.step

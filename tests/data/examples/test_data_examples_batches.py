@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from penna.data.examples.batches import TrainingExamples, ValidationExamples, batch_of
 from penna.data.examples.example import Example
-from penna.data.examples.store import Examples, pack
+from penna.data.examples.store import Examples, pack_examples
 from penna.errors import DataError
 
 
@@ -30,7 +30,7 @@ def some_examples(draw: st.DrawFn) -> list[Example]:
 @given(examples=some_examples(), data=st.data())
 def test_a_batch_holds_what_one_would_write_by_hand(examples: list[Example], data: st.DataObject):
     rows = data.draw(st.lists(st.integers(0, len(examples) - 1), min_size=1, max_size=5))
-    batch = batch_of(pack(examples), rows)
+    batch = batch_of(pack_examples(examples), rows)
     width = batch["ids"].shape[1]
     labelled = examples[0].label is not None
     assert all(tensor.dtype == torch.int64 and len(tensor) == len(rows) for tensor in batch.values())
@@ -41,7 +41,7 @@ def test_a_batch_holds_what_one_would_write_by_hand(examples: list[Example], dat
         read = list(example.ids) if labelled or len(example.ids) == 1 else list(example.ids[:-1])
         targets = [-100] * width
         for place in range(1, len(example.ids)):
-            if example.due is None or example.due[place]:
+            if example.target_mask is None or example.target_mask[place]:
                 targets[place - 1] = example.ids[place]
         assert batch["ids"][row].tolist() == read + [0] * (width - len(read))
         assert batch["targets"][row].tolist() == targets
@@ -60,26 +60,26 @@ def test_a_batch_holds_what_one_would_write_by_hand(examples: list[Example], dat
 
 
 def test_an_example_without_a_label_among_labelled_ones_asks_for_none():
-    batch = batch_of(pack([Example([1, 2], label=1), Example([1, 2])]), [0, 1])
+    batch = batch_of(pack_examples([Example([1, 2], label=1), Example([1, 2])]), [0, 1])
     assert batch["label"].tolist() == [1, -100]
 
 
 def test_the_first_id_is_never_due():
-    examples = pack([Example([5, 6], due=[True, True]), Example([7])])
+    examples = pack_examples([Example([5, 6], target_mask=[True, True]), Example([7])])
     assert examples.due == 1
     assert examples.tokens == 3
 
 
-@pytest.mark.parametrize("wrong", [Example([]), Example([1, 2], due=[False])])
+@pytest.mark.parametrize("wrong", [Example([]), Example([1, 2], target_mask=[False])])
 def test_an_example_without_an_id_or_with_another_mask_is_refused(wrong: Example):
     with pytest.raises(ValueError, match="an example of|at least one id"):
-        pack([wrong])
+        pack_examples([wrong])
 
 
 def numbered(count: int, seed: int = 0, shift: int = 0) -> Examples:
     """Examples that begin with their number, of scattered lengths."""
     lengths = np.random.default_rng(seed).geometric(0.2, count) + 1
-    return pack([Example([number, *[shift] * int(length)]) for number, length in enumerate(lengths)])
+    return pack_examples([Example([number, *[shift] * int(length)]) for number, length in enumerate(lengths)])
 
 
 def epoch_of(training: TrainingExamples, epoch: int, size: int) -> list[list[int]]:
@@ -126,7 +126,9 @@ def test_the_shares_of_all_ranks_are_the_batch(world: int):
 @pytest.mark.parametrize("size", [32, 512])
 def test_batches_of_texts_like_reviews_are_padded_by_less_than_one_in_twenty(size: int):
     lengths = np.minimum(np.random.default_rng(0).geometric(1 / 18, 135_000) + 2, 140)
-    training = TrainingExamples(pack([Example(range(length), label=0) for length in lengths.tolist()]), size, seed=0)
+    training = TrainingExamples(
+        pack_examples([Example(range(length), label=0) for length in lengths.tolist()]), size, seed=0
+    )
     real = held = 0
     for start in range(0, training.rows, size):
         batch = training.batch(0, range(start, min(start + size, training.rows)))
@@ -160,16 +162,16 @@ def test_each_epoch_reads_what_is_drawn_for_it():
 
 
 def test_tokens_of_an_epoch_are_those_that_are_counted():
-    plain = [Example([1, 2, 3], due=[False, False, True]), Example([1, 2])]
-    assert TrainingExamples(pack(plain), 2, 0).tokens == 2  # targets
-    labelled = [Example(each.ids, each.due, label=0) for each in plain]
-    assert TrainingExamples(pack(labelled), 2, 0).tokens == 5  # all that are read
+    plain = [Example([1, 2, 3], target_mask=[False, False, True]), Example([1, 2])]
+    assert TrainingExamples(pack_examples(plain), 2, 0).tokens == 2  # targets
+    labelled = [Example(each.ids, each.target_mask, label=0) for each in plain]
+    assert TrainingExamples(pack_examples(labelled), 2, 0).tokens == 5  # all that are read
 
 
 def test_examples_of_which_nothing_is_due_cannot_be_learned_from():
     with pytest.raises(DataError, match="nothing to learn from"):
-        TrainingExamples(pack([Example([1, 2], due=[False, False])]), 2, 0)
-    TrainingExamples(pack([Example([1, 2], due=[False, False], label=0)]), 2, 0)
+        TrainingExamples(pack_examples([Example([1, 2], target_mask=[False, False])]), 2, 0)
+    TrainingExamples(pack_examples([Example([1, 2], target_mask=[False, False], label=0)]), 2, 0)
 
 
 def test_validation_reads_every_example_once_the_shorter_first():

@@ -19,7 +19,7 @@ from penna.data.corpus import TextChangedError
 from penna.data.examples import encode
 from penna.data.examples.encode import PartWriter
 from penna.data.examples.example import Example
-from penna.data.examples.prepare import PreparedExamples, prepare_examples, read_items, read_validation
+from penna.data.examples.prepare import PreparedExamples, prepare_examples, read_evaluation_items, read_validation_items
 from penna.data.examples.store import Examples, file_name, open_examples
 from penna.data.sources.fields import LabeledText, labeled_text_of
 from penna.data.sources.records import BadRecord, Record
@@ -92,7 +92,7 @@ def decoded(prepared: PreparedExamples, part: str) -> list[tuple[str, str]]:
         ids = examples.ids[start : start + count].tolist()
         assert ids[0] == prepared.tokenizer.separator_id
         assert ids[-1] == prepared.tokenizer.special_tokens["<|end|>"]
-        assert examples.is_due[start : start + count].tolist() == [0] + [1] * (count - 1)
+        assert examples.target_mask[start : start + count].tolist() == [0] + [1] * (count - 1)
         assert examples.labels is not None
         rows.append((prepared.tokenizer.decode(ids[1:-1]), prepared.labels[examples.labels[number]]))
     return rows
@@ -118,7 +118,7 @@ def test_examples_are_the_records_dealt_out_by_a_hash_of_their_texts(tmp_path: P
     part = prepared.train_counts
     assert part.examples == len(prepared.train) == len(train)
     assert part.tokens == prepared.train.tokens == sum(len(text) + 2 for text, _ in train)
-    assert part.due == prepared.train.due == part.tokens - len(train)
+    assert part.targets == prepared.train.due == part.tokens - len(train)
     assert part.bytes == sum(len(text.encode()) for text, _ in train)
 
 
@@ -278,7 +278,7 @@ def test_a_kill_between_files_leaves_nothing_and_the_next_attempt_is_whole(
     assert not partial.exists()
 
 
-@pytest.mark.parametrize("array", ["ids", "due", "lengths", "labels"])
+@pytest.mark.parametrize("array", ["ids", "target_mask", "lengths", "labels"])
 def test_a_damaged_file_is_not_learned_from(tmp_path: Path, array: str):
     data = DataConfig(path=written(tmp_path / "a.jsonl"))
     prepare_examples(data, CHAR, Form())
@@ -343,24 +343,24 @@ def void(_: object) -> None: ...
 
 def test_items_to_evaluate_with_come_with_their_places(tmp_path: Path):
     data = DataConfig(path=written(tmp_path / "a.jsonl"), valid_fraction=0.3)
-    read = read_items(data, Form())
+    read = read_evaluation_items(data, Form())
     assert [(item.text, item.label) for item in read.items] == ROWS
-    assert read.places == [f"{tmp_path}/a.jsonl:{line}" for line in range(1, 201)]
-    read = read_validation(data, Form(), None)
+    assert read.locations == [f"{tmp_path}/a.jsonl:{line}" for line in range(1, 201)]
+    read = read_validation_items(data, Form(), None)
     expected = [number for number, (text, _) in enumerate(ROWS) if held_out(text, 0.3)]
     assert [(item.text, item.label) for item in read.items] == [ROWS[number] for number in expected]
-    assert read.places == [f"{tmp_path}/a.jsonl:{number + 1}" for number in expected]
+    assert read.locations == [f"{tmp_path}/a.jsonl:{number + 1}" for number in expected]
     apart = data.model_copy(update={"valid_path": [written(tmp_path / "b.jsonl", ROWS[:3])]})
-    assert read_validation(apart, Form(), None).places == [f"{tmp_path}/b.jsonl:{line}" for line in (1, 2, 3)]
+    assert read_validation_items(apart, Form(), None).locations == [f"{tmp_path}/b.jsonl:{line}" for line in (1, 2, 3)]
 
 
 def test_a_validation_part_of_other_data_than_was_learned_from_is_refused(tmp_path: Path) -> None:
     data = DataConfig(path=written(tmp_path / "a.jsonl"), valid_fraction=0.3)
     learned = prepare_examples(data, CHAR, Form()).content_hash
-    assert read_validation(data, Form(), learned) == read_validation(data, Form(), None)
+    assert read_validation_items(data, Form(), learned) == read_validation_items(data, Form(), None)
     written(tmp_path / "a.jsonl", ROWS[1:])
     with pytest.raises(DataError, match=r"a\.jsonl is not what the run learned from"):
-        read_validation(data, Form(), learned)
+        read_validation_items(data, Form(), learned)
 
 
 def test_sources_and_masks_come_back_from_the_disk(tmp_path: Path):
@@ -380,7 +380,7 @@ def test_sources_and_masks_come_back_from_the_disk(tmp_path: Path):
         write_manifest(folder, Manifest(dtype_for(vocab_size), "t", "c", [], {"train": part}, {}))
         examples = open_examples(folder, "train")
         assert examples.ids.tolist() == [1, 2, vocab_size - 1, 3]
-        assert examples.is_due.tolist() == [0, 0, 1, 0]
+        assert examples.target_mask.tolist() == [0, 0, 1, 0]
         assert examples.source_ids.tolist() == [4, 5, 6]
         assert examples.source_lengths is not None
         assert examples.source_lengths.tolist() == [1, 2]
@@ -397,7 +397,7 @@ import sys
 sys.path.insert(0, sys.argv[2])
 from test_data_examples_prepare import CHAR, DataConfig, Form, prepare_examples
 sys.stdin.readline()
-prepared = prepare_examples(DataConfig(path=sys.argv[1]), CHAR, Form(), say=print)
+prepared = prepare_examples(DataConfig(path=sys.argv[1]), CHAR, Form(), report=print)
 print(prepared.train_counts)
 """
 

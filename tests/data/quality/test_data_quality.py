@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penna.config.sections import DataConfig, TokenizerConfig
-from penna.data.quality.inspect import inspect
+from penna.data.quality.inspect import inspect_text
 from penna.data.quality.result import DataReport
-from penna.data.sources.records import PIECE
+from penna.data.sources.records import CHUNK_CHARACTERS
 from penna.tokenizer.train import train_tokenizer
 
 LETTERS = "ab é가나中文ひカ\u3000\n\t\u00a0😀дب"
@@ -33,12 +33,12 @@ def look(folder: Path, texts: list[str], test: list[str] | None = None, **fields
     path = write_records(folder / "train.jsonl", [{"text": text} for text in texts])
     if test is not None:
         fields["valid_path"] = str(write_records(folder / "test.jsonl", [{"text": text} for text in test]))
-    return inspect(DataConfig(path=[str(path)], **fields))
+    return inspect_text(DataConfig(path=[str(path)], **fields))
 
 
 def look_at_text(folder: Path, text: str, **fields: Any) -> DataReport:
     (folder / "text.txt").write_text(text, encoding="utf-8", newline="")
-    return inspect(DataConfig(path=[str(folder / "text.txt")], **fields))
+    return inspect_text(DataConfig(path=[str(folder / "text.txt")], **fields))
 
 
 @settings(max_examples=60, deadline=None)
@@ -123,7 +123,7 @@ def test_labels_that_contradict_each_other_are_found(
             str(write_records(Path(folder) / name, [{"text": text, "label": label} for text, label in part]))
             for name, part in (("train.jsonl", train), ("test.jsonl", test))
         ]
-        seen = inspect(DataConfig(path=paths[:1], valid_path=paths[1:]))
+        seen = inspect_text(DataConfig(path=paths[:1], valid_path=paths[1:]))
     assert seen.labels is not None and seen.overlap is not None
     assert seen.labels.counts == Counter(str(label) for _, label in train)
     several = {text for text, _ in train if len({str(label) for other, label in train if other == text}) > 1}
@@ -135,15 +135,15 @@ def test_labels_that_contradict_each_other_are_found(
 
 def test_records_without_a_label_take_no_part_in_contradictions(tmp_path: Path) -> None:
     records = [{"text": "a", "label": 1}, {"text": "a"}, {"text": "a"}]
-    seen = inspect(DataConfig(path=[str(write_records(tmp_path / "mixed.jsonl", records))]))
-    assert seen.amount.shapes == {"text": 2, "labelled": 1}
+    seen = inspect_text(DataConfig(path=[str(write_records(tmp_path / "mixed.jsonl", records))]))
+    assert seen.amount.shapes == {"text": 2, "labeled": 1}
     assert seen.labels is not None and seen.labels.contradictory_texts == 0
 
 
 def test_bad_records_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text('{"text": "fine"}\nno json\n{"text": 3}\n' + "[]\n" * 9, encoding="utf-8")
-    amount = inspect(DataConfig(path=[str(file)])).amount
+    amount = inspect_text(DataConfig(path=[str(file)])).amount
     assert (amount.documents, amount.bad) == (1, 11)
     assert [example.split(": ")[0] for example in amount.bad_examples] == [f"{file}:{line}" for line in range(2, 7)]
 
@@ -154,8 +154,8 @@ def test_every_kind_of_trouble_is_found_at_its_line(tmp_path: Path) -> None:
         "cafe\u0301", "“quoted” café, 中文、한국어", "line\u2028end",
     ]  # fmt: skip
     seen = look_at_text(tmp_path, "\n".join(lines), document="line")
-    found = {trouble.kind: trouble for trouble in seen.troubles}
-    places = {kind: [example.where for example in trouble.examples] for kind, trouble in found.items()}
+    found = {trouble.kind: trouble for trouble in seen.character_issues}
+    places = {kind: [example.location for example in trouble.examples] for kind, trouble in found.items()}
     assert places == {
         kind: [f"{tmp_path / 'text.txt'}:{line}" for line in numbers]
         for kind, numbers in {
@@ -163,48 +163,48 @@ def test_every_kind_of_trouble_is_found_at_its_line(tmp_path: Path) -> None:
             "not NFC": [7],
         }.items()
     }  # fmt: skip
-    assert found["mojibake"].examples[0].mended == "daddy’s tie"
-    assert (found["mojibake"].times, found["mojibake"].mended) == (1, 1)
+    assert found["mojibake"].examples[0].repaired == "daddy’s tie"
+    assert (found["mojibake"].times, found["mojibake"].repairable) == (1, 1)
     assert (found["white space"].times, found["white space"].documents) == (3, 2)
     assert found["not NFC"].share == pytest.approx(1 / len(lines))
 
 
 def test_the_place_in_a_whole_text_file_is_the_line_it_stands_on(tmp_path: Path) -> None:
-    text = "some words\n" * (2 * PIECE // 11) + "lost \ufffd here\n" + "more\n" * 200_000 + "\ufffd"
+    text = "some words\n" * (2 * CHUNK_CHARACTERS // 11) + "lost \ufffd here\n" + "more\n" * 200_000 + "\ufffd"
     seen = look_at_text(tmp_path, text)
     assert seen.amount.documents == 1
-    (trouble,) = seen.troubles
-    assert trouble.examples[0].where == f"{tmp_path / 'text.txt'}:{2 * PIECE // 11 + 1}"
+    (trouble,) = seen.character_issues
+    assert trouble.examples[0].location == f"{tmp_path / 'text.txt'}:{2 * CHUNK_CHARACTERS // 11 + 1}"
     assert (trouble.documents, trouble.times) == (1, 2)
     assert trouble.examples[0].text.startswith("lost \ufffd here\nmore")
 
 
 def test_a_text_file_of_many_pieces_is_one_document(tmp_path: Path) -> None:
     word = "가나다 라마바\n"
-    text = word * (3 * PIECE // len(word))
+    text = word * (3 * CHUNK_CHARACTERS // len(word))
     for name, end in (("a", "end"), ("b", "end"), ("c", "other")):
         (tmp_path / f"{name}.txt").write_text(text + end, encoding="utf-8")
     (tmp_path / "empty.txt").write_text(" \n", encoding="utf-8")
     config = DataConfig(path=[str(tmp_path)], valid_path=str(tmp_path / "b.txt"))
-    seen = inspect(config)
+    seen = inspect_text(config)
     assert (seen.amount.documents, seen.amount.empty) == (3, 1)
     assert [seen.lengths[0].minimum, seen.lengths[0].maximum] == [len(text) + 3, len(text) + 5]
     assert seen.amount.words == 3 * len((text + "end").split())
     (most,) = seen.duplicates.most
     assert (seen.duplicates.repeats, most.count) == (1, 2)
-    assert text.startswith(most.text) and most.where == f"{tmp_path / 'a.txt'}:1"
+    assert text.startswith(most.text) and most.location == f"{tmp_path / 'a.txt'}:1"
     assert seen.overlap is not None
     assert (seen.overlap.documents, seen.overlap.exact) == (1, 1)
     assert seen.overlap.ngrams == seen.overlap.ngrams_seen == len((text + "end").split()) - 12
-    one = inspect(config.model_copy(update={"limit": 1}))
+    one = inspect_text(config.model_copy(update={"limit": 1}))
     assert one.amount.documents == 1
 
 
 def test_a_run_of_words_may_go_over_from_one_piece_to_the_next(tmp_path: Path) -> None:
-    words = [f"{number:06}" for number in range(PIECE // 4)]  # each once, in four pieces
+    words = [f"{number:06}" for number in range(CHUNK_CHARACTERS // 4)]  # each once, in four pieces
     (tmp_path / "train.txt").write_text(" ".join(words), encoding="utf-8")
     (tmp_path / "test.txt").write_text("x " + " ".join(words), encoding="utf-8")  # cut elsewhere
-    seen = inspect(DataConfig(path=str(tmp_path / "train.txt"), valid_path=str(tmp_path / "test.txt")))
+    seen = inspect_text(DataConfig(path=str(tmp_path / "train.txt"), valid_path=str(tmp_path / "test.txt")))
     assert seen.overlap is not None
     assert seen.overlap.ngrams - seen.overlap.ngrams_seen == 1
     assert seen.overlap.ngrams_seen == len(words) - 12
@@ -218,7 +218,7 @@ def test_messages_give_turns_and_roles_and_a_wrong_order_is_a_bad_record(tmp_pat
         turns("system", "user", "assistant", "user"),
         turns("assistant", "user"),
     ]
-    seen = inspect(DataConfig(path=[str(write_records(tmp_path / "chat.jsonl", dialogues))]))
+    seen = inspect_text(DataConfig(path=[str(write_records(tmp_path / "chat.jsonl", dialogues))]))
     assert seen.amount.shapes == {"messages": 3} and seen.amount.bad == 1
     assert seen.dialogues is not None
     assert seen.dialogues.roles == {"user": 4, "assistant": 3, "system": 1}
@@ -238,7 +238,7 @@ def test_completions_are_measured_in_both_parts(tmp_path: Path) -> None:
     pairs = [{"article": "long " * 50, "summary": "short"}, {"article": "x" * 10, "summary": "y" * 7}]
     path = str(write_records(tmp_path / "pairs.jsonl", pairs))
     tokenizer = train_tokenizer(TokenizerConfig(kind="char"), ["long short xy \n"])
-    completions = inspect(DataConfig(path=[path]), tokenizer, "chars").completions
+    completions = inspect_text(DataConfig(path=[path]), tokenizer, "chars").completions
     assert completions is not None
     for lengths in (completions.prompts, completions.completions):
         assert [(part.unit) for part in lengths] == ["characters", "tokens"]
@@ -250,15 +250,19 @@ def test_a_tokenizer_is_told_by_what_it_makes_of_the_text(tmp_path: Path) -> Non
     texts = ["한국어 문장 하나", "다른 문장", "문장"]
     tokenizer = train_tokenizer(TokenizerConfig(vocab_size=300), texts)
     path = str(write_records(tmp_path / "ko.jsonl", [{"text": text} for text in texts]))
-    seen = inspect(DataConfig(path=[path]), tokenizer, "mine")
+    seen = inspect_text(DataConfig(path=[path]), tokenizer, "mine")
     encoded = [tokenizer.encode(text) for text in texts]
     tokens = sum(map(len, encoded))
-    assert seen.cut is not None
-    assert (seen.cut.tokenizer, seen.cut.tokens, seen.cut.vocab_size) == ("mine", tokens, tokenizer.vocab_size)
-    assert seen.cut.tokens_per_word == pytest.approx(tokens / 6)
-    assert seen.cut.tokens_per_character == pytest.approx(tokens / sum(map(len, texts)))
-    assert seen.cut.bytes_per_token == pytest.approx(sum(len(text.encode()) for text in texts) / tokens)
-    assert seen.cut.used == len({index for ids in encoded for index in ids})
+    assert seen.tokenization is not None
+    assert (seen.tokenization.tokenizer, seen.tokenization.tokens, seen.tokenization.vocab_size) == (
+        "mine",
+        tokens,
+        tokenizer.vocab_size,
+    )
+    assert seen.tokenization.tokens_per_word == pytest.approx(tokens / 6)
+    assert seen.tokenization.tokens_per_character == pytest.approx(tokens / sum(map(len, texts)))
+    assert seen.tokenization.bytes_per_token == pytest.approx(sum(len(text.encode()) for text in texts) / tokens)
+    assert seen.tokenization.used == len({index for ids in encoded for index in ids})
     assert seen.lengths[1].unit == "tokens"
     assert (seen.lengths[1].minimum, seen.lengths[1].maximum) == (min(map(len, encoded)), max(map(len, encoded)))
 
@@ -290,7 +294,7 @@ def test_a_long_text_is_told_on_the_way(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("penna.data.quality.inspect._SAY_EVERY", 1 << 19)
     (tmp_path / "long.txt").write_text("word " * 250_000, encoding="utf-8")
     said: list[str] = []
-    inspect(DataConfig(path=str(tmp_path / "long.txt")), report=said.append)
+    inspect_text(DataConfig(path=str(tmp_path / "long.txt")), report=said.append)
     assert said and all(line.startswith("Read 1 document, ") for line in said)
 
 
@@ -298,7 +302,7 @@ def test_a_long_text_is_told_on_the_way(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.slow
 def test_nsmc_has_the_duplicates_its_page_tells_of() -> None:
     folder = Path(os.environ["PENNA_DATA"]) / "nsmc"
-    seen = inspect(DataConfig(path=str(folder / "train.tsv.gz"), valid_path=str(folder / "test.tsv.gz")))
+    seen = inspect_text(DataConfig(path=str(folder / "train.tsv.gz"), valid_path=str(folder / "test.tsv.gz")))
     assert seen.labels is not None and seen.overlap is not None
     assert seen.amount.documents + seen.amount.empty == 150_000
     assert seen.amount.empty == 5 and seen.amount.bad == 0
@@ -310,6 +314,6 @@ def test_nsmc_has_the_duplicates_its_page_tells_of() -> None:
 @real_data
 @pytest.mark.parametrize(("part", "stories"), [("train", 58), ("test", 1)])
 def test_tinystories_has_the_mojibake_its_page_tells_of(part: str, stories: int) -> None:
-    seen = inspect(DataConfig(path=str(Path(os.environ["PENNA_DATA"]) / "tinystories" / f"{part}.jsonl")))
-    (mojibake,) = [trouble for trouble in seen.troubles if trouble.kind == "mojibake"]
-    assert (mojibake.documents, mojibake.mended) == (stories, stories)
+    seen = inspect_text(DataConfig(path=str(Path(os.environ["PENNA_DATA"]) / "tinystories" / f"{part}.jsonl")))
+    (mojibake,) = [trouble for trouble in seen.character_issues if trouble.kind == "mojibake"]
+    assert (mojibake.documents, mojibake.repairable) == (stories, stories)

@@ -9,8 +9,8 @@ import pytest
 
 from penna.config.sections import DataConfig
 from penna.data.quality.findings import with_findings
-from penna.data.quality.inspect import inspect
-from penna.data.quality.result import Cut, DataReport, Dialogues, Labels, Overlap, Trouble
+from penna.data.quality.inspect import inspect_text
+from penna.data.quality.result import CharacterIssue, DataReport, Dialogues, Labels, Overlap, Tokenization
 from penna.formatting import percent, plural
 
 QUIET_AMOUNT: dict[str, Any] = {"documents": 1000, "bytes": 5_000_000, "distinct_characters": 100}
@@ -23,7 +23,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> DataReport:
     lines = [json.dumps({"text": f"the {number}th sentence of a book, and it is long enough to fill half a block"})
              for number in range(1000)]  # fmt: skip
     file.write_text("\n".join(lines), encoding="utf-8")
-    seen = inspect(DataConfig(path=str(file)))
+    seen = inspect_text(DataConfig(path=str(file)))
     return replace(seen, amount=replace(seen.amount, **QUIET_AMOUNT), findings=())
 
 
@@ -98,7 +98,7 @@ def test_contradictory_labels_are_said(quiet: DataReport) -> None:
 
 def test_mojibake_is_said_where_it_can_be_mended_or_is_common(quiet: DataReport) -> None:
     def with_mojibake(documents: int, mended: int) -> dict[str, str]:
-        trouble = Trouble("mojibake", documents, documents / 100_000, (), 1, mended)
+        trouble = CharacterIssue("mojibake", documents, documents / 100_000, (), 1, mended)
         return said(replace(quiet, troubles=(trouble,)))
 
     assert with_mojibake(1, 0) == {}
@@ -110,7 +110,7 @@ def test_mojibake_is_said_where_it_can_be_mended_or_is_common(quiet: DataReport)
 
 @pytest.mark.parametrize("kind", ["replacement", "control", "byte order mark", "white space", "not NFC"])
 def test_every_kind_of_trouble_has_its_sentence(quiet: DataReport, kind: Any) -> None:
-    one, many = (said(replace(quiet, troubles=(Trouble(kind, n, n / 1000, ()),)))[kind] for n in (1, 30))
+    one, many = (said(replace(quiet, troubles=(CharacterIssue(kind, n, n / 1000, ()),)))[kind] for n in (1, 30))
     assert one.startswith("1 document (0.1 %) ") and many.startswith("30 documents (3.0 %) ")
     assert "documents (3.0 %) holds" not in many and "document (0.1 %) hold " not in one
 
@@ -121,7 +121,7 @@ def test_long_documents_are_said_with_what_the_windows_make_of_them(quiet: DataR
     assert "10 % of the documents are longer than 512 tokens: with block_size 512 they are cut" in said(seen)["lengths"]
     assert "loses nothing" in said(seen)["lengths"]
     assert "further rows" in said(seen, windows="documents")["lengths"]
-    labelled = replace(seen, amount=replace(seen.amount, shapes={"labelled": 1000}))
+    labelled = replace(seen, amount=replace(seen.amount, shapes={"labeled": 1000}))
     assert "with block_size 512 they do not fit whole" in said(labelled)["lengths"]
     some = replace(tokens, longer_than={128: 0.4, 256: 0.06, 512: 0.0, 1024: 0.0})
     assert "40 % of the documents are longer than 128" in said(replace(seen, lengths=(some,)))["lengths"]
@@ -150,7 +150,7 @@ def test_dialogues_without_an_answer_and_mixed_languages_are_said(quiet: DataRep
     ],
 )
 def test_a_tokenizer_that_does_not_fit_is_said(quiet: DataReport, change: dict[str, Any], words: str | None) -> None:
-    fit = Cut("mine", 4096, 1_000_000, 1.4, 0.3, 4.0, 0.0, 4000, ())
+    fit = Tokenization("mine", 4096, 1_000_000, 1.4, 0.3, 4.0, 0.0, 4000, ())
     found = said(replace(quiet, cut=replace(fit, **change)))
     assert (found == {}) if words is None else (words in found["tokenizer"])
 
@@ -171,5 +171,5 @@ def test_a_count_agrees_with_its_noun() -> None:
 
 def test_a_whole_look_carries_its_findings(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a\n\nb\n\nc <|endoftext|>\n" * 30, encoding="utf-8")
-    topics = [finding.topic for finding in inspect(DataConfig(path=str(tmp_path / "a.txt"))).findings]
+    topics = [finding.topic for finding in inspect_text(DataConfig(path=str(tmp_path / "a.txt"))).findings]
     assert topics == ["documents", "split", "separator", "little text"]

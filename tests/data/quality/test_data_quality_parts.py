@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penna.data.quality.codepoints import Batch, batches
+from penna.data.quality.codepoints import TextBatch, text_batches
 from penna.data.quality.documents import Document
 from penna.data.quality.duplicates import DuplicateCounter
 from penna.data.quality.hashing import DocumentHasher, NgramHasher, with_label
@@ -62,7 +62,7 @@ def test_pieces_add_up_to_the_lengths_of_what_they_are_pieces_of(things: list[li
 @given(st.lists(st.text(alphabet="ab \n中", min_size=1, max_size=40), min_size=1, max_size=12), st.integers(2, 30))
 def test_batches_hold_every_text_in_order_whatever_their_size(texts: list[str], size: int) -> None:
     joined: dict[int, str] = {}
-    for batch in batches(documents(texts), size):
+    for batch in text_batches(documents(texts), size):
         assert "".join(batch.texts) == "".join(map(chr, batch.codes))
         assert sum(map(len, batch.texts[:-1])) < size and all(len(text) <= size for text in batch.texts)
         for text, number, begin in zip(batch.texts, batch.numbers.tolist(), batch.begins, strict=True):
@@ -76,24 +76,24 @@ def test_a_place_is_the_line_in_the_file_also_where_a_text_was_cut(text: str, da
     position = data.draw(st.integers(0, len(text) - 1))
     document = Document(text, "file.txt", 5, format="txt")
     seen = 0
-    for batch in batches([document], 20):
+    for batch in text_batches([document], 20):
         for place, piece in enumerate(batch.texts):
             if seen <= position < seen + len(piece):
-                assert batch.place(place, position - seen) == f"file.txt:{5 + text[:position].count(chr(10))}"
+                assert batch.location(place, position - seen) == f"file.txt:{5 + text[:position].count(chr(10))}"
             seen += len(piece)
 
 
 @given(st.lists(st.text(alphabet="ab c\u3000\u0085", max_size=30), min_size=1, max_size=10))
 def test_words_begin_where_split_says(texts: list[str]) -> None:
     filled = [text for text in texts if text]
-    for batch in batches(documents(filled)):
+    for batch in text_batches(documents(filled)):
         owners = Counter(batch.text_of(batch.word_starts).tolist())
         assert [owners[place] for place in range(len(filled))] == [len(text.split()) for text in filled]
 
 
 def test_every_white_space_of_python_is_white_space_here() -> None:
     spaces = [chr(code) for code in range(0x110000) if chr(code).isspace()]
-    (batch,) = batches(documents(["".join(spaces) + "x"]))
+    (batch,) = text_batches(documents(["".join(spaces) + "x"]))
     assert batch.is_space.tolist() == [True] * len(spaces) + [False]
 
 
@@ -102,7 +102,7 @@ def test_every_white_space_of_python_is_white_space_here() -> None:
 def test_runs_have_the_same_hash_exactly_when_they_are_the_same(unit: str, n: int) -> None:
     generator = random.Random(n)
     texts = [" ".join(generator.choices(["a", "b", "ab", "ba", "中"], k=12)) for _ in range(60)]
-    (batch,) = batches(documents(texts))
+    (batch,) = text_batches(documents(texts))
     hashes, owners = NgramHasher(n, unit).hashes(batch)  # type: ignore[arg-type]
     runs: list[tuple[int, tuple[str, ...]]] = []
     for number, text in enumerate(texts):
@@ -129,7 +129,7 @@ def test_frequent_texts_survive_a_small_memory_with_exact_counts(texts: list[str
     counter = DuplicateCounter(kept)
     for document in documents(texts):
         counter.add(document)
-    told = counter.told()
+    told = counter.result()
     counts = Counter(texts)
     named = {repeated.text: repeated.count for repeated in told.most}
     assert all(counts[text] == count > 1 for text, count in named.items())
@@ -138,9 +138,9 @@ def test_frequent_texts_survive_a_small_memory_with_exact_counts(texts: list[str
     assert told.repeats == len(texts) - len(counts)
 
 
-def batch_of(texts: list[str], first: int) -> Batch:
-    (batch,) = batches(documents(texts))
-    return Batch(batch.texts, batch.documents, batch.begins, batch.starts, batch.numbers + first)
+def batch_of(texts: list[str], first: int) -> TextBatch:
+    (batch,) = text_batches(documents(texts))
+    return TextBatch(batch.texts, batch.documents, batch.begins, batch.starts, batch.numbers + first)
 
 
 def test_a_sample_is_the_same_however_the_stream_was_batched_and_comes_from_all_of_it() -> None:

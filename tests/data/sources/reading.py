@@ -8,7 +8,7 @@ from typing import Literal
 import pyarrow as pa
 
 from penna.config.sections import DataConfig
-from penna.data.sources.reader import PIECE, BadRecord, Record, read_records, read_texts
+from penna.data.sources.reader import CHUNK_CHARACTERS, BadRecord, Record, read_records, read_texts
 
 PACKINGS = ("", ".gz", ".xz", ".zst")
 
@@ -42,7 +42,7 @@ def read(config: DataConfig, part: Literal["train", "valid"] = "train") -> list[
         if isinstance(piece, BadRecord):
             documents.append(piece)
             continue
-        assert len(piece.text) <= PIECE
+        assert len(piece.text) <= CHUNK_CHARACTERS
         if piece.starts:
             documents.append(piece.text)
         else:

@@ -189,10 +189,10 @@ def test_a_record_without_a_pair_says_why(fields: dict[str, Any], why: str):
     [
         ({"text": "t"}, {}, "text"),
         ({"body": "t", "n": 1}, {}, "text"),
-        ({"id": "1", "document": "d", "label": "0"}, {}, "labelled"),
+        ({"id": "1", "document": "d", "label": "0"}, {}, "labeled"),
         ({"messages": [], "text": "t", "label": 1}, {}, "messages"),
         ({"article": "a", "summary": "s", "category": "c"}, {}, "completion"),
-        ({"article": "a", "summary": "s", "category": "c"}, {"label_column": "category"}, "labelled"),
+        ({"article": "a", "summary": "s", "category": "c"}, {"label_column": "category"}, "labeled"),
         ({"article": "a", "summary": "s"}, {"label_column": "category"}, "completion"),
         ({"a": "x", "b": "y"}, {}, None),
         ({}, {}, None),

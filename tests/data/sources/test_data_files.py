@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from reading import documents, write
 
-from penna.data.sources.files import describe_passed_over, endings_of, find_files, format_of, passed_over
+from penna.data.sources.files import describe_skipped, find_files, format_of, skipped_files, suffixes
 from penna.errors import DataError
 
 NAMES = (
@@ -48,17 +48,17 @@ def test_a_folder_of_many_formats_is_read_as_one(tmp_path: Path):
 
 
 def test_what_a_folder_holds_beside_is_counted(folder: Path):
-    counts = passed_over([str(folder)])
+    counts = skipped_files([str(folder)])
     assert counts == {"": 1, ".bak": 1, ".gz": 1, ".md": 1, ".pdf": 1}
     assert sum(counts.values()) + len(READ) == len(NAMES)
-    assert describe_passed_over(counts) == "1 without ending, 1 .bak, 1 .gz, 1 .md, 1 .pdf"
-    assert passed_over([str(folder / "b.txt"), str(folder / "*.md"), "nowhere", "-", "hf://a/b"]) == {}
+    assert describe_skipped(counts) == "1 without ending, 1 .bak, 1 .gz, 1 .md, 1 .pdf"
+    assert skipped_files([str(folder / "b.txt"), str(folder / "*.md"), "nowhere", "-", "hf://a/b"]) == {}
 
 
 @pytest.mark.parametrize("pattern", ["**", "**/*"])
 def test_a_pattern_of_anything_is_read_as_the_folder_is(folder: Path, pattern: str):
     assert names(find_files([str(folder / pattern)]), folder) == READ
-    assert passed_over([str(folder / pattern)]) == passed_over([str(folder)])
+    assert skipped_files([str(folder / pattern)]) == skipped_files([str(folder)])
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_folder_without_anything_to_read_says_what_it_holds_instead(tmp_path: 
         with pytest.raises(DataError, match=r"holds no .*\.parquet file \(only 1 \.md, 1 \.pdf\)") as caught:
             find_files([str(path)])
         assert str(path) in caught.value.happened
-    assert passed_over([str(tmp_path)]) == {".md": 1, ".pdf": 1}
+    assert skipped_files([str(tmp_path)]) == {".md": 1, ".pdf": 1}
     with pytest.raises(DataError, match=r"holds no .* file\."):
         find_files([str(tmp_path / "*.txt")])
 
@@ -169,6 +169,6 @@ def test_a_pipe_says_how_it_can_be_read(tmp_path: Path):
     ],
 )
 def test_endings_say_the_format_and_the_packing(name: str, endings: tuple[str, str], format: str):
-    assert endings_of(Path(name)) == endings
+    assert suffixes(Path(name)) == endings
     assert format_of(Path(name)) == format
     assert format_of(Path(name), "csv") == "csv"

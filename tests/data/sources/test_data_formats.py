@@ -18,7 +18,7 @@ from reading import PACKINGS, documents, read, records, write
 
 from penna.config.sections import DataConfig
 from penna.data.sources import streams, tables
-from penna.data.sources.reader import PIECE, BadRecord, Record, read_records
+from penna.data.sources.reader import CHUNK_CHARACTERS, BadRecord, Record, read_records
 from penna.errors import DataError
 
 ROWS = [
@@ -87,7 +87,7 @@ def test_a_long_text_in_a_record_comes_in_pieces(tmp_path: Path):
     for format in ("jsonl", "json", "csv", "parquet"):
         file = write(tmp_path / f"a.{format}", written([{"text": text}, {"text": "end"}], format))
         assert documents(file) == [text, "end"]
-        assert len(text) > 2 * PIECE
+        assert len(text) > 2 * CHUNK_CHARACTERS
 
 
 VALUES = st.text(alphabet='ab,"\t가 \u2028\n\r', max_size=12)

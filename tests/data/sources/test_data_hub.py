@@ -13,7 +13,7 @@ from reading import documents, read, records
 
 from penna.config.sections import DataConfig
 from penna.data.sources.hub import HubDataset, hub_dataset
-from penna.data.sources.standard_input import keep_standard_input
+from penna.data.sources.standard_input import save_standard_input
 from penna.errors import DataError, DeviceError
 
 # --- standard input
@@ -28,10 +28,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("size", [1, 1 << 20, (1 << 20) + 1, 5_000_000])
 def test_what_is_piped_in_is_kept_under_its_hash(cache: Path, size: int):
     content = b"a line of text\n" * (size // 15) + b"x" * (size % 15)
-    file = keep_standard_input(io.BytesIO(content))
+    file = save_standard_input(io.BytesIO(content))
     assert file == cache / "standard-input" / f"{hashlib.sha256(content).hexdigest()}.txt"
     assert file.read_bytes() == content
-    assert keep_standard_input(io.BytesIO(content)) == file
+    assert save_standard_input(io.BytesIO(content)) == file
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -48,13 +48,13 @@ def test_what_is_piped_in_is_kept_under_its_hash(cache: Path, size: int):
     ],
 )
 def test_the_kept_file_has_the_ending_of_its_format(cache: Path, content: bytes, format: Any, ending: str):
-    assert keep_standard_input(io.BytesIO(content), format).name.partition(".")[2] == ending[1:]
+    assert save_standard_input(io.BytesIO(content), format).name.partition(".")[2] == ending[1:]
 
 
 def test_kept_input_reads_as_any_file(cache: Path):
-    assert documents(keep_standard_input(io.BytesIO(b'{"text": "x"}\n{"text": "y"}\n'))) == ["x", "y"]
+    assert documents(save_standard_input(io.BytesIO(b'{"text": "x"}\n{"text": "y"}\n'))) == ["x", "y"]
     packed = gzip.compress(b"text\tlabel\nx\t1\n")
-    assert documents(keep_standard_input(io.BytesIO(packed), "tsv")) == ["x"]
+    assert documents(save_standard_input(io.BytesIO(packed), "tsv")) == ["x"]
 
 
 def test_nothing_piped_in_says_how_to_pipe(cache: Path):
@@ -64,7 +64,7 @@ def test_nothing_piped_in_says_how_to_pipe(cache: Path):
 
     for stream in (io.BytesIO(), Terminal(b"typed")):
         with pytest.raises(DataError, match="Nothing came in") as caught:
-            keep_standard_input(stream)
+            save_standard_input(stream)
         assert "penna train -" in caught.value.expected
     assert not cache.exists()
 
@@ -77,7 +77,7 @@ def test_a_stream_that_breaks_off_leaves_nothing_behind(cache: Path):
             return super().read(10)
 
     with pytest.raises(DeviceError, match="No space"):
-        keep_standard_input(Broken(b"x" * 100))
+        save_standard_input(Broken(b"x" * 100))
     assert list((cache / "standard-input").iterdir()) == []
 
 

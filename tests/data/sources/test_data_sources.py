@@ -221,7 +221,7 @@ def test_empty_documents_are_counted_and_left_out(tmp_path: Path):
     write(tmp_path / "c.jsonl", '{"text": "  "}\n{"text": "x"}\n')
     corpus = read_corpus(DataConfig(path=str(tmp_path), valid_path=str(tmp_path / "b.txt")))
     assert (corpus.counts.documents, corpus.counts.empty) == (2, 2)
-    assert [piece.text for piece in corpus.pieces("train")] == ["hello", "x"]
+    assert [piece.text for piece in corpus.chunks("train")] == ["hello", "x"]
 
 
 def test_a_binary_file_is_refused_as_one(tmp_path: Path):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reading import PACKINGS, pack, write
 
 from penna.data.sources import streams
-from penna.data.sources.streams import CHUNK, TooLong, byte_chunks, line_batches, text_chunks
+from penna.data.sources.streams import CHUNK, TooLong, byte_chunks, decoded_chunks, line_batches
 from penna.errors import DataError
 
 NOISE = random.Random(0).randbytes(300_000)
@@ -97,9 +97,9 @@ def test_decoding_bit_by_bit_finds_the_fault_that_decoding_at_once_finds(
             line = content.count(b"\n", 0, error.start) + 1
             where = f"byte 0x{content[error.start]:02x} at line {line} \\(offset {error.start}\\)"
             with pytest.raises(DataError, match=where):
-                list(text_chunks(file))
+                list(decoded_chunks(file))
         else:
-            assert "".join(text_chunks(file)) == expected
+            assert "".join(decoded_chunks(file)) == expected
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
@@ -107,7 +107,7 @@ def test_a_byte_that_is_not_utf8_is_told_with_its_line_far_into_a_file(tmp_path:
     lines = 700_000
     file = write(tmp_path / f"a.txt{packing}", "é\n".encode() * lines + b"caf\xe9\n")
     with pytest.raises(DataError, match=rf"byte 0xe9 at line {lines + 1} \(offset {3 * lines + 3}\) is not UTF-8"):
-        list(text_chunks(file))
+        list(decoded_chunks(file))
 
 
 @settings(max_examples=200, deadline=None)

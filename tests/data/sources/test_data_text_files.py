@@ -15,7 +15,7 @@ from penna.data.sources import reader as sources
 from penna.data.sources import records as records_module
 from penna.data.sources import streams, text_files
 from penna.data.sources.reader import BadRecord, TextChunk, read_records, read_texts
-from penna.data.sources.records import PIECE, cut
+from penna.data.sources.records import CHUNK_CHARACTERS, split_text
 
 KINDS = ("file", "block", "line")
 
@@ -63,13 +63,13 @@ def test_pieces_depend_on_the_text_alone_and_not_on_how_it_was_read(
     scratch.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
         for module in (records_module, text_files, sources):
-            patch.setattr(module, "PIECE", piece)
+            patch.setattr(module, "CHUNK_CHARACTERS", piece)
         patch.setattr(streams, "CHUNK", chunk)
         patch.setattr(streams, "_HEAD", 4)
         found = list(read_texts(DataConfig(path=str(scratch), document=kind)))
         wanted: list[TextChunk] = []
         for _, document in blank_if_short(text, kind, piece):
-            wanted += [TextChunk(part, number == 0) for number, part in enumerate(cut(document))]
+            wanted += [TextChunk(part, number == 0) for number, part in enumerate(split_text(document))]
     assert found == wanted
 
 
@@ -97,8 +97,8 @@ def without_last_line_end(text: str) -> str:
 @given(st.text(alphabet="ab \n\r가", min_size=1, max_size=80), st.integers(2, 12))
 def test_a_document_is_cut_behind_line_ends_else_behind_spaces_and_never_inside_a_line_end(text: str, piece: int):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records_module, "PIECE", piece)
-        pieces = list(cut(text))
+        patch.setattr(records_module, "CHUNK_CHARACTERS", piece)
+        pieces = list(split_text(text))
     assert "".join(pieces) == text
     assert all(0 < len(part) <= piece for part in pieces)
     for part, following in itertools.pairwise(pieces):
@@ -112,13 +112,13 @@ def test_a_document_is_cut_behind_line_ends_else_behind_spaces_and_never_inside_
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("length", [PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
+@pytest.mark.parametrize("length", [CHUNK_CHARACTERS - 1, CHUNK_CHARACTERS, CHUNK_CHARACTERS + 1, 3 * CHUNK_CHARACTERS])
 @pytest.mark.parametrize("kind", KINDS)
 def test_long_lines_come_whole_in_pieces(tmp_path: Path, kind: str, length: int, ending: str):
     text = ("가나다🙂" * (length // 4 + 1))[:length]
     file = write(tmp_path / "a.txt", f"a{ending}{ending}{text}{ending}{ending}b{ending}")
     pieces = list(read_texts(DataConfig(path=str(file), document=kind)))
-    assert all(isinstance(piece, TextChunk) and len(piece.text) <= PIECE for piece in pieces)
+    assert all(isinstance(piece, TextChunk) and len(piece.text) <= CHUNK_CHARACTERS for piece in pieces)
     if kind != "file":
         assert documents(file, document=kind) == ["a", text, "b"]
     else:
@@ -128,12 +128,12 @@ def test_long_lines_come_whole_in_pieces(tmp_path: Path, kind: str, length: int,
 def test_a_document_that_is_too_large_for_a_record_is_told_and_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(text_files, "RECORD_LIMIT", PIECE + 10)
-    file = write(tmp_path / "a.txt", "one\n" + "x" * (PIECE + 11) + "\nthree\n")
+    monkeypatch.setattr(text_files, "RECORD_LIMIT", CHUNK_CHARACTERS + 10)
+    file = write(tmp_path / "a.txt", "one\n" + "x" * (CHUNK_CHARACTERS + 11) + "\nthree\n")
     first, bad, last = records(file, document="line")
     assert (first.fields, last.fields, last.line) == ({"text": "one"}, {"text": "three"}, 3)
     assert isinstance(bad, BadRecord)
-    assert str(bad).startswith(f"{file}:2: {PIECE + 11:,} characters long")
+    assert str(bad).startswith(f"{file}:2: {CHUNK_CHARACTERS + 11:,} characters long")
 
 
 @pytest.mark.skipif("PENNA_DATA" not in os.environ, reason="needs the data sets")

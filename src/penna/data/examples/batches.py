@@ -106,7 +106,7 @@ def batch_of(examples: Examples, rows: NDArray[np.int64] | Sequence[int]) -> Bat
     inside = np.arange(width + 1) < lengths[:, None]  # (B, T + 1)
     places = np.where(inside, examples.starts[rows][:, None] + np.arange(width + 1), 0)
     ids = np.where(inside, examples.ids[places], 0).astype(np.int64)
-    due = inside & (examples.is_due[places] != 0)
+    due = inside & (examples.target_mask[places] != 0)
     arrays = {
         "ids": np.where(np.arange(width) < read[:, None], ids[:, :-1], 0),
         "targets": np.where(due[:, 1:], ids[:, 1:], IGNORE_INDEX),

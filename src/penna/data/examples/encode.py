@@ -18,10 +18,19 @@ from typing import BinaryIO, Self
 import numpy as np
 
 from penna.data.examples.example import Example, ExampleFormat, T
-from penna.data.examples.split import PARTS, SplitData, unknown_label
-from penna.data.examples.store import ARRAYS, DTYPES, MANIFEST, Manifest, PartManifest, Refused, file_name, flatten
+from penna.data.examples.split import PARTS, SplitData, unknown_label_reason
+from penna.data.examples.store import (
+    ARRAYS,
+    DTYPES,
+    MANIFEST,
+    Manifest,
+    PartManifest,
+    Refused,
+    file_name,
+    flatten_examples,
+)
 from penna.data.sources.reader import Part
-from penna.data.sources.records import KEPT
+from penna.data.sources.records import KEPT_BAD_RECORDS
 from penna.storage import friendly_disk_errors, write_json
 from penna.tokenizer.tokenizer import Tokenizer
 
@@ -63,7 +72,7 @@ class PartWriter:
 
         Raises ValueError for an id beyond the vocabulary.
         """
-        arrays = flatten(examples)
+        arrays = flatten_examples(examples)
         for ids in (arrays.ids, arrays.sources):
             if len(ids) and int(ids.max()) >= self._vocab_size:
                 raise ValueError(f"id {int(ids.max())} is beyond the vocabulary of {self._vocab_size} tokens")
@@ -74,9 +83,9 @@ class PartWriter:
                 file.write(content)
         self._examples += len(examples)
         self._tokens += len(arrays.ids)
-        self._due += int(arrays.due.sum())
+        self._due += int(arrays.target_mask.sum())
         self._source_tokens += len(arrays.sources)
-        self._cut += sum(example.cut for example in examples)
+        self._cut += sum(example.truncated for example in examples)
         self._characters += characters
         self._bytes += size
 
@@ -89,9 +98,9 @@ class PartWriter:
         return PartManifest(
             examples=self._examples,
             tokens=self._tokens,
-            due=self._due,
+            targets=self._due,
             source_tokens=self._source_tokens,
-            cut=self._cut,
+            truncated=self._cut,
             characters=self._characters,
             bytes=self._bytes,
             files={file_name(self._part, name): checksum.hexdigest() for name, checksum in self._checksums.items()},
@@ -116,9 +125,9 @@ def write_examples(folder: Path, dealt: SplitData[T], tokenizer: Tokenizer, labe
     parts: dict[str, PartManifest] = {}
     for part in PARTS:
         with PartWriter(folder, part, tokenizer.vocab_size) as writer:
-            for batch in _batches(_of_known_class(dealt, dealt.items(part), labels, refused), dealt.form):
+            for batch in _batches(_of_known_class(dealt, dealt.items(part), labels, refused), dealt.format):
                 items = [item for _, _, item in batch]
-                encoded = dealt.form.encode(items, tokenizer, labels)
+                encoded = dealt.format.encode(items, tokenizer, labels)
                 kept: list[Example] = []
                 texts: list[str] = []
                 for (source, number, item), example in zip(batch, encoded, strict=True):
@@ -126,7 +135,7 @@ def write_examples(folder: Path, dealt: SplitData[T], tokenizer: Tokenizer, labe
                         refused[source].add(number, example)
                     else:
                         kept.extend([example] if isinstance(example, Example) else example)
-                        texts.extend(dealt.form.texts(item))
+                        texts.extend(dealt.format.texts(item))
                 writer.write(kept, sum(map(len, texts)), sum(len(text.encode("utf-8")) for text in texts))
             parts[part] = writer.finish()
     manifest = Manifest(
@@ -150,7 +159,7 @@ class _Refusals:
 
     def add(self, number: int, reason: str) -> None:
         self.count += 1
-        if len(self.first) < KEPT:
+        if len(self.first) < KEPT_BAD_RECORDS:
             self.first.append((number, reason))
 
 
@@ -160,11 +169,11 @@ def _of_known_class(
     """Items without those of a class that is not learned."""
     known = frozenset(labels)
     for source, number, item in items:
-        label = dealt.form.label(item)
+        label = dealt.format.label(item)
         if label is None or label in known:
             yield source, number, item
         else:
-            refused[source].add(number, unknown_label(label, labels))
+            refused[source].add(number, unknown_label_reason(label, labels))
 
 
 def _batches(items: Iterable[tuple[Part, int, T]], form: ExampleFormat[T]) -> Iterator[list[tuple[Part, int, T]]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from penna.config.sections import DataConfig
+from penna.config.tasks import Truncation
 from penna.data.sources.records import BadRecord, Record
 from penna.tokenizer.tokenizer import Tokenizer
 
@@ -22,10 +23,12 @@ class Example:
     """One record as the model reads it."""
 
     ids: Sequence[int]  # what a decoder reads, its separator first; at least one
-    due: Sequence[bool] | None = None  # per id, whether predicting it is learned; the first never is. None: all others
+    target_mask: Sequence[bool] | None = (
+        None  # per id, whether predicting it is learned; the first never is. None: all others
+    )
     label: int | None = None  # the class
     source: Sequence[int] = ()  # what an encoder reads
-    cut: bool = False  # whether a part of the record was left out to make it fit
+    truncated: bool = False  # whether a part of the record was left out to make it fit
 
 
 class ExampleFormat(Protocol[T]):
@@ -61,3 +64,15 @@ class ExampleFormat(Protocol[T]):
         ``labels`` are the names of the classes in order; empty where the task has none.
         """
         ...
+
+
+def truncate(ids: Sequence[int], size: int, side: Truncation) -> list[int]:
+    """At most ``size`` of the ids, in their order; ``cut`` says which part is left out where there are more.
+
+    The middle leaves the beginning and the end, and of an odd number the beginning has one more.
+    """
+    if len(ids) <= size:
+        return list(ids)
+    size = max(size, 0)
+    begin = {"tail": size, "head": 0, "middle": size - size // 2}[side]
+    return [*ids[:begin], *ids[len(ids) - (size - begin) :]]

@@ -16,10 +16,19 @@ from pathlib import Path
 from typing import Any, Generic
 
 from penna.config.sections import DataConfig, TokenizerConfig
-from penna.data.cache import Progress, alone, cache_folder, key_of, whole
+from penna.data.cache import Progress, atomic_folder, cache_folder, cache_key, exclusive_lock
 from penna.data.examples.encode import write_examples
 from penna.data.examples.example import ExampleFormat, T
-from penna.data.examples.split import PARTS, SplitData, Survey, choose_labels, items_of, split, survey_of, where
+from penna.data.examples.split import (
+    PARTS,
+    ItemIndex,
+    SplitData,
+    choose_labels,
+    describe_source,
+    index_items,
+    split,
+    verified_items,
+)
 from penna.data.examples.store import (
     MANIFEST,
     Examples,
@@ -28,15 +37,15 @@ from penna.data.examples.store import (
     open_examples,
     read_manifest,
 )
-from penna.data.prepare import learn_tokenizer
-from penna.data.sources.files import describe_passed_over, passed_over
+from penna.data.prepare import load_or_train_tokenizer
+from penna.data.sources.files import describe_skipped, skipped_files
 from penna.data.sources.reader import Part
 from penna.data.sources.records import BadRecord, BadRecords, check_bad_records
 from penna.errors import DataError
 from penna.tokenizer.chat import named_tokens
 from penna.tokenizer.tokenizer import Tokenizer
 
-_LAYOUT = "2"  # part of every cache key; raise it when what is written changes
+_LAYOUT = "3"  # part of every cache key; raise it when the files change
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,8 @@ class PartCounts:
 
     examples: int
     tokens: int  # ids in all
-    due: int  # targets in all
-    cut: int  # examples that lack a part of their record, which was too long
+    targets: int  # targets in all
+    truncated: int  # examples that lack a part of their record, which was too long
     bytes: int  # of the texts its examples were made of, in UTF-8
 
 
@@ -81,7 +90,7 @@ class PreparedExamples:
 def prepare_examples(
     data: DataConfig,
     tokenizer: TokenizerConfig | Tokenizer,
-    form: ExampleFormat[T],
+    format: ExampleFormat[T],
     *,
     labels: Sequence[str] = (),
     report: Progress = lambda _: None,
@@ -94,13 +103,13 @@ def prepare_examples(
     DeviceError where the disk is full.
     """
     report("Reading the records")
-    if passed := passed_over([*data.path, *data.valid_path]):
-        report(f"Files passed over: {describe_passed_over(passed)}")
-    dealt = split(data, form)
+    if passed := skipped_files([*data.path, *data.valid_path]):
+        report(f"Files passed over: {describe_skipped(passed)}")
+    dealt = split(data, format)
     classes = choose_labels(dealt.label_counts(), labels)
     if isinstance(tokenizer, TokenizerConfig):
-        tokenizer = learn_tokenizer(tokenizer, partial(_training_texts, dealt), dealt.texts_hash, report)
-    tokenizer = form.adapt(tokenizer)
+        tokenizer = load_or_train_tokenizer(tokenizer, partial(_training_texts, dealt), dealt.texts_hash, report)
+    tokenizer = format.adapt(tokenizer)
     folder = cache_folder() / "examples" / _key(dealt, tokenizer, classes)
     manifest = _make(folder, dealt, tokenizer, classes, report)
     bad = _check(dealt, manifest)
@@ -122,28 +131,28 @@ def prepare_examples(
 
 
 @dataclass(frozen=True)
-class ReadItems(Generic[T]):
+class EvaluationItems(Generic[T]):
     """Items to evaluate with, all in memory."""
 
     items: list[T]
-    places: list[str]  # where each one's record stands: file:line
+    locations: list[str]  # where each one's record stands: file:line
     bad_records: int  # left out; of a part of the same files, those of the files: what cannot be read is in no part
 
 
-def read_items(data: DataConfig, form: ExampleFormat[T]) -> ReadItems[T]:
+def read_evaluation_items(data: DataConfig, format: ExampleFormat[T]) -> EvaluationItems[T]:
     """Every item of ``path``. Raises DataError as ``prepare_examples`` does."""
-    survey = survey_of(data, form, "train")
-    found = list(items_of(data, form, "train", survey))
+    survey = index_items(data, format, "train")
+    found = list(verified_items(data, format, "train", survey))
     return _with_places([("train", number, item) for number, item in found], {"train": survey})
 
 
-def read_validation(data: DataConfig, form: ExampleFormat[T], content_hash: str | None) -> ReadItems[T]:
+def read_validation_items(data: DataConfig, format: ExampleFormat[T], content_hash: str | None) -> EvaluationItems[T]:
     """The items of the validation part as ``prepare_examples`` deals them.
 
     Raises DataError where ``content_hash``, of the data that was learned from, is another: what is held out of other
     data may have been learned from.
     """
-    dealt = split(data, form)
+    dealt = split(data, format)
     if content_hash not in (None, dealt.content_hash):
         raise DataError(
             f"{', '.join(data.path)} is not what the run learned from (its hash was {str(content_hash)[:12]}…, now "
@@ -155,9 +164,9 @@ def read_validation(data: DataConfig, form: ExampleFormat[T], content_hash: str 
     return _with_places(list(dealt.items("valid")), {source: dealt.surveys[source]})
 
 
-def _with_places(found: Sequence[tuple[Part, int, T]], surveys: Mapping[Part, Survey]) -> ReadItems[T]:
-    places = (surveys[source].place(number) for source, number, _ in found)
-    return ReadItems(
+def _with_places(found: Sequence[tuple[Part, int, T]], surveys: Mapping[Part, ItemIndex]) -> EvaluationItems[T]:
+    places = (surveys[source].location(number) for source, number, _ in found)
+    return EvaluationItems(
         [item for _, _, item in found],
         [f"{file}:{line}" for file, line in places],
         sum(survey.bad.count for survey in surveys.values()),
@@ -166,18 +175,18 @@ def _with_places(found: Sequence[tuple[Part, int, T]], surveys: Mapping[Part, Su
 
 def _training_texts(dealt: SplitData[T]) -> Iterator[str]:
     for _, _, item in dealt.items("train"):
-        yield from dealt.form.texts(item)
+        yield from dealt.format.texts(item)
 
 
 def _key(dealt: SplitData[T], tokenizer: Tokenizer, labels: Sequence[str]) -> str:
-    return key_of(
+    return cache_key(
         _LAYOUT,
         dealt.content_hash,
         tokenizer.fingerprint(),
         repr(tokenizer.separator_id),  # what tokenizer_config.json names is no part of the fingerprint,
         repr(sorted(named_tokens(tokenizer).items())),  # and a template may write any of it
         repr(tokenizer.chat_template),
-        dealt.form.settings,
+        dealt.format.settings,
         repr(tuple(labels)),
     )
 
@@ -185,10 +194,10 @@ def _key(dealt: SplitData[T], tokenizer: Tokenizer, labels: Sequence[str]) -> st
 def _make(folder: Path, dealt: SplitData[T], tokenizer: Tokenizer, labels: Sequence[str], report: Progress) -> Manifest:
     if (folder / MANIFEST).exists():
         return read_manifest(folder)
-    with alone(folder, report):
+    with exclusive_lock(folder, report):
         if not (folder / MANIFEST).exists():
             report("Turning the records into examples")
-            with whole(folder) as growing:
+            with atomic_folder(folder) as growing:
                 _check(dealt, write_examples(growing, dealt, tokenizer, labels))
     return read_manifest(folder)
 
@@ -201,7 +210,7 @@ def _check(dealt: SplitData[T], manifest: Manifest) -> BadRecords:
     found = BadRecords()
     for source, survey in dealt.surveys.items():
         refused = manifest.refused[source]
-        placed = [BadRecord(*survey.place(number), reason) for number, reason in sorted(refused.first)]
+        placed = [BadRecord(*survey.location(number), reason) for number, reason in sorted(refused.first)]
         first = [*survey.bad.first, *placed]
         count = survey.bad.count + refused.count
         check_bad_records(count, first, survey.records, dealt.data)
@@ -211,7 +220,7 @@ def _check(dealt: SplitData[T], manifest: Manifest) -> BadRecords:
             source: Part = "valid" if dealt.split == "files" and part == "valid" else "train"
             name = "training" if part == "train" else "validation"
             raise DataError(
-                f"No example of the {name} part can be made of the records in {where(dealt.data, source)}"
+                f"No example of the {name} part can be made of the records in {describe_source(dealt.data, source)}"
                 + (f" (the first: {found.first[0]})." if found.first else "."),
                 "At least one.",
                 "Give more records, or mend those that cannot be used.",
@@ -231,7 +240,7 @@ def _counts(dealt: SplitData[T], manifest: Manifest, bad: BadRecords) -> Example
 
 
 def _part_counts(part: PartManifest) -> PartCounts:
-    return PartCounts(part.examples, part.tokens, part.due, part.cut, part.bytes)
+    return PartCounts(part.examples, part.tokens, part.targets, part.truncated, part.bytes)
 
 
 # MERGED data.examples.ready: What every task says of the examples it learns from: the tokenizer, the hash, and how
@@ -262,7 +271,7 @@ class PreparedExampleData:
         """A hash of the records and of how they are split."""
         return self.prepared.content_hash
 
-    def read_line(self, what: str) -> str:
+    def records_summary(self, what: str) -> str:
         """How much was read, beginning with ``what`` it is."""
         counts = self.prepared.counts
         line = f"{what}: {counts.records:,} records, {counts.characters:,} characters"
@@ -270,16 +279,16 @@ class PreparedExampleData:
             line += f", {counts.bad_records:,} bad records left out (the first: {counts.bad[0]})"
         return line
 
-    def due_line(self) -> str:
+    def targets_summary(self) -> str:
         """How many examples each part has, and how many of their tokens are learned."""
         parts = (self.prepared.train_counts, self.prepared.valid_counts)
-        train, valid = (f"{part.examples:,} ({part.due:,} of {part.tokens:,} tokens due)" for part in parts)
+        train, valid = (f"{part.examples:,} ({part.targets:,} of {part.tokens:,} tokens due)" for part in parts)
         return f"Examples: {train} to learn from, {valid} for validation, vocabulary {self.tokenizer.vocab_size:,}"
 
     @property
-    def cut(self) -> int:
+    def truncated(self) -> int:
         """How many examples lack a part of their record, which was too long."""
-        return self.prepared.train_counts.cut + self.prepared.valid_counts.cut
+        return self.prepared.train_counts.truncated + self.prepared.valid_counts.truncated
 
     def info(self) -> dict[str, Any]:
         """Hashes and counts, for run.json."""
@@ -298,6 +307,9 @@ class PreparedExampleData:
             "valid_tokens": valid.tokens,
         }
 
-    def due_info(self) -> dict[str, int]:
+    def target_info(self) -> dict[str, int]:
         """How many tokens of each part are learned, for run.json."""
-        return {"train_due": self.prepared.train_counts.due, "valid_due": self.prepared.valid_counts.due}
+        return {
+            "train_targets": self.prepared.train_counts.targets,
+            "valid_targets": self.prepared.valid_counts.targets,
+        }

@@ -36,7 +36,7 @@ _UNLABELLED = -1
 
 
 @dataclass(frozen=True)
-class Survey:
+class ItemIndex:
     """What one pass over the records of ``path``, or of ``valid_path``, found; items are numbered from 0."""
 
     items: int
@@ -54,13 +54,13 @@ class Survey:
         """Records read, bad ones counted in."""
         return self.items + self.bad.count
 
-    def place(self, number: int) -> tuple[str, int]:
+    def location(self, number: int) -> tuple[str, int]:
         """The file and line of an item."""
         file = self.files[bisect_right(self.files, number, key=lambda found: found[0]) - 1][1]
         return file, self.lines[number]
 
 
-def survey_items(data: DataConfig, form: ExampleFormat[T], source: Part) -> Survey:
+def survey_items(data: DataConfig, form: ExampleFormat[T], source: Part) -> ItemIndex:
     """Go through the records of ``path``, or for "valid" of ``valid_path``."""
     content, texts_hash = hashlib.sha256(), hashlib.sha256()
     held_out, codes, lines = bytearray(), array("i"), array("q")
@@ -77,7 +77,7 @@ def survey_items(data: DataConfig, form: ExampleFormat[T], source: Part) -> Surv
         if not files or files[-1][1] != file:
             files.append((len(lines), file))
         lines.append(line)
-    return Survey(
+    return ItemIndex(
         items=len(lines),
         content_hash=content.hexdigest(),
         texts_hash=texts_hash.hexdigest(),
@@ -90,7 +90,9 @@ def survey_items(data: DataConfig, form: ExampleFormat[T], source: Part) -> Surv
     )
 
 
-def items_of(data: DataConfig, form: ExampleFormat[T], source: Part, survey: Survey) -> Iterator[tuple[int, T]]:
+def verified_items(
+    data: DataConfig, form: ExampleFormat[T], source: Part, survey: ItemIndex
+) -> Iterator[tuple[int, T]]:
     """Every item that was surveyed, with its number.
 
     Raises TextChangedError, behind the last one at the latest, where they are not the ones that were surveyed.
@@ -146,8 +148,8 @@ class SplitData(Generic[T]):
     """Surveyed items with a fixed split."""
 
     data: DataConfig
-    form: ExampleFormat[T]
-    surveys: Mapping[Part, Survey]  # of ``path``, and of ``valid_path`` where it is given
+    format: ExampleFormat[T]
+    surveys: Mapping[Part, ItemIndex]  # of ``path``, and of ``valid_path`` where it is given
     split: Literal["document", "position", "files"]
 
     @property
@@ -177,7 +179,7 @@ class SplitData(Generic[T]):
         for source, survey in self.surveys.items():
             wanted = self.in_validation(source) == (part == "valid")
             if wanted.any():
-                for number, item in items_of(self.data, self.form, source, survey):
+                for number, item in verified_items(self.data, self.format, source, survey):
                     if wanted[number]:
                         yield source, number, item
 
@@ -203,9 +205,9 @@ def split(data: DataConfig, form: ExampleFormat[T]) -> SplitData[T]:
             "data.path is a file or a folder of records.",
             "Give it: --data.path my.jsonl.",
         )
-    surveys: dict[Part, Survey] = {"train": survey_of(data, form, "train")}
+    surveys: dict[Part, ItemIndex] = {"train": index_items(data, form, "train")}
     if data.valid_path:
-        return SplitData(data, form, {**surveys, "valid": survey_of(data, form, "valid")}, "files")
+        return SplitData(data, form, {**surveys, "valid": index_items(data, form, "valid")}, "files")
     split = data.split
     if split == "auto":
         split = "document" if surveys["train"].items >= AUTO_DOCUMENTS else "position"
@@ -214,7 +216,7 @@ def split(data: DataConfig, form: ExampleFormat[T]) -> SplitData[T]:
     if held_out in (0, items):
         which, other = ("validation", "training") if held_out == 0 else ("training", "validation")
         raise DataError(
-            f"Of {items:,} usable records in {where(data, 'train')}, none goes to the {which} part.",
+            f"Of {items:,} usable records in {describe_source(data, 'train')}, none goes to the {which} part.",
             f"Both parts need some; validation takes {data.valid_fraction:.0%} (data.valid_fraction), "
             + ("by a hash of their texts, and equal texts go together." if split == "document" else "the last ones."),
             f"Give more records, another share (--data.valid-fraction {0.5 if held_out == 0 else 0.1}), or a file for "
@@ -223,20 +225,20 @@ def split(data: DataConfig, form: ExampleFormat[T]) -> SplitData[T]:
     return dealt
 
 
-def survey_of(data: DataConfig, form: ExampleFormat[T], source: Part) -> Survey:
+def index_items(data: DataConfig, form: ExampleFormat[T], source: Part) -> ItemIndex:
     """The survey of a source. Raises DataError where it has no item, or too many bad records."""
     survey = survey_items(data, form, source)
     check_bad_records(survey.bad.count, survey.bad.first, survey.records, data)
     if survey.items == 0:
         raise DataError(
-            f"There is no usable record in {where(data, source)} ({survey.bad.count} bad ones).",
+            f"There is no usable record in {describe_source(data, source)} ({survey.bad.count} bad ones).",
             "At least one; to train, two: one to learn from and one to validate with.",
             "Check that the file is the right one and not empty.",
         )
     return survey
 
 
-def where(data: DataConfig, source: Part) -> str:
+def describe_source(data: DataConfig, source: Part) -> str:
     """A source in words."""
     if source == "valid":
         return ", ".join(data.valid_path)
@@ -251,14 +253,14 @@ def choose_labels(found: Mapping[str, int], given: Sequence[str]) -> tuple[str, 
     """
     if missing := [label for label in given if label not in found]:
         raise RecipeError(
-            f"task.labels names {listed(missing)}, of which the training part has no example.",
-            f"Classes it has: {listed(list(found))}.",
+            f"task.labels names {join_labels(missing)}, of which the training part has no example.",
+            f"Classes it has: {join_labels(list(found))}.",
             "Correct task.labels, or give records of each class to learn from; where they come sorted by class, do not "
             "split them by position.",
         )
     if len(found) == 1:
         raise DataError(
-            f"The training part has a single class, {listed(list(found))}.",
+            f"The training part has a single class, {join_labels(list(found))}.",
             "Examples of at least two classes.",
             "Check the column (--data.label-column) and that the records are not of one class alone; where they come "
             "sorted by class, do not split them by position.",
@@ -266,12 +268,12 @@ def choose_labels(found: Mapping[str, int], given: Sequence[str]) -> tuple[str, 
     return tuple(given or found)
 
 
-def unknown_label(label: str, labels: Sequence[str]) -> str:
+def unknown_label_reason(label: str, labels: Sequence[str]) -> str:
     """Why a record with this label cannot be used."""
-    return f"the label {label!r} is none of those that are learned: {listed(labels)}"
+    return f"the label {label!r} is none of those that are learned: {join_labels(labels)}"
 
 
-def listed(labels: Sequence[str]) -> str:
+def join_labels(labels: Sequence[str]) -> str:
     """Labels for a message, the first of them where they are many."""
     more = f" and {len(labels) - _LISTED:,} more" if len(labels) > _LISTED else ""
     return ", ".join(map(repr, labels[:_LISTED])) + more or "none"

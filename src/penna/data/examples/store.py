@@ -23,7 +23,7 @@ from penna.storage import sha256
 
 MANIFEST = "manifest.json"
 DTYPES = ("<u2", "<u4")
-UNLABELLED = -1  # in ``labels``, an example without one among others that have one
+UNLABELED = -1  # in ``labels``, an example without one among others that have one
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class PartManifest:
 
     examples: int
     tokens: int  # ids in all
-    due: int  # targets in all
+    targets: int  # targets in all
     source_tokens: int  # ids of all sources
-    cut: int  # examples that lack a part of their record
+    truncated: int  # examples that lack a part of their record
     characters: int  # of the texts the examples were made of
     bytes: int  # the same in UTF-8
     files: dict[str, str]  # file name -> SHA-256
@@ -65,7 +65,7 @@ class Arrays:
     """Examples one behind another."""
 
     ids: NDArray[Any]
-    due: NDArray[np.uint8]  # per id
+    target_mask: NDArray[np.uint8]  # per id
     lengths: NDArray[np.int64]  # ids of each example
     labels: NDArray[np.int32]  # UNLABELLED where there is none
     sources: NDArray[Any]
@@ -80,7 +80,7 @@ class Arrays:
 # What each array is on disk; None: the manifest's type of ids.
 ARRAYS: dict[str, str | None] = {
     "ids": None,
-    "due": "<u1",
+    "target_mask": "<u1",
     "lengths": "<u4",
     "labels": "<i4",
     "sources": None,
@@ -92,9 +92,9 @@ class Examples:
     """The examples of one part, memory-mapped or in memory."""
 
     def __init__(self, arrays: Arrays) -> None:
-        self.ids, self.is_due = arrays.ids, arrays.due  # flat, (tokens,) each
+        self.ids, self.target_mask = arrays.ids, arrays.target_mask  # flat, (tokens,) each
         self.lengths = arrays.lengths  # (N,) ids each
-        self.labels = arrays.labels if (arrays.labels != UNLABELLED).any() else None  # (N,)
+        self.labels = arrays.labels if (arrays.labels != UNLABELED).any() else None  # (N,)
         self.starts = _starts(arrays.lengths)  # (N,) where in ``ids`` each begins
         self.source_ids = arrays.sources  # flat
         self.source_lengths = arrays.source_lengths if len(arrays.sources) else None  # (N,)
@@ -103,7 +103,7 @@ class Examples:
         self.read_lengths = arrays.lengths if self.labels is not None else np.maximum(arrays.lengths - 1, 1)
         self.longest = int(self.read_lengths.max(initial=1))
         self.tokens = len(arrays.ids)
-        self.due = int(np.count_nonzero(arrays.due))
+        self.due = int(np.count_nonzero(arrays.target_mask))
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -113,38 +113,38 @@ def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.cumsum(lengths) - lengths
 
 
-def flatten(examples: Sequence[Example]) -> Arrays:
+def flatten_examples(examples: Sequence[Example]) -> Arrays:
     """Examples as arrays, ids of uint32; the first id of none is due. Raises ValueError where one has no id, or a mask
     of another length."""
     lengths = np.fromiter((len(example.ids) for example in examples), dtype=np.int64, count=len(examples))
     if not lengths.all():
         raise ValueError("an example has at least one id")
     for example in examples:
-        if example.due is not None and len(example.due) != len(example.ids):
-            raise ValueError(f"an example of {len(example.ids)} ids has a mask of {len(example.due)}")
+        if example.target_mask is not None and len(example.target_mask) != len(example.ids):
+            raise ValueError(f"an example of {len(example.ids)} ids has a mask of {len(example.target_mask)}")
     due = _flat((_mask(example) for example in examples), np.uint8)
     due[_starts(lengths)] = 0
     return Arrays(
         ids=_flat((example.ids for example in examples), np.uint32),
-        due=due,
+        target_mask=due,
         lengths=lengths,
-        labels=np.array([UNLABELLED if example.label is None else example.label for example in examples], np.int32),
+        labels=np.array([UNLABELED if example.label is None else example.label for example in examples], np.int32),
         sources=_flat((example.source for example in examples), np.uint32),
         source_lengths=np.fromiter((len(example.source) for example in examples), np.int64, len(examples)),
     )
 
 
 def _mask(example: Example) -> Sequence[bool]:
-    return (True,) * len(example.ids) if example.due is None else example.due
+    return (True,) * len(example.ids) if example.target_mask is None else example.target_mask
 
 
 def _flat(sequences: Iterable[Sequence[int]], dtype: type[np.unsignedinteger[Any]]) -> NDArray[Any]:
     return np.fromiter(chain.from_iterable(sequences), dtype=dtype)
 
 
-def pack(examples: Sequence[Example]) -> Examples:
+def pack_examples(examples: Sequence[Example]) -> Examples:
     """Examples in memory."""
-    return Examples(flatten(examples))
+    return Examples(flatten_examples(examples))
 
 
 def file_name(part: str, array: str) -> str:
@@ -180,7 +180,7 @@ def open_examples(folder: Path, part: str) -> Examples:
         arrays.sizes
         == {
             "ids": counted.tokens,
-            "due": counted.tokens,
+            "target_mask": counted.tokens,
             "lengths": counted.examples,
             "labels": counted.examples,
             "sources": counted.source_tokens,

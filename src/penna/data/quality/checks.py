@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.data.quality.codepoints import CODE_POINTS, Batch
-from penna.data.quality.result import Example, Trouble
+from penna.data.quality.codepoints import CODE_POINTS, TextBatch
+from penna.data.quality.result import CharacterExample, CharacterIssue
 from penna.data.quality.scripts import CharacterCounter
 
 _SHOWN = 3  # examples of each kind
@@ -31,7 +31,7 @@ def _codes(chosen: Callable[[str], bool]) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=1)
-def kinds_of_characters() -> dict[Kind, NDArray[np.int64]]:
+def issue_code_points() -> dict[Kind, NDArray[np.int64]]:
     """The code points of each kind of troublesome character."""
     return {
         "replacement": np.array([0xFFFD]),
@@ -47,7 +47,7 @@ def kinds_of_characters() -> dict[Kind, NDArray[np.int64]]:
 def _table() -> NDArray[np.uint8]:
     """Per code point, a bit for each kind it is of."""
     table = np.zeros(CODE_POINTS, dtype=np.uint8)
-    for bit, codes in enumerate(kinds_of_characters().values()):
+    for bit, codes in enumerate(issue_code_points().values()):
         table[codes] |= np.uint8(1 << bit)
     return table
 
@@ -58,19 +58,19 @@ class _Seen:
     last: int = -1  # number of the last document counted
     times: int = 0
     mended: int = 0
-    examples: list[Example] = field(default_factory=list)
+    examples: list[CharacterExample] = field(default_factory=list)
 
 
-class TroubleCounter:
+class CharacterIssueCounter:
     """Looks through batches for every kind of trouble."""
 
     def __init__(self) -> None:
         self._seen: dict[Kind, _Seen] = {
-            kind: _Seen() for kind in ("mojibake", *kinds_of_characters(), "not NFC")
+            kind: _Seen() for kind in ("mojibake", *issue_code_points(), "not NFC")
         }  # in the order they are told
         self._last_mended = -1
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: TextBatch) -> None:
         """Look through a batch."""
         self._add_characters(batch)
         for place, text in enumerate(batch.texts):
@@ -80,28 +80,28 @@ class TroubleCounter:
             if not unicodedata.is_normalized("NFC", text):
                 self._note("not NFC", batch, place, _first_difference(text, unicodedata.normalize("NFC", text)))
 
-    def told(self, characters: CharacterCounter, documents: int) -> tuple[Trouble, ...]:
+    def result(self, characters: CharacterCounter, documents: int) -> tuple[CharacterIssue, ...]:
         """What was found, of kinds that were; ``characters`` has counted the same batches."""
-        troubles: list[Trouble] = []
+        troubles: list[CharacterIssue] = []
         for kind, seen in self._seen.items():
             if not seen.documents:
                 continue
-            codes = kinds_of_characters().get(kind)
+            codes = issue_code_points().get(kind)
             troubles.append(
-                Trouble(
+                CharacterIssue(
                     kind,
                     seen.documents,
                     seen.documents / documents,
                     tuple(seen.examples),
                     times=seen.times or (None if codes is None else characters.count(codes)),
-                    mended=seen.mended if kind == "mojibake" else None,
+                    repairable=seen.mended if kind == "mojibake" else None,
                 )
             )
         return tuple(troubles)
 
-    def _add_characters(self, batch: Batch) -> None:
+    def _add_characters(self, batch: TextBatch) -> None:
         bits = _table()[batch.codes]
-        for bit, kind in enumerate(kinds_of_characters()):
+        for bit, kind in enumerate(issue_code_points()):
             positions = np.flatnonzero(bits & (1 << bit))
             if not len(positions):
                 continue
@@ -110,7 +110,7 @@ class TroubleCounter:
             for place, position in zip(places.tolist(), positions[first].tolist(), strict=True):
                 self._note(kind, batch, place, (position - int(begins[place]), 1, None))
 
-    def _look_for_mojibake(self, batch: Batch, place: int, text: str) -> None:
+    def _look_for_mojibake(self, batch: TextBatch, place: int, text: str) -> None:
         found = _mojibake().search(text)
         if found is None:
             return
@@ -126,7 +126,7 @@ class TroubleCounter:
             "mojibake", batch, place, (found.start(), len(found.group()), proposal if proposal != part else None)
         )
 
-    def _note(self, kind: Kind, batch: Batch, place: int, found: tuple[int, int, str | None]) -> None:
+    def _note(self, kind: Kind, batch: TextBatch, place: int, found: tuple[int, int, str | None]) -> None:
         """Count the document of a text once, and keep it as an example while there are few."""
         seen, number = self._seen[kind], int(batch.numbers[place])
         if number == seen.last:
@@ -135,7 +135,7 @@ class TroubleCounter:
         if len(seen.examples) < _SHOWN:
             position, length, mended = found
             shown = batch.texts[place][max(position - _CONTEXT, 0) : position + length + _CONTEXT]
-            seen.examples.append(Example(batch.place(place, position), shown, mended))
+            seen.examples.append(CharacterExample(batch.location(place, position), shown, mended))
 
 
 def _mojibake() -> Any:

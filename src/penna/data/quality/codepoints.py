@@ -24,7 +24,7 @@ _SPACE = re.compile(r"\s")
 
 
 @dataclass(frozen=True)
-class Batch:
+class TextBatch:
     """Texts one behind another: a whole document each, or a piece of a long one."""
 
     texts: list[str]
@@ -58,16 +58,16 @@ class Batch:
         begins[firsts] = ~self.is_space[firsts]
         return np.flatnonzero(begins)
 
-    def place(self, text: int, position: int) -> str:
+    def location(self, text: int, position: int) -> str:
         """Where a character of a text stands: "file:line"."""
-        return self.documents[text].place(self.begins[text] + position)
+        return self.documents[text].location(self.begins[text] + position)
 
     def text_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The text each position of ``codes`` belongs to."""
         return np.searchsorted(self.ends, positions, side="right")
 
 
-def batches(documents: Iterable[Document], size: int = BATCH) -> Iterator[Batch]:
+def text_batches(documents: Iterable[Document], size: int = BATCH) -> Iterator[TextBatch]:
     """Documents in batches of about ``size`` characters. Texts must have a UTF-8 form, and not be empty."""
     held = _Held()
     number = -1
@@ -100,8 +100,8 @@ class _Held:
     numbers: list[int] = field(default_factory=list)
     characters: int = 0
 
-    def batch(self) -> Batch:
-        return Batch(self.texts, self.documents, self.begins, self.starts, np.array(self.numbers, dtype=np.int64))
+    def batch(self) -> TextBatch:
+        return TextBatch(self.texts, self.documents, self.begins, self.starts, np.array(self.numbers, dtype=np.int64))
 
 
 def _cut(text: str, size: int) -> Iterator[str]:

@@ -18,8 +18,8 @@ from penna.data.sources.fields import Shape, completion_of, labeled_text_of, mes
 from penna.data.sources.files import format_of
 from penna.data.sources.hub import PREFIX
 from penna.data.sources.reader import Part, find_sources, read_records
-from penna.data.sources.records import BadRecord, Record, TextChunk, usable_pieces
-from penna.data.sources.text_files import text_pieces
+from penna.data.sources.records import BadRecord, Record, TextChunk, usable_chunks
+from penna.data.sources.text_files import document_chunks
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Document:
     completion: str = ""
     format: Literal["txt", "other"] = "other"
 
-    def place(self, position: int = 0) -> str:
+    def location(self, position: int = 0) -> str:
         """Where a character of the text stands, "file:line". A record of any format but .txt is one line."""
         return f"{self.file}:{self.line + (self.text.count(chr(10), 0, position) if self.format == 'txt' else 0)}"
 
 
-def read_for_inspection(config: DataConfig, part: Part = "train") -> Iterator[Document | BadRecord]:
+def read_documents(config: DataConfig, part: Part = "train") -> Iterator[Document | BadRecord]:
     """Every record of the configured text as a document, or as what is wrong with it; blank ones as they are."""
     if config.document == "file" and not (config.source == "python" and part == "train"):
         files = [source for source in find_sources(config, part) if isinstance(source, Path)]
@@ -58,7 +58,7 @@ def read_for_inspection(config: DataConfig, part: Part = "train") -> Iterator[Do
 def _file_in_pieces(file: Path) -> Iterator[Document]:
     line, name = 1, str(file)
     begun = False
-    for piece in usable_pieces(TextChunk(text, starts) for _, text, starts in text_pieces(file, "file")):
+    for piece in usable_chunks(TextChunk(text, starts) for _, text, starts in document_chunks(file, "file")):
         yield Document(piece.text, name, line, starts=piece.starts, format="txt")
         line, begun = line + piece.text.count("\n"), True
     if not begun:
@@ -69,7 +69,7 @@ def document_of(record: Record, config: DataConfig) -> Document | BadRecord:
     """A record as a document of the shape its fields have."""
     file, line = record.file, record.line
     shape = shape_of(record.fields, config)
-    if shape == "labelled":
+    if shape == "labeled":
         labelled = labeled_text_of(record, config)
         if isinstance(labelled, BadRecord):
             return labelled

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from penna.data.quality.documents import Document
 from penna.data.quality.hashing import DocumentHasher, Hashes, with_label
-from penna.data.quality.result import Duplicates, Labels, Repeated
+from penna.data.quality.result import Duplicates, Labels, RepeatedText
 
 _KEPT = 1 << 15
 _SHOWN_TEXTS = 5
@@ -43,7 +43,7 @@ class DuplicateCounter:
     def add(self, document: Document) -> None:
         """A further document, which must not be empty, or a further piece of the last one."""
         value = self._hasher.add(document.text, document.starts)
-        begins = _Candidate(0, document.text[:_BEGINNING], document.place())
+        begins = _Candidate(0, document.text[:_BEGINNING], document.location())
         if not document.starts:
             begins = self._take_back(self._hashes.pop(), begins)
         self._hashes.append(value)
@@ -77,28 +77,28 @@ class DuplicateCounter:
         """Of all documents, in order."""
         return _as_array(self._hashes)
 
-    def labelled_hashes(self) -> Hashes:
+    def labeled_hashes(self) -> Hashes:
         """Of all labelled documents, text and label together, in order."""
         return _as_array(self._labelled)
 
-    def told(self) -> Duplicates:
+    def result(self) -> Duplicates:
         """The figures of all documents so far."""
         values, counts = np.unique(self.hashes(), return_counts=True)
         repeats = int((counts - 1).sum())
-        most: list[Repeated] = []
+        most: list[RepeatedText] = []
         for place in np.argsort(-counts, kind="stable"):
             if counts[place] < 2 or len(most) == _SHOWN_TEXTS:
                 break
             candidate = self._candidates.get(int(values[place]))
             if candidate is not None:
-                most.append(Repeated(int(counts[place]), candidate.text, candidate.where))
+                most.append(RepeatedText(int(counts[place]), candidate.text, candidate.where))
         return Duplicates(repeats, repeats / max(len(self._hashes), 1), tuple(most))
 
     def labels(self) -> Labels | None:
         """Labels, and texts with more than one; None where no document has any."""
         if not self._labels:
             return None
-        contradictory, documents = _contradictions(_as_array(self._labelled_texts), self.labelled_hashes())
+        contradictory, documents = _contradictions(_as_array(self._labelled_texts), self.labeled_hashes())
         return Labels(dict(self._labels.most_common()), contradictory, documents)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from penna.config.sections import DataConfig
-from penna.data.quality.result import DataReport, Finding, Lengths, Trouble
+from penna.data.quality.result import CharacterIssue, DataReport, Finding, Lengths
 from penna.formatting import percent, plural
 
 _LITTLE_TEXT = 2_000_000  # bytes
@@ -81,8 +81,8 @@ def _findings(seen: DataReport, config: DataConfig) -> Iterator[tuple[str, str]]
             "(--train.init-from).",
         )
 
-    for trouble in seen.troubles:
-        if trouble.kind != "mojibake" or trouble.mended or trouble.share >= _SUSPECTED:
+    for trouble in seen.character_issues:
+        if trouble.kind != "mojibake" or trouble.repairable or trouble.share >= _SUSPECTED:
             yield trouble.kind, _about_trouble(trouble)
 
     repeats = seen.duplicates
@@ -117,26 +117,26 @@ def _findings(seen: DataReport, config: DataConfig) -> Iterator[tuple[str, str]]
             f"Several languages seem to be in it ({', '.join(languages)}): they share the vocabulary and the model, so "
             "train the tokenizer on the same mixture.",
         )
-    if seen.cut is None and amount.distinct_characters > _MANY_CHARACTERS:
+    if seen.tokenization is None and amount.distinct_characters > _MANY_CHARACTERS:
         yield (
             "characters",
             f"{amount.distinct_characters:,} different characters: a tokenizer of kind char needs a token for each and "
             "cannot write any other; bpe and unigram write them all.",
         )
-    if seen.cut is not None:
+    if seen.tokenization is not None:
         yield from _about_cut(seen)
 
 
-def _about_trouble(trouble: Trouble) -> str:
+def _about_trouble(trouble: CharacterIssue) -> str:
     where = f"{plural(trouble.documents, 'document', 'documents')} ({percent(trouble.share)})"
     has = "holds" if trouble.documents == 1 else "hold"
     if trouble.kind == "mojibake":
-        if not trouble.mended:
+        if not trouble.repairable:
             return (
                 f"{where} {'looks' if trouble.documents == 1 else 'look'} wrongly decoded, but ftfy finds nothing to "
                 "mend: probably just unusual text. Look at the examples."
             )
-        many = "all" if trouble.mended == trouble.documents else f"{trouble.mended:,}"
+        many = "all" if trouble.repairable == trouble.documents else f"{trouble.repairable:,}"
         return (
             f"{where} {has} wrongly decoded characters (mojibake); ftfy would mend {many} of them. The model learns to "
             "write them too: mend them on purpose, or leave them and say so."
@@ -244,7 +244,7 @@ def _about_lengths(lengths: Lengths, config: DataConfig, *, whole: bool) -> Iter
 
 
 def _about_cut(seen: DataReport) -> Iterator[tuple[str, str]]:
-    cut = seen.cut
+    cut = seen.tokenization
     assert cut is not None
     if cut.unknown >= _UNKNOWN:
         yield (

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.data.quality.codepoints import Batch
+from penna.data.quality.codepoints import TextBatch
 
 Hashes = NDArray[np.uint64]
 _WORD_BASE, _NGRAM_BASE = np.uint64(0x5851F42D4C957F2D), np.uint64(0xD1342543DE82EF95)
@@ -51,7 +51,7 @@ class NgramHasher:
         self._held: Hashes = np.zeros(0, dtype=np.uint64)  # the last n - 1 units, and their documents
         self._owners: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
-    def hashes(self, batch: Batch) -> tuple[Hashes, NDArray[np.int64]]:
+    def hashes(self, batch: TextBatch) -> tuple[Hashes, NDArray[np.int64]]:
         """The hash of each n-gram that ends in this batch, and the number of its document."""
         positions = batch.word_starts if self._unit == "words" else np.flatnonzero(~batch.is_space)
         found = _word_hashes(batch) if self._unit == "words" else _scattered(batch.codes[positions])
@@ -67,7 +67,7 @@ class NgramHasher:
         return _mixed(hashes[within]), owners[:count][within]
 
 
-def _word_hashes(batch: Batch) -> Hashes:
+def _word_hashes(batch: TextBatch) -> Hashes:
     """The hash of each word: the sum of scattered code points times the base to the power of their place in it."""
     starts = batch.word_starts
     if not len(starts):

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from penna.config.sections import DataConfig
-from penna.data.quality.checks import TroubleCounter
-from penna.data.quality.codepoints import Batch, batches, utf8_sizes
-from penna.data.quality.documents import Document, read_for_inspection
+from penna.data.quality.checks import CharacterIssueCounter
+from penna.data.quality.codepoints import TextBatch, text_batches, utf8_sizes
+from penna.data.quality.documents import Document, read_documents
 from penna.data.quality.duplicates import DuplicateCounter
 from penna.data.quality.findings import with_findings
-from penna.data.quality.lengths import CutCounter, LengthCounter
+from penna.data.quality.lengths import LengthCounter, TokenizationCounter
 from penna.data.quality.overlap import OverlapCounter
-from penna.data.quality.result import Amount, Completions, DataReport, Dialogues
+from penna.data.quality.result import Completions, DataReport, Dialogues, TextCounts
 from penna.data.quality.scripts import CharacterCounter, guess_languages
 from penna.data.sources.files import format_of
 from penna.data.sources.reader import BadRecord
@@ -49,7 +49,7 @@ class DocumentSample:
         self._size = size
         self._held: list[tuple[int, int, str]] = []  # a heap of (-hash, number, beginning)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: TextBatch) -> None:
         """Show the documents of a batch; very short ones are passed over."""
         for text, number, starts in zip(batch.texts, batch.numbers.tolist(), batch.starts, strict=True):
             if not starts or len(text) < _SHORTEST:
@@ -83,7 +83,7 @@ def silent(text: str) -> None:
     """Say nothing."""
 
 
-def inspect(
+def inspect_text(
     config: DataConfig, tokenizer: Tokenizer | None = None, name: str = "", report: Callable[[str], None] = silent
 ) -> DataReport:
     """Look at the configured text, and at what ``valid_path`` shares with it.
@@ -94,7 +94,7 @@ def inspect(
     overlap = OverlapCounter(_test_documents(config, report)) if config.valid_path else None
     look = _Look(config, tokenizer, name)
     told = 0
-    for batch in batches(look.usable(read_for_inspection(config))):
+    for batch in text_batches(look.usable(read_documents(config))):
         look.add(batch)
         if overlap is not None:
             overlap.add(batch)
@@ -106,7 +106,7 @@ def inspect(
 
 def _test_documents(config: DataConfig, report: Callable[[str], None]) -> Iterator[Document]:
     count = 0
-    for item in read_for_inspection(config, "valid"):
+    for item in read_documents(config, "valid"):
         if not isinstance(item, BadRecord):
             count += item.starts
             yield item
@@ -125,11 +125,11 @@ class _Look:
         self._bad, self._bad_examples = 0, list[str]()
         self._lengths = LengthCounter("documents", "characters")
         self._code_points = CharacterCounter()
-        self._troubles = TroubleCounter()
+        self._troubles = CharacterIssueCounter()
         self._sample = DocumentSample()
         self._duplicates = DuplicateCounter()
         self._dialogues = _DialogueCounter()
-        self._cut = None if tokenizer is None else CutCounter(tokenizer, name)
+        self._cut = None if tokenizer is None else TokenizationCounter(tokenizer, name)
         self._pairs = _PairCounter(self._cut)
 
     def usable(self, items: Iterator[Document | BadRecord]) -> Iterator[Document]:
@@ -161,7 +161,7 @@ class _Look:
             elif self._config.document == "file":
                 self._blocks += len(_BLANK_LINES.findall(document.text)) + document.starts
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: TextBatch) -> None:
         """Count a batch of the documents that ``usable`` gave."""
         sizes = np.diff(batch.ends, prepend=0)
         self.characters += int(sizes.sum())
@@ -176,7 +176,7 @@ class _Look:
 
     def told(self, overlap: OverlapCounter | None) -> DataReport:
         """All that was collected."""
-        amount = Amount(
+        amount = TextCounts(
             files=dict(Counter(self._files.values()).most_common()),
             shapes=dict(self._shapes.most_common()),
             documents=self.documents,
@@ -190,7 +190,7 @@ class _Look:
             bad=self._bad,
             bad_examples=tuple(self._bad_examples),
         )
-        lengths = (self._lengths.told(), *(() if self._cut is None else (self._cut.lengths(),)))
+        lengths = (self._lengths.result(), *(() if self._cut is None else (self._cut.lengths(),)))
         duplicates = self._duplicates
         return DataReport(
             paths=tuple(self._config.path),
@@ -199,15 +199,15 @@ class _Look:
             lengths=lengths,
             scripts=self._code_points.scripts(),
             languages=guess_languages(self._sample.texts()),
-            troubles=self._troubles.told(self._code_points, self.documents),
-            duplicates=duplicates.told(),
+            character_issues=self._troubles.result(self._code_points, self.documents),
+            duplicates=duplicates.result(),
             overlap=None
             if overlap is None
-            else overlap.told(duplicates.hashes(), duplicates.labelled_hashes(), self._empty),
+            else overlap.result(duplicates.hashes(), duplicates.labeled_hashes(), self._empty),
             labels=duplicates.labels(),
             dialogues=self._dialogues.told(),
             completions=self._pairs.told(),
-            cut=None if self._cut is None else self._cut.told(amount, self._sample.texts()),
+            tokenization=None if self._cut is None else self._cut.result(amount, self._sample.texts()),
         )
 
 
@@ -234,18 +234,18 @@ class _DialogueCounter:
 
     def told(self) -> Dialogues | None:
         """None where most blocks are a single line, and so no dialogues."""
-        turns = self._turns.told()
+        turns = self._turns.result()
         if not self._roles and turns.median < 2:
             return None
         source = "messages" if self._roles else "lines"
         roles = dict(self._roles.most_common())
-        return Dialogues(source, turns, self._characters.told(), roles, self._unanswered)
+        return Dialogues(source, turns, self._characters.result(), roles, self._unanswered)
 
 
 class _PairCounter:
     """Lengths of prompts and completions."""
 
-    def __init__(self, cut: CutCounter | None) -> None:
+    def __init__(self, cut: TokenizationCounter | None) -> None:
         self._cut = cut
         units = ("characters",) if cut is None else ("characters", "tokens")
         self._prompts = [LengthCounter("prompts", unit) for unit in units]
@@ -261,5 +261,6 @@ class _PairCounter:
         if not len(self._prompts[0]):
             return None
         return Completions(
-            tuple(counter.told() for counter in self._prompts), tuple(counter.told() for counter in self._completions)
+            tuple(counter.result() for counter in self._prompts),
+            tuple(counter.result() for counter in self._completions),
         )

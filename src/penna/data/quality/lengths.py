@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.data.quality.codepoints import Batch
-from penna.data.quality.result import BLOCK_SIZES, Amount, Cut, Histogram, Lengths
+from penna.data.quality.codepoints import TextBatch
+from penna.data.quality.result import BLOCK_SIZES, Histogram, Lengths, TextCounts, Tokenization
 from penna.tokenizer.tokenizer import Tokenizer
 
 _MOST_BINS = 18
@@ -46,7 +46,7 @@ class LengthCounter:
         """All lengths so far."""
         return np.frombuffer(self._lengths, dtype=np.int64) if self._lengths else np.zeros(0, dtype=np.int64)
 
-    def told(self) -> Lengths:
+    def result(self) -> Lengths:
         """The figures of all lengths so far."""
         return describe_lengths(self.values(), self._of, self._unit)
 
@@ -102,7 +102,7 @@ _SAMPLE_CHARACTERS = 48
 _UNKNOWN = ("<unk>", "[UNK]", "<|unk|>", "<UNK>", "[unk]")
 
 
-class CutCounter:
+class TokenizationCounter:
     """Encodes every batch it is shown, and keeps counts."""
 
     def __init__(self, tokenizer: Tokenizer, name: str) -> None:
@@ -110,7 +110,7 @@ class CutCounter:
         self._lengths = LengthCounter("documents", "tokens")
         self._counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: TextBatch) -> None:
         """Encode a batch. The pieces of a long document are encoded by themselves."""
         encoded = self._tokenizer.encode_batch(batch.texts)
         self._lengths.add_pieces(np.array([len(ids) for ids in encoded]), batch.starts)
@@ -123,15 +123,15 @@ class CutCounter:
 
     def lengths(self) -> Lengths:
         """Lengths of the documents in tokens."""
-        return self._lengths.told()
+        return self._lengths.result()
 
-    def told(self, amount: Amount, sample: Sequence[str]) -> Cut:
+    def result(self, amount: TextCounts, sample: Sequence[str]) -> Tokenization:
         """The figures of all batches, which hold ``amount`` of text; ``sample`` gives a few lines to show."""
         tokens = int(self._counts.sum())
         special = self._tokenizer.special_tokens
         unknown = sum(int(self._counts[special[name]]) for name in _UNKNOWN if name in special)
         step = max(1, len(sample) // _SAMPLES)
-        return Cut(
+        return Tokenization(
             tokenizer=self._name,
             vocab_size=self._tokenizer.vocab_size,
             tokens=tokens,

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.data.quality.codepoints import Batch, batches
+from penna.data.quality.codepoints import TextBatch, text_batches
 from penna.data.quality.documents import Document
 from penna.data.quality.hashing import DocumentHasher, Hashes, NgramHasher, with_label
 from penna.data.quality.result import Overlap
@@ -35,7 +35,7 @@ class OverlapCounter:
         hasher: NgramHasher | None = None
         parts: list[Hashes] = []
         owners: list[NDArray[np.int64]] = []
-        for batch in batches(self._noted(test)):
+        for batch in text_batches(self._noted(test)):
             if hasher is None:
                 characters = CharacterCounter()
                 characters.add(batch)
@@ -67,7 +67,7 @@ class OverlapCounter:
                 self._labelled_hashes.append(with_label(value, document.label))
             yield document
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: TextBatch) -> None:
         """Mark the n-grams that a batch of training text shares."""
         hashes, _ = self._training.hashes(batch)
         possible = hashes[self._prefilter[_short(hashes)]]
@@ -75,7 +75,7 @@ class OverlapCounter:
         if len(possible):
             self._seen[places[self._ngrams[places] == possible]] = True
 
-    def told(self, training: Hashes, labelled: Hashes, empty: int) -> Overlap:
+    def result(self, training: Hashes, labelled: Hashes, empty: int) -> Overlap:
         """The figures, given training's documents by hash, those with their labels, and how many are empty."""
         tests = np.frombuffer(self._hashes, dtype=np.uint64)
         known = np.isin(tests, training)

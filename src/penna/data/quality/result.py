@@ -14,7 +14,7 @@ BLOCK_SIZES = (128, 256, 512, 1024)
 
 
 @dataclass(frozen=True)
-class Amount:
+class TextCounts:
     """How much there is."""
 
     files: dict[str, int]  # format -> files
@@ -74,33 +74,33 @@ class Languages:
 
 
 @dataclass(frozen=True)
-class Example:
+class CharacterExample:
     """A place in the data, what stands there, and what it was probably meant to be."""
 
-    where: str
+    location: str
     text: str
-    mended: str | None = None
+    repaired: str | None = None
 
 
 @dataclass(frozen=True)
-class Trouble:
+class CharacterIssue:
     """One kind of damaged or unusual characters."""
 
     kind: Literal["mojibake", "replacement", "control", "byte order mark", "white space", "not NFC"]
     documents: int
     share: float  # of all documents
-    examples: tuple[Example, ...]
+    examples: tuple[CharacterExample, ...]
     times: int | None = None  # how often, where that can be counted
-    mended: int | None = None  # of mojibake: documents in which ftfy would change something
+    repairable: int | None = None  # of mojibake: documents in which ftfy would change something
 
 
 @dataclass(frozen=True)
-class Repeated:
+class RepeatedText:
     """A text that several documents consist of."""
 
     count: int
     text: str
-    where: str  # one of them
+    location: str  # one of them
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Duplicates:
 
     repeats: int
     share: float  # of all documents
-    most: tuple[Repeated, ...]
+    most: tuple[RepeatedText, ...]
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Completions:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Tokenization:
     """How a tokenizer cuts this text."""
 
     tokenizer: str
@@ -185,17 +185,17 @@ class DataReport:
 
     paths: tuple[str, ...]
     test_paths: tuple[str, ...]
-    amount: Amount
+    amount: TextCounts
     lengths: tuple[Lengths, ...]  # of documents: in characters and, with a tokenizer, in tokens
     scripts: Scripts
     languages: Languages
-    troubles: tuple[Trouble, ...]
+    character_issues: tuple[CharacterIssue, ...]
     duplicates: Duplicates
     overlap: Overlap | None
     labels: Labels | None
     dialogues: Dialogues | None
     completions: Completions | None
-    cut: Cut | None
+    tokenization: Tokenization | None
     findings: tuple[Finding, ...] = ()
 
     def as_json(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.data.quality.codepoints import CODE_POINTS, Batch
+from penna.data.quality.codepoints import CODE_POINTS, TextBatch
 from penna.data.quality.result import Languages, Scripts
 
 _BY_FIRST_WORD = {
@@ -40,7 +40,7 @@ class CharacterCounter:
     def __init__(self) -> None:
         self._counts = np.zeros(CODE_POINTS, dtype=np.int64)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: TextBatch) -> None:
         """Count a batch."""
         self._counts += np.bincount(batch.codes, minlength=CODE_POINTS)
 

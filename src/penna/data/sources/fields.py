@@ -14,11 +14,11 @@ from typing import Any, Literal
 from penna.config.sections import DataConfig
 from penna.data.sources.files import format_of
 from penna.data.sources.hub import PREFIX
-from penna.data.sources.records import BadRecord, Record, in_words
+from penna.data.sources.records import BadRecord, Record, describe_type
 from penna.tokenizer.chat_template import Message, Role
 
 TEXT_COLUMNS = ("text", "document", "content", "story", "article", "review", "sentence")
-Shape = Literal["text", "labelled", "messages", "completion"]
+Shape = Literal["text", "labeled", "messages", "completion"]
 _ROLES: dict[Any, Role] = {
     "system": "system",
     "user": "user",
@@ -73,7 +73,7 @@ def labeled_text_of(record: Record, config: DataConfig) -> LabeledText | BadReco
         return _without(record, column, "--data.label-column")
     label: Any = record.fields[column]
     if not isinstance(label, str | int):
-        return _bad(record, f"field {column!r} is {in_words(label)}, not a label (text or a whole number)")
+        return _bad(record, f"field {column!r} is {describe_type(label)}, not a label (text or a whole number)")
     if label == "":
         return _bad(record, f"the label in field {column!r} is empty")
     label = str(label)
@@ -93,7 +93,7 @@ def messages_of(record: Record, config: DataConfig) -> tuple[Message, ...] | Bad
         return _without(record, column, "--data.messages-column")
     turns: Any = record.fields[column]
     if not isinstance(turns, list) or not turns:
-        found = "empty" if isinstance(turns, list) else f"{in_words(turns)}, not a list of turns"
+        found = "empty" if isinstance(turns, list) else f"{describe_type(turns)}, not a list of turns"
         return _bad(record, f"field {column!r} is {found}")
     messages: list[Message] = []
     for number, turn in enumerate(turns, start=1):
@@ -115,14 +115,14 @@ def _lines_as_turns(record: Record, config: DataConfig) -> tuple[Message, ...] |
 def _turn(turn: Any) -> Message | str:
     """A turn, or what is wrong with it."""
     if not isinstance(turn, dict):
-        return f"is {in_words(turn)}, not an object with role and content"
+        return f"is {describe_type(turn)}, not an object with role and content"
     role, content = ("role", "content") if "role" in turn else ("from", "value")
     if role not in turn or content not in turn:
         return f"has no role and content (found: {_listed(turn)})"
     if not isinstance(turn[role], str) or turn[role] not in _ROLES:
         return f"has the role {turn[role]!r}, not system, user or assistant"
     if not isinstance(turn[content], str):
-        return f"has {in_words(turn[content])} as its {content}, not text"
+        return f"has {describe_type(turn[content])} as its {content}, not text"
     if _is_broken(turn[content]):
         return "holds half a character (a lone surrogate)"
     return Message(_ROLES[turn[role]], turn[content])
@@ -170,13 +170,13 @@ def shape_of(fields: Mapping[str, Any], config: DataConfig) -> Shape | None:
     allowed: dict[Shape, bool] = {
         "messages": (config.messages_column or "messages") in fields,
         "completion": prompt in fields and answer in fields,
-        "labelled": text is not None and (config.label_column or "label") in fields,
+        "labeled": text is not None and (config.label_column or "label") in fields,
         "text": text is not None,
     }
     named: dict[Shape, bool] = {
         "messages": config.messages_column is not None,
         "completion": config.prompt_column is not None or config.completion_column is not None,
-        "labelled": config.label_column is not None,
+        "labeled": config.label_column is not None,
         "text": False,
     }
     # False sorts before True, and a stable sort keeps the order of shapes that are alike.
@@ -211,7 +211,7 @@ def _named_text_column(columns: Collection[str], config: DataConfig) -> str | No
 def _string(record: Record, column: str) -> str | BadRecord:
     value: Any = record.fields[column]
     if not isinstance(value, str):
-        return _bad(record, f"field {column!r} is {in_words(value)}, not text")
+        return _bad(record, f"field {column!r} is {describe_type(value)}, not text")
     return _half_character(record, column) if _is_broken(value) else value
 
 

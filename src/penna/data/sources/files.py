@@ -34,7 +34,7 @@ _FOREIGN = {".zip", ".tar", ".tgz", ".bz2", ".7z", ".rar", ".pdf", ".doc", ".doc
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def endings_of(file: Path) -> tuple[str, str]:
+def suffixes(file: Path) -> tuple[str, str]:
     """A file's own ending and that of its compression, both in small letters: ("", ".gz") for "notes.gz"."""
     compression = file.suffix.lower()
     if compression in COMPRESSED:
@@ -44,7 +44,7 @@ def endings_of(file: Path) -> tuple[str, str]:
 
 def format_of(file: Path, given: Literal["auto"] | Format = "auto") -> Format:
     """How a file is read: as the format that is given, else by its ending; an unknown ending is plain text."""
-    return _FORMATS.get(endings_of(file)[0], "txt") if given == "auto" else given
+    return _FORMATS.get(suffixes(file)[0], "txt") if given == "auto" else given
 
 
 def find_files(paths: Iterable[str], given: Literal["auto"] | Format = "auto") -> list[Path]:
@@ -55,7 +55,7 @@ def find_files(paths: Iterable[str], given: Literal["auto"] | Format = "auto") -
     return [file for path in paths for file in _files_of(path, given, Counter())]
 
 
-def passed_over(paths: Iterable[str]) -> dict[str, int]:
+def skipped_files(paths: Iterable[str]) -> dict[str, int]:
     """How many files of which ending lie in the folders (and bare patterns) among ``paths`` and are not read.
 
     Files without an ending count under "". Hidden files and folders, whose names begin with a dot, do not count.
@@ -130,7 +130,7 @@ def _readable(files: Iterable[Path], passed: Counter[str]) -> list[Path]:
     """The files with a known ending; the others are counted."""
     readable: list[Path] = []
     for file in files:
-        ending, compression = endings_of(file)
+        ending, compression = suffixes(file)
         if ending in _FORMATS:
             readable.append(file)
         else:
@@ -139,7 +139,7 @@ def _readable(files: Iterable[Path], passed: Counter[str]) -> list[Path]:
 
 
 def _checked(file: Path, format: Literal["auto"] | Format) -> Path:
-    ending, _ = endings_of(file)
+    ending, _ = suffixes(file)
     if format == "auto" and ending in _FOREIGN:
         raise DataError(
             f"{file} is a {file.suffix} file, which is not read.",
@@ -150,7 +150,7 @@ def _checked(file: Path, format: Literal["auto"] | Format) -> Path:
 
 
 def _nothing_in(where: str, passed: Counter[str]) -> DataError:
-    others = f" (only {describe_passed_over(dict(sorted(passed.items())))})" if passed else ""
+    others = f" (only {describe_skipped(dict(sorted(passed.items())))})" if passed else ""
     return DataError(
         f"{where} holds no {READABLE} file{others}.",
         f"A folder is searched for these, at any depth, each also {', '.join(COMPRESSED)}; hidden files are left out.",
@@ -158,7 +158,7 @@ def _nothing_in(where: str, passed: Counter[str]) -> DataError:
     )
 
 
-def describe_passed_over(passed: dict[str, int]) -> str:
+def describe_skipped(passed: dict[str, int]) -> str:
     """Counts of ``passed_over`` in words: "2 .md, 1 without ending"."""
     return ", ".join(f"{count:,} {ending or 'without ending'}" for ending, count in passed.items())
 
@@ -179,5 +179,5 @@ def _missing(path: Path, given: str) -> DataError:
 
 
 def _hints(path: Path, given: str) -> Iterator[str]:
-    if _HUB_ID.fullmatch(given) and endings_of(path)[0] not in _FORMATS and not path.parent.exists():
+    if _HUB_ID.fullmatch(given) and suffixes(path)[0] not in _FORMATS and not path.parent.exists():
         yield f"A data set of the Hugging Face hub is named hf://{given}."

@@ -12,8 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from penna.data.sources.records import BadRecord, Record, in_words, too_large
-from penna.data.sources.streams import TooLong, checked_chunks, line_batches, text_chunks
+from penna.data.sources.records import BadRecord, Record, describe_type, too_large
+from penna.data.sources.streams import TooLong, checked_chunks, decoded_chunks, line_batches
 from penna.errors import DataError
 
 _decode = json.JSONDecoder().decode
@@ -49,7 +49,7 @@ def _reason(error: json.JSONDecodeError) -> str:
 
 def _checked(fields: Any, name: str, number: int) -> Record | BadRecord:
     if not isinstance(fields, dict):
-        return BadRecord(name, number, f'{in_words(fields)}, not a record such as {{"text": "..."}}')
+        return BadRecord(name, number, f'{describe_type(fields)}, not a record such as {{"text": "..."}}')
     return Record(fields, name, number)
 
 
@@ -58,7 +58,7 @@ def json_records(file: Path) -> Iterator[Record | BadRecord]:
 
     Raises DataError where the file is neither; a member of the list that is no object is a BadRecord.
     """
-    text = "".join(text_chunks(file))
+    text = "".join(decoded_chunks(file))
     start = _skip(text, 0)
     if start == len(text):
         return
@@ -75,7 +75,7 @@ def json_records(file: Path) -> Iterator[Record | BadRecord]:
     if isinstance(value, dict):
         start = _list_inside(file, text, start)
     elif not isinstance(value, list):
-        raise _not_a_list(file, f"holds {in_words(value)}")
+        raise _not_a_list(file, f"holds {describe_type(value)}")
     del value  # each record is decoded anew, for the line it stands on
     name, line, seen = str(file), 1, 0
     for at, member in _members(text, start):

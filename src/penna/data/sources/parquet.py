@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from penna.data.sources.files import endings_of
+from penna.data.sources.files import suffixes
 from penna.data.sources.records import BadRecord, Record
 from penna.data.sources.streams import byte_chunks, readable
 from penna.errors import DataError
@@ -51,7 +51,7 @@ def parquet_records(file: Path, choose: Choose = lambda _: None) -> Iterator[Rec
 
 @contextmanager
 def _opened(file: Path) -> Generator[IO[bytes]]:
-    if not endings_of(file)[1]:
+    if not suffixes(file)[1]:
         with open(file, "rb") as raw:
             yield raw
         return

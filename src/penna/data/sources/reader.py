@@ -21,13 +21,13 @@ from penna.data.sources.hub import PREFIX, HubDataset, hub_dataset, hub_records
 from penna.data.sources.json_files import json_records, jsonl_records
 from penna.data.sources.parquet import Choose, parquet_records
 from penna.data.sources.python_text import python_documents
-from penna.data.sources.records import PIECE as PIECE
+from penna.data.sources.records import CHUNK_CHARACTERS as CHUNK_CHARACTERS
 from penna.data.sources.records import BadRecord as BadRecord
 from penna.data.sources.records import Record as Record
 from penna.data.sources.records import TextChunk as TextChunk
-from penna.data.sources.records import cut
+from penna.data.sources.records import split_text
 from penna.data.sources.tables import table_records
-from penna.data.sources.text_files import text_pieces, text_records
+from penna.data.sources.text_files import document_chunks, text_records
 from penna.errors import DataError
 
 Part = Literal["train", "valid"]
@@ -93,21 +93,21 @@ def _first(pieces: Iterator[TextChunk | BadRecord], limit: int) -> Iterator[Text
 
 def _texts(source: Source, config: DataConfig) -> Iterator[TextChunk | BadRecord]:
     if isinstance(source, Path) and format_of(source, config.format) == "txt" and not config.where:
-        for _, text, starts in text_pieces(source, config.document):
+        for _, text, starts in document_chunks(source, config.document):
             yield TextChunk(text, starts)
         return
     for record in _records(source, config, partial(_text_column, source, config)):
         text = record if isinstance(record, BadRecord) else text_of(record, config)
         if isinstance(text, BadRecord):
             yield text
-        elif len(text) <= PIECE:
+        elif len(text) <= CHUNK_CHARACTERS:
             yield TextChunk(text, True)
         else:
             yield from _pieces(text)
 
 
 def _pieces(text: str) -> Iterator[TextChunk]:
-    return (TextChunk(piece, number == 0) for number, piece in enumerate(cut(text)))
+    return (TextChunk(piece, number == 0) for number, piece in enumerate(split_text(text)))
 
 
 def _records(source: Source, config: DataConfig, choose: Choose = lambda _: None) -> Iterator[Record | BadRecord]:

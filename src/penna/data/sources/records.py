@@ -15,7 +15,7 @@ from typing import Any
 from penna.config.sections import DataConfig
 from penna.errors import DataError
 
-PIECE = 1 << 18  # characters, the most that stand together
+CHUNK_CHARACTERS = 1 << 18  # characters, the most that stand together
 RECORD_LIMIT = 64 << 20  # bytes; a longer record is passed over as a bad one
 _KINDS = (  # the first that holds: to Python, true is a number
     (str, "text"),
@@ -58,12 +58,12 @@ class Record:
     line: int
 
 
-def cut(text: str) -> Iterator[str]:
+def split_text(text: str) -> Iterator[str]:
     """A document's pieces of at most PIECE characters: the longest ones that end behind a line end, where there is
     one, else behind a space, else anywhere. The two halves of a Windows line end stay together."""
     start = 0
-    while len(text) - start > PIECE:
-        end = start + PIECE
+    while len(text) - start > CHUNK_CHARACTERS:
+        end = start + CHUNK_CHARACTERS
         if text[end - 1] == "\r" and text[end] == "\n":
             end -= 1
         behind_line = max(text.rfind("\n", start, end), text.rfind("\r", start, end)) + 1
@@ -78,7 +78,7 @@ def too_large(file: str, line: int, size: int, unit: str = "bytes") -> BadRecord
     return BadRecord(file, line, f"{size:,} {unit} long; a record holds at most {RECORD_LIMIT:,}")
 
 
-def in_words(value: Any) -> str:
+def describe_type(value: Any) -> str:
     """What a value is, as its data has it and not as Python does."""
     for kinds, words in _KINDS:
         if isinstance(value, kinds):
@@ -91,7 +91,7 @@ def in_words(value: Any) -> str:
 
 
 _SHOWN = 5  # named in a message
-KEPT = 100  # kept with their reasons; the others are only counted
+KEPT_BAD_RECORDS = 100  # kept with their reasons; the others are only counted
 
 
 class BadRecords:
@@ -104,13 +104,13 @@ class BadRecords:
     def add(self, record: BadRecord) -> None:
         """Count one, and keep it where it is among the first."""
         self.count += 1
-        if len(self.first) < KEPT:
+        if len(self.first) < KEPT_BAD_RECORDS:
             self.first.append(record)
 
     def extend(self, count: int, first: Iterable[BadRecord]) -> None:
         """Count ``count`` more, of which ``first`` are the first."""
         self.count += count
-        self.first = [*self.first, *first][:KEPT]
+        self.first = [*self.first, *first][:KEPT_BAD_RECORDS]
 
 
 def check_bad_records(count: int, first: Sequence[BadRecord], total: int, config: DataConfig) -> None:
@@ -137,7 +137,7 @@ def check_bad_records(count: int, first: Sequence[BadRecord], total: int, config
 # since a document of nothing else is left out.
 
 
-def usable_pieces(pieces: Iterable[TextChunk]) -> Iterator[TextChunk]:
+def usable_chunks(pieces: Iterable[TextChunk]) -> Iterator[TextChunk]:
     """The same documents without blank ones, in pieces of at most PIECE characters, none of them empty."""
     held, starts, blank = "", True, True  # what is not yet given out of a document
     for piece in pieces:
@@ -148,7 +148,7 @@ def usable_pieces(pieces: Iterable[TextChunk]) -> Iterator[TextChunk]:
         held += piece.text
         blank = blank and not piece.text.strip()
         if not blank:
-            *done, held = cut(held)
+            *done, held = split_text(held)
             for text in done:
                 yield TextChunk(text, starts)
                 starts = False

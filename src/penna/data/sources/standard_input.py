@@ -18,7 +18,7 @@ _CHUNK = 1 << 20
 _PACKED = {b"\x1f\x8b": ".gz", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 
 
-def keep_standard_input(stream: IO[bytes], format: Literal["auto"] | Format = "auto") -> Path:
+def save_standard_input(stream: IO[bytes], format: Literal["auto"] | Format = "auto") -> Path:
     """Copy a stream into the cache folder, under the SHA-256 of its bytes and the ending of its format.
 
     Packed input keeps its packing, told by its first bytes. Without a format, input whose first line is a JSON object

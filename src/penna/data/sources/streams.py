@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from penna.data.sources.files import endings_of
+from penna.data.sources.files import suffixes
 from penna.data.sources.records import RECORD_LIMIT
 from penna.errors import DataError
 
@@ -30,7 +30,7 @@ class _DamagedError(Exception):
 
 def byte_chunks(file: Path) -> Iterator[bytes]:
     """A file's content in chunks of at most CHUNK bytes, none empty, decompressed where its ending says so."""
-    compression = endings_of(file)[1]
+    compression = suffixes(file)[1]
     came_out = 0
     try:
         with readable(file), open(file, "rb") as raw:
@@ -151,7 +151,7 @@ def checked_chunks(file: Path, *, may_hold_nul: bool = False) -> Iterator[bytes]
     yield from chunks
 
 
-def text_chunks(file: Path) -> Iterator[str]:
+def decoded_chunks(file: Path) -> Iterator[str]:
     """A file's characters from UTF-8, a byte-order mark left out; line ends stay as they are."""
     offset, rest = 0, b""  # of the first byte that is not decoded yet; the first bytes of a character
     for chunk in checked_chunks(file):

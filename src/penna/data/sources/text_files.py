@@ -12,16 +12,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from penna.data.sources.records import PIECE, RECORD_LIMIT, BadRecord, Record, cut, too_large
-from penna.data.sources.streams import text_chunks
+from penna.data.sources.records import CHUNK_CHARACTERS, RECORD_LIMIT, BadRecord, Record, split_text, too_large
+from penna.data.sources.streams import decoded_chunks
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 Located = tuple[int, str, bool]  # the line on which a document begins, (a part of) its text, whether the text begins it
 
 
-def text_pieces(file: Path, document: Literal["file", "block", "line"]) -> Iterator[Located]:
+def document_chunks(file: Path, document: Literal["file", "block", "line"]) -> Iterator[Located]:
     """The documents of a text file in pieces of at most PIECE characters."""
-    chunks = text_chunks(file)
+    chunks = decoded_chunks(file)
     if document == "file":
         return _pieces(chain([(1, "", True)], ((1, chunk, False) for chunk in chunks)))
     return _pieces(_line_documents(chunks) if document == "line" else _block_documents(chunks))
@@ -37,7 +37,7 @@ def text_records(file: Path, document: Literal["file", "block", "line"]) -> Iter
             return too_large(name, begun, size, "characters")
         return Record({"text": "".join(parts)}, name, begun)
 
-    for line, text, starts in text_pieces(file, document):
+    for line, text, starts in document_chunks(file, document):
         if starts:
             if begun:
                 yield whole()
@@ -60,8 +60,8 @@ def _pieces(parts: Iterable[Located]) -> Iterator[Located]:
             held, line, starts = part, number, True
         else:
             held += part
-        if len(held) > PIECE:
-            *done, held = cut(held)
+        if len(held) > CHUNK_CHARACTERS:
+            *done, held = split_text(held)
             for piece in done:
                 yield line, piece, starts
                 starts = False
@@ -77,7 +77,7 @@ def _lines(chunks: Iterable[str]) -> Iterator[str]:
         # A last \r may be half of \r\n.
         held = lines.pop() if lines and not lines[-1].endswith("\n") else ""
         yield from lines
-        if len(held) > PIECE + 1:
+        if len(held) > CHUNK_CHARACTERS + 1:
             yield held[:-1]
             held = held[-1]
     if held:
@@ -86,7 +86,7 @@ def _lines(chunks: Iterable[str]) -> Iterator[str]:
 
 def _is_blank(line: str) -> bool:
     """White space alone; a line that is longer than a piece counts as text, so that its end need not be known."""
-    return line.isspace() and len(line) <= PIECE
+    return line.isspace() and len(line) <= CHUNK_CHARACTERS
 
 
 def _line_documents(chunks: Iterable[str]) -> Iterator[Located]:

@@ -166,7 +166,7 @@ def own_items(loaded: LoadedModel) -> list[tuple[Completion, str]]:
     """The pairs of a run's own validation part, each with its place. Raises what ``read_asked`` raises."""
     form = completer(loaded).format
     read = read_evaluation_data(evaluation_data(loaded, form.task, {}), form)
-    return list(zip(read.items, read.places, strict=True))
+    return list(zip(read.items, read.locations, strict=True))
 
 
 def _request(

@@ -56,7 +56,7 @@ class RecipeChoice:
 
     def propose_task(self, shape: str) -> None:
         """Choose the task that records of a shape are for, where nobody has chosen one."""
-        task = {"labelled": "classify", "messages": "chat", "completion": "complete"}.get(shape)
+        task = {"labeled": "classify", "messages": "chat", "completion": "complete"}.get(shape)
         if task is not None and not self._task.value and self._offered[self._recipe.value].task != task:
             self._task.value = task
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from nicegui import ui
 
 from penna.api.data import Preview
-from penna.data.quality.result import Cut, DataReport, Lengths, Overlap
+from penna.data.quality.result import DataReport, Lengths, Overlap, Tokenization
 from penna.formatting import one_line, percent
 from penna.studio.charts import chart
 from penna.studio.frame import heading, meaning
@@ -26,9 +26,9 @@ def show_preview(records: Sequence[Preview]) -> None:
         for record in records:
             with ui.element("article").classes("card"):
                 kind = t("new.bad-record") if record.shape is None else t(f"new.shape-{record.shape}")
-                ui.label(f"{_base(record.where)} · {kind}").classes("name")
-                if record.fault:
-                    ui.label(record.fault).classes("badge bad").style("white-space: normal")
+                ui.label(f"{_base(record.location)} · {kind}").classes("name")
+                if record.error:
+                    ui.label(record.error).classes("badge bad").style("white-space: normal")
                 for name, text in record.parts:
                     if len(record.parts) > 1:
                         ui.label(name).classes("name")
@@ -59,8 +59,8 @@ def show_inspection(seen: DataReport) -> None:
         total = sum(seen.labels.counts.values())
         rows = [(label, f"{count:,}", percent(count / total)) for label, count in seen.labels.counts.items()][:_LABELS]
         plain_table(t("new.labels"), (t("new.label"), t("new.documents"), t("new.share")), rows)
-    if seen.cut is not None:
-        _cut(seen.cut)
+    if seen.tokenization is not None:
+        _cut(seen.tokenization)
 
 
 def _amount(seen: DataReport) -> None:
@@ -111,7 +111,7 @@ def _duplicates(seen: DataReport) -> None:
     if not seen.duplicates.repeats:
         return
     heading(_titled("new.duplicates"), 3)
-    rows = [(repeated.text, f"{repeated.count:,}", _base(repeated.where)) for repeated in seen.duplicates.most]
+    rows = [(repeated.text, f"{repeated.count:,}", _base(repeated.location)) for repeated in seen.duplicates.most]
     plain_table(t("new.duplicates"), (t("new.beginning"), t("new.times"), t("new.where")), rows)
     meaning("new.duplicates-mean")
 
@@ -130,7 +130,7 @@ def _overlap(overlap: Overlap) -> None:
     meaning("new.overlap-mean")
 
 
-def _cut(cut: Cut) -> None:
+def _cut(cut: Tokenization) -> None:
     heading(t("new.cut"), 3)
     for sample in cut.samples:
         with ui.element("p").classes("written"):

@@ -46,7 +46,7 @@ WORDS: dict[str, Row] = {
     ),
     "new.bad-record": ("cannot be used", "쓸 수 없음", "无法使用"),
     "new.shape-text": ("text", "글", "文本"),
-    "new.shape-labelled": ("text with a label", "라벨이 있는 글", "带标签的文本"),
+    "new.shape-labeled": ("text with a label", "라벨이 있는 글", "带标签的文本"),
     "new.shape-messages": ("dialogue", "대화", "对话"),
     "new.shape-completion": ("prompt and completion", "프롬프트와 완성", "提示与补全"),
     "new.findings": ("What this means for training", "학습에 주는 뜻", "对训练意味着什么"),

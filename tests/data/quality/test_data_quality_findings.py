@@ -99,7 +99,7 @@ def test_contradictory_labels_are_said(quiet: DataReport) -> None:
 def test_mojibake_is_said_where_it_can_be_mended_or_is_common(quiet: DataReport) -> None:
     def with_mojibake(documents: int, mended: int) -> dict[str, str]:
         trouble = CharacterIssue("mojibake", documents, documents / 100_000, (), 1, mended)
-        return said(replace(quiet, troubles=(trouble,)))
+        return said(replace(quiet, character_issues=(trouble,)))
 
     assert with_mojibake(1, 0) == {}
     assert (
@@ -110,7 +110,7 @@ def test_mojibake_is_said_where_it_can_be_mended_or_is_common(quiet: DataReport)
 
 @pytest.mark.parametrize("kind", ["replacement", "control", "byte order mark", "white space", "not NFC"])
 def test_every_kind_of_trouble_has_its_sentence(quiet: DataReport, kind: Any) -> None:
-    one, many = (said(replace(quiet, troubles=(CharacterIssue(kind, n, n / 1000, ()),)))[kind] for n in (1, 30))
+    one, many = (said(replace(quiet, character_issues=(CharacterIssue(kind, n, n / 1000, ()),)))[kind] for n in (1, 30))
     assert one.startswith("1 document (0.1 %) ") and many.startswith("30 documents (3.0 %) ")
     assert "documents (3.0 %) holds" not in many and "document (0.1 %) hold " not in one
 
@@ -151,7 +151,7 @@ def test_dialogues_without_an_answer_and_mixed_languages_are_said(quiet: DataRep
 )
 def test_a_tokenizer_that_does_not_fit_is_said(quiet: DataReport, change: dict[str, Any], words: str | None) -> None:
     fit = Tokenization("mine", 4096, 1_000_000, 1.4, 0.3, 4.0, 0.0, 4000, ())
-    found = said(replace(quiet, cut=replace(fit, **change)))
+    found = said(replace(quiet, tokenization=replace(fit, **change)))
     assert (found == {}) if words is None else (words in found["tokenizer"])
 
 

@@ -32,10 +32,10 @@ from penna.config.sections import ModelConfig
 from penna.generate.engine import generate
 from penna.generate.request import GeneratedToken, Request
 from penna.interop.hf_folder import write_hf
-from penna.model.fast.cuda_graphs import RecordedSteps
+from penna.model.fast.cuda_graphs import CUDAGraphDecoder
 from penna.model.gpt import GPT
 from penna.model.linear import fastest_matmul
-from penna.model.precision import Dtype, use_dtype
+from penna.model.precision import Dtype, convert_weights
 
 GPT2 = {"preset": "gpt2"}  # 124 M parameters
 CHARACTERS = {"preset": "gpt2", "n_layer": 6, "n_head": 4, "n_embd": 128, "block_size": 256, "vocab_size": 96}
@@ -55,7 +55,7 @@ def ready(model: GPT, dtype: Dtype = "float32") -> GPT:
     """A model as `penna generate` loads it."""
     loaded = deepcopy(model).requires_grad_(False)
     loaded.use_matmul(fastest_matmul(torch.device("cpu")))
-    use_dtype(loaded, dtype)
+    convert_weights(loaded, dtype)
     return loaded
 
 
@@ -224,11 +224,11 @@ def flat(only: str) -> None:
 def gpu(pairs: int) -> None:
     """Decoding with CUDA graphs, against the same engine without them."""
     model = model_of(GPT2).cuda().requires_grad_(False)
-    use_dtype(model, "bfloat16")
+    convert_weights(model, "bfloat16")
     write = penna(model, ramp(1, 16, 16), [512])
 
     def without() -> list[list[int]]:
-        with mock.patch.object(RecordedSteps, "are_for", return_value=False):
+        with mock.patch.object(CUDAGraphDecoder, "supports", return_value=False):
             return write()
 
     write(), without()
@@ -251,7 +251,7 @@ def summaries(run: str, pairs: int) -> None:
     loaded = api.load(run, device="cpu")
     at_hand = completer(loaded)
     assert isinstance(loaded.task, CompleteTask)
-    items = read_validation_items(loaded.need_run().recipe().data, at_hand.format, None).items[:20]
+    items = read_validation_items(loaded.require_run().recipe().data, at_hand.format, None).items[:20]
     articles = [item.prompt for item in items]
 
     def write(guessed: int | None) -> Callable[[], list[str]]:

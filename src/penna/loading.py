@@ -12,11 +12,10 @@ from penna.config.recipe import expand_path
 from penna.config.sections import ModelConfig
 from penna.config.tasks import ClassifyTask, PretrainTask, TaskConfig
 from penna.errors import RunError
-from penna.interop.hf_folder import read_hf
-from penna.interop.hub import PREFIX, hub_folder
+from penna.interop.hf_folder import HUB_PREFIX, download_from_hub, read_hf
 from penna.model.gpt import GPT
 from penna.model.linear import fastest_matmul
-from penna.model.precision import Dtype, use_dtype
+from penna.model.precision import Dtype, convert_weights
 from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import MODEL, read_tensors, verify_checkpoint
 from penna.runs.folder import RunFolder, find_run
@@ -31,12 +30,12 @@ class LoadedModel:
     tokenizer: Tokenizer | None
     source: Path
     run: RunFolder | None  # whose it is, where it is a run's
-    made_for: TaskConfig = PretrainTask()  # noqa: RUF009 - frozen; the task of a model that is not a run's
+    default_task: TaskConfig = PretrainTask()  # noqa: RUF009 - frozen; the task of a model that is not a run's
 
     @property
     def task(self) -> TaskConfig:
         """What it learned to do."""
-        return self.made_for if self.run is None else self.run.recipe().task
+        return self.default_task if self.run is None else self.run.recipe().task
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -49,7 +48,7 @@ class LoadedModel:
         """Whether all it has ever read began with the document separator, so that a prompt should, too."""
         return self.run is not None and self.run.recipe().data.windows == "documents"
 
-    def need_run(self) -> RunFolder:
+    def require_run(self) -> RunFolder:
         """The run. Raises RunError where the model is not a run's."""
         if self.run is None:
             raise RunError(
@@ -59,7 +58,7 @@ class LoadedModel:
             )
         return self.run
 
-    def need_tokenizer(self) -> Tokenizer:
+    def require_tokenizer(self) -> Tokenizer:
         """The tokenizer. Raises RunError where the model came without one."""
         if self.tokenizer is None:
             raise RunError(
@@ -75,12 +74,12 @@ def load_model(target: str, *, runs_dir: Path, device: torch.device, dtype: Dtyp
 
     It is to be used, not trained. Raises DeviceError for int8 on anything but a CPU.
     """
-    path = foreign_folder(target)
+    path = hf_folder(target)
     if path is not None:
         foreign = read_hf(path)
         model = _ready(foreign.config, foreign.weights, device, dtype)
         return LoadedModel(model, foreign.tokenizer, path, None, foreign.task)
-    run, checkpoint = run_and_checkpoint(target, runs_dir)
+    run, checkpoint = find_run_and_checkpoint(target, runs_dir)
     checkpoint = checkpoint or run.chosen()
     if checkpoint is None:
         raise RunError(
@@ -94,10 +93,10 @@ def load_model(target: str, *, runs_dir: Path, device: torch.device, dtype: Dtyp
     return LoadedModel(model, tokenizer, checkpoint, run)
 
 
-def task_of(target: str, runs_dir: Path) -> TaskConfig:
+def load_task(target: str, runs_dir: Path) -> TaskConfig:
     """What the model of a run, a checkpoint or a Hugging Face folder learned to do."""
-    path = foreign_folder(target)
-    return run_and_checkpoint(target, runs_dir)[0].recipe().task if path is None else read_hf(path).task
+    path = hf_folder(target)
+    return find_run_and_checkpoint(target, runs_dir)[0].recipe().task if path is None else read_hf(path).task
 
 
 def _ready(config: ModelConfig, weights: Mapping[str, torch.Tensor], device: torch.device, dtype: Dtype) -> GPT:
@@ -105,19 +104,19 @@ def _ready(config: ModelConfig, weights: Mapping[str, torch.Tensor], device: tor
     model.load_state_dict(weights)
     model.use_matmul(fastest_matmul(device))
     model = model.to(device).eval().requires_grad_(False)
-    use_dtype(model, dtype)
+    convert_weights(model, dtype)
     return model
 
 
-def foreign_folder(target: str) -> Path | None:
+def hf_folder(target: str) -> Path | None:
     """The folder, where a Hugging Face model's is meant: one at hand, or of the hub (``hf://owner/name``)."""
-    if target.startswith(PREFIX):
-        return hub_folder(target)
+    if target.startswith(HUB_PREFIX):
+        return download_from_hub(target)
     path = expand_path(target)
     return path if (path / "config.json").is_file() and not (path / "recipe.toml").is_file() else None
 
 
-def run_and_checkpoint(target: str, runs_dir: Path) -> tuple[RunFolder, Path | None]:
+def find_run_and_checkpoint(target: str, runs_dir: Path) -> tuple[RunFolder, Path | None]:
     """A run by name or path, or the run and checkpoint of a checkpoint's path."""
     path = Path(target)
     if path.is_dir() and path.resolve().parent.name == "checkpoints":

@@ -135,7 +135,7 @@ def test_what_there_is_not_is_refused_by_name(loaded, fields, message):
 
 
 def test_faithfulness_keeps_its_figures_in_the_run_and_leaves_short_texts_out(loaded, tmp_path):
-    owned = dataclasses.replace(loaded, run=_Run(tmp_path), made_for=PretrainTask())
+    owned = dataclasses.replace(loaded, run=_Run(tmp_path), default_task=PretrainTask())
     figures = measure_faithfulness(owned, [TEXT, "I eat an apple", "I"], ExplainSettings(methods=("occlusion",)))
     assert figures.texts == 2 and set(figures.methods) == {"occlusion", "random"}
     kept = json.loads((tmp_path / "evaluations" / "faithfulness.json").read_text(encoding="utf-8"))

@@ -56,7 +56,7 @@ def whole(found: HeldOut) -> list[str]:
 def test_prefixes_begin_documents_of_the_validation_part_and_go_on_as_they_do(loaded: LoadedModel) -> None:
     found = held_out_prefixes(loaded, None, size())
     assert found.is_own and found.training is not None and found.without_training is None
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     trained_on = {piece.text for piece in found.training.corpus.chunks("train")}
     assert len(found.pairs) == 10
     for pair, text in zip(found.pairs, whole(found), strict=True):
@@ -82,7 +82,7 @@ def test_where_documents_are_few_further_prefixes_come_from_within_and_no_text_i
     found = held_out_prefixes(loaded, place / "one.txt", size(12))
     assert not found.is_own and found.source == str(place / "one.txt")
     assert len(found.pairs) == 12
-    separator = loaded.need_tokenizer().separator_id
+    separator = loaded.require_tokenizer().separator_id
     assert [pair.ids[0] == separator for pair in found.pairs] == [True] + [False] * 11
     assert all(text == "0123456789" for text in whole(found))  # stretches of ten, side by side
     assert len(held_out_prefixes(loaded, place / "one.txt", size(1000)).pairs) == 30
@@ -90,7 +90,7 @@ def test_where_documents_are_few_further_prefixes_come_from_within_and_no_text_i
 
 def test_a_model_of_single_documents_always_begins_with_the_separator(place: Path) -> None:
     single = load(str(place / "runs/single"), device="cpu")
-    separator = single.need_tokenizer().separator_id
+    separator = single.require_tokenizer().separator_id
     found = held_out_prefixes(single, place / "one.txt", size(12))
     assert all(pair.ids[0] == separator and len(pair.ids) == 5 for pair in found.pairs)
 

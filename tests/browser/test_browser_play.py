@@ -39,7 +39,7 @@ def pieces(page: Page) -> list[str]:
 
 def alone(loaded: LoadedModel, config: GenerationConfig = DEFAULT, *, seed: int = 0) -> GeneratedText:
     request = write_request(loaded, PROMPT, config, seed=seed, top_n=20)
-    return generate_texts(loaded.model, loaded.need_tokenizer(), [request], show_special=True)[0]
+    return generate_texts(loaded.model, loaded.require_tokenizer(), [request], show_special=True)[0]
 
 
 def written(page: Page, tokens: int) -> None:
@@ -68,7 +68,7 @@ def test_a_text_is_what_the_model_writes_and_every_token_tells_its_alternatives(
     writer: Page, served: Any, axe: Callable[[Page], None], shoot: Callable[[Page, str], None]
 ) -> None:
     loaded = load(str(served.runs_dir / "stories"), device="cpu")
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     written(writer, 30)
     expected = alone(loaded, DEFAULT.model_copy(update={"max_new_tokens": 30}))
     assert writer.locator(".play .tokens").text_content().replace("↵", "") == PROMPT + expected.text

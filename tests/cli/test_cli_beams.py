@@ -78,7 +78,7 @@ def test_json_holds_every_node_and_its_texts_are_those_of_generation(
 
     loaded = load(str(folder / "bpe"), device="cpu")
     config = GenerationConfig(num_beams=3, max_new_tokens=4, length_penalty=0)
-    stop = frozenset({loaded.need_tokenizer().separator_id or 0})
+    stop = frozenset({loaded.require_tokenizer().separator_id or 0})
     (finish,) = [
         event
         for event in generate(loaded.model, [Request(found["prompt_ids"], config, stop_ids=stop)])
@@ -151,7 +151,7 @@ def test_lines_of_the_tree_spell_every_text_that_was_found(folder: Path) -> None
 
 
 def test_an_empty_prompt_begins_a_document(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    separator = load(str(folder / "bpe"), device="cpu").need_tokenizer().separator_id
+    separator = load(str(folder / "bpe"), device="cpu").require_tokenizer().separator_id
     assert as_json(capsys, str(folder / "bpe"), "--steps", "2")["prompt_ids"] == [separator]
     penna_beams(str(folder / "bpe"), "--steps", "2")
     assert "(start of a document)" in capsys.readouterr().out

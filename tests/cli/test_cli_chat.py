@@ -356,7 +356,7 @@ def test_only_what_a_terminal_would_obey_is_left_out(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("learned", [True, False])
 def test_a_model_that_never_learned_to_write_is_refused_by_its_task(learned: bool) -> None:
     task = ClassifyTask(labels=["a", "b"], lm_weight=0.5 if learned else 0)
-    model = replace(loaded(), made_for=task)
+    model = replace(loaded(), default_task=task)
     if learned:
         assert Conversation(model).messages == ()
         return

@@ -184,7 +184,7 @@ def test_a_model_that_learned_no_classes_says_so(place: Path) -> None:
 
 def test_evaluation_of_the_own_validation_part_is_that_of_the_training_log(place: Path) -> None:
     figures = evaluate_classification("moods", runs_dir=place / "runs", device="cpu")
-    run = load("moods", runs_dir=place / "runs", device="cpu").need_run()
+    run = load("moods", runs_dir=place / "runs", device="cpu").require_run()
     step = int(run.marked("best").name.removeprefix("step-"))
     logged = next(row for row in run.metrics() if row["split"] == "valid" and row["step"] == step)
     assert figures.accuracy == pytest.approx(logged["accuracy"])
@@ -271,7 +271,7 @@ def test_a_file_is_read_as_the_runs_own_only_where_the_run_learned_the_same_task
         assert (asked.data.path, asked.data.limit) == (["other.jsonl"], 3)
         assert (asked.is_own, asked.name, asked.content_hash) == (False, "other", None)
     own, less = evaluation_data(pairs, pairs.task, {}), evaluation_data(pairs, pairs.task, {"data.limit": 90})
-    assert own.data == pairs.need_run().recipe().data
-    assert own.content_hash == pairs.need_run().info()["data"]["content_hash"]
+    assert own.data == pairs.require_run().recipe().data
+    assert own.content_hash == pairs.require_run().info()["data"]["content_hash"]
     assert (less.data.limit, less.content_hash) == (90, None)  # other data than the run's: no hash they could have
     assert own.is_own and own.name == less.name == "validation-part"

@@ -112,7 +112,7 @@ def test_json_gives_every_text_and_greedy_writing_is_the_likeliest_continuation(
 ) -> None:
     texts = [article(1), article(2), "Eve lives in Rome."]
     found = json.loads(printed(capsys, str(place / "runs/little"), *texts, "--json", "--max-new-tokens", "12"))
-    tokenizer = little.need_tokenizer()
+    tokenizer = little.require_tokenizer()
     end, answer = tokenizer.separator_id, tokenizer.special_tokens["<|answer|>"]
     assert end is not None
     for text, result in zip(texts, found, strict=True):
@@ -173,7 +173,7 @@ def test_the_sentences_picked_are_those_the_text_makes_most_more_likely(
     place: Path, little: LoadedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = article(5)
-    tokenizer = little.need_tokenizer()
+    tokenizer = little.require_tokenizer()
     found = sentences(text)
     longest = max(len(tokenizer.encode(sentence)) for sentence in found)
     start, control = tokenizer.separator_id, tokenizer.vocab_size - 1
@@ -206,7 +206,7 @@ def test_a_model_that_learned_no_completions_is_told_by_words_what_to_do(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loaded = load(str(place / "hf"), device="cpu")
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     ids = completer(loaded).requests(["Ann lives in Rome."])[0][0].ids
     assert list(ids) == [tokenizer.separator_id, *tokenizer.encode("Ann lives in Rome.\nTL;DR:")]
     own = printed(capsys, str(place / "hf"), "Ann lives.", "--template", r"{prompt}\nTL;DR:", "--max-new-tokens", "8")
@@ -396,7 +396,7 @@ def test_a_terminal_gets_no_control_characters_of_what_is_written(
 def test_a_model_behind_an_encoder_is_refused_before_its_prompt_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], little: LoadedModel
 ) -> None:
-    tokenizer = little.need_tokenizer()
+    tokenizer = little.require_tokenizer()
     model = build_model(
         ModelConfig(arch="seq2seq", n_layer=1, n_head=1, n_embd=8, block_size=16, vocab_size=tokenizer.vocab_size)
     )

@@ -97,7 +97,7 @@ def test_the_texts_are_those_the_engine_writes_and_the_files_stand_in_the_run(
     }  # fmt: skip
     loaded = load(str(place / "runs/little"), device="cpu")
     pairs = held_out_prefixes(loaded, None, SampleSize(8, 12, 20)).pairs
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     config = build_config(0.0)
     requests = [request_for(tokenizer, pair.ids, config, seed=number) for number, pair in enumerate(pairs)]
     expected = generate_texts(loaded.model, tokenizer, requests)
@@ -293,7 +293,7 @@ def test_a_human_file_that_cannot_be_used_is_refused(place: Path, content: str |
 
 
 def test_a_judge_of_another_tokenizer_rates_the_texts_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = load(str(place / "runs/little"), device="cpu").need_run().recipe()
+    recipe = load(str(place / "runs/little"), device="cpu").require_run().recipe()
     judge = recipe.model_copy(update={"tokenizer": build_recipe({"tokenizer": {"kind": "char"}}).tokenizer})
     judge = judge.model_copy(update={"model": recipe.model.model_copy(update={"vocab_size": None})})
     train_recipe(judge, name="judge", runs_dir=place / "runs")
@@ -357,7 +357,7 @@ def test_a_model_that_only_recites_is_said_to_recite(
     loaded = load(str(place / "runs/little"), device="cpu")
     training = held_out_prefixes(loaded, None, SampleSize(1, 12, 20)).training
     assert training is not None
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     texts = [tokenizer.encode(piece.text)[:40] for piece in training.corpus.chunks("train")][:8]
 
     def recited(_loaded: Any, prefixes: Any, _config: Any, _length: int, _seed: int) -> Any:

@@ -13,7 +13,7 @@ from penna.cli.epochs import add_epochs_arguments, print_epochs, run
 from penna.cli.main import run as penna
 from penna.cli.page import Page
 from penna.errors import RunError
-from penna.report.epochs import EpochMetrics, Means, epoch_metrics
+from penna.report.epochs import EpochMetrics, MeanMetrics, epoch_metrics
 from penna.runs.folder import RunFolder
 
 TEXT = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n" * 30
@@ -123,8 +123,8 @@ def test_no_figure_is_cut_off_however_narrow_the_page(
     columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    train = Means(2.1234, 0.9012, 1.0, 0.3456, 5.6789, 0.2, None)
-    valid = Means(2.2345, 0.8765, 1.0, 0.4, 6.0, 0.2, 0.8642)
+    train = MeanMetrics(2.1234, 0.9012, 1.0, 0.3456, 5.6789, 0.2, None)
+    valid = MeanMetrics(2.2345, 0.8765, 1.0, 0.4, 6.0, 0.2, 0.8642)
     figures = EpochMetrics(1, 1.0, 10, 99, 1234.5, train, valid, True)
     unseen = EpochMetrics(2, 0.25, 10, 99, 1.0, train, None, True)
     print_epochs(Page(), {"나의-아주-긴-이름의-분류-실험-하나": [figures, unseen], "b": [figures]})

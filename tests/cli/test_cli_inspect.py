@@ -120,7 +120,7 @@ def test_a_text_is_read_in_pieces_of_the_block_and_a_file_by_its_content(runs, c
     penna_inspect(runs, "writes", "--heads", "--text", str(tmp_path / "story.txt"), "--json")
     found = json.loads(capsys.readouterr().out)["heads"]
     loaded = load("writes", runs_dir=runs, device="cpu")
-    ids = loaded.need_tokenizer().encode(STORY + STORY.strip())
+    ids = loaded.require_tokenizer().encode(STORY + STORY.strip())
     expected = head_statistics(loaded.model, [ids[at : at + 24] for at in range(0, len(ids), 24)])
     assert found["tokens"] == expected.tokens
     torch.testing.assert_close(torch.tensor(found["entropy"]), expected.entropy.float())

@@ -104,7 +104,7 @@ def test_the_chain_is_that_of_transformers(folder: Path, capsys: pytest.CaptureF
 
 
 def test_bytes_are_those_of_the_counted_tokens(loaded: LoadedModel) -> None:
-    pieces = loaded.need_tokenizer().token_bytes()
+    pieces = loaded.require_tokenizer().token_bytes()
     for text in ["All roads lead to Rome", "龘 begins in the middle of a character", "e"]:
         (found,), (started,) = score(loaded, [text]), score(loaded, [text], start_token=True)
         assert found.bytes == sum(len(pieces[token.id]) for token in found.tokens[1:])
@@ -139,7 +139,7 @@ def test_a_word_has_the_product_of_its_tokens_and_completes_the_chain(loaded: Lo
 
 
 def test_the_next_tokens_share_all_probability_and_the_likeliest_come_first(loaded: LoadedModel) -> None:
-    size = loaded.need_tokenizer().vocab_size
+    size = loaded.require_tokenizer().vocab_size
     everything = score_after(loaded, "I eat an", [], top=size).top
     assert len(everything) == size == len({token.id for token in everything})
     assert math.fsum(math.exp(token.logprob) for token in everything) == pytest.approx(1, abs=1e-5)
@@ -306,7 +306,7 @@ def test_a_line_that_is_no_text_is_named(folder: Path, tmp_path: Path, content: 
 
 
 def test_models_that_cannot_go_on_with_a_text_are_refused(loaded: LoadedModel) -> None:
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     classifier = LoadedModel(loaded.model, tokenizer, Path("m"), None, ClassifyTask(labels=("a", "b"), lm_weight=0))
     shape = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 8, "vocab_size": tokenizer.vocab_size}
     seq2seq = LoadedModel(build_model(ModelConfig(arch="seq2seq", **shape)), tokenizer, Path("m"), None)

@@ -41,7 +41,7 @@ def test_each_example_costs_what_it_costs_alone(arch: str, monkeypatch: pytest.M
             memory = None
             if arch == "seq2seq":
                 memory = model.encode(torch.tensor([list(example.source)]), torch.tensor([len(example.source)]))  # type: ignore[operator]
-            likelihood = model.logits(model.hidden(ids[:, :-1], memory=memory))[0].log_softmax(dim=-1)
+            likelihood = model.logits(model.hidden(ids[:, :-1], encoder_cache=memory))[0].log_softmax(dim=-1)
         assert example.target_mask is not None
         costs = [
             -float(likelihood[at, example.ids[at + 1]])

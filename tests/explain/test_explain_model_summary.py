@@ -12,7 +12,7 @@ from penna.config.sections import ModelConfig
 from penna.config.training import AdamWConfig, MuonConfig
 from penna.explain.model_summary import model_summary
 from penna.model.cache import KVCache
-from penna.model.precision import use_dtype
+from penna.model.precision import convert_weights
 from penna.model.seq2seq import Seq2Seq
 from penna.train.optimizers import Optimizers
 
@@ -77,7 +77,7 @@ def test_of_a_seq2seq_the_source_is_counted_by_itself(fields):
     with FlopCounterMode(display=False) as counter:
         memory = model.encode(ids[:, :16], torch.tensor([16]), attention=[])
         source = counter.get_total_flops()
-        model.logits(model.hidden(ids, attention=[], memory=memory, cross_attention=[]))
+        model.logits(model.hidden(ids, attention=[], encoder_cache=memory, cross_attention=[]))
     found = model_summary(model)
     assert (found.flops.context, found.flops.source_context) == (24, 16)
     assert found.flops.source * 16 == source
@@ -94,10 +94,10 @@ def test_memory_is_what_weights_and_a_cache_take(shape):
     cache = KVCache(model.config, 1, 24, dtype=torch.bfloat16)
     assert found.cache_per_token["bfloat16"] * 24 == cache.store.nbytes
     assert found.cache_per_token["float32"] == 2 * found.cache_per_token["bfloat16"]
-    use_dtype(model, "int8")
+    convert_weights(model, "int8")
     assert found.weights["int8"] == bytes_of(model)
     half = random_model(**SHAPES[shape])
-    use_dtype(half, "bfloat16")
+    convert_weights(half, "bfloat16")
     assert found.weights["bfloat16"] == bytes_of(half)
 
 

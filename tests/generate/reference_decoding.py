@@ -65,7 +65,7 @@ def states(model: GPT, window: Sequence[int], source: Sequence[int] = ()) -> Ten
     memory = None
     if isinstance(model, Seq2Seq):
         memory = model.encode(torch.tensor([list(source)]), torch.tensor([len(source)]))
-    return model.hidden(torch.tensor([list(window)]), memory=memory)[0]
+    return model.hidden(torch.tensor([list(window)]), encoder_cache=memory)[0]
 
 
 @torch.no_grad()

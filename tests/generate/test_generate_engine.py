@@ -13,7 +13,7 @@ from penna.generate.engine import generate
 from penna.generate.request import Finish, GeneratedToken, Request, cut_prompt
 from penna.interop.hf_folder import write_hf
 from penna.model.fast.decode import FastDecoder
-from penna.model.precision import use_dtype
+from penna.model.precision import convert_weights
 
 EVERY = {**MODELS, "untied": {"tie": False, "mlp": "relu2", "bias": False, "positions": "none", "head_dim": 12}}
 EXPORTED = ["gpt2", "gpt1", "sinusoidal", "modern", "modern, grouped"]
@@ -179,7 +179,7 @@ def _logprobs(model, ids, source) -> torch.Tensor:
     """Of the next token, in float64 throughout."""
     model.double()
     memory = model.encode(torch.tensor([source]), torch.tensor([len(source)])) if source else None
-    logprobs = model(torch.tensor([ids]), memory=memory)[0, -1].log_softmax(dim=0)
+    logprobs = model(torch.tensor([ids]), encoder_cache=memory)[0, -1].log_softmax(dim=0)
     model.float()
     return logprobs
 
@@ -262,7 +262,7 @@ def test_a_step_takes_all_threads_where_its_weights_are_many_in_whatever_numbers
     dtype, n_layer: int, expected: int, build, run, monkeypatch: pytest.MonkeyPatch
 ):
     model = build(n_embd=256, n_layer=n_layer)  # 0.8 million numbers a layer
-    use_dtype(model, dtype)
+    convert_weights(model, dtype)
     seen: list[int] = []
     genuine = FastDecoder.hidden
 

@@ -57,8 +57,8 @@ def test_clearing_away_at_every_step_changes_no_search(name, build, run, monkeyp
     )
     cleared: list[int] = []
     monkeypatch.setattr(tree, "_LITTER", 0)
-    whole = tree.KVCache.keep
-    monkeypatch.setattr(tree.KVCache, "keep", lambda self, *rest: cleared.append(1) or whole(self, *rest))
+    whole = tree.KVCache.keep_entries
+    monkeypatch.setattr(tree.KVCache, "keep_entries", lambda self, *rest: cleared.append(1) or whole(self, *rest))
     found, told = run(model, requests)
     assert cleared
     assert [list(each.ids) for each in found.hypotheses] == [ids for _, ids in beams(model, requests[0])]

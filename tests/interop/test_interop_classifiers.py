@@ -107,7 +107,7 @@ def test_what_is_written_is_read_back_with_head_and_labels(name, tokenizer, tmp_
     assert back.model.config.tie, "the class has no LM head"
     rows = [[0, *tokenizer.encode(text), 0] for text in TEXTS]
     torch.testing.assert_close(scores(back.model, rows), scores(model, rows), **TOLERANCE)
-    assert [back.need_tokenizer().encode(text) for text in TEXTS] == [tokenizer.encode(text) for text in TEXTS]
+    assert [back.require_tokenizer().encode(text) for text in TEXTS] == [tokenizer.encode(text) for text in TEXTS]
 
 
 def test_padding_is_a_control_token_of_its_own_with_a_row_of_zeros(tokenizer, tmp_path: Path):

@@ -14,9 +14,9 @@ from penna.errors import InteropError
 from penna.interop.generation_config import (
     GENERATION_FILE,
     bad_words_ids,
-    generation_json,
-    read_generation_json,
-    write_generation_json,
+    generation_config_to_json,
+    read_generation_config,
+    write_generation_config,
 )
 from penna.tokenizer.train import train_tokenizer
 
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read(folder: Path, content: dict, tokenizer=None) -> GenerationConfig:
     (folder / GENERATION_FILE).write_text(json.dumps(content), encoding="utf-8")
-    return read_generation_json(folder / GENERATION_FILE, tokenizer)
+    return read_generation_config(folder / GENERATION_FILE, tokenizer)
 
 
 # --- there and back
@@ -86,14 +86,14 @@ def configs(draw) -> GenerationConfig:
 @settings(max_examples=80, deadline=None)
 @given(config=configs())
 def test_what_is_written_is_read_as_it_was(config, folder, tokenizer):
-    write_generation_json(folder / GENERATION_FILE, config, tokenizer)
-    assert read_generation_json(folder / GENERATION_FILE, tokenizer) == config
+    write_generation_config(folder / GENERATION_FILE, config, tokenizer)
+    assert read_generation_config(folder / GENERATION_FILE, tokenizer) == config
 
 
 @settings(max_examples=80, deadline=None)
 @given(config=configs())
 def test_transformers_reads_the_same_settings(config, folder, tokenizer):
-    write_generation_json(folder / GENERATION_FILE, config, tokenizer)
+    write_generation_config(folder / GENERATION_FILE, config, tokenizer)
     theirs = transformers.GenerationConfig.from_pretrained(folder)
     # What transformers' generate() takes for what a file leaves out.
     default = theirs._get_default_generation_params()
@@ -138,19 +138,19 @@ def test_transformers_reads_the_same_settings(config, folder, tokenizer):
 
 def test_a_file_says_what_differs_from_the_defaults_and_what_transformers_would_take_otherwise(tokenizer):
     ids = {"bos_token_id": tokenizer.separator_id, "eos_token_id": tokenizer.separator_id}
-    assert generation_json(GenerationConfig(), tokenizer) == {
+    assert generation_config_to_json(GenerationConfig(), tokenizer) == {
         **ids,
         "do_sample": True,
         "max_new_tokens": 200,
         "top_k": 0,
     }
-    assert generation_json(GenerationConfig(temperature=0, stop=("\n",)), tokenizer) == {
+    assert generation_config_to_json(GenerationConfig(temperature=0, stop=("\n",)), tokenizer) == {
         **ids,
         "do_sample": False,
         "max_new_tokens": 200,
         "stop_strings": ["\n"],
     }
-    assert generation_json(GenerationConfig(), None)["eos_token_id"] is None
+    assert generation_config_to_json(GenerationConfig(), None)["eos_token_id"] is None
 
 
 def test_bad_words_are_barred_at_the_start_and_behind_a_space(tokenizer):
@@ -171,7 +171,7 @@ def test_bad_words_are_barred_at_the_start_and_behind_a_space(tokenizer):
 )
 def test_what_a_file_cannot_hold_is_refused_by_name(fields, said):
     with pytest.raises(InteropError) as caught:
-        generation_json(GenerationConfig(**fields), None)
+        generation_config_to_json(GenerationConfig(**fields), None)
     assert said in caught.value.happened
     assert caught.value.expected
     assert caught.value.advice
@@ -241,10 +241,10 @@ def test_values_that_cannot_be_are_refused_with_the_file_and_their_name(content,
 
 def test_a_missing_or_damaged_file_is_refused_by_name(tmp_path):
     with pytest.raises(InteropError, match=GENERATION_FILE):
-        read_generation_json(tmp_path / GENERATION_FILE, None)
+        read_generation_config(tmp_path / GENERATION_FILE, None)
     (tmp_path / GENERATION_FILE).write_text("{")
     with pytest.raises(InteropError, match=GENERATION_FILE):
-        read_generation_json(tmp_path / GENERATION_FILE, None)
+        read_generation_config(tmp_path / GENERATION_FILE, None)
 
 
 def test_foreign_bad_words_are_read_as_the_words_they_spell(tmp_path, tokenizer):

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from penna.errors import InteropError
-from penna.interop import tensor_files as tensors
+from penna.interop import hf_files as tensors
 from penna.interop import unpickle
 from penna.interop.hf_folder import read_hf
 

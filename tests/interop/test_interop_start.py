@@ -24,7 +24,7 @@ from penna.runs.folder import new_run
 from penna.tokenizer.special_tokens import with_special_tokens
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
-from penna.train.init_from import StartReport, start_from
+from penna.train.init_from import InitReport, initialize_from
 
 TEXT = "The cat sat on the mat, and the dog sat by the cat. 고양이와 개. " * 8
 CHAT = ["<|user|>", "<|assistant|>", "<|end|>"]
@@ -56,10 +56,10 @@ def loaded(model: GPT, tokenizer: Tokenizer | None) -> LoadedModel:
     return LoadedModel(model, tokenizer, Path("runs/base"), None)
 
 
-def start(model: nn.Module, tokenizer: Tokenizer, source: LoadedModel) -> StartReport:
+def start(model: nn.Module, tokenizer: Tokenizer, source: LoadedModel) -> InitReport:
     """The report, which must have been said, be JSON, and account for every number on both sides."""
     said: list[str] = []
-    report = start_from(model, tokenizer, source, report=said.append)
+    report = initialize_from(model, tokenizer, source, report=said.append)
     assert tuple(said) == report.lines()
     counts = json.loads(json.dumps(report.as_json()))["parameters"]
     assert counts["loaded"] + counts["new"] == count_parameters(model)
@@ -76,7 +76,7 @@ def refusal(model: nn.Module, tokenizer: Tokenizer, source: LoadedModel) -> Reci
     """The error; nothing was said or changed, and all three parts are there."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(RecipeError) as caught:
-        start_from(model, tokenizer, source, report=pytest.fail)
+        initialize_from(model, tokenizer, source, report=pytest.fail)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert caught.value.happened and caught.value.expected and caught.value.advice
     return caught.value
@@ -396,7 +396,7 @@ def test_a_seq2seq_without_cross_attention_to_give_computes_what_the_gpt_did(tok
         nn.init.zeros_(block.crossattention.c_proj.weight)
         nn.init.zeros_(block.crossattention.c_proj.bias)
     ids = ids_of(tokenizer)
-    logits = model(ids, memory=model.encode(ids, torch.tensor([12])))[..., : tokenizer.vocab_size]
+    logits = model(ids, encoder_cache=model.encode(ids, torch.tensor([12])))[..., : tokenizer.vocab_size]
     torch.testing.assert_close(logits, source(ids), atol=1e-6, rtol=0)
 
 
@@ -421,8 +421,8 @@ def test_a_seq2seq_starts_from_another_with_all_its_tables_fitted(tie, tokenizer
     report = start(model, chat, loaded(source, tokenizer))
     ids = ids_of(tokenizer, 9)
     lengths = torch.tensor([9])
-    theirs = source(ids, memory=source.encode(ids, lengths))
-    ours = model(ids, memory=model.encode(ids, lengths))[..., : tokenizer.vocab_size]
+    theirs = source(ids, encoder_cache=source.encode(ids, lengths))
+    ours = model(ids, encoder_cache=model.encode(ids, lengths))[..., : tokenizer.vocab_size]
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
     assert torch.equal(model.encoder.wpe.weight[20:], source.encoder.wpe.weight[-1].expand(4, -1))
     assert report.messages[1:] == (
@@ -458,7 +458,7 @@ def test_one_weight_under_two_names_is_loaded_once(tokenizer, chat):
 
 def test_a_source_with_further_weights_has_them_left_out(tokenizer):
     source, model = Wider(ModelConfig(**SHAPE, vocab_size=tokenizer.vocab_size)), gpt(tokenizer.vocab_size)
-    report = start_from(model, tokenizer, loaded(source, tokenizer), report=lambda _: None)
+    report = initialize_from(model, tokenizer, loaded(source, tokenizer), report=lambda _: None)
     assert {share.name for share in report.left_out} == source.state_dict().keys() - model.state_dict().keys()
     assert any(line.startswith("Left out of the source: ") and "h.*.ln_3 64" in line
                for line in report.lines())  # fmt: skip

@@ -10,7 +10,7 @@ from penna.config.schema import Recipe
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask, CompleteTask, PretrainTask, TaskConfig
 from penna.errors import RecipeError, RunError
-from penna.interop import tensor_files as tensors
+from penna.interop import hf_files as tensors
 from penna.interop.hf_folder import write_hf
 from penna.loading import LoadedModel
 from penna.model.gpt import GPT
@@ -18,7 +18,7 @@ from penna.model.seq2seq import build_model
 from penna.runs.folder import RunFolder, new_run
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
-from penna.train.init_from import StartReport, start_fields, start_from, start_tokenizer
+from penna.train.init_from import InitReport, init_model_fields, init_tokenizer_path, initialize_from
 
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 12}
 MODELS = {
@@ -61,23 +61,23 @@ def test_fields_make_the_sources_model_whatever_the_preset_and_no_weights_are_re
         source = "base" if kind == "run" else str(run.checkpoints / "step-0")
     monkeypatch.setattr(tensors, "read_safetensors", lambda _: pytest.fail("weights were read"))
     monkeypatch.setattr(load, "read_tensors", lambda _: pytest.fail("weights were read"))
-    fields = start_fields(source, tmp_path)
+    fields = init_model_fields(source, tmp_path)
     assert not {"vocab_size", "n_class", "preset"} & fields.keys()
     for preset in ("gpt2", "gpt1", "modern"):
         new = ModelConfig(**fields, preset=preset, vocab_size=old.config.rows)
-        report = start_from(build_model(new), tokenizer, LoadedModel(old, tokenizer, tmp_path, None), report=str)
+        report = initialize_from(build_model(new), tokenizer, LoadedModel(old, tokenizer, tmp_path, None), report=str)
         assert report.new == report.messages == ()
         assert new.dropout == old.config.dropout
-    assert Tokenizer.load(start_tokenizer(source, tmp_path)).encode("the mat") == tokenizer.encode("the mat")
+    assert Tokenizer.load(init_tokenizer_path(source, tmp_path)).encode("the mat") == tokenizer.encode("the mat")
 
 
 def test_a_seq2seq_takes_the_fields_of_a_gpt_for_both_its_stacks_and_of_a_seq2seq_whole(tokenizer, tmp_path):
     run_of(model(tokenizer), tokenizer, tmp_path)
-    config = ModelConfig(**{**start_fields("base", tmp_path), "arch": "seq2seq"})
+    config = ModelConfig(**{**init_model_fields("base", tmp_path), "arch": "seq2seq"})
     assert (config.n_layer, config.n_encoder_layer, config.source_size) == (2, 2, 12)
     whole = model(tokenizer, arch="seq2seq", n_encoder_layer=1, source_size=9)
     run_of(whole, tokenizer, tmp_path / "other")
-    fields = start_fields("base", tmp_path / "other")
+    fields = init_model_fields("base", tmp_path / "other")
     assert ModelConfig(**fields, vocab_size=tokenizer.vocab_size) == whole.config
 
 
@@ -88,9 +88,9 @@ def test_a_source_without_a_tokenizer_is_refused_and_one_that_is_none_named(kind
     run_of(old, None, tmp_path)
     source = {"run": "base", "folder": str(tmp_path / "hf")}[kind]
     with pytest.raises(RecipeError, match="has no tokenizer") as caught:
-        start_tokenizer(source, tmp_path)
+        init_tokenizer_path(source, tmp_path)
     assert "--tokenizer.kind file --tokenizer.path" in caught.value.advice
-    for function in (start_fields, start_tokenizer):
+    for function in (init_model_fields, init_tokenizer_path):
         with pytest.raises(RunError, match="'nowhere' is not a run"):
             function("nowhere", tmp_path)
 
@@ -98,14 +98,14 @@ def test_a_source_without_a_tokenizer_is_refused_and_one_that_is_none_named(kind
 LABELS = ["bad", "fair", "good"]
 
 
-def started(old_task: TaskConfig, new_task: TaskConfig, tokenizer, old_rows=3, rows=3) -> tuple[GPT, GPT, StartReport]:
+def started(old_task: TaskConfig, new_task: TaskConfig, tokenizer, old_rows=3, rows=3) -> tuple[GPT, GPT, InitReport]:
     """Source, new model and report; the new model's own head is what it was initialised with, all at 7."""
     old = model(tokenizer, seed=1, n_class=old_rows)
     new = model(tokenizer, n_class=rows)
     if new.score is not None:
         torch.nn.init.constant_(new.score.weight, 7.0)
     source = LoadedModel(old, tokenizer, Path("runs/base"), None, old_task)
-    return old, new, start_from(new, tokenizer, source, task=new_task, report=str)
+    return old, new, initialize_from(new, tokenizer, source, task=new_task, report=str)
 
 
 @pytest.mark.parametrize("labels", [LABELS, ["good", "bad", "fair"]])

@@ -16,7 +16,7 @@ from penna.loading import load_model
 from penna.model.gpt import GPT
 from penna.tokenizer.special_tokens import with_special_tokens
 from penna.tokenizer.tokenizer import Tokenizer
-from penna.train.init_from import start_fields, start_from, start_tokenizer
+from penna.train.init_from import init_model_fields, init_tokenizer_path, initialize_from
 
 WORDS = [
     "[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"天地玄黄宇宙洪荒，。！0123456789abcdefghijklmnopqrstuvwxyz",
@@ -105,10 +105,10 @@ def test_such_a_folder_imports_as_a_run_from_which_a_recipe_takes_model_tokenize
 ):
     import_model(str(folder(pickled, True)), name="base", runs_dir=tmp_path, allow_pickle=pickled)
     source = load_model("base", runs_dir=tmp_path, device=torch.device("cpu"))
-    tokenizer = Tokenizer.load(start_tokenizer("base", tmp_path))
-    config = ModelConfig(**start_fields("base", tmp_path), vocab_size=tokenizer.vocab_size)
+    tokenizer = Tokenizer.load(init_tokenizer_path("base", tmp_path))
+    config = ModelConfig(**init_model_fields("base", tmp_path), vocab_size=tokenizer.vocab_size)
     model = GPT(config).eval()
-    report = start_from(model, tokenizer, source, report=lambda _: None)
+    report = initialize_from(model, tokenizer, source, report=lambda _: None)
     assert report.new == report.left_out == report.messages == ()
     ids = torch.tensor([tokenizer.encode(TEXTS[0])])
     torch.testing.assert_close(model(ids), theirs(ids).logits, atol=1e-5, rtol=1e-5)
@@ -128,10 +128,10 @@ def test_settings_beside_the_vocabulary_are_followed_as_transformers_follows_the
 
 def test_such_a_folder_is_a_start_and_is_written_so_that_transformers_reads_the_same_ids(folder, tmp_path):
     source = load_model(str(folder(False, True)), runs_dir=tmp_path, device=torch.device("cpu"))
-    tokenizer = with_special_tokens(source.need_tokenizer(), ["[BOT]", "[unused1]"])
+    tokenizer = with_special_tokens(source.require_tokenizer(), ["[BOT]", "[unused1]"])
     config = source.model.config.model_copy(update={"vocab_size": tokenizer.vocab_size})
     model = GPT(ModelConfig(**config.model_dump())).eval()
-    report = start_from(model, tokenizer, source, report=lambda _: None)
+    report = initialize_from(model, tokenizer, source, report=lambda _: None)
     assert report.messages == ("New control tokens, at the mean of the others: [BOT]",)
     ids = torch.tensor([tokenizer.encode(TEXTS[0])])
     torch.testing.assert_close(model(ids)[..., :-1], source.model(ids), atol=1e-6, rtol=0)

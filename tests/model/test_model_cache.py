@@ -134,7 +134,7 @@ def test_texts_that_branch_are_read_as_each_alone_and_what_is_given_up_can_be_cl
             visible[at, own] = True
             visible[at, start + at] = True
         last = torch.tensor([[ends[text][number] for text in range(len(texts))]])
-        placement = row.branches(torch.full((1, len(texts)), 5 + number), visible, None)
+        placement = row.place_tree(torch.full((1, len(texts)), 5 + number), visible, None)
         logits = model.logits(model.hidden(last, row, placement=placement))[0]
         row.advance(len(texts))
         for at, text in enumerate(texts):
@@ -142,7 +142,7 @@ def test_texts_that_branch_are_read_as_each_alone_and_what_is_given_up_can_be_cl
 
     branch(0, [kept, kept, kept], [trunk + end[:1] for end in ends])
     branch(1, [[*kept, 5 + at] for at in range(3)], [trunk + end[:2] for end in ends])
-    row.keep(0, torch.tensor([*kept, 5, 7, 8, 10]))  # the second text is given up
+    row.keep_entries(0, torch.tensor([*kept, 5, 7, 8, 10]))  # the second text is given up
     assert cache.lengths.tolist() == [0, 9]
     ends = [ends[0], ends[2]]
     branch(2, [[*kept, 5, 7], [*kept, 6, 8]], [trunk + end for end in ends])

@@ -17,7 +17,7 @@ from penna.config.sections import ModelConfig
 from penna.generate.engine import generate
 from penna.generate.request import GeneratedToken, Request
 from penna.model.cache import KVCache
-from penna.model.fast.cuda_graphs import _WORTH_RECORDING, RecordedSteps
+from penna.model.fast.cuda_graphs import _WORTH_RECORDING, CUDAGraphDecoder
 from penna.model.gpt import GPT
 
 SHAPES = {
@@ -66,7 +66,7 @@ def test_steps_give_what_reading_gives(name: str, dtype: torch.dtype) -> None:
     for cache in caches:
         model.hidden(torch.randint(0, 61, (5, 126), generator=torch.Generator().manual_seed(1)), cache)
         cache.advance(lengths)
-    steps, generator = RecordedSteps(model, caches[0], recorder), torch.Generator().manual_seed(2)
+    steps, generator = CUDAGraphDecoder(model, caches[0], recorder), torch.Generator().manual_seed(2)
     for at in range(60):
         rows = 3 if at < 40 else 1  # rows leave
         ids = torch.randint(0, 61, (rows, 1), generator=generator)
@@ -95,8 +95,8 @@ def test_a_recording_that_gives_other_numbers_is_given_up(monkeypatch: pytest.Mo
 
     model, asked = made("gpt2"), [Request([1, 2], GenerationConfig(max_new_tokens=30, temperature=0))]
     plain = texts(model, asked, 1)
-    monkeypatch.setattr("penna.model.fast.cuda_graphs.CUDARecorder", lambda device: Frozen())
-    monkeypatch.setattr(RecordedSteps, "are_for", staticmethod(lambda model: True))
+    monkeypatch.setattr("penna.model.fast.cuda_graphs.CUDAGraphCapture", lambda device: Frozen())
+    monkeypatch.setattr(CUDAGraphDecoder, "supports", staticmethod(lambda model: True))
     with pytest.warns(UserWarning, match=r"what was played back differs by [\d.]+ from what was read"):
         told = texts(model, asked, 1)
     assert told[0][0] == plain[0][0]
@@ -106,7 +106,7 @@ def test_a_recording_that_gives_other_numbers_is_given_up(monkeypatch: pytest.Mo
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """What every lane's steps are recorded by from now on."""
     recorder = Recorder()
-    monkeypatch.setattr("penna.model.fast.cuda_graphs.CUDARecorder", lambda device: recorder)
+    monkeypatch.setattr("penna.model.fast.cuda_graphs.CUDAGraphCapture", lambda device: recorder)
     return recorder
 
 
@@ -135,7 +135,7 @@ def test_the_engine_writes_the_same_texts(
     ]
     plain = texts(model, requests, slots)
     assert recorder.recorded == 0, "not on a CPU"
-    monkeypatch.setattr(RecordedSteps, "are_for", staticmethod(lambda model: True))
+    monkeypatch.setattr(CUDAGraphDecoder, "supports", staticmethod(lambda model: True))
     recorded = texts(model, requests, slots)
     assert recorder.played > 20
     for at, (ids, logprobs) in plain.items():
@@ -149,8 +149,8 @@ def test_where_nothing_can_be_recorded_writing_goes_on(monkeypatch: pytest.Monke
 
     model, asked = made("gpt2"), [Request([1, 2], GenerationConfig(max_new_tokens=30, temperature=0))]
     plain = texts(model, asked, 1)
-    monkeypatch.setattr("penna.model.fast.cuda_graphs.CUDARecorder", lambda device: fails)
-    monkeypatch.setattr(RecordedSteps, "are_for", staticmethod(lambda model: True))
+    monkeypatch.setattr("penna.model.fast.cuda_graphs.CUDAGraphCapture", lambda device: fails)
+    monkeypatch.setattr(CUDAGraphDecoder, "supports", staticmethod(lambda model: True))
     with pytest.warns(
         UserWarning, match="not recorded as CUDA graphs, and take longer: operation not permitted"
     ) as said:
@@ -164,11 +164,11 @@ def test_a_step_that_does_not_fit_is_refused() -> None:
     cache = KVCache(model.config, 1, 8)
     cache.advance(8)
     with pytest.raises(ValueError, match="9 tokens do not fit a cache of 8"):
-        RecordedSteps(model, cache, Recorder()).logits([1])
+        CUDAGraphDecoder(model, cache, Recorder()).logits([1])
     longer = KVCache(model.config, 1, 400)
     longer.advance(300)
     with pytest.raises(ValueError, match="301 tokens do not fit a block of 300"):
-        RecordedSteps(model, longer, Recorder()).logits([1])
+        CUDAGraphDecoder(model, longer, Recorder()).logits([1])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -182,7 +182,7 @@ def test_a_gpu_plays_back_what_it_reads(name: str, dtype: torch.dtype, monkeypat
     monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (played.update("1"), replay(graph)))
     recorded = [texts(model, asked, 3), texts(model, asked, 3)]  # as two engines
     assert played["1"] > 200
-    monkeypatch.setattr(RecordedSteps, "are_for", staticmethod(lambda model: False))
+    monkeypatch.setattr(CUDAGraphDecoder, "supports", staticmethod(lambda model: False))
     plain = texts(model, asked, 3)
     for told in recorded:
         for at, (ids, logprobs) in plain.items():

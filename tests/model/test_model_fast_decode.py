@@ -57,7 +57,7 @@ def test_texts_of_different_lengths_leave_in_the_cache_what_each_leaves_alone(na
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, 61, (len(lengths), max(lengths)), generator=generator)
     together = KVCache(model.config, len(lengths), 24)
-    FastDecoder(model).read(ids, torch.tensor(lengths), together)
+    FastDecoder(model).prefill(ids, torch.tensor(lengths), together)
     for row, length in enumerate(lengths):
         alone = KVCache(model.config, 1, 24)
         if length:
@@ -74,7 +74,7 @@ def test_branches_of_a_tree_are_read_as_the_modules_read_them() -> None:
         model.hidden(torch.tensor([[3, 4, 5]]), cache)
         cache.advance(3)
         visible = torch.tensor([[True, True, True, True, False], [True, True, True, False, True]])
-        placement = cache.branches(torch.tensor([[3, 3]]), visible, None)
+        placement = cache.place_tree(torch.tensor([[3, 3]]), visible, None)
         read.append(hidden(torch.tensor([[7, 8]]), cache, placement=placement))
     torch.testing.assert_close(read[0], read[1], rtol=1e-5, atol=1e-5)
     alone = model.hidden(torch.tensor([[3, 4, 5, 8]]))[:, -1]
@@ -83,5 +83,5 @@ def test_branches_of_a_tree_are_read_as_the_modules_read_them() -> None:
 
 def test_it_reads_gpts_in_float32_alone() -> None:
     model = made({})
-    assert FastDecoder.reads(model)
-    assert not FastDecoder.reads(made({}).bfloat16())
+    assert FastDecoder.supports(model)
+    assert not FastDecoder.supports(made({}).bfloat16())

@@ -20,13 +20,13 @@ pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason
 def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes of the weights that oneDNN was handed."""
     shapes: list[tuple[int, ...]] = []
-    genuine = module.by_onednn
+    genuine = module.onednn_linear
 
     def product(x: Any, weight: Any, bias: Any) -> Any:
         shapes.append(tuple(weight.shape))
         return genuine(x, weight, bias)
 
-    monkeypatch.setattr(module, "by_onednn", product)
+    monkeypatch.setattr(module, "onednn_linear", product)
     return shapes
 
 
@@ -108,7 +108,7 @@ def priced(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
         return product
 
-    monkeypatch.setattr(module, "by_onednn", spend("onednn"))
+    monkeypatch.setattr(module, "onednn_linear", spend("onednn"))
     monkeypatch.setattr(module.F, "linear", spend("blas"))
     monkeypatch.setattr(products.time, "perf_counter", lambda: clock[0])
     return cost

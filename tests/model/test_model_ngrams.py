@@ -12,7 +12,7 @@ from penna.errors import InteropError
 from penna.interop.hf_folder import hf_class
 from penna.model.cache import KVCache
 from penna.model.gpt import GPT
-from penna.model.ngrams import NONE_BEFORE, NgramEmbedding, with_those_before
+from penna.model.ngrams import NO_TOKEN, NgramEmbedding, pad_start
 
 CONFIG = ModelConfig(
     preset="modern", n_layer=2, n_head=2, n_embd=16, block_size=32, vocab_size=50, ngram_size=4, ngram_rows=101
@@ -45,7 +45,7 @@ def row_by_hand(ngram: list[int], rows: int) -> int:
 def test_rows_are_the_hash_of_each_ngram_and_those_before_the_text_are_told() -> None:
     ids = ids_of(0, 2, 9)
     embedding = NgramEmbedding(CONFIG)
-    rows, whole = embedding.rows_of(with_those_before(ids, 4))
+    rows, whole = embedding.table_rows(pad_start(ids, 4))
     assert rows.shape == whole.shape == (2, 9, 3)
     for row in range(2):
         for place in range(9):
@@ -60,7 +60,7 @@ def test_rows_are_the_hash_of_each_ngram_and_those_before_the_text_are_told() ->
 def test_what_is_added_is_the_projected_sum_of_the_rows_within_the_text() -> None:
     model, ids = made(), ids_of(1, 1, 6)
     assert model.ngrams is not None
-    added = model.ngrams(with_those_before(ids, 4))
+    added = model.ngrams(pad_start(ids, 4))
     for place in range(6):
         found = [
             model.ngrams.table.weight[row_by_hand(ids[0, place + 1 - size : place + 1].tolist(), 101)]
@@ -74,8 +74,8 @@ def test_what_is_added_is_the_projected_sum_of_the_rows_within_the_text() -> Non
 def test_dropout_leaves_out_whole_ngrams_while_learning_and_none_otherwise() -> None:
     ngrams = made(CONFIG.model_copy(update={"ngram_dropout": 0.4})).ngrams
     assert ngrams is not None
-    ids = with_those_before(ids_of(1, 2000, 3), 4)
-    rows, whole = ngrams.rows_of(ids)
+    ids = pad_start(ids_of(1, 2000, 3), 4)
+    rows, whole = ngrams.table_rows(ids)
     added = ngrams.proj(ngrams.table(rows) * whole[..., None]).detach()  # of each n-gram: (B, T, 3, C)
     torch.testing.assert_close(ngrams(ids), added.sum(dim=2))
     ngrams.train()
@@ -133,7 +133,7 @@ def test_texts_that_branch_look_back_at_their_own_ids() -> None:
             for at in range(2):
                 visible[at, 5 + at :: 2] = True
             before = torch.tensor([text[-4:] for text in texts])
-            placement = cache.branches(torch.full((1, 2), 5 + number), visible, before)
+            placement = cache.place_tree(torch.full((1, 2), 5 + number), visible, before)
             hidden = model.hidden(torch.tensor([[text[-1] for text in texts]]), cache, placement=placement)
             cache.advance(2)
             expected = torch.stack([model(torch.tensor([text]))[0, -1] for text in texts])
@@ -170,4 +170,4 @@ def test_export_refuses_it_by_name() -> None:
 
 
 def test_a_text_that_has_not_begun_is_told_from_every_token() -> None:
-    assert NONE_BEFORE not in range(CONFIG.rows)
+    assert NO_TOKEN not in range(CONFIG.rows)

@@ -10,7 +10,7 @@ from penna.config.sections import ModelConfig
 from penna.errors import DeviceError
 from penna.model.gpt import GPT
 from penna.model.linear import Int8Linear, Linear
-from penna.model.precision import use_dtype
+from penna.model.precision import convert_weights
 from penna.model.seq2seq import Seq2Seq, build_model
 
 
@@ -54,13 +54,13 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
 @pytest.mark.parametrize("fields", [{}, {"preset": "modern"}, {"tie": False}, {"arch": "seq2seq"}], ids=str)
 def test_every_product_of_a_model_is_in_eight_bits_and_close_to_float32(fields: dict[str, object]) -> None:
     plain, small = made(**fields), made(**fields)
-    use_dtype(small, "int8")
+    convert_weights(small, "int8")
     assert not any(isinstance(module, Linear) for module in small.modules())
     ids = torch.randint(0, 61, (3, 20), generator=torch.Generator().manual_seed(1))
     read = []
     for model in (plain, small):
         memory = model.encode(ids, torch.tensor([20, 4, 9])) if isinstance(model, Seq2Seq) else None
-        read.append(model(ids, memory=memory).log_softmax(-1))
+        read.append(model(ids, encoder_cache=memory).log_softmax(-1))
     assert (read[0] - read[1]).abs().max() < 0.05
     assert not torch.equal(read[0], read[1])
     loss = [float(-each[:, :-1].gather(2, ids[:, 1:, None]).mean()) for each in read]
@@ -70,7 +70,7 @@ def test_every_product_of_a_model_is_in_eight_bits_and_close_to_float32(fields: 
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary"])
 def test_bfloat16_is_close_to_float32(positions: str) -> None:
     plain, short = made(positions=positions), made(positions=positions)
-    use_dtype(short, "bfloat16")
+    convert_weights(short, "bfloat16")
     ids = torch.randint(0, 61, (3, 20), generator=torch.Generator().manual_seed(1))
     assert short(ids).dtype == torch.bfloat16
     assert (plain(ids) - short(ids).float()).abs().max() < 0.05
@@ -80,4 +80,4 @@ def test_eight_bits_on_another_device_are_refused() -> None:
     with torch.device("meta"):
         model = GPT(ModelConfig(n_layer=1, n_head=1, n_embd=8, vocab_size=9))
     with pytest.raises(DeviceError, match="int8 are not multiplied on meta"):
-        use_dtype(model, "int8")
+        convert_weights(model, "int8")

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from penna.config.sections import ModelConfig
-from penna.model.cache import KVCache, Memory
+from penna.model.cache import EncoderCache, KVCache
 from penna.model.gpt import GPT, count_parameters
 from penna.model.linear import Linear
-from penna.model.seq2seq import Seq2Seq, build_model, is_of_gpt
+from penna.model.seq2seq import Seq2Seq, build_model, is_gpt_weight
 from penna.train.objective import cross_entropy
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
@@ -81,8 +81,8 @@ def test_the_configuration_chooses_the_model_and_no_class_builds_the_other():
 def test_the_decoder_has_a_gpts_names_and_shapes_and_the_rest_is_new(fields):
     held = {name: tensor.shape for name, tensor in Seq2Seq(config_of(**fields)).state_dict().items()}
     plain = {name: tensor.shape for name, tensor in GPT(ModelConfig(**{**SHAPE, **fields})).state_dict().items()}
-    assert {name: shape for name, shape in held.items() if is_of_gpt(name)} == plain
-    new = {name for name in held if not is_of_gpt(name)}
+    assert {name: shape for name, shape in held.items() if is_gpt_weight(name)} == plain
+    new = {name for name in held if not is_gpt_weight(name)}
     assert {name.split(".")[0] for name in new} == {"encoder", "h"}
     assert {name.split(".")[2] for name in new if name.startswith("h.")} == {"crossattention", "ln_cross_attn"}
 
@@ -131,12 +131,12 @@ def test_a_pretrained_gpt_writes_at_first_what_it_wrote_alone(tie, build, some_i
     pretrained = build(seed=5, tie=tie)
     model = Seq2Seq(config_of(tie=tie, residual_init="zero")).eval()
     model.init_weights(0)
-    untouched = {name: tensor.clone() for name, tensor in model.state_dict().items() if not is_of_gpt(name)}
+    untouched = {name: tensor.clone() for name, tensor in model.state_dict().items() if not is_gpt_weight(name)}
     model.load_decoder(pretrained.state_dict())
     ids, lengths = some_ids(2, 9), torch.tensor([4, 6])
     for seed in (1, 2):
         memory = model.encode(some_ids(2, 6, seed=seed), lengths)
-        torch.testing.assert_close(model(ids, memory=memory), pretrained(ids), **TOLERANCE)
+        torch.testing.assert_close(model(ids, encoder_cache=memory), pretrained(ids), **TOLERANCE)
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in untouched.items())
 
 
@@ -162,12 +162,12 @@ def source_of(model, ids):
 def test_every_source_token_reaches_every_state_and_every_logit(model, some_ids):
     source, ids = some_ids(1, 6, seed=1)[0], some_ids(1, 5, seed=2)
     states = source_of(model, source)
-    logits = model(ids, memory=model.encode(source[None], torch.tensor([6])))
+    logits = model(ids, encoder_cache=model.encode(source[None], torch.tensor([6])))
     for place in range(6):
         changed = source.clone()
         changed[place] = (source[place] + 1) % 61
         assert ((source_of(model, changed) - states).abs().amax(-1) > 1e-4).all()
-        other = model(ids, memory=model.encode(changed[None], torch.tensor([6])))
+        other = model(ids, encoder_cache=model.encode(changed[None], torch.tensor([6])))
         assert ((other - logits).abs().amax(-1) > 1e-4).all()
 
 
@@ -183,7 +183,7 @@ def test_the_decoder_does_not_look_ahead_in_what_it_writes(model, some_ids):
     ids = some_ids(2, 9, seed=3)
     changed = ids.clone()
     changed[:, 4:] = (ids[:, 4:] + 1) % 61
-    before, after = model(ids, memory=memory), model(changed, memory=memory)
+    before, after = model(ids, encoder_cache=memory), model(changed, encoder_cache=memory)
     torch.testing.assert_close(after[:, :4], before[:, :4], **TOLERANCE)
     assert (after[:, 4] - before[:, 4]).abs().amax() > 1e-3
 
@@ -209,11 +209,11 @@ def test_padding_changes_nothing(*, make, shape, seed, rows, more, junk):
     ids = torch.arange(7).repeat(len(rows), 1)
     with torch.no_grad():
         memory = model.encode(padded, torch.tensor([len(row) for row in rows]))
-        logits = model(ids, memory=memory)
+        logits = model(ids, encoder_cache=memory)
         for number, row in enumerate(rows):
             alone = model.encode(torch.tensor([row]), torch.tensor([len(row)]))
             torch.testing.assert_close(memory.states[number, : len(row)], alone.states[0], **TOLERANCE)
-            torch.testing.assert_close(logits[number], model(ids[:1], memory=alone)[0], **TOLERANCE)
+            torch.testing.assert_close(logits[number], model(ids[:1], encoder_cache=alone)[0], **TOLERANCE)
 
 
 # --- Cache and rows
@@ -228,39 +228,39 @@ def test_cached_decoding_equals_uncached(model, cuts, some_ids):
     for part in ids.split(cuts, dim=1):
         parts.append(model(part, cache, memory))
         cache.advance(part.shape[1])
-    torch.testing.assert_close(torch.cat(parts, dim=1), model(ids, memory=memory), **TOLERANCE)
+    torch.testing.assert_close(torch.cat(parts, dim=1), model(ids, encoder_cache=memory), **TOLERANCE)
 
 
 @torch.no_grad()
 def test_rows_that_move_in_cache_and_memory_go_on_as_their_originals(model, some_ids):
     source, lengths, prompts = some_ids(3, 8, seed=1), torch.tensor([3, 8, 5]), torch.tensor([4, 2, 5])
     rows = some_ids(3, 6, seed=2)
-    memory, cache = Memory.empty(model.config, 4, model.wte.weight), KVCache(model.config, batch=4, capacity=9)
-    memory.put(0, model.encode(source, lengths))
-    model.hidden(rows[:, :5], cache.rows(0, 3), memory=memory.rows(0, 3, 8))
+    memory, cache = EncoderCache.empty(model.config, 4, model.wte.weight), KVCache(model.config, batch=4, capacity=9)
+    memory.write(0, model.encode(source, lengths))
+    model.hidden(rows[:, :5], cache.rows(0, 3), encoder_cache=memory.rows(0, 3, 8))
     cache.rows(0, 3).advance(prompts)
     order = [2, 1, 2, 0]
     for place, row in ((3, 0), (0, 2)):
         cache.copy_row(row, place)
-        memory.put(place, memory.rows(row, row + 1))
+        memory.write(place, memory.rows(row, row + 1))
     logits = model(rows[order][:, 5:], cache, memory)
     for number, row in enumerate(order):
         whole = torch.cat((rows[row, : prompts[row]], rows[row, 5:]))[None]
         alone = model.encode(source[row : row + 1, : lengths[row]], lengths[row : row + 1])
-        torch.testing.assert_close(logits[number, -1], model(whole, memory=alone)[0, -1], **TOLERANCE)
+        torch.testing.assert_close(logits[number, -1], model(whole, encoder_cache=alone)[0, -1], **TOLERANCE)
 
 
 @torch.no_grad()
 def test_a_source_written_over_a_longer_one_leaves_nothing_of_it(model, some_ids):
-    ids, memory = some_ids(2, 4), Memory.empty(model.config, 2, model.wte.weight)
+    ids, memory = some_ids(2, 4), EncoderCache.empty(model.config, 2, model.wte.weight)
     short = some_ids(2, 3, seed=2)
-    memory.put(0, model.encode(some_ids(2, 15, seed=1), torch.tensor([15, 9])))
-    memory.put(0, model.encode(short, torch.tensor([3, 2])))
+    memory.write(0, model.encode(some_ids(2, 15, seed=1), torch.tensor([15, 9])))
+    memory.write(0, model.encode(short, torch.tensor([3, 2])))
     for number, length in enumerate((3, 2)):
         alone = model.encode(short[number : number + 1, :length], torch.tensor([length]))
-        expected = model(ids[number : number + 1], memory=alone)[0]
+        expected = model(ids[number : number + 1], encoder_cache=alone)[0]
         for span in (None, 3, 7):
-            torch.testing.assert_close(model(ids, memory=memory.rows(0, 2, span))[number], expected, **TOLERANCE)
+            torch.testing.assert_close(model(ids, encoder_cache=memory.rows(0, 2, span))[number], expected, **TOLERANCE)
 
 
 @torch.no_grad()
@@ -270,9 +270,9 @@ def test_what_cannot_be_read_or_written_is_refused(make, build, some_ids):
     with pytest.raises(ValueError, match="arch = seq2seq needs the memory of a source"):
         model(ids)
     with pytest.raises(ValueError, match="arch = gpt takes no memory of a source"):
-        build()(ids, memory=memory)
+        build()(ids, encoder_cache=memory)
     with pytest.raises(ValueError, match="3 rows of ids cannot be written from 2 sources"):
-        model(some_ids(3, 4), memory=memory)
+        model(some_ids(3, 4), encoder_cache=memory)
     with pytest.raises(ValueError, match="16 tokens do not fit a source of 15"):
         model.encode(some_ids(1, 16), torch.tensor([16]))
     for lengths in ([0, 6], [7, 6]):
@@ -288,10 +288,10 @@ def test_attention_weights_are_distributions_over_the_source_and_change_nothing(
     source, lengths, ids = some_ids(2, 8, seed=1), torch.tensor([3, 8]), some_ids(2, 5)
     reading, writing, crossing = [], [], []
     memory = model.encode(source, lengths, attention=reading)
-    hidden = model.hidden(ids, attention=writing, memory=memory, cross_attention=crossing)
+    hidden = model.hidden(ids, attention=writing, encoder_cache=memory, cross_attention=crossing)
     fused = model.encode(source, lengths)
     torch.testing.assert_close(memory.states[fused.mask[:, 0, 0]], fused.states[fused.mask[:, 0, 0]], **TOLERANCE)
-    torch.testing.assert_close(hidden, model.hidden(ids, memory=fused), **TOLERANCE)
+    torch.testing.assert_close(hidden, model.hidden(ids, encoder_cache=fused), **TOLERANCE)
     assert [weights.shape for weights in reading] == [(2, 4, 8, 8)] * 3
     assert [weights.shape for weights in writing] == [(2, 4, 5, 5)] * 2
     assert [weights.shape for weights in crossing] == [(2, 4, 5, 8)] * 2
@@ -300,7 +300,7 @@ def test_attention_weights_are_distributions_over_the_source_and_change_nothing(
         assert (weights[0, ..., 3:] == 0).all(), "padding"
         assert (weights[0, ..., :3] > 0).all() and (weights[1] > 0).all(), "all of the source, in both directions"
     only = []
-    torch.testing.assert_close(model.hidden(ids, memory=memory, cross_attention=only), hidden, **TOLERANCE)
+    torch.testing.assert_close(model.hidden(ids, encoder_cache=memory, cross_attention=only), hidden, **TOLERANCE)
     for got, want in zip(only, crossing, strict=True):
         torch.testing.assert_close(got, want, **TOLERANCE)
 
@@ -310,7 +310,7 @@ def test_attention_weights_are_distributions_over_the_source_and_change_nothing(
 
 def loss_of(model, source, lengths, ids):
     memory = model.encode(source, lengths)
-    hidden = model.hidden(ids[:, :-1], memory=memory)
+    hidden = model.hidden(ids[:, :-1], encoder_cache=memory)
     loss, _ = cross_entropy(hidden, model.head_weight, ids[:, 1:], model.matmul)
     return loss / ids[:, 1:].numel()
 
@@ -352,10 +352,10 @@ def test_the_same_input_gives_the_same_output_and_dropout_acts_in_training_alone
     source, lengths, ids = some_ids(2, 6), torch.tensor([6, 2]), some_ids(2, 4)
     memory = model.encode(source, lengths)
     assert torch.equal(memory.states, model.encode(source, lengths).states)
-    assert torch.equal(model(ids, memory=memory), model(ids, memory=memory))
+    assert torch.equal(model(ids, encoder_cache=memory), model(ids, encoder_cache=memory))
     model.train()
     assert not torch.equal(model.encode(source, lengths).states, model.encode(source, lengths).states)
-    assert not torch.equal(model(ids, memory=memory), model(ids, memory=memory))
+    assert not torch.equal(model(ids, encoder_cache=memory), model(ids, encoder_cache=memory))
 
 
 def test_dropout_falls_on_the_source_and_on_weights_and_output_of_cross_attention(make, some_ids):
@@ -366,7 +366,7 @@ def test_dropout_falls_on_the_source_and_on_weights_and_output_of_cross_attentio
     cross.register_forward_hook(lambda _, args, output: caught.update(output=output))
     torch.manual_seed(0)
     memory = model.encode(some_ids(8, 1), torch.ones(8, dtype=torch.int64))  # one token to look at: found, or dropped
-    model.hidden(some_ids(8, 20), memory=memory)
+    model.hidden(some_ids(8, 20), encoder_cache=memory)
     gone = {name: (tensor == 0).float() for name, tensor in caught.items()}
     assert torch.equal(gone["found"].amin(-1), gone["found"].amax(-1)), "a weight falls with all it would have brought"
     for name, zeros in gone.items():

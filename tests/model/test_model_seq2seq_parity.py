@@ -122,7 +122,7 @@ def test_the_whole_model_gives_an_encoder_decoder_models_logits(make, randomise,
     expected = theirs(input_ids=source, attention_mask=(~PADDING).long(), decoder_input_ids=ids)
     memory = ours.encode(source, LENGTHS)
     torch.testing.assert_close(memory.states[~PADDING], expected.encoder_last_hidden_state[~PADDING], **TOLERANCE)
-    torch.testing.assert_close(ours(ids, memory=memory), expected.logits, **TOLERANCE)
+    torch.testing.assert_close(ours(ids, encoder_cache=memory), expected.logits, **TOLERANCE)
     assert expected.logits.std() > 0.5, "the logits say something"
 
 
@@ -165,10 +165,10 @@ def test_the_decoder_gives_gpt2s_logits_and_weights_for_the_same_encoder_states(
         ids, encoder_hidden_states=states, encoder_attention_mask=(~PADDING).long(), output_attentions=True
     )
     attention, crossed = [], []
-    memory = ours.remember(states, ~PADDING[:, None, None])
-    hidden = ours.hidden(ids, attention=attention, memory=memory, cross_attention=crossed)
+    memory = ours.build_encoder_cache(states, ~PADDING[:, None, None])
+    hidden = ours.hidden(ids, attention=attention, encoder_cache=memory, cross_attention=crossed)
     torch.testing.assert_close(ours.logits(hidden), expected.logits, **TOLERANCE)
-    torch.testing.assert_close(ours(ids, memory=memory), expected.logits, **TOLERANCE)
+    torch.testing.assert_close(ours(ids, encoder_cache=memory), expected.logits, **TOLERANCE)
     assert len(attention) == len(crossed) == 2
     for got, want in zip(attention + crossed, expected.attentions + expected.cross_attentions, strict=True):
         torch.testing.assert_close(got, want, **TOLERANCE)

@@ -13,10 +13,10 @@ from penna.model.fast import onednn as products
 from penna.model.fast.decode import FastDecoder
 from penna.model.fast.small_batch_matmul import (
     SmallBatchMatmul,
-    by_slices,
-    packing_is_faster,
-    slices_of,
-    slicing_is_faster,
+    is_packing_faster,
+    is_slicing_faster,
+    slice_count,
+    sliced_linear,
     small_batch_matmul,
 )
 from penna.model.gpt import GPT
@@ -34,8 +34,8 @@ WAYS = [
 def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, bool]:
     """Whether packing is held to be faster, and slicing."""
     packing, slicing = request.param
-    monkeypatch.setattr(module, "packing_is_faster", lambda: packing)
-    monkeypatch.setattr(module, "slicing_is_faster", lambda: slicing)
+    monkeypatch.setattr(module, "is_packing_faster", lambda: packing)
+    monkeypatch.setattr(module, "is_slicing_faster", lambda: slicing)
     return packing, slicing
 
 
@@ -68,7 +68,9 @@ def test_a_product_is_that_of_double_precision(
 def test_one_row_of_any_strides_is_multiplied_by_slices() -> None:
     weight, wide = numbers(60, 32), numbers(32, 3, seed=1)
     x = wide.t()[1:2]  # (1, 32), each number three from the next
-    torch.testing.assert_close(by_slices(x, weight.view(4, 15, 32), None), exact(x, weight, None), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        sliced_linear(x, weight.view(4, 15, 32), None), exact(x, weight, None), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("ways", WAYS, indirect=True)
@@ -76,9 +78,9 @@ def test_one_row_of_any_strides_is_multiplied_by_slices() -> None:
 def test_a_weight_that_changed_is_no_longer_stood_for(ways: tuple[bool, bool]) -> None:
     weight, x = numbers(700, 512), numbers(3, 512, seed=1)
     kept = small_batch_matmul(weight)
-    assert kept is None or kept.serves(x, weight)
+    assert kept is None or kept.applies_to(x, weight)
     weight += 1
-    assert kept is None or not kept.serves(x, weight)
+    assert kept is None or not kept.applies_to(x, weight)
     torch.testing.assert_close(linear(x, weight, None, "blas", kept), exact(x, weight, None), rtol=1e-4, atol=1e-4)
 
 
@@ -89,9 +91,9 @@ def test_a_model_that_is_settled_again_is_read_as_it_is_now(ways: tuple[bool, bo
     model.init_weights(0)
     model.eval().requires_grad_(False).freeze_for_inference()
     weight = model.h[0].mlp.c_fc.weight
-    made = model.h[0].mlp.c_fc.few_rows
+    made = model.h[0].mlp.c_fc.small_batch
     model.freeze_for_inference()
-    assert model.h[0].mlp.c_fc.few_rows is made
+    assert model.h[0].mlp.c_fc.small_batch is made
     for change in (lambda: weight.add_(0.1), lambda: setattr(weight, "data", numbers(*weight.shape))):
         change()
         ids, cache = torch.tensor([[3]]), KVCache(model.config, 1, 8)
@@ -114,7 +116,7 @@ def test_a_weight_that_cannot_tell_whether_it_was_changed_is_left_as_it_is() -> 
 
 def test_it_is_not_taken_where_gradients_are_wanted() -> None:
     weight = numbers(700, 512)
-    assert not SmallBatchMatmul(weight).serves(numbers(3, 512), weight)
+    assert not SmallBatchMatmul(weight).applies_to(numbers(3, 512), weight)
 
 
 def test_small_weights_and_other_types_are_left_as_they_are() -> None:
@@ -125,14 +127,14 @@ def test_small_weights_and_other_types_are_left_as_they_are() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 8, 16, 96])
 def test_slices_are_equal_and_keep_all_threads_at_work(threads: int) -> None:
     for rows in (768, 2304, 50257, 4097, 1733):
-        count = slices_of(rows, threads)
+        count = slice_count(rows, threads)
         if count is not None:
             assert rows % count == 0
             busiest = -(-count // threads)  # slices of the thread that has the most
             assert count / threads >= 0.9 * busiest
-    assert slices_of(768, threads) == threads
-    assert slices_of(50257, 2) == 29
-    assert slices_of(1733, 2) is None
+    assert slice_count(768, threads) == threads
+    assert slice_count(50257, 2) == 29
+    assert slice_count(1733, 2) is None
 
 
 class Clock:
@@ -151,14 +153,14 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Generator[Clock]:
     clock = Clock()
-    monkeypatch.setattr(module, "by_onednn", clock.product("onednn"))
-    monkeypatch.setattr(module, "by_slices", clock.product("slices"))
+    monkeypatch.setattr(module, "onednn_linear", clock.product("onednn"))
+    monkeypatch.setattr(module, "sliced_linear", clock.product("slices"))
     monkeypatch.setattr(module.F, "linear", clock.product("blas"))
     monkeypatch.setattr(products.time, "perf_counter", lambda: clock.now)
-    for measured in (packing_is_faster, slicing_is_faster):
+    for measured in (is_packing_faster, is_slicing_faster):
         measured.cache_clear()
     yield clock
-    for measured in (packing_is_faster, slicing_is_faster):
+    for measured in (is_packing_faster, is_slicing_faster):
         measured.cache_clear()
 
 
@@ -177,9 +179,9 @@ def test_a_way_is_taken_where_it_takes_clearly_less_time(
     clock: Clock, blas: float, onednn: float, slices: float, packing: bool, slicing: bool
 ) -> None:
     clock.cost.update(blas=blas, onednn=onednn, slices=slices)
-    assert packing_is_faster() == packing
-    assert slicing_is_faster() == slicing
+    assert is_packing_faster() == packing
+    assert is_slicing_faster() == slicing
     model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=256, block_size=8, vocab_size=50)).eval().requires_grad_(False)
     model.freeze_for_inference()
-    assert (model.h[0].mlp.c_fc.few_rows is not None) == (packing or slicing)
-    assert model.h[0].attn.c_proj.few_rows is None, "a small weight"
+    assert (model.h[0].mlp.c_fc.small_batch is not None) == (packing or slicing)
+    assert model.h[0].attn.c_proj.small_batch is None, "a small weight"

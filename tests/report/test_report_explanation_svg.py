@@ -24,7 +24,7 @@ from penna.report.explanations.shades import ink, shade, strength
 from penna.report.explanations.sheet import Sheet, lines_of
 from penna.report.explanations.word_rows import SHEET, Row, draw_rows
 from penna.report.explanations.wording import METHOD_WORDS, largest, score_text, word_name
-from penna.report.plot_files import as_it_is
+from penna.report.plot_files import keep_text
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -94,7 +94,7 @@ def test_boxes_hold_what_is_written_in_them_and_none_lies_on_another(text: str) 
     sheet = Sheet(SHEET)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        draw_rows(sheet, answer, rows, as_it_is)
+        draw_rows(sheet, answer, rows, keep_text)
         figure = sheet.done()
         figure.draw_without_rendering()
         boxes = boxes_of(figure)
@@ -115,7 +115,7 @@ def test_a_text_from_right_to_left_begins_at_the_right() -> None:
     lefts: dict[bool, list[float]] = {}
     for mirrored in (False, True):
         sheet = Sheet(SHEET)
-        draw_rows(sheet, answer, rows[:1], as_it_is, right_to_left=mirrored)
+        draw_rows(sheet, answer, rows[:1], keep_text, right_to_left=mirrored)
         lefts[mirrored] = [box.x0 for box in boxes_of(sheet.done())]
     assert all(one < two for one, two in pairwise(lefts[False]))
     assert all(one > two for one, two in pairwise(lefts[True]))
@@ -184,7 +184,7 @@ def test_maps_of_the_last_tokens_alone_are_named_by_those() -> None:
         tuple(tuple(tuple(row[-5:] for row in weights[-5:]) for weights in layer) for layer in maps.weights),
         maps.first_token,
     )
-    names = [label.get_text() for label in attention_figure(answer, cut, as_it_is).axes[0].get_xticklabels()]
+    names = [label.get_text() for label in attention_figure(answer, cut, keep_text).axes[0].get_xticklabels()]
     assert names == [token.text for token in answer.tokens[-5:]]
 
 

@@ -215,7 +215,7 @@ def test_runs_that_logged_nothing_twice_have_no_curves(tmp_path: Path) -> None:
 def test_a_name_that_no_font_has_is_a_number_in_the_png_and_stays_in_the_svg(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penna.report.experiments.plots.drawable_letters", lambda _: frozenset("abc"))
+    monkeypatch.setattr("penna.report.experiments.plots.drawable_characters", lambda _: frozenset("abc"))
     runs = [write_run(tmp_path, name, rows=[valid(1, 2.0)], overrides={"optim.learning_rate": rate})
             for name, rate in (("abc", 0.1), ("영화", 0.2))]  # fmt: skip
     made: list[Any] = []

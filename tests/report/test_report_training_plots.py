@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from penna.errors import RunError
-from penna.report.training_plots import curves, draw_curves
+from penna.report.training_plots import plot_training_curves, write_training_curves
 from penna.runs.folder import RunFolder
 
 AXES = {"step": "step", "epoch": "epoch", "tokens": "tokens learned from", "seconds": "seconds"}
@@ -37,7 +37,7 @@ def texts(thing: Any) -> list[str]:
 @pytest.mark.parametrize("by", AXES)
 def test_what_is_drawn_are_the_logged_rows_as_they_are(by: Any) -> None:
     logs = {"one": log(), "two": log(scale=1.3, steps=40)}
-    figure = curves(logs, by)
+    figure = plot_training_curves(logs, by)
     for panel, field in zip(figure.axes, ("loss", "accuracy", "learning_rate"), strict=True):
         drawn = {line.get_label(): line.get_xydata().tolist() for line in panel.get_lines()}
         expected = {
@@ -51,7 +51,7 @@ def test_what_is_drawn_are_the_logged_rows_as_they_are(by: Any) -> None:
 
 
 def test_a_run_has_one_colour_and_training_and_validation_share_the_panel_of_the_loss() -> None:
-    figure = curves({"one": log(), "two": log(scale=2)}, "epoch")
+    figure = plot_training_curves({"one": log(), "two": log(scale=2)}, "epoch")
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
     assert set(lines) == {f"{run}: {split}" for run in ("one", "two") for split in ("training", "validation")}
     colors = {label: line.get_color() for label, line in lines.items()}
@@ -62,7 +62,7 @@ def test_a_run_has_one_colour_and_training_and_validation_share_the_panel_of_the
 def test_the_last_values_stand_beside_their_lines() -> None:
     rows = log()
     last = {split: [row for row in rows if row["split"] == split][-1] for split in ("train", "valid")}
-    loss, accuracy, rate = curves({"one": rows}, "step").axes
+    loss, accuracy, rate = plot_training_curves({"one": rows}, "step").axes
     assert texts(loss) == [f"{last['train']['loss']:.3f} training", f"{last['valid']['loss']:.3f} validation"]
     assert sorted(texts(accuracy)) == ["39.6% validation", "40.0% training"]
     assert texts(rate) == [f"{last['train']['learning_rate']:.2g}"]
@@ -74,7 +74,7 @@ def test_the_last_values_stand_beside_their_lines() -> None:
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.0, 0.02), (0.98, 1.0), (1.0, 1.0), (0.4, 0.6)])
 def test_the_axis_of_the_accuracy_goes_no_further_than_a_share_can(low: float, high: float) -> None:
     rows = [{**row, "accuracy": high if row["step"] > 20 else low} for row in log() if row["split"] == "train"]
-    _, accuracy, _ = curves({"one": rows}, "step").axes
+    _, accuracy, _ = plot_training_curves({"one": rows}, "step").axes
     bottom, top = accuracy.get_ylim()
     assert 0 <= bottom <= low <= high <= top <= 1
     (_, height) = accuracy.texts[0].xyann
@@ -85,7 +85,7 @@ def test_the_axis_of_the_accuracy_goes_no_further_than_a_share_can(low: float, h
 @pytest.mark.parametrize("scale", [1.0, 1.001])
 def test_nothing_written_covers_anything_written(count: int, scale: float) -> None:
     logs = {f"a-run-with-quite-a-name-{number}": log(scale=scale**number) for number in range(count)}
-    figure = curves(logs, "tokens")
+    figure = plot_training_curves(logs, "tokens")
     figure.draw_without_rendering()
     (legend,) = figure.legends
     boxes = [text.get_window_extent() for panel in figure.axes for text in panel.texts]
@@ -110,7 +110,7 @@ def run_of(folder: Path, rows: list[dict[str, Any]]) -> RunFolder:
 @pytest.mark.parametrize(("by", "name"), [("step", "curves"), ("epoch", "curves-by-epoch")])
 def test_the_files_are_an_svg_and_a_png_named_after_the_axis(tmp_path: Path, by: Any, name: str) -> None:
     run = run_of(tmp_path / "run", log())
-    files = draw_curves([run], tmp_path / "figures", by=by)
+    files = write_training_curves([run], tmp_path / "figures", by=by)
     assert [file.name for file in files] == [f"{name}.svg", f"{name}.png"]
     assert files[1].read_bytes().startswith(b"\x89PNG")
     paths = [path.get("d", "") for path in ElementTree.parse(files[0]).iter("{http://www.w3.org/2000/svg}path")]
@@ -121,7 +121,7 @@ def test_the_files_are_an_svg_and_a_png_named_after_the_axis(tmp_path: Path, by:
 
 def test_two_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     runs = [run_of(tmp_path / place / "run", log()) for place in ("here", "there")]
-    svg = draw_curves(runs, tmp_path)[0].read_text()
+    svg = write_training_curves(runs, tmp_path)[0].read_text()
     assert "run: validation" in svg
     assert f"{tmp_path}/there/run: validation" in svg
 
@@ -129,5 +129,5 @@ def test_two_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
 def test_a_run_without_a_log_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     run = run_of(tmp_path / "empty", [])
     with pytest.raises(RunError, match="empty has no metrics yet"):
-        draw_curves([run], tmp_path / "figures")
+        write_training_curves([run], tmp_path / "figures")
     assert not (tmp_path / "figures").exists()

@@ -75,7 +75,7 @@ def test_every_prompt_has_n_texts_with_the_seeds_that_follow(client: openai.Open
     assert [choice.text for choice in found.choices] == wanted
     assert [choice.index for choice in found.choices] == list(range(6))
     assert found.usage is not None
-    loaded = server.loaded("words").need_tokenizer()
+    loaded = server.loaded("words").require_tokenizer()
     assert found.usage.prompt_tokens == len(loaded.encode("the")) + len(loaded.encode("rain in"))
     assert found.usage.completion_tokens == 36
 
@@ -135,7 +135,7 @@ def test_logprobs_are_those_of_the_model_itself(client: openai.OpenAI, server: R
     assert told.top_logprobs is not None
     assert told.text_offset is not None
     loaded = server.loaded("words")
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     ids = tokenizer.encode("the rain")
     written = generate_texts(
         loaded.model,

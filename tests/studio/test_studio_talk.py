@@ -52,7 +52,7 @@ def test_what_is_read_is_told_as_the_template_writes_it():
     everything = [message.content for message in talk.messages(SETTINGS, talk.branches.current)[:-1]]
     assert said == everything[read.forgotten :]
     assert read.rendered.text.endswith("<|assistant|>")
-    assert read.tokens == len(loaded.need_tokenizer().template_encoder.encode(read.rendered.text).ids) <= read.room
+    assert read.tokens == len(loaded.require_tokenizer().template_encoder.encode(read.rendered.text).ids) <= read.room
 
 
 def test_an_edited_line_begins_a_version_and_the_older_one_stays():

@@ -34,7 +34,7 @@ def tiny(tokenizer: Tokenizer = LETTERS, task: TaskConfig | None = None, **field
         noise = torch.randn(parameter.shape, generator=generator) * 0.3
         parameter.copy_(noise + 1 if parameter.dim() == 1 and name.endswith("weight") else noise)
     model.eval().requires_grad_(False)
-    more = {} if task is None else {"made_for": task}
+    more = {} if task is None else {"default_task": task}
     return LoadedModel(model, tokenizer, Path("tiny"), None, **more)
 
 

@@ -242,7 +242,7 @@ def test_figures_agree_with_a_sum_over_every_due_token_by_itself(tmp_path: Path)
     few = {"data.path": [str(text)], "data.document": "block"}
     figures = evaluate_chat("run", few, replies=2, config=greedy, runs_dir=tmp_path)
     loaded = load_model("run", runs_dir=tmp_path, device=torch.device("cpu"))
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     nats, tokens, correct = 0.0, 0, 0
     for talk in (dialogue("hi", "good day"), dialogue("bye 1", "ciao", "hi", "bye")):
         ids, own = encode_chat(tokenizer, talk)

@@ -211,7 +211,7 @@ def test_the_job_scores_completions_and_ends_and_nothing_else(tmp_path: Path, ar
     for row in range(len(ready.prepared.valid)):
         batch = batch_of(ready.prepared.valid, [row])
         with torch.no_grad():
-            hidden = model.hidden(batch["ids"], memory=_memory(model, batch))
+            hidden = model.hidden(batch["ids"], encoder_cache=_memory(model, batch))
             loss = torch.nn.functional.cross_entropy(
                 model.logits(hidden)[0], batch["targets"][0], ignore_index=-100, reduction="sum"
             )

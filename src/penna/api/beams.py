@@ -34,7 +34,7 @@ def grow_beams(
     if not config.max_new_tokens:
         raise RecipeError("max_new_tokens = 0 leaves nothing to search.", "A step or more.", "Such as --steps 8.")
     request = write_request(loaded, prompt, config, tells_beams=True)
-    grower = TreeGrower(loaded.need_tokenizer(), request, prompt)
+    grower = TreeGrower(loaded.require_tokenizer(), request, prompt)
     for event in generate(loaded.model, [request]):
         if isinstance(event, BeamStep):
             on_event(grower.push(event))

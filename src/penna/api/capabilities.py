@@ -35,7 +35,7 @@ def check_can_continue(loaded: LoadedModel) -> None:
 def need_chat_tokenizer(loaded: LoadedModel) -> Tokenizer:
     """The tokenizer of a model that can chat. Raises TokenizerError where nothing says how turns become text,
     TemplateError where what says it cannot be used."""
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     if tokenizer.chat_template is None:
         raise TokenizerError(
             f"{loaded.source} learned no dialogues: its task is {loaded.task.kind}, and its tokenizer has no chat "

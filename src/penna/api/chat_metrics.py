@@ -136,7 +136,7 @@ def _replies(
     loaded: LoadedModel, items: Sequence[Dialogue], count: int, config: GenerationConfig, *, seed: int
 ) -> tuple[Diversity | None, Diversity | None]:
     """How varied the model's replies are, and the text's own to the same turns."""
-    tokenizer, model = loaded.need_tokenizer(), loaded.model.config
+    tokenizer, model = loaded.require_tokenizer(), loaded.model.config
     limit = prompt_room(model, config.max_new_tokens)
 
     def fits(turns: Dialogue) -> bool:

@@ -97,7 +97,7 @@ def classifier(loaded: LoadedModel) -> Classifier:
             f"Train one from it: `penna train my.tsv --task.kind classify --train.init-from {loaded.source}`.",
         )
     task = learned if isinstance(learned, ClassifyTask) else ClassifyTask()
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     form = ClassifyFormat(loaded.model.config.block_size, task.cut)
     return Classifier(loaded, form.adapt(tokenizer), form, task, tuple(loaded.labels))
 

@@ -118,7 +118,7 @@ def _text(loaded: LoadedModel, prompt: str, max_new_tokens: int, seed: int) -> t
 
 def _continuation(loaded: LoadedModel, prompt: str, max_new_tokens: int, seed: int) -> tuple[str, str]:
     request = write_request(loaded, prompt, _as_long(DEFAULT, max_new_tokens), seed=seed)
-    (written,) = generate_texts(loaded.model, loaded.need_tokenizer(), [request], show_special=True)
+    (written,) = generate_texts(loaded.model, loaded.require_tokenizer(), [request], show_special=True)
     return written.text, _ending(written.finish)
 
 

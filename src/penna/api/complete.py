@@ -175,7 +175,7 @@ def completer(
     changes = {name: value for name, value in (("template", template), ("cut", cut)) if value is not None}
     checked = build_recipe({"task": {**task.model_dump(), **changes}}, origin="task").task
     assert isinstance(checked, CompleteTask)
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     if checked.separator and loaded.model.config.arch == "gpt" and checked.separator not in tokenizer.special_tokens:
         raise RecipeError(
             f"The model does not know the control token {checked.separator!r}.",

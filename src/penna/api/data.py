@@ -17,7 +17,7 @@ from penna.data.quality.inspect import inspect_text, silent
 from penna.data.quality.result import DataReport
 from penna.data.sources.fields import Shape
 from penna.data.sources.reader import BadRecord
-from penna.report.histograms import check_figure_name, draw_lengths
+from penna.report.histograms import check_plot_path, plot_lengths
 from penna.runs.folder import RUNS
 from penna.train.task import PreparedData
 
@@ -51,7 +51,7 @@ def inspect_data(
     same way. ``figure`` names an .svg or .png to draw the lengths to. ``say`` is told how far a long text was read.
     """
     if figure is not None:
-        check_figure_name(figure)
+        check_plot_path(figure)
     given = {**(overrides or {}), **({"data.path": list(paths)} if paths else {})}
     if test:
         given["data.valid_path"] = list(test)
@@ -59,7 +59,7 @@ def inspect_data(
     cutter = None if tokenizer is None else load_tokenizer(tokenizer, runs_dir)
     inspection = inspect_text(config, cutter, tokenizer or "", report)
     if figure is not None:
-        draw_lengths(inspection.lengths, figure)
+        plot_lengths(inspection.lengths, figure)
     return inspection
 
 

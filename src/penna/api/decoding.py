@@ -116,7 +116,7 @@ def strategy_texts(
 def _write(
     loaded: LoadedModel, prefixes: Sequence[Sequence[int]], config: GenerationConfig, length: int, seed: int
 ) -> list[Continuation]:
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     asked = config.model_copy(update={"max_new_tokens": length})
     requests = [request_for(tokenizer, ids, asked, seed=seed + number) for number, ids in enumerate(prefixes)]
     written = generate_texts(loaded.model, tokenizer, requests)
@@ -202,7 +202,7 @@ def compare_decoding(
     judge = None if settings.judge is None else _judge(settings.judge, runs_dir, device)
     size = _size(settings, loaded.model.config.block_size)
     found = held_out_prefixes(loaded, settings.human, size, report=report)
-    strategies = settings.strategies or default_grid(loaded.need_tokenizer().vocab_size)
+    strategies = settings.strategies or default_grid(loaded.require_tokenizer().vocab_size)
     folder = _folder(loaded, found.pairs, size.length, settings)
     texts = list(
         strategy_texts(
@@ -227,7 +227,7 @@ def _judge(target: str, runs_dir: Path, device: str) -> LoadedModel:
     judge = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
     check_can_generate(judge)
     check_can_continue(judge)
-    judge.need_tokenizer()
+    judge.require_tokenizer()
     return judge
 
 
@@ -250,12 +250,12 @@ def _folder(loaded: LoadedModel, pairs: Sequence[PrefixPair], length: int, setti
     """The folder of the texts of this model behind these prefixes, made where it is not there."""
     base = settings.output
     if base is None:
-        base = loaded.need_run().path / "evaluations"
+        base = loaded.require_run().path / "evaluations"
     key = hashlib.sha256()
     for name, weights in sorted(loaded.model.state_dict().items()):
         key.update(name.encode())
         key.update(weights.float().cpu().contiguous().numpy().tobytes())
-    key.update(repr((loaded.need_tokenizer().fingerprint(), length, settings.seed)).encode())
+    key.update(repr((loaded.require_tokenizer().fingerprint(), length, settings.seed)).encode())
     key.update(repr([pair.ids for pair in pairs]).encode())
     folder = base / f"decoding-{key.hexdigest()[:12]}"
     with friendly_disk_errors(folder):
@@ -324,14 +324,14 @@ def _read(
     by_model = continuation_features(loaded.model, [pair.ids for pair in pairs], [text.ids for text in texts])
     by_judge = None if judge is None else _as_judged(judge, pairs, texts)
     judged = None if by_judge is None else by_judge.likelihood
-    vocab_size = loaded.need_tokenizer().vocab_size
+    vocab_size = loaded.require_tokenizer().vocab_size
     features = (by_judge or by_model).features.astype(np.float64)
     return MeasuredTexts(texts, by_model.likelihood, vocab_size, judged), features
 
 
 def _as_judged(judge: LoadedModel, pairs: Sequence[PrefixPair], texts: Sequence[Continuation]) -> ContinuationFeatures:
     """Texts in the judge's own tokens. Each begins with its separator, where it has one."""
-    tokenizer = judge.need_tokenizer()
+    tokenizer = judge.require_tokenizer()
     in_front = [] if tokenizer.separator_id is None else [tokenizer.separator_id]
     prefixes = tokenizer.encode_batch([pair.prefix for pair in pairs])
     whole = tokenizer.encode_batch([pair.prefix + text.text for pair, text in zip(pairs, texts, strict=True)])
@@ -349,7 +349,7 @@ def _novelty(
         TokenStream(found.training.folder, "train"),
         [text.ids for text in human],
         {own.strategy.name: [text.ids for text in own.texts] for own in written},
-        loaded.need_tokenizer(),
+        loaded.require_tokenizer(),
         shortest=shortest_span(found.training.bytes_per_token),
     )
 

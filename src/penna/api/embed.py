@@ -30,7 +30,7 @@ class Embedded:
 
 def embed(loaded: LoadedModel, texts: Sequence[str]) -> Embedded:
     """The mean of the last hidden states of each text's tokens. Raises as ``embed_ids``."""
-    return embed_ids(loaded, loaded.need_tokenizer().encode_batch(texts))
+    return embed_ids(loaded, loaded.require_tokenizer().encode_batch(texts))
 
 
 @torch.inference_mode()
@@ -41,7 +41,7 @@ def embed_ids(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> Embedded:
     model that reads its texts in an encoder, DataError for a text without a token or of more tokens than the block.
     """
     check_can_continue(loaded)
-    model, tokenizer = loaded.model, loaded.need_tokenizer()
+    model, tokenizer = loaded.model, loaded.require_tokenizer()
     separator = tokenizer.separator_id if loaded.starts_documents else None
     front = [] if separator is None else [separator]
     _check(rows, model.config.block_size - len(front))

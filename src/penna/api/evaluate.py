@@ -25,9 +25,9 @@ from penna.evaluate.memorization import (
     shortest_span,
     unseen_passages,
 )
-from penna.loading import load_model, task_of
+from penna.loading import load_model, load_task
 from penna.model.precision import Dtype
-from penna.report.training_plots import Axis, draw_curves
+from penna.report.training_plots import Axis, write_training_curves
 from penna.runs.folder import RUNS, find_run
 from penna.tasks.pretrain import next_token_objective, validation_rows
 from penna.tokenizer.tokenizer import Tokenizer
@@ -51,7 +51,7 @@ def evaluate(
     figures of a run are kept in its evaluations/.
     """
     given = dict(overrides or {})
-    kind = given.pop("task.kind", None) or task_of(target, runs_dir).kind
+    kind = given.pop("task.kind", None) or load_task(target, runs_dir).kind
     sections = ("data", "task") if kind == "complete" else ("data",)
     if without_effect := [name for name in given if name.partition(".")[0] not in sections]:
         raise RecipeError(
@@ -85,14 +85,14 @@ def evaluate_text(
     """
     loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype)
     check_can_continue(loaded)
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     if overrides and "data.path" in overrides:
         windows = "documents" if loaded.starts_documents else "packed"
         data = build_recipe(merge({}, {"data.windows": windows, **overrides})).data
         name = Path(data.path[0]).stem
         folder, part = prepare_for_evaluation(data, tokenizer)
     else:
-        data = loaded.need_run().recipe().data
+        data = loaded.require_run().recipe().data
         prepared = prepare(data, tokenizer)
         name, folder, part = "validation-part", prepared.folder, prepared.manifest.parts["valid"]
     block = loaded.model.config.block_size
@@ -146,4 +146,4 @@ def memorization(target: str, *, runs_dir: Path = RUNS) -> Memorization:
 def plot(targets: Sequence[str], *, runs_dir: Path = RUNS, output: Path | None = None, by: Axis = "step") -> list[Path]:
     """Draw the curves of runs into one figure, over steps, epochs, tokens or seconds; the files written."""
     runs = [find_run(target, runs_dir) for target in targets]
-    return draw_curves(runs, output or runs[0].figures, by=by)
+    return write_training_curves(runs, output or runs[0].figures, by=by)

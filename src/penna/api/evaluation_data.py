@@ -39,7 +39,7 @@ def evaluation_data(loaded: LoadedModel, task: TaskConfig, overrides: Mapping[st
     Raises RunError where no path is given and the model is not a run's.
     """
     is_own = "data.path" not in overrides
-    run = loaded.need_run() if is_own else loaded.run
+    run = loaded.require_run() if is_own else loaded.run
     data: dict[str, Any] = {}
     if run is not None and (is_own or loaded.task.kind == task.kind):
         data = {**run.recipe().data.model_dump(), "windows": "packed", **({} if is_own else _ITS_OWN)}

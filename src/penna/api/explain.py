@@ -108,7 +108,7 @@ def attribute(probe: Probe, method: Method, settings: ExplainSettings = DEFAULT)
 
 
 def _answer(loaded: LoadedModel, put: NamedQuestion, settings: ExplainSettings) -> Answer:
-    tokenizer, question = loaded.need_tokenizer(), put.question
+    tokenizer, question = loaded.require_tokenizer(), put.question
     probe = Probe(loaded.model, question)
     words = explained_words(loaded, question)
     _, probabilities = probe.values_and_probabilities([question.ids])
@@ -135,7 +135,7 @@ def _answer(loaded: LoadedModel, put: NamedQuestion, settings: ExplainSettings) 
 
 def _views(loaded: LoadedModel, put: NamedQuestion, settings: ExplainSettings) -> Views:
     """What was asked for beside the methods, of one question."""
-    tokenizer, probe = loaded.need_tokenizer(), Probe(loaded.model, put.question)
+    tokenizer, probe = loaded.require_tokenizer(), Probe(loaded.model, put.question)
     attention = lens = heads = without = layers = None
     if settings.attention:
         maps = attention_maps(probe)  # (L, H, T, T)
@@ -175,7 +175,7 @@ def _expected(loaded: LoadedModel, put: NamedQuestion, guesses: Sequence[ScoredI
     """Tokens or classes by their names."""
     if isinstance(put.question.target, Label):
         return tuple(Prediction(loaded.labels[guess.id], guess.probability) for guess in guesses)
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     return tuple(Prediction(tokenizer.token_text(guess.id), guess.probability) for guess in guesses)
 
 

@@ -109,7 +109,7 @@ def resolve_query(loaded: LoadedModel, text: str, query: ExplainQuery) -> Resolv
 
 def explained_words(loaded: LoadedModel, question: Question) -> list[Word]:
     """The words that may have mattered, their tokens counted from the first of them."""
-    return split_words(loaded.need_tokenizer(), question.ids[question.first : question.end])
+    return split_words(loaded.require_tokenizer(), question.ids[question.first : question.end])
 
 
 def _about_label(loaded: LoadedModel, text: str, asked: ExplainQuery) -> ResolvedQuery:
@@ -157,7 +157,7 @@ def _class(labels: Sequence[str], name: str) -> int:
 
 def _about_tokens(loaded: LoadedModel, text: str, asked: ExplainQuery) -> ResolvedQuery:
     check_can_generate(loaded)
-    tokenizer, block = loaded.need_tokenizer(), loaded.model.config.block_size
+    tokenizer, block = loaded.require_tokenizer(), loaded.model.config.block_size
     request = _request(loaded, text, asked)
     ids = list(request.ids)
     if asked.start_token and tokenizer.separator_id is not None and ids[0] != tokenizer.separator_id:
@@ -249,7 +249,7 @@ def _put_next(
     loaded: LoadedModel, ids: Sequence[int], first: int, token: int | None, foil: int | None = None
 ) -> NamedQuestion:
     """The question about one next token, the likeliest where none is named."""
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     expected, probabilities = _next(loaded, ids)
     token = int(probabilities.argmax()) if token is None else token
     if token == foil:
@@ -266,7 +266,7 @@ def _put_next(
 @torch.inference_mode()
 def _next(loaded: LoadedModel, ids: Sequence[int]) -> tuple[tuple[Prediction, ...], torch.Tensor]:
     """The likeliest next tokens, and the probabilities of all that the tokenizer knows: (vocab_size,)."""
-    model, tokenizer = loaded.model, loaded.need_tokenizer()
+    model, tokenizer = loaded.model, loaded.require_tokenizer()
     read = torch.tensor([list(ids)], device=model.wte.weight.device)
     probabilities = model.logits(model.hidden(read)[0, -1]).float().softmax(dim=-1)[: tokenizer.vocab_size].cpu()
     values, places = probabilities.topk(min(_EXPECTED, len(probabilities)))

@@ -76,7 +76,7 @@ class SideBySide:
     def stream(self) -> Iterator[TextDelta]:
         """What is asked, piece by piece."""
         requests = [ask.request for ask in self.asks]
-        return stream_texts(self.loaded.model, self.loaded.need_tokenizer(), requests, show_special=True)
+        return stream_texts(self.loaded.model, self.loaded.require_tokenizer(), requests, show_special=True)
 
     def write(self) -> Iterator[tuple[int, list[SampledText]]]:
         """The place of an ask and its texts, as soon as they are written; those of beam searches come last."""
@@ -89,7 +89,7 @@ class SideBySide:
         asks = [self.asks[place] for place in places]
         growing = [_Growing() for _ in asks]
         requests = [ask.request for ask in asks]
-        for piece in stream_texts(self.loaded.model, self.loaded.need_tokenizer(), requests, show_special=True):
+        for piece in stream_texts(self.loaded.model, self.loaded.require_tokenizer(), requests, show_special=True):
             own, ask = growing[piece.request], asks[piece.request]
             own.texts.append(piece.text)
             if piece.token is not None:
@@ -108,7 +108,7 @@ class SideBySide:
                 yield places[event.request], self._found(asks[event.request], event.hypotheses)
 
     def _found(self, ask: Ask, hypotheses: Sequence[Hypothesis]) -> list[SampledText]:
-        tokenizer = self.loaded.need_tokenizer()
+        tokenizer = self.loaded.require_tokenizer()
         texts: list[SampledText] = []
         for number, each in enumerate(hypotheses[: ask.texts]):
             text, is_stopped = _spelled(tokenizer, ask.request, each.ids)
@@ -140,7 +140,7 @@ def side_by_side(
     """
     check_can_generate(loaded)
     check_can_continue(loaded)
-    tokenizer, block = loaded.need_tokenizer(), loaded.model.config.block_size
+    tokenizer, block = loaded.require_tokenizer(), loaded.model.config.block_size
     for strategy in strategies:
         _check_texts(strategy, samples)
     asks: list[Ask] = []
@@ -194,7 +194,7 @@ def _check_texts(strategy: Strategy, samples: int) -> None:
 def _ids(loaded: LoadedModel, prompt: str, number: int | None) -> list[int]:
     """A prompt's ids. Raises DataError, which says the prompt's number, where it has none to start from."""
     try:
-        return prompt_ids(loaded.need_tokenizer(), prompt, starts_document=loaded.starts_documents)
+        return prompt_ids(loaded.require_tokenizer(), prompt, starts_document=loaded.starts_documents)
     except DataError as error:
         if number is None:
             raise
@@ -232,7 +232,7 @@ def generate_stream(
     there is nothing to start from.
     """
     requests = [write_request(loaded, prompt, config, seed=seed) for prompt in prompts]
-    return stream_texts(loaded.model, loaded.need_tokenizer(), requests, show_special=True)
+    return stream_texts(loaded.model, loaded.require_tokenizer(), requests, show_special=True)
 
 
 def write_request(
@@ -247,13 +247,13 @@ def write_request(
     """What the engine is asked to go on with a prompt. Raises as ``generate_stream``."""
     check_can_generate(loaded)
     check_can_continue(loaded)
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     ids = prompt_ids(tokenizer, prompt, starts_document=loaded.starts_documents)
     return request_for(tokenizer, ids, config, seed=seed, top_n=top_n, tells_beams=tells_beams)
 
 
 def prompts_too_long(loaded: LoadedModel, prompts: Sequence[str]) -> list[int]:
     """Places of the prompts that do not fit the block and are cut from the left."""
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     block = loaded.model.config.block_size - loaded.starts_documents
     return [number for number, prompt in enumerate(prompts) if len(tokenizer.encode(prompt)) > block]

@@ -13,8 +13,8 @@ from typing import Any
 from penna.api.generate import DEFAULT
 from penna.config.generation import GenerationConfig, generation_config
 from penna.errors import RunError
-from penna.interop.generation_config import GENERATION_FILE, read_generation_json, write_generation_json
-from penna.interop.json_files import read_object
+from penna.interop.generation_config import GENERATION_FILE, read_generation_config, write_generation_config
+from penna.interop.hf_files import read_json_object
 from penna.loading import LoadedModel
 from penna.tokenizer.tokenizer import Tokenizer
 
@@ -38,10 +38,12 @@ def default_settings(loaded: LoadedModel, otherwise: GenerationConfig = DEFAULT)
     """
     folder = loaded.source if loaded.run is None else loaded.run.path
     file = folder / GENERATION_FILE
-    said = {name for name, value in read_object(file).items() if value is not None} if file.exists() else set[str]()
+    said = (
+        {name for name, value in read_json_object(file).items() if value is not None} if file.exists() else set[str]()
+    )
     if said.isdisjoint(_SAYS_HOW):
         return otherwise
-    return read_generation_json(file, loaded.tokenizer)
+    return read_generation_config(file, loaded.tokenizer)
 
 
 def save_default_settings(loaded: LoadedModel, config: GenerationConfig) -> Path:
@@ -61,7 +63,7 @@ def save_default_settings(loaded: LoadedModel, config: GenerationConfig) -> Path
 def save_default(run_folder: Path, config: GenerationConfig, tokenizer: Tokenizer | None) -> Path:
     """As ``save_default_settings``, for a run that is not loaded."""
     file = run_folder / GENERATION_FILE
-    write_generation_json(file, config, tokenizer)
+    write_generation_config(file, config, tokenizer)
     return file
 
 

@@ -68,7 +68,7 @@ def held_out_prefixes(
         raise DataError(
             f"There is no file {human}.", "A file of human text: plain text, JSON, CSV or Parquet.", "Check the path."
         )
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     training, why = _training_text(loaded, human is None, report)
     if human is None:
         assert training is not None
@@ -98,7 +98,7 @@ def _training_text(loaded: LoadedModel, needed: bool, report: Progress) -> tuple
             )
         return None, reason
     try:
-        prepared = prepare(loaded.run.recipe().data, loaded.need_tokenizer(), report=report)
+        prepared = prepare(loaded.run.recipe().data, loaded.require_tokenizer(), report=report)
     except PennaError as error:
         if needed:
             raise

@@ -125,7 +125,7 @@ def inspect_heads(loaded: LoadedModel, texts: Sequence[str]) -> HeadsInspection:
             'A model without an encoder (arch = "gpt").',
             "Leave out --heads: parts and neighbours are shown of every model.",
         )
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     start = [tokenizer.separator_id] if loaded.starts_documents and tokenizer.separator_id is not None else []
     room = max(min(_PIECE, loaded.model.config.block_size) - len(start), 1)
     pieces: list[list[int]] = []
@@ -150,7 +150,7 @@ def inspect_heads(loaded: LoadedModel, texts: Sequence[str]) -> HeadsInspection:
 
 
 def _near(loaded: LoadedModel, word: str, top: int) -> Neighbors:
-    tokenizer: Tokenizer = loaded.need_tokenizer()
+    tokenizer: Tokenizer = loaded.require_tokenizer()
     if not word or not tokenizer.encode(word):
         raise DataError(
             "A word is empty." if not word else f"The word {word!r} has no token: the tokenizer leaves all of it out.",

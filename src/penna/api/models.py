@@ -6,7 +6,7 @@ from pathlib import Path
 
 from penna.config.schema import Recipe
 from penna.interop.hf_folder import read_hf, write_hf
-from penna.loading import LoadedModel, foreign_folder, load_model
+from penna.loading import LoadedModel, hf_folder, load_model
 from penna.model.precision import Dtype
 from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import Checkpoint, write_checkpoint
@@ -25,7 +25,7 @@ def import_model(
 ) -> RunFolder:
     """Make a run of a Hugging Face folder, to be used or trained further like any other."""
     check_free(runs_dir, name, overwrite)
-    foreign = read_hf(foreign_folder(source) or Path(source), allow_pickle=allow_pickle)
+    foreign = read_hf(hf_folder(source) or Path(source), allow_pickle=allow_pickle)
     model = build_model(foreign.config)
     model.load_state_dict(foreign.weights)
     recipe = Recipe(description=f"imported from {source}", model=foreign.config, task=foreign.task)

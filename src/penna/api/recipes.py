@@ -11,7 +11,7 @@ from penna.config.schema import Recipe
 from penna.config.sections import PRESETS
 from penna.errors import RecipeError
 from penna.runs.folder import RUNS
-from penna.train.init_from import start_fields, start_tokenizer
+from penna.train.init_from import init_model_fields, init_tokenizer_path
 
 _FREE_OF_A_PRESET = frozenset({"block_size", "residual_init"})  # the weights mean the same with another
 
@@ -57,8 +57,8 @@ def with_start(table: Mapping[str, Any], runs_dir: Path) -> dict[str, Any]:
     if source is None or not isinstance(tokenizer, dict) or not isinstance(model, dict):
         return filled  # what is wrong with a section is said where the recipe is built
     if tokenizer.get("kind") != "file":
-        filled["tokenizer"] = {"kind": "file", "path": str(start_tokenizer(source, runs_dir))}
-    fields = start_fields(source, runs_dir)
+        filled["tokenizer"] = {"kind": "file", "path": str(init_tokenizer_path(source, runs_dir))}
+    fields = init_model_fields(source, runs_dir)
     _check_preset_is_the_starts(source, fields, model)
     filled["model"] = {**fields, **model}
     return filled

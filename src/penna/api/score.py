@@ -214,7 +214,7 @@ def score_after(
 def _ready(loaded: LoadedModel) -> Tokenizer:
     check_can_generate(loaded)
     check_can_continue(loaded)
-    return loaded.need_tokenizer()
+    return loaded.require_tokenizer()
 
 
 def _start_ids(loaded: LoadedModel, tokenizer: Tokenizer) -> list[int]:

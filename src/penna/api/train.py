@@ -15,7 +15,7 @@ from penna.config.recipe import build_recipe, merge, recipe_differences
 from penna.config.schema import Recipe
 from penna.data.cache import Progress
 from penna.errors import DataError, DeviceError, RecipeError, RunError
-from penna.loading import load_model, run_and_checkpoint
+from penna.loading import find_run_and_checkpoint, load_model
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import verify_checkpoint
@@ -30,7 +30,7 @@ from penna.train.device import keep_memory_mapped, multiplies_bfloat16, resolve_
 from penna.train.distributed import Ranks, joined_ranks
 from penna.train.events import EventHandler, Finished, Notice, ignore_events
 from penna.train.fingerprint import batch_order, weight_hashes
-from penna.train.init_from import StartReport, start_from
+from penna.train.init_from import InitReport, initialize_from
 from penna.train.task import Prepare, PreparedData
 from penna.train.trainer import Trainer, load_last
 
@@ -108,7 +108,7 @@ def resume(
     ``changes`` to its recipe are refused where they change anything: a resumed run follows the recipe it began with.
     """
     keep_memory_mapped()
-    run, checkpoint = run_and_checkpoint(target, runs_dir)
+    run, checkpoint = find_run_and_checkpoint(target, runs_dir)
     recipe = run.recipe()
     info = run.info()
     if info.get("state") == "imported":
@@ -188,14 +188,14 @@ def prepare_recipe(recipe: Recipe, tokenizer: Tokenizer | None, report: Progress
 
 def _new_model(
     recipe: Recipe, ready: PreparedData, runs_dir: Path, on_event: EventHandler
-) -> tuple[GPT, StartReport | None]:
+) -> tuple[GPT, InitReport | None]:
     """A model with its first weights: drawn from the seed and, where the recipe names a start, taken from there."""
     model = build_model(recipe.model)
     model.init_weights(recipe.train.seed)
     if recipe.train.init_from is None:
         return model, None
     source = load_model(recipe.train.init_from, runs_dir=runs_dir, device=torch.device("cpu"))
-    return model, start_from(
+    return model, initialize_from(
         model, ready.tokenizer, source, task=recipe.task, report=lambda line: on_event(Notice(line))
     )
 

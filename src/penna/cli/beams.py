@@ -71,13 +71,13 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna.cli.screen import say
     from penna.config.generation import generation_config
     from penna.report.beam_plot import draw_beams
-    from penna.report.histograms import check_figure_name
+    from penna.report.histograms import check_plot_path
 
     config = generation_config(_settings(arguments))
     if arguments.pruned < 0:
         raise RecipeError(f"--pruned {arguments.pruned} cannot be shown.", "0 or more.", "Such as --pruned 3.")
     if arguments.figure:
-        check_figure_name(Path(arguments.figure))
+        check_plot_path(Path(arguments.figure))
     loaded = load(arguments)
     if arguments.json:
         tree = grow_beams(loaded, arguments.prompt, config)

@@ -100,16 +100,16 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
 
 def _check_save(arguments: argparse.Namespace) -> None:
     """Raise RunError where there is no run that could have a default, before anything is written."""
-    from penna.loading import run_and_checkpoint
+    from penna.loading import find_run_and_checkpoint
 
-    run_and_checkpoint(arguments.run, Path(arguments.runs_dir))
+    find_run_and_checkpoint(arguments.run, Path(arguments.runs_dir))
 
 
 def _save(arguments: argparse.Namespace, figures: DecodingMetrics) -> None:
     from penna.api.generation_defaults import save_default
     from penna.cli.screen import say
     from penna.errors import DataError
-    from penna.loading import run_and_checkpoint
+    from penna.loading import find_run_and_checkpoint
     from penna.tokenizer.tokenizer import Tokenizer
 
     name = figures.recommendation.name
@@ -125,7 +125,7 @@ def _save(arguments: argparse.Namespace, figures: DecodingMetrics) -> None:
             "A recommendation that would stand with other texts, too.",
             "Compare more of them: --prefixes 100.",
         )
-    folder, _ = run_and_checkpoint(arguments.run, Path(arguments.runs_dir))
+    folder, _ = find_run_and_checkpoint(arguments.run, Path(arguments.runs_dir))
     file = save_default(folder.path, figures.strategy(name).config, Tokenizer.load(folder.tokenizer))
     say(f"Saved as the run's default: {name} ({file}).")
 

@@ -147,9 +147,9 @@ def _check_options(arguments: argparse.Namespace) -> None:
     if idle:
         raise RecipeError(f"{' and '.join(idle)} would change nothing here.", reason, f"Leave out {idle[0]}.")
     if arguments.svg:
-        from penna.report.histograms import check_figure_name
+        from penna.report.histograms import check_plot_path
 
-        check_figure_name(Path(arguments.svg))
+        check_plot_path(Path(arguments.svg))
 
 
 def _settings(arguments: argparse.Namespace) -> ExplainSettings:

@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
         top_n=arguments.logprobs or 0,
     )
     _tell(asked, arguments.samples)
-    tokenizer, tells_tokens = loaded.need_tokenizer(), arguments.logprobs is not None
+    tokenizer, tells_tokens = loaded.require_tokenizer(), arguments.logprobs is not None
 
     def row(text: SampledText) -> dict[str, Any]:
         return api.text_as_json(text, tokenizer, tells_tokens=tells_tokens)
@@ -194,7 +194,7 @@ def _tell(asked: SideBySide, samples: int) -> None:
     if asked.lacking:
         named = " ".join(truncate_end(one_line(part), 20) for part in asked.lacking[:_NAMED])
         more = f" and {len(asked.lacking) - _NAMED:,} more" if len(asked.lacking) > _NAMED else ""
-        unknown = asked.loaded.need_tokenizer().unknown_id is not None
+        unknown = asked.loaded.require_tokenizer().unknown_id is not None
         read = "as the unknown token" if unknown else "byte by byte"
         say(f"The vocabulary has no token of its own for {named}{more}: read {read}.")
     if samples > 1:

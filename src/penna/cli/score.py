@@ -154,7 +154,7 @@ def _tell_lacking(loaded: LoadedModel, parts: Iterable[str]) -> None:
     if distinct:
         shown = " ".join(truncate_end(one_line(part), 20) for part in distinct[:_NAMED])
         others = f" and {len(distinct) - _NAMED:,} more" if len(distinct) > _NAMED else ""
-        unknown = loaded.need_tokenizer().unknown_id is not None
+        unknown = loaded.require_tokenizer().unknown_id is not None
         read = "as the unknown token" if unknown else "byte by byte"
         say(f"The vocabulary has no token of its own for {shown}{others}: read {read}.")
 

@@ -125,7 +125,7 @@ class Probe:
 
     def add_positions(self, embeddings: Tensor) -> Tensor:
         """What the first block reads: (B, T, C) -> (B, T, C)."""
-        return self.model.placed(embeddings)
+        return self.model.add_positions(embeddings)
 
     def run_blocks(
         self, x: Tensor, first: int = 0, end: int | None = None, attention: list[Tensor] | None = None

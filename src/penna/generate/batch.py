@@ -19,8 +19,8 @@ from torch import Tensor
 from penna.generate.prompt_lookup import PromptLookup
 from penna.generate.request import Request
 from penna.generate.sequence import SequenceState
-from penna.model.cache import KVCache, Memory
-from penna.model.fast.cuda_graphs import RecordedSteps
+from penna.model.cache import EncoderCache, KVCache
+from penna.model.fast.cuda_graphs import CUDAGraphDecoder
 from penna.model.fast.decode import FastDecoder
 from penna.model.gpt import GPT
 from penna.model.seq2seq import Seq2Seq
@@ -50,9 +50,9 @@ class DecodingBatch:
         self._model = model
         self._weights = sum(each.numel() for each in (*model.h.parameters(), *model.h.buffers()))  # buffers: in int8
         self._cache = KVCache(model.config, slots, capacity, weight.device, weight.dtype)
-        self._recorded = RecordedSteps(model, self._cache) if RecordedSteps.are_for(model) else None
-        self._step = FastDecoder(model) if self._recorded is None and FastDecoder.reads(model) else None
-        self._memory = Memory.empty(model.config, slots, weight) if isinstance(model, Seq2Seq) else None
+        self._recorded = CUDAGraphDecoder(model, self._cache) if CUDAGraphDecoder.supports(model) else None
+        self._step = FastDecoder(model) if self._recorded is None and FastDecoder.supports(model) else None
+        self._memory = EncoderCache.empty(model.config, slots, weight) if isinstance(model, Seq2Seq) else None
 
     def admit(self, rows: Sequence[Row]) -> None:
         """Take further rows in and read their prompts; one that several share is read once."""
@@ -99,7 +99,7 @@ class DecodingBatch:
         if self._step is not None:
             with _threads_for(ids.numel() * self._weights):
                 return self._model.logits(self._step.hidden(ids, cache))
-        return self._model.logits(self._model.hidden(ids, cache, memory=self._sources(0, B)))
+        return self._model.logits(self._model.hidden(ids, cache, encoder_cache=self._sources(0, B)))
 
     def accept(self, counts: Sequence[int]) -> None:
         """So many of the tokens last read stay in each row."""
@@ -123,10 +123,10 @@ class DecodingBatch:
             read_prompts(self._model, cache, self._sources(start, len(rows)), prompts)
         elif any(prompts):
             lengths = torch.tensor([len(prompt) for prompt in prompts])
-            self._step.read(padded(prompts).to(self._model.wte.weight.device), lengths, cache)
+            self._step.prefill(padded(prompts).to(self._model.wte.weight.device), lengths, cache)
             cache.advance(lengths)
 
-    def _sources(self, start: int, count: int) -> Memory | None:
+    def _sources(self, start: int, count: int) -> EncoderCache | None:
         if self._memory is None:
             return None
         longest = max(len(row.request.source) for row in self.rows[start : start + count])
@@ -135,12 +135,12 @@ class DecodingBatch:
     def _read_sources(self, start: int, rows: Sequence[Row]) -> None:
         if self._memory is not None:
             read = read_sources(cast(Seq2Seq, self._model), [row.request.source for row in rows])
-            self._memory.put(start, read)
+            self._memory.write(start, read)
 
     def _copy(self, source: int, target: int) -> None:
         self._cache.copy_row(source, target)
         if self._memory is not None:
-            self._memory.put(target, self._memory.rows(source, source + 1))
+            self._memory.write(target, self._memory.rows(source, source + 1))
 
 
 @contextmanager
@@ -155,17 +155,19 @@ def _threads_for(multiplications: int) -> Generator[None]:
         torch.set_num_threads(threads)
 
 
-def read_prompts(model: GPT, cache: KVCache, memory: Memory | None, prompts: Sequence[Sequence[int]]) -> Tensor | None:
+def read_prompts(
+    model: GPT, cache: KVCache, memory: EncoderCache | None, prompts: Sequence[Sequence[int]]
+) -> Tensor | None:
     """Read prompts into all rows of an empty cache; their hidden states (B, T, C), None where all are empty."""
     longest = max(map(len, prompts))
     if not longest:
         return None
-    hidden = model.hidden(padded(prompts).to(model.wte.weight.device), cache, memory=memory)
+    hidden = model.hidden(padded(prompts).to(model.wte.weight.device), cache, encoder_cache=memory)
     cache.advance(torch.tensor([len(prompt) for prompt in prompts]))
     return hidden
 
 
-def read_sources(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> Memory:
+def read_sources(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> EncoderCache:
     """What the encoder makes of sources, read in one batch."""
     lengths = torch.tensor([len(source) for source in sources])
     return model.encode(padded(sources).to(model.wte.weight.device), lengths)

@@ -44,7 +44,7 @@ class TokenTree:
         rows_that_fit(model, 1, capacity)
         self.pending = prompt[-1]  # the prompt's last token, to be read first
         self._model = model
-        self._step = FastDecoder(model) if FastDecoder.reads(model) else None
+        self._step = FastDecoder(model) if FastDecoder.supports(model) else None
         self._cache = KVCache(model.config, 1, capacity, weight.device, weight.dtype)
         self._memory = read_sources(cast(Seq2Seq, model), [request.source]) if request.source else None
         self._texts = [prompt[:-1]]  # (N) what each has read, as far as the cache holds it
@@ -91,14 +91,14 @@ class TokenTree:
         device = self._states.device
         start, count = int(self._cache.lengths[0]), ids.shape[1]
         before = None
-        if self._cache.looks_back:
-            size = self._cache.looks_back + 1
+        if self._cache.ngram_context:
+            size = self._cache.ngram_context + 1
             before = torch.tensor([[-1] * (size - len(text[-size:])) + list(text[-size:]) for text in texts]).to(device)
-        placement = self._cache.branches(positions.to(device), visible[:, : start + count], before)
+        placement = self._cache.place_tree(positions.to(device), visible[:, : start + count], before)
         if self._step is not None:
             hidden = self._step.hidden(ids.to(device), self._cache, placement)[0]
         else:
-            hidden = self._model.hidden(ids.to(device), self._cache, memory=self._memory, placement=placement)[0]
+            hidden = self._model.hidden(ids.to(device), self._cache, encoder_cache=self._memory, placement=placement)[0]
         self._states[start : start + count] = hidden
         self._cache.advance(count)
         return hidden
@@ -123,7 +123,7 @@ class TokenTree:
         places = self._visible.any(dim=0).nonzero()[:, 0]
         if used <= 2 * len(places) + _LITTER:
             return
-        self._cache.keep(0, places)
+        self._cache.keep_entries(0, places)
         self._states[: len(places)] = self._states[places.to(self._states.device)]
         visible = torch.zeros_like(self._visible)
         visible[:, : len(places)] = self._visible[:, places]

@@ -17,7 +17,7 @@ from typing import Any
 
 from penna.config.generation import GenerationConfig, generation_config
 from penna.errors import InteropError, RecipeError, TokenizerError
-from penna.interop.json_files import read_object
+from penna.interop.hf_files import read_json_object
 from penna.storage import write_json
 from penna.tokenizer.tokenizer import Tokenizer
 
@@ -39,7 +39,7 @@ _BEAMS = ("num_beams", "num_beam_groups", "diversity_penalty", "length_penalty",
 _ZERO_IS_NONE = ("top_k", "min_p", "no_repeat_ngram_size", "prompt_lookup_num_tokens")
 
 
-def generation_json(config: GenerationConfig, tokenizer: Tokenizer | None) -> dict[str, Any]:
+def generation_config_to_json(config: GenerationConfig, tokenizer: Tokenizer | None) -> dict[str, Any]:
     """The content of a ``generation_config.json`` that says these settings; the tokenizer's separator ends a text.
 
     Raises ExchangeError for what such a file cannot hold: ``choices``, which are of one request and no default;
@@ -70,12 +70,12 @@ def generation_json(config: GenerationConfig, tokenizer: Tokenizer | None) -> di
     return content
 
 
-def write_generation_json(file: Path, config: GenerationConfig, tokenizer: Tokenizer | None) -> None:
-    """Write the settings as a ``generation_config.json``, whole or not at all; raises as `generation_json` does."""
-    write_json(file, generation_json(config, tokenizer))
+def write_generation_config(file: Path, config: GenerationConfig, tokenizer: Tokenizer | None) -> None:
+    """Write the settings as a ``generation_config.json``, atomically. Raises as `generation_config_to_json` does."""
+    write_json(file, generation_config_to_json(config, tokenizer))
 
 
-def read_generation_json(file: Path, tokenizer: Tokenizer | None) -> GenerationConfig:
+def read_generation_config(file: Path, tokenizer: Tokenizer | None) -> GenerationConfig:
     """The settings in a ``generation_config.json``, Penna's or any other's.
 
     What the file does not say is Penna's default, also where ``transformers`` has another. Passed over is what
@@ -84,7 +84,7 @@ def read_generation_json(file: Path, tokenizer: Tokenizer | None) -> GenerationC
     ``bad_words_ids`` become the words they spell. Raises ExchangeError, which names the file, for values that cannot
     be, for strategies Penna has not, and for bad words that no text spells.
     """
-    content = {name: value for name, value in read_object(file).items() if value is not None}
+    content = {name: value for name, value in read_json_object(file).items() if value is not None}
     values = {name: content[name] for name in _SAME if name in content}
     is_drawn, beams = _is_drawn(content, file), content.get("num_beams", 1)
     if is_drawn and beams != 1:

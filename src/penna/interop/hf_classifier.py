@@ -53,7 +53,7 @@ def labels_from_json(given: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class WrittenClassifier:
+class ClassifierExport:
     """What the folder of a classifier holds."""
 
     config: ModelConfig
@@ -62,9 +62,9 @@ class WrittenClassifier:
     fields: dict[str, Any]  # of config.json
 
 
-def classifier_to_write(
+def export_classifier(
     config: ModelConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer | None, task: TaskConfig, name: str
-) -> WrittenClassifier:
+) -> ClassifierExport:
     """A model with a head for classes as the class ``name`` holds it.
 
     That class predicts no tokens: an LM head of its own (``tie`` off) is left out. A task other than classify has no
@@ -89,7 +89,7 @@ def classifier_to_write(
     rows = max(config.rows, pad_id + 1)
     embedding = weights["wte.weight"]
     zeros = torch.zeros(rows - len(embedding), embedding.shape[1], dtype=embedding.dtype, device=embedding.device)
-    return WrittenClassifier(
+    return ClassifierExport(
         config.model_copy(update={"vocab_size": rows, "tie": True}),
         {
             **{weight: tensor for weight, tensor in weights.items() if weight != _LM_HEAD},

@@ -24,13 +24,13 @@ _MISSING = object()
 
 
 @dataclass(frozen=True)
-class ForeignClass:
+class HFClass:
     """One Hugging Face model class, as Penna knows it, and the class with a head for classes beside it."""
 
     name: str
-    classifier: str
+    classifier_name: str
     model_type: str
-    bare: str  # the class without a head, whose files leave out the prefix
+    base_name: str  # the class without a head, whose files leave out the prefix
     prefix: str  # what stands before every weight but the head's
     preset: str
     holds: Mapping[str, tuple[Any, ...]]  # Penna field -> the values this class can hold
@@ -44,9 +44,9 @@ class ForeignClass:
     extras: Callable[[ModelConfig], dict[str, Any]]  # further config.json fields to write
     fixed: Mapping[str, Any] = field(default_factory=dict[str, Any])  # Penna fields a config.json of this class implies
 
-    def architecture(self, config: ModelConfig) -> str:
+    def architecture_name(self, config: ModelConfig) -> str:
         """The class that holds this very model: one with a head for classes where it has one."""
-        return self.name if config.n_class is None else self.classifier
+        return self.name if config.n_class is None else self.classifier_name
 
 
 def _no_objections(given: Mapping[str, Any]) -> list[str]:
@@ -67,12 +67,12 @@ def _qwen3_objections(given: Mapping[str, Any]) -> list[str]:
     partial = rope.get("partial_rotary_factor", given.get("partial_rotary_factor"))
     complaints: list[str] = []
     if not plain or kinds != {"default"}:
-        complaints.append(f'{key} = {shown(rope)}: only the rope_type "default" is understood')
+        complaints.append(f'{key} = {format_value(rope)}: only the rope_type "default" is understood')
     if partial not in (None, 1, 1.0):
-        complaints.append(f"partial_rotary_factor = {shown(partial)}: only 1.0 is understood")
+        complaints.append(f"partial_rotary_factor = {format_value(partial)}: only 1.0 is understood")
     layers: Any = given.get("layer_types") or ["full_attention"]
     if set(map(str, layers)) != {"full_attention"}:
-        complaints.append(f'layer_types = {shown(layers)}: only "full_attention" is understood')
+        complaints.append(f'layer_types = {format_value(layers)}: only "full_attention" is understood')
     return complaints
 
 
@@ -152,11 +152,11 @@ _DEMANDS: dict[str, tuple[Any, ...]] = {
     "pruned_heads": ({}, None),
 }
 
-GPT2 = ForeignClass(
+GPT2 = HFClass(
     name="GPT2LMHeadModel",
-    classifier="GPT2ForSequenceClassification",
+    classifier_name="GPT2ForSequenceClassification",
     model_type="gpt2",
-    bare="GPT2Model",
+    base_name="GPT2Model",
     prefix="transformer.",
     preset="gpt2",
     holds={**_GPT_HOLDS, "norm_position": ("pre",)},
@@ -180,11 +180,11 @@ GPT2 = ForeignClass(
     fixed={**_GPT_FIXED, "norm_position": "pre"},
 )
 
-GPT1 = ForeignClass(
+GPT1 = HFClass(
     name="OpenAIGPTLMHeadModel",
-    classifier="OpenAIGPTForSequenceClassification",
+    classifier_name="OpenAIGPTForSequenceClassification",
     model_type="openai-gpt",
-    bare="OpenAIGPTModel",
+    base_name="OpenAIGPTModel",
     prefix="transformer.",
     preset="gpt1",
     holds={**_GPT_HOLDS, "norm_position": ("post",)},
@@ -197,11 +197,11 @@ GPT1 = ForeignClass(
     fixed={**_GPT_FIXED, "norm_position": "post"},
 )
 
-QWEN3 = ForeignClass(
+QWEN3 = HFClass(
     name="Qwen3ForCausalLM",
-    classifier="Qwen3ForSequenceClassification",
+    classifier_name="Qwen3ForSequenceClassification",
     model_type="qwen3",
-    bare="Qwen3Model",
+    base_name="Qwen3Model",
     prefix="model.",
     preset="modern",
     holds={
@@ -245,29 +245,29 @@ QWEN3 = ForeignClass(
 CLASSES = (GPT2, GPT1, QWEN3)
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as recipes and config.json write it: strings quoted, booleans small."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def misfits(config: ModelConfig, foreign: ForeignClass) -> list[str]:
+def unsupported_fields(config: ModelConfig, foreign: HFClass) -> list[str]:
     """What this class cannot hold of the model, one line per field; empty when it holds it all."""
     lines: list[str] = []
     for name, allowed in foreign.holds.items():
         value = getattr(config, name)
         if value not in allowed:
-            choices = " or ".join(map(shown, allowed))
-            lines.append(f"{name} = {shown(value)}: {foreign.name} holds only {choices}")
+            choices = " or ".join(map(format_value, allowed))
+            lines.append(f"{name} = {format_value(value)}: {foreign.name} holds only {choices}")
     for name, (said, computed) in foreign.follows.items():
         value, wanted = getattr(config, name), computed(config)
         if value != wanted:
-            lines.append(f"{name} = {shown(value)}: {foreign.name} holds only {said} = {wanted:g}")
+            lines.append(f"{name} = {format_value(value)}: {foreign.name} holds only {said} = {wanted:g}")
     return lines
 
 
-def class_for(config: ModelConfig) -> ForeignClass:
+def choose_hf_class(config: ModelConfig) -> HFClass:
     """The class that holds the model; ``ExchangeError`` names the fields no class holds."""
-    found = {foreign.name: misfits(config, foreign) for foreign in CLASSES}
+    found = {foreign.name: unsupported_fields(config, foreign) for foreign in CLASSES}
     for foreign in CLASSES:
         if not found[foreign.name]:
             return foreign
@@ -285,12 +285,14 @@ def class_for(config: ModelConfig) -> ForeignClass:
     )
 
 
-def class_of(given: Mapping[str, Any], source: Path) -> tuple[ForeignClass, bool]:
+def read_hf_class(given: Mapping[str, Any], source: Path) -> tuple[HFClass, bool]:
     """The class a config.json names, by ``architectures`` or, where that is missing, ``model_type``.
 
     And whether it is the one with a head for classes.
     """
-    known = {name: foreign for foreign in CLASSES for name in (foreign.name, foreign.bare, foreign.classifier)}
+    known = {
+        name: foreign for foreign in CLASSES for name in (foreign.name, foreign.base_name, foreign.classifier_name)
+    }
     architectures: Any = given.get("architectures")
     first = ""
     if isinstance(architectures, list) and architectures:
@@ -304,22 +306,22 @@ def class_of(given: Mapping[str, Any], source: Path) -> tuple[ForeignClass, bool
         raise InteropError(
             f"{source} names {said}.",
             f"Penna understands {', '.join(each.name for each in CLASSES)}; "
-            f"{', '.join(each.classifier for each in CLASSES)}.",
+            f"{', '.join(each.classifier_name for each in CLASSES)}.",
             "Choose a model of one of these classes, or convert it to one.",
         )
-    return foreign, first == foreign.classifier
+    return foreign, first == foreign.classifier_name
 
 
-def config_from_json(given: Mapping[str, Any], source: Path) -> tuple[ForeignClass, ModelConfig, tuple[str, ...]]:
+def config_from_json(given: Mapping[str, Any], source: Path) -> tuple[HFClass, ModelConfig, tuple[str, ...]]:
     """The class, Penna's configuration and the labels, if any, of a config.json's content.
 
     A field the file leaves out has the class's own default, as transformers reads it. ``ExchangeError`` names what
     cannot be followed.
     """
-    foreign, classifies = class_of(given, source)
-    name, labels = foreign.classifier if classifies else foreign.name, ()
+    foreign, classifies = read_hf_class(given, source)
+    name, labels = foreign.classifier_name if classifies else foreign.name, ()
     complaints = [
-        f"{key} = {shown(given[key])}: only {' or '.join(map(shown, allowed))} is understood"
+        f"{key} = {format_value(given[key])}: only {' or '.join(map(format_value, allowed))} is understood"
         for key, allowed in foreign.demands.items()
         if key in given and given[key] not in allowed
     ]
@@ -355,10 +357,10 @@ def config_from_json(given: Mapping[str, Any], source: Path) -> tuple[ForeignCla
         ) from error
 
 
-def config_to_json(config: ModelConfig, foreign: ForeignClass, separator_id: int | None) -> dict[str, Any]:
+def config_to_json(config: ModelConfig, foreign: HFClass, separator_id: int | None) -> dict[str, Any]:
     """The content of the config.json under which transformers builds this model; ``separator_id`` is begin and end."""
     return {
-        "architectures": [foreign.architecture(config)],
+        "architectures": [foreign.architecture_name(config)],
         "model_type": foreign.model_type,
         "dtype": "float32",
         "bos_token_id": separator_id,

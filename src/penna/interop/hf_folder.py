@@ -8,6 +8,8 @@ are plain. What a class can hold is in ``classes``, how its weights are laid out
 
 from __future__ import annotations
 
+import importlib
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -22,11 +24,10 @@ from torch import Tensor
 from penna.config.sections import ModelConfig
 from penna.config.tasks import ClassifyTask, PretrainTask, TaskConfig
 from penna.errors import InteropError
-from penna.interop.hf_classifier import classifier_to_write
-from penna.interop.hf_config import class_for, config_from_json, config_to_json
-from penna.interop.hf_weights import from_foreign, to_foreign
-from penna.interop.json_files import read_object, write_object
-from penna.interop.tensor_files import SINGLE, read_tensors
+from penna.interop.hf_classifier import export_classifier
+from penna.interop.hf_config import choose_hf_class, config_from_json, config_to_json
+from penna.interop.hf_files import SINGLE, read_json_object, read_weights, write_json_object
+from penna.interop.hf_weights import weights_from_hf, weights_to_hf
 from penna.model.gpt import sinusoidal_table
 from penna.tokenizer.files import TOKENIZER_FILE
 from penna.tokenizer.load import MERGES_FILE, MODEL_SUFFIX, VOCAB_FILE, WORDPIECE_FILE
@@ -34,7 +35,7 @@ from penna.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Foreign:
+class HFModel:
     """A foreign model as values: ``GPT(config).load_state_dict(weights)`` is that model, in float32."""
 
     config: ModelConfig
@@ -48,7 +49,7 @@ class Foreign:
         return ClassifyTask(labels=list(self.labels), lm_weight=0) if self.labels else PretrainTask()
 
 
-def read_hf(folder: Path, *, allow_pickle: bool = False) -> Foreign:
+def read_hf(folder: Path, *, allow_pickle: bool = False) -> HFModel:
     """Read a Hugging Face folder of a GPT2LMHeadModel, OpenAIGPTLMHeadModel or Qwen3ForCausalLM, or of the class with a
     head for classes (``…ForSequenceClassification``) beside each.
 
@@ -63,17 +64,17 @@ def read_hf(folder: Path, *, allow_pickle: bool = False) -> Foreign:
             "Expected a Hugging Face model folder: config.json beside its weights.",
             "Give the folder that the model was downloaded to or saved in.",
         )
-    foreign, config, labels = config_from_json(read_object(description), description)
-    weights = from_foreign(read_tensors(folder, allow_pickle), config, foreign, str(folder))
-    tokenizer = Tokenizer.load(folder) if holds_tokenizer(folder) else None
+    foreign, config, labels = config_from_json(read_json_object(description), description)
+    weights = weights_from_hf(read_weights(folder, allow_pickle), config, foreign, str(folder))
+    tokenizer = Tokenizer.load(folder) if has_tokenizer(folder) else None
     if tokenizer is not None:
         _check_tokenizer(tokenizer, config)
-    return Foreign(config, weights, tokenizer, labels)
+    return HFModel(config, weights, tokenizer, labels)
 
 
 def hf_class(config: ModelConfig) -> str:
     """The Hugging Face class that holds this model; ``ExchangeError`` names the fields that none holds."""
-    return class_for(config).architecture(config)
+    return choose_hf_class(config).architecture_name(config)
 
 
 def write_hf(
@@ -90,7 +91,7 @@ def write_hf(
     head for classes (``n_class``) goes to ``…ForSequenceClassification``, with the labels of ``task``. ``output`` must
     not exist, or be an empty folder.
     """
-    foreign = class_for(config)
+    foreign = choose_hf_class(config)
     if tokenizer is not None:
         _check_tokenizer(tokenizer, config)
     output = output.resolve()
@@ -105,16 +106,16 @@ def write_hf(
         config, weights = config.model_copy(update={"positions": "learned"}), {**weights, "wpe.weight": table}
     fields: dict[str, Any] = {}
     if config.n_class is not None:
-        made = classifier_to_write(config, weights, tokenizer, task or PretrainTask(), foreign.classifier)
+        made = export_classifier(config, weights, tokenizer, task or PretrainTask(), foreign.classifier_name)
         config, weights, tokenizer, fields = made.config, made.weights, made.tokenizer, made.fields
-    tensors = to_foreign(weights, config, foreign)
+    tensors = weights_to_hf(weights, config, foreign)
     separator = None if tokenizer is None else tokenizer.separator_id
     staging = output.parent / f".{output.name}.{uuid.uuid4().hex}.partial"
     try:
         staging.mkdir(parents=True)
-        write_object(staging / "config.json", {**config_to_json(config, foreign, separator), **fields})
+        write_json_object(staging / "config.json", {**config_to_json(config, foreign, separator), **fields})
         if config.n_class is None:
-            write_object(
+            write_json_object(
                 staging / "generation_config.json",
                 {"_from_model_config": True, "bos_token_id": separator, "eos_token_id": separator},
             )
@@ -134,10 +135,10 @@ def write_hf(
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return foreign.architecture(config)
+    return foreign.architecture_name(config)
 
 
-def holds_tokenizer(folder: Path) -> bool:
+def has_tokenizer(folder: Path) -> bool:
     """Whether a folder holds a tokenizer in a form that stands by itself."""
     names = {file.name for file in folder.iterdir() if file.is_file()}
     whole = not names.isdisjoint((TOKENIZER_FILE, WORDPIECE_FILE)) or {VOCAB_FILE, MERGES_FILE} <= names
@@ -152,3 +153,45 @@ def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig) -> None:
             "Expected a row for every token.",
             "Use the tokenizer this model was trained with.",
         )
+
+
+# MERGED interop.hub
+#
+# What has been downloaded once is found in the hub's own cache from then on, also where the hub cannot be reached. Only
+# what Penna reads is asked for, and no pickles. The library ``huggingface_hub`` is not Penna's own: where it or the hub
+# is missing, the error says how the same files come as a folder.
+
+
+HUB_PREFIX = "hf://"
+_NAME = re.compile(r"hf://([\w.-]+(?:/[\w.-]+)?)")
+_WANTED = ("*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model", "*.jinja")
+
+
+def download_from_hub(target: str) -> Path:
+    """The local folder of a model of the hub. Raises ExchangeError where its files cannot be had."""
+    match = _NAME.fullmatch(target)
+    if match is None:
+        raise InteropError(
+            f"{target!r} names no model of the Hugging Face hub.",
+            "hf://owner/name, as in hf://openai-community/gpt2.",
+            "Check the spelling.",
+        )
+    try:
+        library: Any = importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise _not_at_hand(match[1], "the library huggingface_hub is not installed") from error
+    try:
+        return Path(library.snapshot_download(match[1], allow_patterns=list(_WANTED)))
+    except Exception as error:  # the library raises whatever its own libraries raise
+        reason = str(error).strip().splitlines() or [""]
+        raise _not_at_hand(match[1], f"{type(error).__name__}: {reason[0]}") from error
+
+
+def _not_at_hand(name: str, reason: str) -> InteropError:
+    folder = name.rpartition("/")[2]
+    return InteropError(
+        f"{HUB_PREFIX}{name} cannot be fetched: {reason}.",
+        "A model of the hub is fetched with the library huggingface_hub, where the hub can be reached.",
+        f"Without it, download the model where there is a network (hf download {name} --local-dir {folder}), copy the "
+        f"folder here and give its path in place of {HUB_PREFIX}{name}.",
+    )

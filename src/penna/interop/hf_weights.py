@@ -16,12 +16,12 @@ from torch import Tensor
 
 from penna.config.sections import ModelConfig
 from penna.errors import InteropError
-from penna.interop.hf_config import GPT1, QWEN3, ForeignClass
+from penna.interop.hf_config import GPT1, QWEN3, HFClass
 from penna.model.gpt import GPT
 
 
 @dataclass(frozen=True)
-class Slot:
+class TensorMapping:
     """One foreign tensor and its place in Penna's."""
 
     foreign: str
@@ -57,12 +57,12 @@ def penna_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         return {name: tuple(tensor.shape) for name, tensor in GPT(config).state_dict().items()}
 
 
-def slots(config: ModelConfig, foreign: ForeignClass) -> list[Slot]:
+def tensor_mappings(config: ModelConfig, foreign: HFClass) -> list[TensorMapping]:
     """Where each tensor of this class stands in Penna's state dict, in Penna's order."""
     modules = {GPT1.name: _GPT1_MODULES, QWEN3.name: _QWEN3_MODULES}.get(foreign.name, {})
     heads, shared, inner = config.n_head * config.head_width, config.kv_heads * config.head_width, config.inner_width
     parts = {"attn.c_attn": (heads, shared, shared), "mlp.c_fc": (inner, inner)}
-    found: list[Slot] = []
+    found: list[TensorMapping] = []
     for name, shape in penna_shapes(config).items():
         module, _, leaf = name.rpartition(".")
         block = re.match(r"h\.(\d+)\.", module)
@@ -76,24 +76,26 @@ def slots(config: ModelConfig, foreign: ForeignClass) -> list[Slot]:
         start = 0
         for target, count in zip(targets, rows, strict=True):
             own = (count, *shape[1:])
-            found.append(Slot(f"{before}{target}.{leaf}", name, own[::-1] if transposed else own, start, transposed))
+            found.append(
+                TensorMapping(f"{before}{target}.{leaf}", name, own[::-1] if transposed else own, start, transposed)
+            )
             start += count
     return found
 
 
-def from_foreign(
-    tensors: dict[str, Tensor], config: ModelConfig, foreign: ForeignClass, source: str
+def weights_from_hf(
+    tensors: dict[str, Tensor], config: ModelConfig, foreign: HFClass, source: str
 ) -> dict[str, Tensor]:
     """Penna's state dict in float32 from foreign tensors, which are used up.
 
     ``ExchangeError`` names the tensors that do not fit.
     """
-    layout = slots(config, foreign)
+    layout = tensor_mappings(config, foreign)
     _give_whole_names(tensors, config, foreign, source)
     _check(
         {name: tuple(tensor.shape) for name, tensor in tensors.items()},
         {slot.foreign: slot.shape for slot in layout},
-        f"The weights in {source} are not those of the {foreign.architecture(config)} that its config.json describes",
+        f"The weights in {source} are not those of the {foreign.architecture_name(config)} of its config.json",
         "Check that config.json and the weights were saved together, and that the download is whole.",
     )
     odd = [
@@ -118,7 +120,7 @@ def from_foreign(
     return weights
 
 
-def to_foreign(weights: Mapping[str, Tensor], config: ModelConfig, foreign: ForeignClass) -> dict[str, Tensor]:
+def weights_to_hf(weights: Mapping[str, Tensor], config: ModelConfig, foreign: HFClass) -> dict[str, Tensor]:
     """The class's tensors in float32 on the CPU from Penna's state dict; each owns its memory."""
     _check(
         {name: tuple(tensor.shape) for name, tensor in weights.items()},
@@ -127,7 +129,7 @@ def to_foreign(weights: Mapping[str, Tensor], config: ModelConfig, foreign: Fore
         "Give the state dict of a GPT built from this configuration.",
     )
     result: dict[str, Tensor] = {}
-    for slot in slots(config, foreign):
+    for slot in tensor_mappings(config, foreign):
         tensor = weights[slot.penna].detach().to("cpu", torch.float32)
         rows = slot.shape[-1] if slot.transposed else slot.shape[0]
         tensor = tensor[slot.start : slot.start + rows]
@@ -135,7 +137,7 @@ def to_foreign(weights: Mapping[str, Tensor], config: ModelConfig, foreign: Fore
     return result
 
 
-def _give_whole_names(tensors: dict[str, Tensor], config: ModelConfig, foreign: ForeignClass, source: str) -> None:
+def _give_whole_names(tensors: dict[str, Tensor], config: ModelConfig, foreign: HFClass, source: str) -> None:
     """Drop old buffers, put the prefix a headless class leaves out, and let a tied head stand once."""
     head = "lm_head.weight"
     for name in [name for name in tensors if _BUFFERS.fullmatch(name)]:
@@ -145,7 +147,7 @@ def _give_whole_names(tensors: dict[str, Tensor], config: ModelConfig, foreign: 
             tensors[foreign.prefix + name] = tensors.pop(name)
     if not config.tie or head not in tensors:
         return
-    embedding = next(slot.foreign for slot in slots(config, foreign) if slot.penna == "wte.weight")
+    embedding = next(slot.foreign for slot in tensor_mappings(config, foreign) if slot.penna == "wte.weight")
     if embedding not in tensors:
         tensors[embedding] = tensors[head]
     elif not torch.equal(tensors[head], tensors[embedding]):

@@ -21,7 +21,7 @@ from torch import Tensor
 from penna.config.sections import ModelConfig
 
 
-class Views(NamedTuple):
+class LayerViews(NamedTuple):
     """Of what a cache holds of one layer: where a call writes, and all it looks at."""
 
     written: Tensor  # (B, 2, n_kv_head, T, head_dim); where there are cells, the layer as flat rows of head_dim
@@ -35,10 +35,10 @@ class Placement:
 
     positions: Tensor  # (B, T) each token's place in its own text
     start: int | None  # the place of the first token, where it is the same in all rows and the others follow
-    cells: Tensor | None  # else the flat places of all tokens, (B * 2 * n_kv_head * T,)
-    layers: Sequence[Views]
+    flat_indices: Tensor | None  # else the flat places of all tokens, (B * 2 * n_kv_head * T,)
+    layers: Sequence[LayerViews]
     mask: Tensor | None  # (B, 1, T or 1, S) 0 where a token looks, minus infinity where not; None: at all, or causal
-    before: Tensor | None  # where the model looks back at ids: texts of ids, (B, n - 1 + T) or (B * T, n)
+    ngram_ids: Tensor | None  # where the model looks back at ids: texts of ids, (B, n - 1 + T) or (B * T, n)
 
 
 class KVCache:
@@ -55,8 +55,8 @@ class KVCache:
         shape = (config.n_layer, batch, 2, config.kv_heads, capacity, config.head_width)
         self.store = torch.zeros(shape, device=device, dtype=dtype)
         self.block_size = config.block_size
-        self.looks_back = 0 if config.ngram_size is None else config.ngram_size - 1  # ids before each, for the model
-        self.ids = torch.full((batch, capacity if self.looks_back else 0), -1, device=device)
+        self.ngram_context = 0 if config.ngram_size is None else config.ngram_size - 1  # ids before each, for the model
+        self.ids = torch.full((batch, capacity if self.ngram_context else 0), -1, device=device)
         self.lengths = torch.zeros(batch, dtype=torch.int64)  # places taken in each row; kept on the CPU
 
     @property
@@ -99,13 +99,13 @@ class KVCache:
         self.ids[target] = self.ids[source]
         self.lengths[target] = held
 
-    def keep(self, row: int, places: Tensor) -> None:
+    def keep_entries(self, row: int, places: Tensor) -> None:
         """Let a row hold only what stands at these places (in ascending order), one behind the other."""
         count = len(places)
         self.store[:, row, ..., :count, :] = self.store[:, row][..., places.to(self.store.device), :]
         self.lengths[row] = count
 
-    def chain(self, ids: Tensor) -> Placement:
+    def place_next(self, ids: Tensor) -> Placement:
         """Ids (B, T) behind what each row holds. Raises ValueError where they do not fit."""
         T, starts = ids.shape[1], self.lengths.tolist()
         first, last = min(starts), max(starts)
@@ -122,13 +122,13 @@ class KVCache:
         return Placement(
             positions,
             start,
-            cells=self._cells(positions) if start is None else None,
+            flat_indices=self._cells(positions) if start is None else None,
             layers=self._views(start, T, span),
             mask=mask,
-            before=self._remember_ids(ids, positions) if self.looks_back else None,
+            ngram_ids=self._remember_ids(ids, positions) if self.ngram_context else None,
         )
 
-    def one_each(self, ids: Tensor, positions: Tensor, span: int) -> Placement:
+    def place_at(self, ids: Tensor, positions: Tensor, span: int) -> Placement:
         """Ids (B, 1), one for each row at these positions (B, 1), where ``span`` places are looked at in every row.
 
         As ``chain`` with one id, but nothing is asked of the lengths, and every tensor is made on the device: so it can
@@ -138,13 +138,13 @@ class KVCache:
         return Placement(
             positions,
             start=None,
-            cells=self._cells(positions),
+            flat_indices=self._cells(positions),
             layers=self._views(None, 1, span),
             mask=_additive(visible, self.store),
-            before=self._remember_ids(ids, positions) if self.looks_back else None,
+            ngram_ids=self._remember_ids(ids, positions) if self.ngram_context else None,
         )
 
-    def branches(self, positions: Tensor, visible: Tensor, before: Tensor | None) -> Placement:
+    def place_tree(self, positions: Tensor, visible: Tensor, before: Tensor | None) -> Placement:
         """Tokens (1, T) of several texts of the only row, each at the next free place.
 
         ``visible`` (T, S) is True where a token looks, at itself too; S is the places held and T more. ``before``
@@ -156,16 +156,16 @@ class KVCache:
         layers = self._views(start, T, span)
         return Placement(positions, start, None, layers, _additive(visible[None], self.store), before)
 
-    def put(self, layer: int, both: Tensor, at: Placement) -> tuple[Tensor, Tensor]:
+    def write(self, layer: int, both: Tensor, at: Placement) -> tuple[Tensor, Tensor]:
         """Write a layer's keys and values (B, 2, K, T, D); all that is looked at, (B, K, S, D) each."""
         written, keys, values = at.layers[layer]
-        if at.cells is None:
+        if at.flat_indices is None:
             written.copy_(both)
         else:
-            written.index_copy_(0, at.cells, both.reshape(-1, written.shape[1]).to(written.dtype))
+            written.index_copy_(0, at.flat_indices, both.reshape(-1, written.shape[1]).to(written.dtype))
         return keys, values
 
-    def _views(self, start: int | None, count: int, span: int) -> Sequence[Views]:
+    def _views(self, start: int | None, count: int, span: int) -> Sequence[LayerViews]:
         """What a call writes and looks at, layer by layer; made for all at once, since a view costs time, too."""
         seen = self.store.narrow(4, 0, span)
         if start is None:
@@ -173,7 +173,7 @@ class KVCache:
         else:
             written = self.store.narrow(4, start, count)
         keys, values = seen.unbind(2)
-        return [Views(*layer) for layer in zip(written.unbind(), keys.unbind(), values.unbind(), strict=True)]
+        return [LayerViews(*layer) for layer in zip(written.unbind(), keys.unbind(), values.unbind(), strict=True)]
 
     def _cells(self, places: Tensor) -> Tensor:
         """Places (B, T) as rows of a layer's flat keys and values: (B * 2 * K * T,)."""
@@ -188,7 +188,7 @@ class KVCache:
         """
         rows = torch.arange(len(ids), device=ids.device)[:, None]
         self.ids[rows, positions] = ids
-        wanted = positions[:, :1] + torch.arange(-self.looks_back, ids.shape[1], device=ids.device)
+        wanted = positions[:, :1] + torch.arange(-self.ngram_context, ids.shape[1], device=ids.device)
         return torch.where(wanted < 0, -1, self.ids[rows, wanted.clamp(min=0)])
 
 
@@ -200,7 +200,7 @@ def _additive(visible: Tensor, like: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Memory:
+class EncoderCache:
     """Sources as cross-attention looks at them; what stands behind a source's length is never looked at."""
 
     states: Tensor  # (B, S, C) the encoder's last hidden states
@@ -214,7 +214,7 @@ class Memory:
         return self.states.shape[0]
 
     @classmethod
-    def empty(cls, config: ModelConfig, batch: int, like: Tensor) -> Memory:
+    def empty(cls, config: ModelConfig, batch: int, like: Tensor) -> EncoderCache:
         """Room for sources of any length, of the type and on the device of another tensor."""
         S = config.source_span
         shape = (config.n_layer, batch, config.kv_heads, S, config.head_width)
@@ -222,12 +222,12 @@ class Memory:
         mask = torch.zeros(batch, 1, 1, S, dtype=torch.bool, device=like.device)
         return cls(like.new_zeros(batch, S, config.n_embd), tuple(keys), tuple(values), mask)
 
-    def rows(self, start: int, stop: int, span: int | None = None) -> Memory:
+    def rows(self, start: int, stop: int, span: int | None = None) -> EncoderCache:
         """Neighbouring sources, as a view; of each the first ``span`` tokens, where the others are padding."""
         keys, values = (tuple(each[start:stop, :, :span] for each in all_of) for all_of in (self.keys, self.values))
-        return Memory(self.states[start:stop, :span], keys, values, self.mask[start:stop, ..., :span])
+        return EncoderCache(self.states[start:stop, :span], keys, values, self.mask[start:stop, ..., :span])
 
-    def put(self, start: int, other: Memory) -> None:
+    def write(self, start: int, other: EncoderCache) -> None:
         """Write other sources, none longer than these may be, over those from ``start`` on."""
         stop, S = start + other.batch, other.states.shape[1]
         self.states[start:stop, :S] = other.states

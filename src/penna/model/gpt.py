@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from penna.config.sections import ModelConfig
-from penna.model.cache import KVCache, Memory, Placement
+from penna.model.cache import EncoderCache, KVCache, Placement
 from penna.model.fast.small_batch_matmul import SmallBatchMatmul, small_batch_matmul
 from penna.model.linear import Int8Linear, Linear, Matmul, linear
-from penna.model.ngrams import NgramEmbedding, with_those_before
+from penna.model.ngrams import NgramEmbedding, pad_start
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Context:
     placement: Placement | None  # where the tokens stand in the cache
     mask: Tensor | None  # (B, 1, T or 1, S) True or 0 where a token may look; None when plain causal or all
     attention: list[Tensor] | None  # each block appends its weights, (B, H, T, S)
-    memory: Memory | None = None  # what cross-attention looks at
+    encoder_cache: EncoderCache | None = None  # what cross-attention looks at
     cross_attention: list[Tensor] | None = None  # each block appends its cross-attention's weights
 
 
@@ -141,7 +141,7 @@ class SelfAttention(nn.Module):
             q, k = rotate(q, context.rotary), rotate(k, context.rotary)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or K, T, D)
         if context.cache is not None and context.placement is not None:
-            k, v = context.cache.put(self.layer, torch.stack((k, v), dim=1), context.placement)  # (B, K, S, D)
+            k, v = context.cache.write(self.layer, torch.stack((k, v), dim=1), context.placement)  # (B, K, S, D)
         causal, dropout = context.mask is None and T > 1, self.dropout if self.training else 0.0
         y = attend(q, k, v, context.mask, causal=causal, dropout=dropout, weights=context.attention)  # (B, H, T, D)
         y = self.c_proj(y.transpose(1, 2).reshape(B, T, -1))
@@ -222,7 +222,7 @@ class GPT(nn.Module):
         self.ln_f = make_norm(config, config.n_embd) if config.norm_position == "pre" else nn.Identity()
         self.lm_head = None if config.tie else Linear(config.n_embd, config.rows, bias=False)
         self.int8_head: Int8Linear | None = None  # takes the place of head_weight where it is set
-        self._few_rows_of_head: SmallBatchMatmul | None = None
+        self._small_batch_head: SmallBatchMatmul | None = None
         self.score = None if config.n_class is None else Linear(config.n_embd, config.n_class, bias=False)
 
     @torch.no_grad()
@@ -240,11 +240,11 @@ class GPT(nn.Module):
             deviation = 0.02
             if name.endswith("c_proj.weight"):
                 scaled = self.config.residual_init == "scaled"
-                deviation = 0.02 / math.sqrt(2 * self.depth_around(name)) if scaled else 0.0
+                deviation = 0.02 / math.sqrt(2 * self.stack_depth(name)) if scaled else 0.0
             generator = torch.Generator().manual_seed(_seed_of(seed, name))
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
 
-    def depth_around(self, name: str) -> int:
+    def stack_depth(self, name: str) -> int:
         """How many blocks the stack has that the parameter of this name belongs to."""
         return self.config.n_layer
 
@@ -254,7 +254,7 @@ class GPT(nn.Module):
         cache: KVCache | None = None,
         attention: list[Tensor] | None = None,
         *,
-        memory: Memory | None = None,
+        encoder_cache: EncoderCache | None = None,
         cross_attention: list[Tensor] | None = None,
         placement: Placement | None = None,
     ) -> Tensor:
@@ -265,12 +265,14 @@ class GPT(nn.Module):
         a GPT takes none. Attention weights, one (B, H, T, S) per block, are appended to ``attention`` and
         ``cross_attention`` where they are given.
         """
-        if (memory is None) == (self.arch == "seq2seq"):
-            raise ValueError(f"arch = {self.arch} {'needs the' if memory is None else 'takes no'} memory of a source")
-        if memory is not None and memory.batch != len(ids):
-            raise ValueError(f"{len(ids)} rows of ids cannot be written from {memory.batch} sources")
+        if (encoder_cache is None) == (self.arch == "seq2seq"):
+            raise ValueError(
+                f"arch = {self.arch} {'needs the' if encoder_cache is None else 'takes no'} memory of a source"
+            )
+        if encoder_cache is not None and encoder_cache.batch != len(ids):
+            raise ValueError(f"{len(ids)} rows of ids cannot be written from {encoder_cache.batch} sources")
         context = replace(
-            self.context(ids, cache, placement, attention), memory=memory, cross_attention=cross_attention
+            self.context(ids, cache, placement, attention), encoder_cache=encoder_cache, cross_attention=cross_attention
         )
         x = F.dropout(self.embed(ids, context), self.config.dropout, self.training)
         for block in self.h:
@@ -281,7 +283,7 @@ class GPT(nn.Module):
         """Unnormalised log-probabilities of the next token: (..., C) -> (..., vocab_size)."""
         if self.int8_head is not None:
             return self.int8_head(hidden)
-        return linear(hidden, self.head_weight, None, self.matmul, self._few_rows_of_head)
+        return linear(hidden, self.head_weight, None, self.matmul, self._small_batch_head)
 
     @property
     def head_weight(self) -> Tensor:
@@ -299,29 +301,29 @@ class GPT(nn.Module):
         of them in memory where that is measured to be it (`small_batch_matmul`). Called again, it finds those that
         were changed."""
         if self.int8_head is None:
-            self._few_rows_of_head = small_batch_matmul(self.head_weight, self._few_rows_of_head)
+            self._small_batch_head = small_batch_matmul(self.head_weight, self._small_batch_head)
         for module in self.modules():
             if isinstance(module, Linear):
-                module.few_rows = small_batch_matmul(module.weight, module.few_rows)
+                module.small_batch = small_batch_matmul(module.weight, module.small_batch)
 
-    def forward(self, ids: Tensor, cache: KVCache | None = None, memory: Memory | None = None) -> Tensor:
+    def forward(self, ids: Tensor, cache: KVCache | None = None, encoder_cache: EncoderCache | None = None) -> Tensor:
         """Logits of every next token: (B, T) -> (B, T, vocab_size)."""
-        return self.logits(self.hidden(ids, cache, memory=memory))
+        return self.logits(self.hidden(ids, cache, encoder_cache=encoder_cache))
 
     def embed(self, ids: Tensor, context: Context) -> Tensor:
         """Token embeddings with all that is added to them: (B, T) -> (B, T, C)."""
-        return self.placed(self.embed_tokens(ids, context.placement), context.placement)
+        return self.add_positions(self.embed_tokens(ids, context.placement), context.placement)
 
     def embed_tokens(self, ids: Tensor, placement: Placement | None = None) -> Tensor:
         """What tokens and the n-grams that end with them are embedded as, wherever they stand: (B, T) -> (B, T, C)."""
         x = self.wte(ids)  # (B, T, C)
         if self.ngrams is None:
             return x
-        before = with_those_before(ids, self.ngrams.size) if placement is None else placement.before
+        before = pad_start(ids, self.ngrams.size) if placement is None else placement.ngram_ids
         assert before is not None
         return x + self.ngrams(before).view_as(x)
 
-    def placed(self, x: Tensor, placement: Placement | None = None) -> Tensor:
+    def add_positions(self, x: Tensor, placement: Placement | None = None) -> Tensor:
         """Embedded tokens (B, T, C) with their positions added, where positions are added at all."""
         if self.config.positions in ("rotary", "none"):
             return x
@@ -342,7 +344,7 @@ class GPT(nn.Module):
         if cache is None and self.config.block_size < T:
             raise ValueError(f"{T} tokens do not fit a block of {self.config.block_size}")
         if cache is not None and placement is None:
-            placement = cache.chain(ids)
+            placement = cache.place_next(ids)
         rotary = None
         if self.config.positions == "rotary":
             if placement is None:

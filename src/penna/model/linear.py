@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from penna.model.fast.onednn import by_onednn, clearly_faster
+from penna.model.fast.onednn import is_clearly_faster, onednn_linear
 from penna.model.fast.small_batch_matmul import SmallBatchMatmul
 
 Matmul = Literal["blas", "onednn"]
@@ -28,7 +28,7 @@ class _OneDNN(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return by_onednn(x, weight, bias)
+        return onednn_linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -42,20 +42,20 @@ class _OneDNN(torch.autograd.Function):
 
 def grad_of_input(grad: Tensor, weight: Tensor, matmul: Matmul) -> Tensor:
     """What a gradient (rows, N) of a product with weight (N, K) means for its input: (rows, K)."""
-    return by_onednn(grad, weight.t(), None) if _with_onednn(grad, weight.shape[1], matmul) else grad @ weight
+    return onednn_linear(grad, weight.t(), None) if _with_onednn(grad, weight.shape[1], matmul) else grad @ weight
 
 
 def grad_of_weight(grad: Tensor, x: Tensor, matmul: Matmul) -> Tensor:
     """What a gradient (rows, N) of a product with input x (rows, K) means for its weight: (N, K)."""
-    return by_onednn(grad.t(), x.t(), None) if _with_onednn(grad, x.shape[1], matmul) else grad.t() @ x
+    return onednn_linear(grad.t(), x.t(), None) if _with_onednn(grad, x.shape[1], matmul) else grad.t() @ x
 
 
 def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, matmul: Matmul, few_rows: SmallBatchMatmul | None = None
+    x: Tensor, weight: Tensor, bias: Tensor | None, matmul: Matmul, small_batch: SmallBatchMatmul | None = None
 ) -> Tensor:
     """x (..., K) times the transpose of weight (N, K), plus bias (N,): (..., N)."""
-    if few_rows is not None and few_rows.serves(x, weight):
-        return few_rows.multiply(x, bias)
+    if small_batch is not None and small_batch.applies_to(x, weight):
+        return small_batch.multiply(x, bias)
     if _with_onednn(x, weight.shape[0], matmul):
         return _OneDNN.apply(x, weight, bias)  # type: ignore[no-any-return]
     return F.linear(x, weight, bias)
@@ -72,11 +72,11 @@ class Linear(nn.Linear):
     """torch's linear layer, with a choice of the library that multiplies."""
 
     matmul: Matmul = "blas"
-    few_rows: SmallBatchMatmul | None = None
+    small_batch: SmallBatchMatmul | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        return linear(input, self.weight, self.bias, self.matmul, self.few_rows)
+        return linear(input, self.weight, self.bias, self.matmul, self.small_batch)
 
 
 def fastest_matmul(device: torch.device) -> Matmul:
@@ -84,7 +84,7 @@ def fastest_matmul(device: torch.device) -> Matmul:
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return "blas"
     x, weight = torch.ones(512, 512), torch.ones(512, 512)
-    is_faster = clearly_faster(lambda: by_onednn(x, weight, None), lambda: F.linear(x, weight))
+    is_faster = is_clearly_faster(lambda: onednn_linear(x, weight, None), lambda: F.linear(x, weight))
     return "onednn" if is_faster else "blas"
 
 

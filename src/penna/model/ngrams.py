@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from penna.config.sections import ModelConfig
 from penna.model.linear import Linear
 
-TABLE = "ngrams.table.weight"  # its name among a model's parameters
-NONE_BEFORE = -1  # stands where a text has not begun
+NGRAM_TABLE = "ngrams.table.weight"  # its name among a model's parameters
+NO_TOKEN = -1  # stands where a text has not begun
 _PRIME = 0x100000001B3  # of the FNV hash
 _MIX = -0x61C8864680B583EB  # 2^64 over the golden ratio, as a signed number
 
@@ -38,11 +38,11 @@ class NgramEmbedding(nn.Module):
 
         An n-gram that would begin before its text (``NONE_BEFORE``) adds nothing.
         """
-        rows, whole = self.rows_of(ids)
+        rows, whole = self.table_rows(ids)
         kept = F.dropout(whole.to(self.table.weight.dtype), self._dropout, self.training)  # whole n-grams, not features
         return self.proj((self.table(rows) * kept[..., None]).sum(dim=2))
 
-    def rows_of(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def table_rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Which row each n-gram has, and whether it lies within its text: both (B, T, n - 1)."""
         count = ids.shape[1] - self.size + 1
         hashed = ids[:, self.size - 1 :] + 1
@@ -53,10 +53,10 @@ class NgramEmbedding(nn.Module):
             hashed = hashed * _PRIME + before + 1  # wraps around, on every device alike
             mixed = hashed * _MIX
             rows.append(((mixed >> 20) & 0xFFFFFFFF) % self.rows)
-            whole.append(before != NONE_BEFORE)
+            whole.append(before != NO_TOKEN)
         return torch.stack(rows, dim=2), torch.stack(whole, dim=2)
 
 
-def with_those_before(ids: Tensor, size: int) -> Tensor:
+def pad_start(ids: Tensor, size: int) -> Tensor:
     """Ids (B, T) of texts from their beginning, as ``NgramEmbedding`` reads them: (B, size - 1 + T)."""
-    return F.pad(ids, (size - 1, 0), value=NONE_BEFORE)
+    return F.pad(ids, (size - 1, 0), value=NO_TOKEN)

@@ -13,7 +13,7 @@ from penna.model.linear import Int8Linear, Linear
 Dtype = Literal["float32", "bfloat16", "int8"]
 
 
-def use_dtype(model: GPT, dtype: Dtype) -> None:
+def convert_weights(model: GPT, dtype: Dtype) -> None:
     """Turn a loaded model's weights into these numbers. Raises DeviceError for int8 on anything but a CPU."""
     device = model.wte.weight.device
     if dtype == "bfloat16":

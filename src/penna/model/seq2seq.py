@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from penna.config.sections import ModelConfig
-from penna.model.cache import Memory
+from penna.model.cache import EncoderCache
 from penna.model.gpt import GPT, Block, Context, RMSNorm, attend, make_norm, rotary_tables, sinusoidal_table
 from penna.model.linear import Linear
 
@@ -106,16 +106,16 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """Add to each token what it finds in the memory."""
-        assert context.memory is not None
+        assert context.encoder_cache is not None
         B, T, _ = x.shape
         q = self.q_attn(x).view(B, T, self.n_head, self.head_dim)
         if self.q_norm is not None:
             q = self.q_norm(q)
         y = attend(
             q.transpose(1, 2),  # (B, H, T, D)
-            context.memory.keys[self.layer],
-            context.memory.values[self.layer],
-            context.memory.mask,
+            context.encoder_cache.keys[self.layer],
+            context.encoder_cache.values[self.layer],
+            context.encoder_cache.mask,
             causal=False,
             dropout=self.dropout if self.training else 0.0,
             weights=context.cross_attention,
@@ -153,7 +153,7 @@ class Seq2Seq(GPT):
         super().__init__(config)
         self.encoder = Encoder(config)
 
-    def encode(self, source_ids: Tensor, lengths: Tensor, attention: list[Tensor] | None = None) -> Memory:
+    def encode(self, source_ids: Tensor, lengths: Tensor, attention: list[Tensor] | None = None) -> EncoderCache:
         """What the decoder writes from: sources (B, S), padded on the right, with their lengths (B,) -> Memory.
 
         A length is at least 1; which ids stand behind it changes nothing. The encoder's attention weights, one
@@ -164,13 +164,13 @@ class Seq2Seq(GPT):
             raise ValueError(f"lengths of sources {width} wide lie between 1 and {width}, not {lengths.tolist()}")
         mask = (torch.arange(width, device=source_ids.device) < lengths[:, None])[:, None, None]  # (B, 1, 1, S)
         embedding = self.wte if self.encoder.wte is None else self.encoder.wte
-        return self.remember(self.encoder(embedding(source_ids), mask, attention), mask)
+        return self.build_encoder_cache(self.encoder(embedding(source_ids), mask, attention), mask)
 
-    def remember(self, states: Tensor, mask: Tensor) -> Memory:
+    def build_encoder_cache(self, states: Tensor, mask: Tensor) -> EncoderCache:
         """Hidden states of any encoder (B, S, C), as this decoder looks at them where ``mask`` (B, 1, 1, S) is True."""
         blocks = [block for block in self.h if isinstance(block, CrossBlock)]
         keys, values = zip(*(block.crossattention.keys_and_values(states) for block in blocks), strict=True)
-        return Memory(states, keys, values, mask)
+        return EncoderCache(states, keys, values, mask)
 
     def load_decoder(self, weights: Mapping[str, Tensor]) -> None:
         """Start from the state dict of a GPT: its weights become the decoder's, encoder and cross-attention stay.
@@ -178,15 +178,15 @@ class Seq2Seq(GPT):
         Where embeddings are tied, the encoder reads through the GPT's from then on. Raises RuntimeError, which names
         them, where tensors are missing, unknown or of another shape.
         """
-        new = {name: tensor for name, tensor in self.state_dict().items() if not is_of_gpt(name)}
+        new = {name: tensor for name, tensor in self.state_dict().items() if not is_gpt_weight(name)}
         self.load_state_dict({**weights, **new})
 
-    def depth_around(self, name: str) -> int:
+    def stack_depth(self, name: str) -> int:
         """How many blocks the stack has that the parameter of this name belongs to."""
         return self.config.encoder_layers if name.startswith("encoder.") else self.config.n_layer
 
 
-def is_of_gpt(name: str) -> bool:
+def is_gpt_weight(name: str) -> bool:
     """Whether a plain GPT, too, has the parameter of this name in a Seq2Seq."""
     return not (name.startswith("encoder.") or ".crossattention." in name or ".ln_cross_attn." in name)
 

@@ -21,8 +21,8 @@ from rich.cells import cell_len
 
 from penna.formatting import format_probability, one_line, plural, truncate_end, truncate_start
 from penna.generate.beam_tree import BeamNode, BeamTree
-from penna.report.fonts import drawable_letters, installed_fonts
-from penna.report.histograms import check_figure_name
+from penna.report.histograms import check_plot_path
+from penna.report.plot_files import drawable_characters, installed_fonts
 from penna.storage import friendly_disk_errors, write_atomically
 
 # MERGED report.beam_layout: Where the nodes of a beam tree stand in its figure: a tree in, the nodes to be drawn
@@ -102,13 +102,13 @@ def draw_beams(tree: BeamTree, file: Path, *, pruned: int = 3) -> list[Path]:
     Of each step the 16 best and ``pruned`` of those given up are drawn. Raises DataError where the name is no kind of
     figure's.
     """
-    check_figure_name(file)
+    check_plot_path(file)
     import matplotlib as mpl
 
     written = "".join([tree.prompt, *(node.label for node in tree.nodes), *(found.text for found in tree.texts)])
-    known = drawable_letters(one_line(written) + "…“”")
+    known = drawable_characters(one_line(written) + "…“”")
     spellings: dict[str, Spell] = {
-        "svg": as_it_is,
+        "svg": keep_text,
         "png": lambda text, otherwise: text if known.issuperset(text) else otherwise,
     }
     files: list[Path] = []
@@ -129,12 +129,12 @@ def draw_beams(tree: BeamTree, file: Path, *, pruned: int = 3) -> list[Path]:
     return files
 
 
-def as_it_is(text: str, otherwise: str) -> str:
+def keep_text(text: str, otherwise: str) -> str:
     """The spelling of a text whose letters need no font here."""
     return text
 
 
-def beam_figure(tree: BeamTree, spell: Spell = as_it_is, *, pruned: int = 3) -> Any:
+def beam_figure(tree: BeamTree, spell: Spell = keep_text, *, pruned: int = 3) -> Any:
     """A matplotlib figure of a search; lengths in it are points."""
     from matplotlib.figure import Figure
 

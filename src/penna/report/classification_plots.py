@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from penna.evaluate.classification import BINS, ClassificationMetrics
-from penna.report.fonts import drawable_letters, installed_fonts
+from penna.report.plot_files import drawable_characters, installed_fonts
 from penna.storage import friendly_disk_errors, write_atomically
 
 _WRITTEN = 20  # classes up to which counts stand in the cells
@@ -130,7 +130,7 @@ def reliability(figures: ClassificationMetrics) -> Any:
 
 def _drawable(labels: Sequence[str]) -> list[str]:
     """The labels, long ones shortened; "class 1", the first being 0, where no installed font has the letters of one."""
-    known = drawable_letters("".join(labels))
+    known = drawable_characters("".join(labels))
     drawn: list[str] = []
     for number, label in enumerate(labels):
         shown = label if len(label) <= _LONGEST else label[: _LONGEST - 1] + "…"

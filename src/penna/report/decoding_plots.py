@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from penna.evaluate.decoding import DecodingMetrics, StrategyMetrics
-from penna.report.fonts import installed_fonts
+from penna.report.plot_files import installed_fonts
 from penna.storage import friendly_disk_errors
 
 _HUMAN, _CHOSEN, _OTHER = "C3", "C2", "C0"

@@ -18,7 +18,7 @@ Row = dict[str, Any]  # of a run's metrics.jsonl
 
 
 @dataclass(frozen=True)
-class Means:
+class MeanMetrics:
     """Figures over many targets and texts, in nats and shares; None where a task has none of it."""
 
     loss: float  # what is minimised
@@ -50,8 +50,8 @@ class EpochMetrics:
     steps: int
     tokens: int  # learned from
     minutes: float  # from the last step before the epoch to its own last; evaluations in between included
-    train: Means
-    valid: Means | None  # measured at its last step; None where nothing was
+    train: MeanMetrics
+    valid: MeanMetrics | None  # measured at its last step; None where nothing was
     exact: bool  # weighed by what was due, and no row is missing
 
     @property
@@ -122,13 +122,13 @@ def _figures(parts: Sequence[_Part], evaluated: dict[int, Row]) -> EpochMetrics:
     )
 
 
-def _measured(row: Row) -> Means:
+def _measured(row: Row) -> MeanMetrics:
     """The figures of an evaluation as they are."""
-    others = (field.name for field in fields(Means) if field.name != "loss")
-    return Means(row["loss"], **{name: row.get(name) for name in others})
+    others = (field.name for field in fields(MeanMetrics) if field.name != "loss")
+    return MeanMetrics(row["loss"], **{name: row.get(name) for name in others})
 
 
-def _means(parts: Sequence[_Part], has_due: bool) -> Means:
+def _means(parts: Sequence[_Part], has_due: bool) -> MeanMetrics:
     def mean(term: str, figure: str, less: str | None = None) -> float | None:
         """Of a figure (less another), weighed by what of the term was due, or by tokens where no row says it."""
         weighed = [
@@ -144,10 +144,10 @@ def _means(parts: Sequence[_Part], has_due: bool) -> Means:
 
     bits_per_byte = mean("bytes", "bits_per_byte")
     if "label_loss" not in parts[0].row:
-        return Means(mean("loss", "loss") or 0.0, mean("loss", "accuracy"), bits_per_byte, None, None, None, None)
+        return MeanMetrics(mean("loss", "loss") or 0.0, mean("loss", "accuracy"), bits_per_byte, None, None, None, None)
     label_loss = mean("label", "label_loss") or 0.0
     learns_tokens = "lm_loss" in parts[0].row
-    return Means(
+    return MeanMetrics(
         # What the tokens add is their loss times a weight: it is a mean over tokens, as the label's is over texts.
         loss=label_loss + ((mean("lm", "loss", less="label_loss") or 0.0) if learns_tokens else 0.0),
         accuracy=mean("label", "accuracy"),

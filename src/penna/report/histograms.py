@@ -14,7 +14,7 @@ from penna.storage import friendly_disk_errors, write_atomically
 _ENDINGS = (".svg", ".png")
 
 
-def check_figure_name(file: Path) -> None:
+def check_plot_path(file: Path) -> None:
     """Raise DataError for a file name that is no kind of figure, before any work is done for it."""
     if file.suffix.lower() not in _ENDINGS:
         raise DataError(
@@ -22,12 +22,12 @@ def check_figure_name(file: Path) -> None:
         )
 
 
-def draw_lengths(lengths: Sequence[Lengths], file: Path) -> None:
+def plot_lengths(lengths: Sequence[Lengths], file: Path) -> None:
     """One panel for each unit, on logarithmic axes of length; usual block sizes are dashed lines.
 
     A bar's height is the share of documents in its bin.
     """
-    check_figure_name(file)
+    check_plot_path(file)
     import matplotlib as mpl
 
     mpl.use("Agg")

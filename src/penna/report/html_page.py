@@ -109,7 +109,7 @@ for (const table of document.querySelectorAll("table")) {
 """
 
 
-def report_page(title: str, body: Sequence[str]) -> str:
+def html_page(title: str, body: Sequence[str]) -> str:
     """A whole page of a title and parts that are HTML already."""
     allowed = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     # Style attributes stand in the figures; with nothing to be loaded they cannot send anything away.
@@ -124,7 +124,7 @@ def report_page(title: str, body: Sequence[str]) -> str:
         '<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escaped(title)}</title>",
+        f"<title>{escape_html(title)}</title>",
         f"<style>{_STYLE}</style>",
         "</head>",
         "<body>",
@@ -133,7 +133,7 @@ def report_page(title: str, body: Sequence[str]) -> str:
     return "\n".join([*head, *body, "</main>", f"<script>{_SCRIPT}</script>", "</body>", "</html>"]) + "\n"
 
 
-def escaped(text: str) -> str:
+def escape_html(text: str) -> str:
     """A text that is no HTML; control characters are spelled out."""
     spelled = "".join(
         char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text
@@ -148,4 +148,4 @@ def inline_svg(svg: str, name: str, label: str, ink: str) -> str:
     inner = re.sub(r'(<g id="patch_\d+">\s*<path d="[^"]*"\s*style="fill: )#ffffff', r"\1none", inner)
     inner = re.sub(r'(\sid="|url\(#|href="#)', rf"\1{name}-", inner)
     inner = re.sub(r' (width|height)="[\d.]+pt"', "", inner, count=2)
-    return inner.replace("<svg", f'<svg role="img" aria-label="{escaped(label)}"', 1).strip()
+    return inner.replace("<svg", f'<svg role="img" aria-label="{escape_html(label)}"', 1).strip()

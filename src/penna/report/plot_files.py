@@ -14,29 +14,55 @@ from pathlib import Path
 from typing import Any
 
 from penna.formatting import one_line
-from penna.report.fonts import drawable_letters, installed_fonts
-from penna.report.histograms import check_figure_name
+from penna.report.histograms import check_plot_path
 from penna.storage import friendly_disk_errors, write_atomically
+
+# MERGED report.plot_files
+
+
+_FONTS = (
+    "DejaVu Sans", "Noto Sans CJK KR", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans KR", "Noto Sans SC",
+    "NanumGothic", "UnDotum", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Unifont",
+    "Apple SD Gothic Neo", "PingFang SC", "Hiragino Sans", "Arial Unicode MS", "Malgun Gothic", "Microsoft YaHei",
+    "Noto Sans Arabic", "Noto Sans Devanagari", "Noto Sans Thai",
+)  # fmt: skip
+
+
+def installed_fonts() -> list[str]:
+    """Names of fonts to draw text with, one after the other where a letter is missing."""
+    from matplotlib.font_manager import fontManager
+
+    there = {font.name for font in fontManager.ttflist}
+    return [name for name in _FONTS if name in there]
+
+
+def drawable_characters(text: str) -> frozenset[str]:
+    """The letters of a text that one of these fonts has."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    fonts = [get_font(findfont(FontProperties(family=name))) for name in installed_fonts()]
+    return frozenset(letter for letter in set(text) if any(font.get_char_index(ord(letter)) for font in fonts))
+
 
 Spell = Callable[[str, str], str]  # (a text, what stands for it where it cannot be drawn) -> what is drawn
 
 
-def as_it_is(text: str, otherwise: str) -> str:
+def keep_text(text: str, otherwise: str) -> str:
     """The spelling of a text whose letters need no font here."""
     return text
 
 
-def write_figure(make: Callable[[Spell], Any], file: Path, written: str) -> list[Path]:
+def write_plot(make: Callable[[Spell], Any], file: Path, written: str) -> list[Path]:
     """Write the matplotlib figure that ``make`` makes as SVG and PNG, the one ``file`` names and the other beside it.
 
     ``written`` has all letters beyond ASCII that may stand in it. Raises DataError where the name is no figure's.
     """
-    check_figure_name(file)
+    check_plot_path(file)
     import matplotlib as mpl
 
-    known = drawable_letters(one_line(written) + string.printable + "…“”→±·×␣⏎")
+    known = drawable_characters(one_line(written) + string.printable + "…“”→±·×␣⏎")
     spellings: dict[str, Spell] = {
-        "svg": as_it_is,
+        "svg": keep_text,
         "png": lambda text, otherwise: text if known.issuperset(text) else otherwise,
     }
     files: list[Path] = []

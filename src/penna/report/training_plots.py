@@ -28,7 +28,7 @@ _RATE = {"linewidth": 1.8}
 _LINE_HEIGHT = 10.0  # points between two values written at the right edge
 
 
-def draw_curves(runs: Sequence[RunFolder], output: Path, *, by: Axis = "step") -> list[Path]:
+def write_training_curves(runs: Sequence[RunFolder], output: Path, *, by: Axis = "step") -> list[Path]:
     """Loss, accuracy and learning rate of runs in one figure over ``by``; the files written, SVG and PNG.
 
     Raises RunError where a run has no metrics.
@@ -39,7 +39,7 @@ def draw_curves(runs: Sequence[RunFolder], output: Path, *, by: Axis = "step") -
         if not rows:
             raise RunError(f"The run {run.path} has no metrics yet.", "At least one logged row.", "Train it first.")
         logs[run.name if run.name not in logs else str(run.path)] = rows
-    figure = curves(logs, by)
+    figure = plot_training_curves(logs, by)
     name = "curves" if by == "step" else f"curves-by-{by}"
     files = [output / f"{name}.{ending}" for ending in ("svg", "png")]
     for file in files:
@@ -49,7 +49,7 @@ def draw_curves(runs: Sequence[RunFolder], output: Path, *, by: Axis = "step") -
     return files
 
 
-def curves(logs: Mapping[str, Rows], by: Axis = "step") -> Any:
+def plot_training_curves(logs: Mapping[str, Rows], by: Axis = "step") -> Any:
     """A matplotlib figure of named logs, a panel each for loss, accuracy and learning rate."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine

@@ -130,7 +130,7 @@ def _plan(loaded: LoadedModel, asked: ChatRequest, limits: ServeSettings, seed: 
             code="context_length_exceeded",
         ) from error
     asks = asks_of([replace(read.request, top_n=asked.top_n)], asked)
-    return _Plan(asks, read.tokens, read.forgotten, loaded.need_tokenizer(), asked)
+    return _Plan(asks, read.tokens, read.forgotten, loaded.require_tokenizer(), asked)
 
 
 def _turns(asked: ChatRequest) -> Dialogue:

@@ -65,7 +65,7 @@ async def written(worker: Worker, asks: Sequence[Ask], manner: Manner) -> AsyncG
 
     Raises what ``Worker.write`` raises, and Refused where the server goes down meanwhile.
     """
-    tokenizer = worker.loaded.need_tokenizer()
+    tokenizer = worker.loaded.require_tokenizer()
     growing = [_Growing(tokenizer, ask, manner) for ask in asks]
     for ask in asks:
         for choice in ask.choices:

@@ -112,7 +112,7 @@ def _plan(worker: Worker, asked: CompletionRequest, limits: ServeSettings, seed:
             param="echo",
         )
     loaded = worker.loaded
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     is_completer = loaded.task.kind == "complete"
     config = generation_of(asked, worker.defaults(GREEDY if is_completer else DEFAULT), limits)
     prompts = texts_or_ids(asked.prompt)
@@ -158,7 +158,7 @@ def _completions(
 
 
 def _request(loaded: LoadedModel, prompt: str | list[int], config: GenerationConfig, seed: int) -> engine.Request:
-    tokenizer = loaded.need_tokenizer()
+    tokenizer = loaded.require_tokenizer()
     if isinstance(prompt, str):
         prompt = prompt_ids(tokenizer, prompt, starts_document=loaded.starts_documents)
     return request_for(tokenizer, prompt, config, seed=seed)

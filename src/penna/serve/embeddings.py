@@ -61,5 +61,5 @@ def _rows(loaded: LoadedModel, asked: EmbeddingsRequest, limits: ServeSettings) 
         )
     texts = texts_or_ids(asked.input)
     check_count(len(texts), limits, "input")
-    tokenizer, block = loaded.need_tokenizer(), loaded.model.config.block_size
+    tokenizer, block = loaded.require_tokenizer(), loaded.model.config.block_size
     return [read_ids(tokenizer, text, limits, block, "input") for text in texts]

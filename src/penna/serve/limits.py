@@ -89,7 +89,7 @@ def _too_long(length: str, most: int, param: str) -> Refused:
 
 def check_explanation(loaded: LoadedModel, text: str, settings: ExplainSettings, limits: ServeSettings) -> None:
     """Raise Refused for more than is explained here. A text may be longer than the model reads, which is cut then."""
-    model, tokenizer, asked = loaded.model.config, loaded.need_tokenizer(), settings.query
+    model, tokenizer, asked = loaded.model.config, loaded.require_tokenizer(), settings.query
     if limits.max_prompt_tokens is None:
         tokens = len(tokenizer.encode(text))
     else:

@@ -20,10 +20,9 @@ from penna.api.models import load
 from penna.config.schema import Recipe
 from penna.errors import DeviceError, InteropError, PennaError, RunError, TokenizerError
 from penna.interop.hf_config import config_from_json
-from penna.interop.hf_folder import Foreign
-from penna.interop.json_files import read_object
-from penna.interop.tensor_files import SINGLE, read_tensors
-from penna.loading import LoadedModel, foreign_folder, run_and_checkpoint
+from penna.interop.hf_files import SINGLE, read_json_object, read_weights
+from penna.interop.hf_folder import HFModel
+from penna.loading import LoadedModel, find_run_and_checkpoint, hf_folder
 from penna.model.precision import Dtype
 from penna.runs.checkpoint import MODEL
 from penna.runs.folder import RUNS, RunFolder, check_name
@@ -69,14 +68,14 @@ def target_of(word: str, runs_dir: Path, device: str, dtype: Dtype) -> Target:
         alias, rest = None, word
     else:
         check_name(alias)
-    folder = foreign_folder(rest)
+    folder = hf_folder(rest)
     if folder is not None:
         name, path, described = folder.resolve().name, folder.resolve(), folder.resolve() / "config.json"
         created, files = int(described.stat().st_mtime), _weights_of(path)
-        _, config, labels = config_from_json(read_object(described), described)
-        task, proofs = Foreign(config, {}, None, labels).task, (described, *files)
+        _, config, labels = config_from_json(read_json_object(described), described)
+        task, proofs = HFModel(config, {}, None, labels).task, (described, *files)
     else:
-        run, checkpoint = run_and_checkpoint(rest, runs_dir)
+        run, checkpoint = find_run_and_checkpoint(rest, runs_dir)
         path = run.path.resolve()
         name, created, recipe = path.name, _created(run), run.recipe()
         config, task = recipe.model, recipe.task
@@ -101,7 +100,7 @@ def _weights_of(folder: Path) -> list[Path]:
     """The weight files of a Hugging Face folder. Raises ExchangeError where there are none that are read."""
     files = [folder / SINGLE] if (folder / SINGLE).is_file() else sorted(folder.glob("*.safetensors"))
     if not files:
-        read_tensors(folder, allow_pickle=False)
+        read_weights(folder, allow_pickle=False)
     return files
 
 

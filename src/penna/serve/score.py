@@ -75,4 +75,4 @@ def _check_texts(loaded: LoadedModel, asked: ScoreRequest, limits: ServeSettings
     check_count(len(texts), limits, "input")
     check_count(len(asked.words or ()), limits, "words")
     for text, param in parts:
-        read_ids(loaded.need_tokenizer(), text, limits, loaded.model.config.block_size, param)
+        read_ids(loaded.require_tokenizer(), text, limits, loaded.model.config.block_size, param)

@@ -82,7 +82,7 @@ class Worker:
         away, DataError or DeviceError where a text can never be written, and RunError where there is no tokenizer. With
         a piece: Closing, DeviceError where memory went short on the way, and WorkError where writing failed.
         """
-        tokenizer = self.loaded.need_tokenizer()
+        tokenizer = self.loaded.require_tokenizer()
         slots = self._engine.slots
         room = slots + self._max_waiting
         if len(requests) > room:

@@ -107,7 +107,7 @@ class Talk:
             most_turns=settings.history_turns,
         )
         is_seq2seq = loaded.model.config.arch == "seq2seq"
-        rendered = render_chat(loaded.need_tokenizer(), read.kept, add_generation_prompt=not is_seq2seq)
+        rendered = render_chat(loaded.require_tokenizer(), read.kept, add_generation_prompt=not is_seq2seq)
         return Asked(line, behind, read.request, Read(rendered, read.tokens, read.room, read.forgotten))
 
     def begin(self, asked: Asked) -> int:
@@ -122,7 +122,7 @@ class Talk:
 
 async def replied(worker: Worker, asked: Asked) -> AsyncGenerator[Exchange]:
     """The exchange as its reply grows; closing the generator lets go of it. Raises what ``Worker.write`` raises."""
-    mender = SpacingFixer(worker.loaded.need_tokenizer())
+    mender = SpacingFixer(worker.loaded.require_tokenizer())
     exchange = asked.exchange
     async with aclosing(worker.write([asked.request])) as pieces:
         async for piece in pieces:

@@ -185,7 +185,7 @@ async def written(worker: Worker, drafts: Sequence[Draft]) -> AsyncGenerator[tup
 
     Closing the generator lets go of all of them. Raises what ``Worker.write`` raises.
     """
-    tokenizer = worker.loaded.need_tokenizer()
+    tokenizer = worker.loaded.require_tokenizer()
     asked = [(place, rest(tokenizer, draft)) for place, draft in enumerate(drafts)]
     for place, request in asked:
         if request is None:

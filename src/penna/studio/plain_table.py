@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nicegui import ui
 
-from penna.report.html_page import escaped
+from penna.report.html_page import escape_html
 
 
 def plain_table(
@@ -15,7 +15,7 @@ def plain_table(
     """A table called ``title``; its first column names the rows, the others are set right where they are figures."""
     number = ' class="number" style="white-space: nowrap"' if of_figures else ""
     head = "".join(
-        f'<th scope="col"{number if place else ""}>{escaped(cell)}</th>' for place, cell in enumerate(header)
+        f'<th scope="col"{number if place else ""}>{escape_html(cell)}</th>' for place, cell in enumerate(header)
     )
     body = "".join(f"<tr>{_cells(row, number)}</tr>" for row in rows)
     region = ui.element("div").classes("scrolls").props("role=region tabindex=0")
@@ -27,5 +27,5 @@ def plain_table(
 
 def _cells(row: Sequence[str], number: str) -> str:
     first, *others = row
-    rest = "".join(f"<td{number}>{escaped(cell)}</td>" for cell in others)
-    return f'<th scope="row">{escaped(first)}</th>{rest}'
+    rest = "".join(f"<td{number}>{escape_html(cell)}</td>" for cell in others)
+    return f'<th scope="row">{escape_html(first)}</th>{rest}'

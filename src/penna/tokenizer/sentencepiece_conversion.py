@@ -81,8 +81,8 @@ def _rebuilt(model: SentencePieceModel) -> tokenizers.Tokenizer:
     symbols = [piece.text for piece in model.pieces if piece.kind is PieceKind.USER_DEFINED]
     unknown = model.pieces[_unknown(model)].text
     # An unknown token of unknown letters is what text that spells it becomes in any case.
-    as_it_is = {unknown} if not model.byte_fallback and texts.isdisjoint(unknown) else set[str]()
-    reserved = [piece.text for piece in model.pieces if piece.text not in texts | as_it_is]
+    keep_text = {unknown} if not model.byte_fallback and texts.isdisjoint(unknown) else set[str]()
+    reserved = [piece.text for piece in model.pieces if piece.text not in texts | keep_text]
     cuts: list[Any] = []
     if model.kind is ModelKind.UNIGRAM:
         inner = tokenizers.Tokenizer(_unigram(model))

@@ -7,7 +7,7 @@ Three things may differ that leave that meaning whole: the numbers of the tokens
 (rows are mapped by the tokens' spelling); the block size (``wpe`` is cut or extended); and parts that the new model has
 beside the source's (around a GPT as its decoder, a seq2seq's encoder and cross-attention; a head for other classes),
 which stay as they were initialised. How a token's place is told may differ too, and is said: the rest of the weights is
-still worth having. What a recipe leaves out is the source's: its tokenizer and its [model] fields (``start_fields``).
+still worth having. What a recipe leaves out is the source's: its tokenizer and its [model] fields (see below).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from torch import Tensor
 from penna.config.sections import ModelConfig
 from penna.config.tasks import ClassifyTask, PretrainTask, TaskConfig
 from penna.errors import RecipeError
-from penna.interop.hf_config import config_from_json, shown
-from penna.interop.hf_folder import holds_tokenizer
-from penna.interop.json_files import read_object
-from penna.loading import LoadedModel, foreign_folder, run_and_checkpoint
+from penna.interop.hf_config import config_from_json, format_value
+from penna.interop.hf_files import read_json_object
+from penna.interop.hf_folder import has_tokenizer
+from penna.loading import LoadedModel, find_run_and_checkpoint, hf_folder
 from penna.model.gpt import GPT, sinusoidal_table
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.vocabulary_map import VocabularyMap, map_vocabulary
@@ -46,7 +46,7 @@ _SHOWN = 8  # how many tokens or weights a line names
 
 
 @dataclass(frozen=True)
-class Share:
+class WeightRows:
     """One weight, or some rows of it."""
 
     name: str
@@ -55,13 +55,13 @@ class Share:
 
 
 @dataclass(frozen=True)
-class StartReport:
+class InitReport:
     """What became of every weight of the source and of the new model."""
 
     source: str
-    loaded: tuple[Share, ...]
-    new: tuple[Share, ...]
-    left_out: tuple[Share, ...]
+    loaded: tuple[WeightRows, ...]
+    new: tuple[WeightRows, ...]
+    left_out: tuple[WeightRows, ...]
     messages: tuple[str, ...]
     """What a person should know: new tokens, cut or extended positions, another way of telling positions."""
 
@@ -77,7 +77,7 @@ class StartReport:
     def as_json(self) -> dict[str, Any]:
         """The report for ``run.json``: every weight by name, with how many of its numbers, and which rows."""
 
-        def listed(shares: tuple[Share, ...]) -> list[dict[str, Any]]:
+        def listed(shares: tuple[WeightRows, ...]) -> list[dict[str, Any]]:
             return [
                 {"name": share.name, "parameters": share.parameters, **({"rows": share.rows} if share.rows else {})}
                 for share in shares
@@ -92,27 +92,27 @@ class StartReport:
         }
 
 
-def start_fields(source: str, runs_dir: Path) -> dict[str, Any]:
+def init_model_fields(source: str, runs_dir: Path) -> dict[str, Any]:
     """The [model] fields of a run or a Hugging Face folder, for a recipe that leaves them out; no weights are read.
 
     ``vocab_size`` and ``n_class`` are not among them, which the data tell, nor ``preset``, which they were filled from.
     """
-    folder = foreign_folder(source)
+    folder = hf_folder(source)
     if folder is None:
-        config = run_and_checkpoint(source, runs_dir)[0].recipe().model
+        config = find_run_and_checkpoint(source, runs_dir)[0].recipe().model
     else:
-        _, config, _ = config_from_json(read_object(folder / "config.json"), folder / "config.json")
+        _, config, _ = config_from_json(read_json_object(folder / "config.json"), folder / "config.json")
     return config.model_dump(exclude={"vocab_size", "n_class", "preset"}, exclude_none=True)
 
 
-def start_tokenizer(source: str, runs_dir: Path) -> Path:
+def init_tokenizer_path(source: str, runs_dir: Path) -> Path:
     """Where the tokenizer of a run or a Hugging Face folder is. Raises RecipeError where it has none."""
-    folder = foreign_folder(source)
+    folder = hf_folder(source)
     if folder is None:
-        run, _ = run_and_checkpoint(source, runs_dir)
+        run, _ = find_run_and_checkpoint(source, runs_dir)
         path, there = run.path, run.tokenizer.exists()
     else:
-        path, there = folder, holds_tokenizer(folder)
+        path, there = folder, has_tokenizer(folder)
     if not there:
         raise RecipeError(
             f"{path} has no tokenizer.",
@@ -122,14 +122,14 @@ def start_tokenizer(source: str, runs_dir: Path) -> Path:
     return path
 
 
-def start_from(
+def initialize_from(
     model: GPT,
     tokenizer: Tokenizer,
     source: LoadedModel,
     *,
     task: TaskConfig | None = None,
     report: Callable[[str], None],
-) -> StartReport:
+) -> InitReport:
     """Put the weights of ``source`` into ``model``, an initialised one whose tokenizer is ``tokenizer``.
 
     Rows of new control tokens start at the mean of the source's rows (Hewitt 2021, "Initializing New Word Embeddings
@@ -157,9 +157,9 @@ def start_from(
         seen.add(tensor.data_ptr())
         if weight in _OF_POSITIONS and _had_sines(weight, old):
             table = sinusoidal_table(tensor.shape[0], tensor.shape[1], old.position_scale)
-            placed[weight] = _Placed(table, loaded=Share(weight, tensor.numel(), "the source's sines"))
+            placed[weight] = _Placed(table, loaded=WeightRows(weight, tensor.numel(), "the source's sines"))
         elif weight not in given:
-            placed[weight] = _Placed(tensor, new=Share(weight, tensor.numel()))
+            placed[weight] = _Placed(tensor, new=WeightRows(weight, tensor.numel()))
         elif weight == _OF_CLASSES:
             placed[weight] = _head(tensor, given[weight], order)
         elif weight in _OF_POSITIONS:
@@ -168,16 +168,16 @@ def start_from(
             placed[weight] = _vocabulary(weight, len(tensor), given[weight], match)
         else:
             _check_shape(weight, tensor, given[weight], name)
-            placed[weight] = _Placed(given[weight], loaded=Share(weight, tensor.numel()))
+            placed[weight] = _Placed(given[weight], loaded=WeightRows(weight, tensor.numel()))
     with torch.no_grad():
         for weight, part in placed.items():
             target[weight].copy_(part.values)
     parts = placed.values()
     head = placed.get(_OF_CLASSES)
     other_head = head is not None and head.new is not None and _OF_CLASSES in given
-    left_out = [Share(weight, tensor.numel()) for weight, tensor in given.items() if weight not in target]
+    left_out = [WeightRows(weight, tensor.numel()) for weight, tensor in given.items() if weight not in target]
     messages = [f"The head tells {_told(task)} here, {_told(source.task)} in {name}: it is new."] if other_head else []
-    start = StartReport(
+    start = InitReport(
         source=name,
         loaded=tuple(part.loaded for part in parts if part.loaded is not None),
         new=tuple(part.new for part in parts if part.new is not None),
@@ -194,9 +194,9 @@ class _Placed:
     """What one weight of the new model is to hold, and where that is from."""
 
     values: Tensor
-    loaded: Share | None = None
-    new: Share | None = None
-    left_out: Share | None = None
+    loaded: WeightRows | None = None
+    new: WeightRows | None = None
+    left_out: WeightRows | None = None
 
 
 def _check_fields(new: ModelConfig, source: LoadedModel) -> None:
@@ -207,10 +207,10 @@ def _check_fields(new: ModelConfig, source: LoadedModel) -> None:
     different = [field for field in fields if getattr(new, field) != getattr(old, field)]
     if different:
         lines = [
-            f"{field} is {shown(getattr(old, field))} there and {shown(getattr(new, field))} here"
+            f"{field} is {format_value(getattr(old, field))} there and {format_value(getattr(new, field))} here"
             for field in different
         ]
-        wanted = ", ".join(f"{field} = {shown(getattr(old, field))}" for field in different)
+        wanted = ", ".join(f"{field} = {format_value(getattr(old, field))}" for field in different)
         where = "" if source.run is None else f" (all of it is in {source.run.path / 'recipe.toml'})"
         raise RecipeError(
             f"The model of {source.source} has another shape:\n  " + "\n  ".join(lines),
@@ -268,8 +268,10 @@ def _vocabulary(weight: str, size: int, given: Tensor, match: VocabularyMap) -> 
     whole = len(rows) == size
     return _Placed(
         values,
-        loaded=Share(weight, len(rows) * width, "" if whole else f"{len(rows):,} of {size:,} rows"),
-        new=None if whole else Share(weight, (size - len(rows)) * width, f"{size - len(rows):,} rows, at the mean"),
+        loaded=WeightRows(weight, len(rows) * width, "" if whole else f"{len(rows):,} of {size:,} rows"),
+        new=None
+        if whole
+        else WeightRows(weight, (size - len(rows)) * width, f"{size - len(rows):,} rows, at the mean"),
         left_out=_rest(weight, given, len(given) - len(rows)),
     )
 
@@ -284,8 +286,8 @@ def _head_order(new: TaskConfig, old: TaskConfig) -> list[int]:
 def _head(tensor: Tensor, given: Tensor, order: list[int]) -> _Placed:
     """The head (n_class, C) whose rows are labels: the source's in this run's order, or the new one as it is."""
     if len(order) == len(tensor) == len(given):
-        return _Placed(given[order], loaded=Share(_OF_CLASSES, tensor.numel()))
-    return _Placed(tensor, new=Share(_OF_CLASSES, tensor.numel()), left_out=Share(_OF_CLASSES, given.numel()))
+        return _Placed(given[order], loaded=WeightRows(_OF_CLASSES, tensor.numel()))
+    return _Placed(tensor, new=WeightRows(_OF_CLASSES, tensor.numel()), left_out=WeightRows(_OF_CLASSES, given.numel()))
 
 
 def _told(task: TaskConfig | None) -> str:
@@ -305,14 +307,14 @@ def _positions(weight: str, size: int, given: Tensor) -> _Placed:
     kept, width = min(size, len(given)), given.shape[1]
     new = size - kept
     return _Placed(
-        extended(given, size),
-        loaded=Share(weight, kept * width, f"rows 0 to {kept - 1:,}" if new else ""),
-        new=Share(weight, new * width, f"rows {kept:,} to {size - 1:,}") if new else None,
+        extend_positions(given, size),
+        loaded=WeightRows(weight, kept * width, f"rows 0 to {kept - 1:,}" if new else ""),
+        new=WeightRows(weight, new * width, f"rows {kept:,} to {size - 1:,}") if new else None,
         left_out=_rest(weight, given, len(given) - kept),
     )
 
 
-def extended(table: Tensor, size: int) -> Tensor:
+def extend_positions(table: Tensor, size: int) -> Tensor:
     """The first ``size`` rows of learned positions (n, C); those behind the last one repeat it.
 
     Late positions of a trained table are much alike, and the last row says "far behind the start", which is true of
@@ -324,8 +326,8 @@ def extended(table: Tensor, size: int) -> Tensor:
     return torch.cat((table[:size], behind))
 
 
-def _rest(weight: str, given: Tensor, rows: int) -> Share | None:
-    return Share(weight, rows * given.shape[1], f"{rows:,} rows") if rows else None
+def _rest(weight: str, given: Tensor, rows: int) -> WeightRows | None:
+    return WeightRows(weight, rows * given.shape[1], f"{rows:,} rows") if rows else None
 
 
 def _token_messages(match: VocabularyMap, source: LoadedModel) -> list[str]:
@@ -368,11 +370,11 @@ def _position_messages(new: ModelConfig, old: ModelConfig, source: str) -> list[
     return messages
 
 
-def _sum(shares: tuple[Share, ...]) -> int:
+def _sum(shares: tuple[WeightRows, ...]) -> int:
     return sum(share.parameters for share in shares)
 
 
-def _in_words(shares: tuple[Share, ...]) -> str:
+def _in_words(shares: tuple[WeightRows, ...]) -> str:
     """The weights' names and counts; those of one module together, and those of all blocks."""
     counts: Counter[tuple[str, str]] = Counter()
     for share in shares:

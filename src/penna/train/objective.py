@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from penna.data.batches import IGNORE_INDEX
-from penna.model.cache import Memory
+from penna.model.cache import EncoderCache
 from penna.model.gpt import GPT
 from penna.model.linear import Matmul, grad_of_input, grad_of_weight, linear
 from penna.model.seq2seq import Seq2Seq
@@ -105,7 +105,7 @@ class Objective(Protocol):
         ...
 
 
-def memory_of(model: GPT, batch: Batch) -> Memory | None:
+def memory_of(model: GPT, batch: Batch) -> EncoderCache | None:
     """What an encoder makes of the batch's sources (B, S) and their lengths (B,); None for a model without one."""
     return model.encode(batch["source"], batch["source_lengths"]) if isinstance(model, Seq2Seq) else None
 
@@ -142,7 +142,7 @@ class NextTokenObjective:
 
     def sums(self, model: GPT, batch: Batch) -> dict[str, Tensor]:
         """Nats of all targets, and how many were the likeliest prediction."""
-        hidden = model.hidden(batch["ids"], memory=memory_of(model, batch))  # (B, T, C)
+        hidden = model.hidden(batch["ids"], encoder_cache=memory_of(model, batch))  # (B, T, C)
         loss, correct = cross_entropy(hidden, model.head_weight, batch["targets"], model.matmul)
         return {"loss": loss, "correct": correct}
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from penna.config.training import MuonConfig, OptimConfig
 from penna.errors import RecipeError
-from penna.model.ngrams import TABLE
+from penna.model.ngrams import NGRAM_TABLE
 
 # MERGED train.muon: Muon: gradient steps whose matrices are made orthogonal first (Jordan et al. 2024, "Muon").
 #
@@ -176,7 +176,7 @@ def _dealt(named: Mapping[str, nn.Parameter], config: OptimConfig) -> _Dealt:
     for name, parameter in named.items():
         if isinstance(config, MuonConfig) and parameter.dim() == 2 and name.startswith(("h.", "encoder.h.")):
             dealt.matrices.append(parameter)
-        elif name == TABLE:
+        elif name == NGRAM_TABLE:
             dealt.tables.append(parameter)
         else:
             (dealt.decayed if parameter.dim() >= 2 else dealt.vectors).append(parameter)

@@ -30,19 +30,19 @@ _ONE_AT_A_TIME = threading.Lock()  # a recording that begins waits for all of th
 _Step = Callable[[], Tensor]
 
 
-class RecordedSteps:
+class CUDAGraphDecoder:
     """Steps over the first rows of one cache. The model is in evaluation mode, and its weights stay as they are."""
 
     def __init__(self, model: GPT, cache: KVCache, record: Callable[[_Step], _Step] | None = None) -> None:
         """``record`` takes a step and gives what plays it back; recording it on the cache's device, unless given."""
         self._model, self._cache = model, cache
-        self._record = CUDARecorder(cache.store.device) if record is None else record
+        self._record = CUDAGraphCapture(cache.store.device) if record is None else record
         self._recordings: dict[tuple[int, int], _Recording] = {}
         self._asked: Counter[tuple[int, int]] = Counter()
         self._is_possible = True
 
     @staticmethod
-    def are_for(model: GPT) -> bool:
+    def supports(model: GPT) -> bool:
         """Whether steps of this model can be recorded: a GPT without an encoder, on a GPU."""
         return model.arch == "gpt" and model.wte.weight.device.type == "cuda"
 
@@ -114,11 +114,11 @@ class _Recording:
     def step(self) -> Tensor:
         """Logits (rows, 1, vocab_size)."""
         ids, places = self._given[:, :, None]  # (rows, 1) each
-        placement = self._cache.one_each(ids, places, self._span)
+        placement = self._cache.place_at(ids, places, self._span)
         return self._model.logits(self._model.hidden(ids, self._cache, placement=placement))
 
 
-class CUDARecorder:
+class CUDAGraphCapture:
     """Records on a GPU; all that one records shares its memory, so that only the last played back can be read."""
 
     def __init__(self, device: torch.device) -> None:

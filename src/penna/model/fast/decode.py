@@ -61,7 +61,7 @@ class FastDecoder:
         self._norm = _norm(model.ln_f)
 
     @staticmethod
-    def reads(model: GPT) -> bool:
+    def supports(model: GPT) -> bool:
         """Whether it can read what this model reads: a GPT without an encoder, in float32 but for int8 weights."""
         return model.arch == "gpt" and model.wte.weight.dtype == torch.float32
 
@@ -75,7 +75,7 @@ class FastDecoder:
         x = self._embed(ids, context, is_chain=placement is None).flatten(0, 1)  # (R, C)
         return self._norm(self._through(x, self._blocks, _call(context, ids))).view(*ids.shape, -1)
 
-    def read(self, ids: Tensor, lengths: Tensor, cache: KVCache) -> None:
+    def prefill(self, ids: Tensor, lengths: Tensor, cache: KVCache) -> None:
         """Write keys and values of ids (B, T), texts of these lengths (B,) filled up on the right, behind what each row
         of the cache holds; the caller advances it.
 
@@ -159,7 +159,7 @@ def _attention(module: SelfAttention) -> tuple[_Write, _Mix]:
             heads = torch.cat((qk, heads[:, :, H + K :]), dim=2)
         q, both = torch.split_with_sizes(heads, (H, 2 * K), 2)
         both = both.view(call.B, call.T, 2, K, D).permute(0, 2, 3, 1, 4)
-        return q.transpose(1, 2), *cache.put(layer, both, placement)
+        return q.transpose(1, 2), *cache.write(layer, both, placement)
 
     def mix(q: Tensor, keys: Tensor, values: Tensor, call: _Call) -> Tensor:
         mask = call.context.mask
@@ -200,7 +200,7 @@ def _linear(module: nn.Module) -> _Apply:
     """A layer's product, without looking at each call for what cannot change."""
     if not isinstance(module, Linear):
         return module.forward
-    weight, few_rows = module.weight, module.few_rows
+    weight, few_rows = module.weight, module.small_batch
     bias = cast(Tensor | None, module.bias)
     if few_rows is not None:
         return lambda x: few_rows.multiply(x, bias)

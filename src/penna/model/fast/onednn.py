@@ -12,7 +12,7 @@ _CLEARLY = 1.15  # how much faster a way must be, so that a moment's noise does 
 _TIMES = 8
 
 
-def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x (..., K) times the transpose of weight (N, K), plus bias (N,): (..., N), all float32 on a CPU.
 
     The weight may be in an order of oneDNN's own (``in_onednn_order``).
@@ -20,12 +20,12 @@ def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
 
 
-def in_onednn_order(weight: Tensor, rows: int) -> Tensor:
+def pack_for_onednn(weight: Tensor, rows: int) -> Tensor:
     """A copy of a weight (N, K) in the order oneDNN likes best for x of so many rows; others may be given, too."""
     return torch.ops.mkldnn._reorder_linear_weight(weight, rows)  # type: ignore[no-any-return]
 
 
-def clearly_faster(one: Callable[[], object], other: Callable[[], object]) -> bool:
+def is_clearly_faster(one: Callable[[], object], other: Callable[[], object]) -> bool:
     """Whether one takes clearly less time than the other, at the best of some turns.
 
     In turns, so that a busy moment touches both.

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from penna.model.fast.onednn import by_onednn, clearly_faster, in_onednn_order
+from penna.model.fast.onednn import is_clearly_faster, onednn_linear, pack_for_onednn
 
 _WORTH_IT = 1 << 17  # numbers in a weight below which the usual product is as fast
 _ROWS = 16  # for which oneDNN is told to order a weight; told of one row, it is up to twice as slow with several
@@ -32,44 +32,44 @@ class SmallBatchMatmul:
     def __init__(self, weight: Tensor) -> None:
         self._version, self._address = weight._version, weight.data_ptr()
         self._weight = weight = weight.detach().contiguous()
-        count = slices_of(len(weight), torch.get_num_threads()) if slicing_is_faster() else None
+        count = slice_count(len(weight), torch.get_num_threads()) if is_slicing_faster() else None
         self._slices = None if count is None else weight.view(count, -1, weight.shape[1])
-        self._packed = in_onednn_order(weight, _ROWS) if packing_is_faster() else None
+        self._packed = pack_for_onednn(weight, _ROWS) if is_packing_faster() else None
         self._padded_numel = 2 * weight.shape[1] if weight.numel() >= _LARGE else 0
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x (..., K) times the transpose of the weight, plus bias (N,): (..., N)."""
         if self._slices is not None and x.numel() == self._slices.shape[2]:
-            return by_slices(x, self._slices, bias)
+            return sliced_linear(x, self._slices, bias)
         if self._packed is not None and x.numel():
             if x.numel() == self._padded_numel:
                 rows = F.pad(x.reshape(2, -1), (0, 0, 0, 1))
-                return by_onednn(rows, self._packed, bias)[:2].view(*x.shape[:-1], -1)
-            return by_onednn(x, self._packed, bias)
+                return onednn_linear(rows, self._packed, bias)[:2].view(*x.shape[:-1], -1)
+            return onednn_linear(x, self._packed, bias)
         return F.linear(x, self._weight, bias)
 
-    def stands_for(self, weight: Tensor) -> bool:
+    def matches(self, weight: Tensor) -> bool:
         """Whether this is the weight it was made of, and unchanged."""
         return weight._version == self._version and weight.data_ptr() == self._address
 
-    def serves(self, x: Tensor, weight: Tensor) -> bool:
+    def applies_to(self, x: Tensor, weight: Tensor) -> bool:
         """Whether x (..., K) is to be multiplied with it, rather than with the weight it was made of."""
-        return self.stands_for(weight) and x.dtype == torch.float32 and not torch.is_grad_enabled()
+        return self.matches(weight) and x.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
 def small_batch_matmul(weight: Tensor, made: SmallBatchMatmul | None = None) -> SmallBatchMatmul | None:
     """What multiplies this weight with a few rows faster than torch's usual product; None where nothing does. What was
     made before is given again while it stands for the weight."""
-    if made is not None and made.stands_for(weight):
+    if made is not None and made.matches(weight):
         return made
     if weight.device.type != "cpu" or weight.dtype != torch.float32 or weight.numel() < _WORTH_IT:
         return None
     if weight.is_inference():  # it cannot tell whether it was changed
         return None
-    return SmallBatchMatmul(weight) if packing_is_faster() or slicing_is_faster() else None
+    return SmallBatchMatmul(weight) if is_packing_faster() or is_slicing_faster() else None
 
 
-def by_slices(x: Tensor, slices: Tensor, bias: Tensor | None) -> Tensor:
+def sliced_linear(x: Tensor, slices: Tensor, bias: Tensor | None) -> Tensor:
     """One row x (..., K) times the transpose of a weight in slices (S, N / S, K), plus bias (N,): (..., N)."""
     count, rows, width = slices.shape
     column = x.contiguous().as_strided((count, width, 1), (0, 1, width))  # with other strides BLAS reads slowly
@@ -77,7 +77,7 @@ def by_slices(x: Tensor, slices: Tensor, bias: Tensor | None) -> Tensor:
     return y.view(*x.shape[:-1], -1)
 
 
-def slices_of(rows: int, threads: int) -> int | None:
+def slice_count(rows: int, threads: int) -> int | None:
     """Into how many equal slices a weight of so many rows is cut, so that threads share them nearly evenly; None where
     no number does."""
     for count in range(threads, max(_MOST_SLICES, 4 * threads) + 1):
@@ -87,18 +87,18 @@ def slices_of(rows: int, threads: int) -> int | None:
 
 
 @cache
-def packing_is_faster() -> bool:
+def is_packing_faster() -> bool:
     """Whether this machine multiplies several rows faster with a weight in oneDNN's order, by timing both."""
     if not torch.backends.mkldnn.is_available():
         return False
     with torch.no_grad():
         x, weight = torch.ones(4, 1024), torch.ones(4096, 1024)
-        ordered = in_onednn_order(weight, _ROWS)
-        return clearly_faster(lambda: by_onednn(x, ordered, None), lambda: F.linear(x, weight))
+        ordered = pack_for_onednn(weight, _ROWS)
+        return is_clearly_faster(lambda: onednn_linear(x, ordered, None), lambda: F.linear(x, weight))
 
 
 @cache
-def slicing_is_faster() -> bool:
+def is_slicing_faster() -> bool:
     """Whether this machine multiplies one row faster with a weight in slices than in the way it would do otherwise.
 
     By timing both, with a weight too large for the caches that all cores share.
@@ -107,7 +107,7 @@ def slicing_is_faster() -> bool:
         threads = torch.get_num_threads()
         x, slices = torch.ones(1, 1024), torch.ones(threads, (1 << 14) // threads, 1024)
         weight = slices.view(-1, 1024)
-        if packing_is_faster():
-            ordered = in_onednn_order(weight, _ROWS)
-            return clearly_faster(lambda: by_slices(x, slices, None), lambda: by_onednn(x, ordered, None))
-        return clearly_faster(lambda: by_slices(x, slices, None), lambda: F.linear(x, weight))
+        if is_packing_faster():
+            ordered = pack_for_onednn(weight, _ROWS)
+            return is_clearly_faster(lambda: sliced_linear(x, slices, None), lambda: onednn_linear(x, ordered, None))
+        return is_clearly_faster(lambda: sliced_linear(x, slices, None), lambda: F.linear(x, weight))

@@ -15,14 +15,12 @@ from penna.report.experiments.tables import (
     recipe_table,
     run_table,
 )
-from penna.report.html_page import escaped, inline_svg, report_page
+from penna.report.html_page import escape_html, html_page, inline_svg
 
 
 def comparison_report(comparison: Comparison, figures: Sequence[DrawnFigure], first: str) -> str:
     """The whole page; ``first`` names the figure of curves that is open."""
-    return report_page(
-        comparison.title, [part for section in _sections(comparison, figures, first) for part in section]
-    )
+    return html_page(comparison.title, [part for section in _sections(comparison, figures, first) for part in section])
 
 
 def _sections(comparison: Comparison, figures: Sequence[DrawnFigure], first: str) -> Iterator[list[str]]:
@@ -33,7 +31,7 @@ def _sections(comparison: Comparison, figures: Sequence[DrawnFigure], first: str
     yield ["<h2>All figures</h2>", *map(_table, group_tables(comparison))]
     differences = difference_tables(comparison)
     if differences:
-        yield [f"<h2>Differences from {escaped(comparison.baseline.name)}</h2>", *map(_table, differences)]
+        yield [f"<h2>Differences from {escape_html(comparison.baseline.name)}</h2>", *map(_table, differences)]
     recipe = recipe_table(comparison)
     yield ["<h2>Where the recipes differ</h2>"]
     yield [_paragraph("In nothing.") if recipe is None else _table(recipe, titled=False)]
@@ -53,7 +51,7 @@ def _head(comparison: Comparison) -> list[str]:
         f"the baseline is {comparison.baseline.name}."
     )
     described = [_paragraph(comparison.description)] if comparison.description else []
-    return [f"<h1>{escaped(comparison.title)}</h1>", *described, _paragraph(about, "pale")]
+    return [f"<h1>{escape_html(comparison.title)}</h1>", *described, _paragraph(about, "pale")]
 
 
 def _warnings(comparison: Comparison) -> list[str]:
@@ -71,17 +69,17 @@ def _drawn(figures: Sequence[DrawnFigure], first: str) -> list[str]:
     for figure in sorted(figures, key=lambda figure: (figure.name != "finals", figure.name != first)):
         svg = inline_svg(figure.svg, figure.name, figure.title, INK)
         opened = " open" if figure.name in ("finals", first) else ""
-        parts += [f"<details{opened}><summary>{escaped(figure.title)}</summary><figure>{svg}</figure></details>"]
+        parts += [f"<details{opened}><summary>{escape_html(figure.title)}</summary><figure>{svg}</figure></details>"]
     return parts
 
 
 def _texts(texts: PromptTexts) -> list[str]:
-    prompt = escaped(texts.prompt) if texts.prompt else "(start of a document)"
+    prompt = escape_html(texts.prompt) if texts.prompt else "(start of a document)"
     parts = [f"<h3>{prompt}</h3>", '<div class="side">']
     for text in texts.texts:
         note = f", {text.note}" if text.note else ""
-        body = "" if text.text is None else f"<p>{escaped(text.text)}</p>"
-        parts.append(f'<article class="card"><h4>{escaped(text.arm + note)}</h4>{body}</article>')
+        body = "" if text.text is None else f"<p>{escape_html(text.text)}</p>"
+        parts.append(f'<article class="card"><h4>{escape_html(text.arm + note)}</h4>{body}</article>')
     return [*parts, "</div>"]
 
 
@@ -101,22 +99,22 @@ def _made(comparison: Comparison) -> list[str]:
         ("On", ", ".join(machines)),
         ("Run folders", ", ".join(str(run.folder.path) for run in runs)),
     ]
-    listed = "".join(f"<dt>{name}</dt><dd>{escaped(value)}</dd>" for name, value in rows if value)
+    listed = "".join(f"<dt>{name}</dt><dd>{escape_html(value)}</dd>" for name, value in rows if value)
     return ["<h2>How it was made</h2>", f"<dl>{listed}</dl>"]
 
 
 def _table(table: ComparisonTable, *, titled: bool = True) -> str:
-    head = "".join(f'<th scope="col">{escaped(cell)}</th>' for cell in table.header)
-    body = "".join("<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    caption = f"<caption>{escaped(table.title)}</caption>" if titled else ""
+    head = "".join(f'<th scope="col">{escape_html(cell)}</th>' for cell in table.header)
+    body = "".join("<tr>" + "".join(f"<td>{escape_html(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    caption = f"<caption>{escape_html(table.title)}</caption>" if titled else ""
     kind = "" if table.is_of_figures else ' class="of-texts"'
     return f'<div class="wide"><table{kind}>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _paragraph(text: str, kind: str = "") -> str:
     attribute = f' class="{kind}"' if kind else ""
-    return f"<p{attribute}>{escaped(text)}</p>"
+    return f"<p{attribute}>{escape_html(text)}</p>"
 
 
 def _list(lines: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escaped(line)}</li>' for line in lines)}</ul>"
+    return f"<ul>{''.join(f'<li>{escape_html(line)}</li>' for line in lines)}</ul>"

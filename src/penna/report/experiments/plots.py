@@ -25,7 +25,7 @@ from penna.formatting import one_line, truncate_end
 from penna.report.experiments.arms import Arm
 from penna.report.experiments.comparison import Comparison
 from penna.report.experiments.results import BEST, LAST, TRAINING, Column
-from penna.report.fonts import drawable_letters, installed_fonts
+from penna.report.plot_files import drawable_characters, installed_fonts
 from penna.report.training_plots import Axis
 from penna.storage import write_atomically
 
@@ -109,7 +109,7 @@ def _drawn(name: str, title: str, make: Callable[..., Any], comparison: Comparis
     names = [arm_label(arm) for arm in comparison.arms]
     figure = make()
     figure.savefig(svg, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    known = drawable_letters("".join(names))
+    known = drawable_characters("".join(names))
     readable = [own if known.issuperset(own) else f"arm {number}" for number, own in enumerate(names, start=1)]
     if readable == names:
         figure.set_layout_engine("none")  # it was laid out once

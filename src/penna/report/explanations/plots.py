@@ -38,7 +38,7 @@ from penna.report.explanations.wording import (
     share,
     unsettled,
 )
-from penna.report.plot_files import Spell, write_figure
+from penna.report.plot_files import Spell, write_plot
 
 # MERGED report.explanations.lens: The figure of the logit lens: what the model would answer behind each layer, a
 # row each, with the answer's own
@@ -90,7 +90,7 @@ def draw_explanation(explanation: Explanation, file: Path) -> list[Path]:
     figures: dict[str, Make] = {"": lambda spell: _answers(explanation, spell), **_views(explanation)}
     files: list[Path] = []
     for name, make in figures.items():
-        files += write_figure(make, file.with_stem(f"{file.stem}-{name}") if name else file, written)
+        files += write_plot(make, file.with_stem(f"{file.stem}-{name}") if name else file, written)
     return files
 
 

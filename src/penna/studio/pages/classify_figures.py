@@ -12,7 +12,7 @@ from typing import Any
 from nicegui import ui
 
 from penna.formatting import truncate_end
-from penna.interop.json_files import read_object
+from penna.interop.hf_files import read_json_object
 from penna.runs.folder import RunFolder
 from penna.studio.charts import INK, chart
 from penna.studio.frame import heading, meaning
@@ -31,7 +31,7 @@ _LONGEST = 400  # cells of a text
 def evaluations_of(run: RunFolder) -> dict[str, Found]:
     """The classifications that were measured on a run, by name, the newest first."""
     files = sorted((run.path / "evaluations").glob("*.json"), key=lambda file: -file.stat().st_mtime)
-    read = {file.stem: read_object(file) for file in files}
+    read = {file.stem: read_json_object(file) for file in files}
     return {name: found for name, found in read.items() if "confusion" in found}
 
 

@@ -108,7 +108,7 @@ class _Page:
             with self._told, busy():
                 self._worker = await self._studio.models.worker(self._runs.value)
             self._form.show(self._worker.defaults(DEFAULT))
-            self._side.offer(self._worker.loaded.need_tokenizer().vocab_size)
+            self._side.offer(self._worker.loaded.require_tokenizer().vocab_size)
             self._show()
 
     async def _write(self) -> None:
@@ -140,7 +140,7 @@ class _Page:
             return
         with self._told, told_problems(self._told), self._flow.running():
             worker = await self._ready()
-            branch = branched(worker.loaded.need_tokenizer(), draft, place, index)
+            branch = branched(worker.loaded.require_tokenizer(), draft, place, index)
             await self._grow(worker, branch, self._branches.current)
 
     async def _write_side(self) -> None:
@@ -162,7 +162,7 @@ class _Page:
 
     async def _grow(self, worker: Worker, draft: Draft, behind: int | None) -> None:
         """Write a draft as a version behind another, and show it as it grows."""
-        branches, tokenizer, pace = self._branches, worker.loaded.need_tokenizer(), Pace()
+        branches, tokenizer, pace = self._branches, worker.loaded.require_tokenizer(), Pace()
         self._facts.set_text(t("play.writing"))
         self._panel.clear()
         number: int | None = None
@@ -194,7 +194,7 @@ class _Page:
             self._text.clear()
             self._facts.set_text(t("play.empty"))
             return
-        self._text.show(draft, self._worker.loaded.need_tokenizer())
+        self._text.show(draft, self._worker.loaded.require_tokenizer())
         self._facts.set_text(facts(draft))
         if not draft.kept:
             words = ["penna", "generate", str(self._studio.runs_dir / self._runs.value), *flag("prompt", draft.prompt)]
@@ -206,4 +206,4 @@ class _Page:
     def _choose(self, place: int) -> None:
         draft = self._branches.value
         if draft is not None and self._worker is not None and 0 <= place < len(draft.tokens):
-            self._panel.show(draft, place, self._worker.loaded.need_tokenizer())
+            self._panel.show(draft, place, self._worker.loaded.require_tokenizer())

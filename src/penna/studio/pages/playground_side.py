@@ -78,7 +78,7 @@ class SideBySide:
             for name, box in self._chosen.items()
             if box.value
         }
-        tokenizer = worker.loaded.need_tokenizer()
+        tokenizer = worker.loaded.require_tokenizer()
         self._drafts = [await in_thread(begun, worker.loaded, prompt, each, seed) for each in configs.values()]
         self._cards.clear()
         with self._cards:

@@ -1,12 +1,8 @@
-"""Tensor files of a foreign model folder: which there are, and what is in them.
-
-In comes a folder, out come its tensors by their foreign names. Safetensors are read directly, whole or in shards. A
-pickled ``pytorch_model.bin`` is read only where it is allowed, and never in this process: a child turns its weights
-into safetensors first (``penna.interop.unpickle``).
-"""
+"""JSON files of a foreign folder: an object in, or an ``ExchangeError`` that names the file."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +16,35 @@ from torch import Tensor
 
 import penna
 from penna.errors import InteropError
-from penna.interop.json_files import read_object
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file."""
+    try:
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
+        problem = f"it holds {type(value).__name__}, not an object"
+    except (ValueError, OSError, RecursionError) as error:
+        value, problem = None, str(error)
+    if not isinstance(value, dict):
+        raise InteropError(
+            f"{path} cannot be read: {problem}.",
+            "Expected a JSON object in UTF-8.",
+            "Download or copy the file again.",
+        )
+    return cast(dict[str, Any], value)
+
+
+def write_json_object(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object as transformers lays it out: two spaces, sorted keys, a newline at the end."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# MERGED interop.tensor_files: Tensor files of a foreign model folder: which there are, and what is in them.
+#
+# In comes a folder, out come its tensors by their foreign names. Safetensors are read directly, whole or in shards. A
+# pickled ``pytorch_model.bin`` is read only where it is allowed, and never in this process: a child turns its weights
+# into safetensors first (``penna.interop.unpickle``).
+
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -28,7 +52,7 @@ PICKLE = "pytorch_model.bin"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 
 
-def read_tensors(folder: Path, allow_pickle: bool) -> dict[str, Tensor]:
+def read_weights(folder: Path, allow_pickle: bool) -> dict[str, Tensor]:
     """All tensors of the folder's weight files; ``ExchangeError`` where there are none or they cannot be read."""
     if (folder / SINGLE).is_file():
         return read_safetensors(folder / SINGLE)
@@ -72,7 +96,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_shards(folder: Path) -> dict[str, Tensor]:
     """The tensors that the index lists, from the files it names."""
-    found: Any = read_object(folder / INDEX).get("weight_map")
+    found: Any = read_json_object(folder / INDEX).get("weight_map")
     listed = cast(dict[str, Any], found) if isinstance(found, dict) else {}
     # A name with a folder in it could lead out of the model's own; transformers never writes one.
     if not listed or not all(

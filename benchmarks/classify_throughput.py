@@ -58,11 +58,11 @@ def run_penna(seconds: float) -> dict[str, float]:
     from penna.model.linear import fastest_matmul
     from penna.tasks.classify import label_probabilities
     from penna.train.classification import ClassificationObjective
-    from penna.train.device import keep_memory_mapped
+    from penna.train.device import keep_freed_memory
     from penna.train.objective import weighted_loss
     from penna.train.optimizers import Optimizers
 
-    keep_memory_mapped()
+    keep_freed_memory()
     prepared = reviews()
     model = GPT(ModelConfig(**SHAPE, block_size=BLOCK, vocab_size=prepared.tokenizer.vocab_size, n_class=2))
     model.init_weights(0)

@@ -52,12 +52,12 @@ def write_text(file: Path) -> None:
 def step_seconds(text: Path, folder: Path) -> float:
     """Seconds of a training step, the first quarter of the run left out."""
     from penna import api
-    from penna.train.events import Event, Stepped
+    from penna.train.events import Event, Logged
 
     logged: list[dict[str, float]] = []
 
     def listen(event: Event) -> None:
-        if isinstance(event, Stepped):
+        if isinstance(event, Logged):
             logged.append(event.row)
 
     api.train([str(text)], OVERRIDES, runs_dir=folder, on_event=listen)

@@ -73,12 +73,12 @@ def run_hf(shape: dict[str, int], path: Path) -> dict[str, float]:
 
 def run_penna(shape: dict[str, int], path: Path, precision: str) -> dict[str, float]:
     from penna import api
-    from penna.train.events import Event, Stepped
+    from penna.train.events import Event, Logged
 
     logged: list[dict[str, float]] = []
 
     def listen(event: Event) -> None:
-        if isinstance(event, Stepped):
+        if isinstance(event, Logged):
             logged.append(event.row)
 
     overrides = {

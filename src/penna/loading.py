@@ -80,7 +80,7 @@ def load_model(target: str, *, runs_dir: Path, device: torch.device, dtype: Dtyp
         model = _ready(foreign.config, foreign.weights, device, dtype)
         return LoadedModel(model, foreign.tokenizer, path, None, foreign.task)
     run, checkpoint = find_run_and_checkpoint(target, runs_dir)
-    checkpoint = checkpoint or run.chosen()
+    checkpoint = checkpoint or run.default_checkpoint()
     if checkpoint is None:
         raise RunError(
             f"The run {run.path} has no checkpoint yet.",

@@ -11,8 +11,8 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penna.api.estimate import estimate_experiment, seconds_in_all
-from penna.api.experiment import kept_bytes, least_parameters, plan_experiment
+from penna.api.estimate import estimate_experiment, total_seconds
+from penna.api.experiment import checkpoint_bytes, min_parameters, plan_experiment
 from penna.api.train import train_recipe
 from penna.config.experiment_plan import RunPlan
 from penna.config.recipe import load_recipe, shipped_recipes
@@ -52,7 +52,7 @@ def test_steps_and_disk_are_those_of_the_runs(tmp_path: Path) -> None:
         recipe = plan.recipes[name.removesuffix("-s42")]
         run, finished = train_recipe(recipe, name=name, runs_dir=tmp_path / "runs")
         assert by_name[name].steps == finished.step
-        checkpoint = run.marked("last")
+        checkpoint = run.checkpoint("last")
         assert checkpoint is not None
         on_disk = sum((checkpoint / file).stat().st_size for file in ("model.safetensors", "optimizer.safetensors"))
         kept = recipe.train.keep_checkpoints + 1
@@ -77,12 +77,12 @@ def test_a_models_matrices_are_most_of_it_and_never_more() -> None:
             continue
         learned = recipe.tokenizer.vocab_size if recipe.tokenizer.kind in ("bpe", "unigram") else 64
         whole = count_parameters(build_model(recipe.model.model_copy(update={"vocab_size": learned})))
-        assert 0.9 * whole <= least_parameters(recipe) <= whole, name
+        assert 0.9 * whole <= min_parameters(recipe) <= whole, name
 
 
 def test_kept_checkpoints_are_the_newest_and_the_best() -> None:
     recipe = load_recipe("demo", {"train.keep_checkpoints": 3})
-    assert kept_bytes(recipe, 100) == 4 * 12 * 100
+    assert checkpoint_bytes(recipe, 100) == 4 * 12 * 100
 
 
 def simulated(runs: list[RunPlan], seconds: dict[str, int], workers: int) -> int:
@@ -112,8 +112,8 @@ def test_the_whole_takes_as_long_as_a_simulation_of_it(rows: list[tuple[int, int
         for place, (name, (_, need)) in enumerate(zip(names, rows, strict=True))
     ]
     seconds = {run.name: length for run, (length, _) in zip(runs, rows, strict=True)}
-    assert seconds_in_all(runs, seconds, workers) == simulated(runs, seconds, workers)
+    assert total_seconds(runs, seconds, workers) == simulated(runs, seconds, workers)
 
 
 def test_nothing_at_all_takes_no_time() -> None:
-    assert seconds_in_all([], {}, 2) == 0
+    assert total_seconds([], {}, 2) == 0

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from penna.api import experiment_runner
 from penna.api import experiment_runner as experiment_process
 from penna.api.experiment import open_experiment, plan_experiment
-from penna.api.experiment_runner import ExperimentEnd, RunStatus, run_experiment, share_of_budget, threads_each
+from penna.api.experiment_runner import ExperimentResult, RunStatus, run_experiment, share_of_budget, threads_per_run
 from penna.config.recipe import load_recipe
 from penna.errors import DataError, DeviceError, RunError
 from penna.runs.experiment import ExperimentFolder
@@ -78,7 +78,7 @@ def calls(folder: ExperimentFolder) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def states(end: ExperimentEnd) -> dict[str, str]:
+def states(end: ExperimentResult) -> dict[str, str]:
     return {run.name: run.state for run in end.runs}
 
 
@@ -102,7 +102,7 @@ def test_every_run_is_trained_then_measured_and_a_start_is_not_measured(tmp_path
         *(line for run in ("a-s1", "b-s1", "a-s2", "b-s2") for line in (f"train {run}", f"evaluate {run} {measured}")),
     ]
     assert set(states(end).values()) == {"finished"}
-    assert folder.planned() == end.runs
+    assert folder.runs() == end.runs
     assert end.signal is None and not end.failed
 
 
@@ -120,7 +120,9 @@ def test_as_many_runs_are_at_work_as_there_are_workers(workers: int, tmp_path: P
     folder = opened(written(tmp_path, *((f"a{number}", {"optim.beta1": number / 10}) for number in range(5))))
     at_work: list[int] = []
     run_experiment(
-        folder, workers=workers, watch=lambda all_: at_work.append(sum(status.doing == "training" for status in all_))
+        folder,
+        workers=workers,
+        on_status=lambda all_: at_work.append(sum(status.activity == "training" for status in all_)),
     )
     assert max(at_work) == workers
 
@@ -128,9 +130,9 @@ def test_as_many_runs_are_at_work_as_there_are_workers(workers: int, tmp_path: P
 def test_each_of_several_workers_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert [threads_each(workers) for workers in (1, 2, 3, 9)] == [None, 4, 2, 1]
+    assert [threads_per_run(workers) for workers in (1, 2, 3, 9)] == [None, 4, 2, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert [threads_each(workers) for workers in (1, 2, 3)] == [None, 2, 1]
+    assert [threads_per_run(workers) for workers in (1, 2, 3)] == [None, 2, 1]
 
 
 def test_a_run_that_fails_is_told_what_needs_it_is_skipped_and_the_others_finish(tmp_path: Path) -> None:
@@ -164,7 +166,7 @@ def test_what_failed_is_tried_again(tmp_path: Path) -> None:
     file = written(tmp_path, ("bad", {"train.prompts": ["fail"]}), ("after", {"train.init_from": "arm:bad"}))
     folder = opened(file)
     assert set(states(run_experiment(folder)).values()) == {"failed", "skipped"}
-    recipe = folder.recipe_file(folder.planned()[0])
+    recipe = folder.recipe_file(folder.runs()[0])
     recipe.write_text(recipe.read_text().replace('"fail"', '""'))
     assert set(states(run_experiment(folder)).values()) == {"finished"}
 
@@ -180,7 +182,7 @@ def test_a_signal_reaches_every_process_once_and_the_same_command_goes_on(number
             sent.append(number)
             os.kill(os.getpid(), number)
 
-    end = run_experiment(folder, workers=2, watch=interrupt)
+    end = run_experiment(folder, workers=2, on_status=interrupt)
     assert end.signal == number
     assert states(end) == {"a-s42": "finished", "h1-s42": "training", "h2-s42": "training", "b-s42": "waiting"}
     assert json.loads((folder.path / "h1-s42" / "run.json").read_text()) == {"state": "stopped"}
@@ -193,21 +195,21 @@ def test_a_signal_reaches_every_process_once_and_the_same_command_goes_on(number
 
 def test_a_process_that_outlived_its_experiment_is_waited_for_and_not_begun_again(tmp_path: Path) -> None:
     folder = opened(written(tmp_path, ("a", ONE), ("b", {"train.init_from": "arm:a"})))
-    left_over = folder.planned()[0]
-    held = folder.held_by_child(left_over)
+    left_over = folder.runs()[0]
+    held = folder.lock_for_child(left_over)
     assert held is not None
     looks: list[str] = []
 
     def watch(statuses: list[RunStatus]) -> None:
-        looks.append(statuses[0].doing)
+        looks.append(statuses[0].activity)
         if len(looks) == 3:
-            run = folder.run(left_over).path
+            run = folder.run_folder(left_over).path
             run.mkdir()
             (run / "recipe.toml").write_text(folder.recipe_file(left_over).read_text())
             (run / "run.json").write_text('{"state": "finished"}')
             os.close(held)
 
-    end = run_experiment(folder, watch=watch)
+    end = run_experiment(folder, on_status=watch)
     assert looks[:3] == ["training elsewhere"] * 3
     assert calls(folder) == ["train b-s42"]
     assert set(states(end).values()) == {"finished"}
@@ -215,7 +217,7 @@ def test_a_process_that_outlived_its_experiment_is_waited_for_and_not_begun_agai
 
 def test_two_processes_do_not_run_one_experiment(tmp_path: Path) -> None:
     folder = opened(written(tmp_path, ("a", ONE)))
-    with folder.locked(), pytest.raises(RunError, match="being run by another process"):
+    with folder.lock(), pytest.raises(RunError, match="being run by another process"):
         run_experiment(folder)
     assert calls(folder) == []
 
@@ -223,7 +225,7 @@ def test_two_processes_do_not_run_one_experiment(tmp_path: Path) -> None:
 def test_how_far_a_run_is_is_read_from_its_log(tmp_path: Path) -> None:
     folder = opened(written(tmp_path, ("a", ONE)))
     seen: list[list[RunStatus]] = []
-    run_experiment(folder, watch=seen.append)
+    run_experiment(folder, on_status=seen.append)
     last = seen[-1][0]
     assert (last.step, last.share, last.seconds) == (4, 1.0, 2.0)
     assert last.valid is not None and last.valid["loss"] == 2
@@ -244,7 +246,7 @@ def test_going_on_with_another_plan_is_refused_and_the_difference_named(tmp_path
     run_experiment(folder)
     text = file.read_text()
     file.write_text(text + '\n[compare]\nprompts = ["x"]\n')  # no run depends on it
-    assert opened(file).text()["compare"] == {"prompts": ["x"]}
+    assert opened(file).settings()["compare"] == {"prompts": ["x"]}
     file.write_text(text.replace("0.7", "0.6"))
     with pytest.raises(RunError, match=r"arms from .*0\.7.* to .*0\.6"):
         opened(file)
@@ -281,7 +283,7 @@ def test_a_start_by_name_is_found_from_the_experiment_folder(tmp_path: Path) -> 
     folder = opened(written(tmp_path, ("a", ONE)))
     run_experiment(folder)
     earlier = tmp_path / "runs" / "earlier"
-    os.rename(folder.run(folder.planned()[0]).path, earlier)
+    os.rename(folder.run_folder(folder.runs()[0]).path, earlier)
     (earlier / "tokenizer").mkdir()
     file = written(tmp_path, ("a", {"train.init_from": "earlier"}), name="other")
     assert opened(file).name == "other"
@@ -296,9 +298,9 @@ def test_an_error_on_the_way_leaves_no_process_behind(tmp_path: Path) -> None:
             raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        run_experiment(folder, watch=broken)
-    assert folder.run(folder.planned()[0]).info() == {"state": "stopped"}
-    held = folder.held_by_child(folder.planned()[0])
+        run_experiment(folder, on_status=broken)
+    assert folder.run_folder(folder.runs()[0]).info() == {"state": "stopped"}
+    held = folder.lock_for_child(folder.runs()[0])
     assert held is not None
     os.close(held)
 
@@ -308,7 +310,7 @@ def test_real_runs_share_what_no_arm_names_and_an_interrupted_one_ends_as_if_it_
     longer = {"train.steps": 60, "train.evaluate_every": 30}
     axes = {"model.positions": ["learned", "sinusoidal"], "train.init_from": ["none", "arm:pre"]}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    ends: dict[str, ExperimentEnd] = {}
+    ends: dict[str, ExperimentResult] = {}
     for place in (whole, cut):
         place.mkdir()
         file = written(place, seeds=[1], starts=[{"name": "pre", "base": "base.toml"}], axes=axes, set=longer)
@@ -319,12 +321,12 @@ def test_real_runs_share_what_no_arm_names_and_an_interrupted_one_ends_as_if_it_
         sent: list[int] = []
 
         def interrupt(statuses: list[RunStatus], sent: list[int] = sent) -> None:
-            if not sent and any(status.step > 5 and not status.planned.is_start for status in statuses):
+            if not sent and any(status.step > 5 and not status.run.is_start for status in statuses):
                 sent.append(signal.SIGINT)
                 os.kill(os.getpid(), signal.SIGINT)
 
         if place is cut:
-            end = run_experiment(folder, workers=2, watch=interrupt)
+            end = run_experiment(folder, workers=2, on_status=interrupt)
             assert end.signal == signal.SIGINT
         ends[place.name] = run_experiment(folder, workers=2)
         assert set(states(ends[place.name]).values()) == {"finished"}

@@ -10,7 +10,7 @@ from typing import Any
 
 from penna.api.train import train_recipe
 from penna.config.recipe import build_recipe, merge
-from penna.train.events import Event, Stepped
+from penna.train.events import Event, Logged
 
 ANIMALS = ("cat", "dog", "bird", "fox", "hare", "owl")
 PLACES = ("river", "garden", "house", "forest", "bridge")
@@ -82,7 +82,7 @@ def make_runs(runs_dir: Path, data_dir: Path) -> None:
     table = merge(recipe_table(files["pretrain"], "pretrain", LONG), {"data.document": "line"})
 
     def listen(event: Event) -> None:
-        if isinstance(event, Stepped) and event.row["step"] >= 40:
+        if isinstance(event, Logged) and event.row["step"] >= 40:
             raise Stop
 
     with suppress(Stop):

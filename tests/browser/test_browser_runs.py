@@ -94,7 +94,7 @@ def test_a_run_goes_on_survives_a_reload_shows_the_same_in_two_tabs_and_stops_sa
         expect(tab.get_by_text("stopped", exact=True)).to_be_visible(timeout=LATE)
         expect(tab.get_by_role("button", name="Go on")).to_be_visible()
     assert run.info()["state"] == "stopped"
-    last = run.marked("last")
+    last = run.checkpoint("last")
     assert last is not None
     assert int(last.name.removeprefix("step-")) == run.metrics()[-1]["step"] > 40
 

@@ -185,7 +185,7 @@ def test_a_model_that_learned_no_classes_says_so(place: Path) -> None:
 def test_evaluation_of_the_own_validation_part_is_that_of_the_training_log(place: Path) -> None:
     figures = evaluate_classification("moods", runs_dir=place / "runs", device="cpu")
     run = load("moods", runs_dir=place / "runs", device="cpu").require_run()
-    step = int(run.marked("best").name.removeprefix("step-"))
+    step = int(run.checkpoint("best").name.removeprefix("step-"))
     logged = next(row for row in run.metrics() if row["split"] == "valid" and row["step"] == step)
     assert figures.accuracy == pytest.approx(logged["accuracy"])
     assert figures.macro_f1 == pytest.approx(logged["macro_f1"])

@@ -44,8 +44,8 @@ def made_run(runs: Path, name: str, tokenizer: Tokenizer, table: dict[str, Any],
     with new_run(runs, name, recipe) as folder:
         tokenizer.save(folder.tokenizer)
         checkpoint = write_checkpoint(folder.checkpoints, 3, Checkpoint(model.state_dict(), {}, {"step": 3}))
-        folder.mark("last", checkpoint)
-        folder.mark("best", checkpoint)
+        folder.set_checkpoint("last", checkpoint)
+        folder.set_checkpoint("best", checkpoint)
         for row in samples:
             folder.log_sample(row)
 

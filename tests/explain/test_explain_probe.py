@@ -7,7 +7,7 @@ from penna.config.sections import ModelConfig
 from penna.explain.probe import Label, NextTokens, Probe, Question
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
-from penna.train.classification import label_scores
+from penna.train.classification import class_logits
 
 SHAPE = {"n_layer": 3, "n_head": 2, "n_embd": 16, "block_size": 24, "vocab_size": 41, "n_class": 3}
 IDS = (3, 7, 1, 40, 7, 9, 22)
@@ -40,7 +40,7 @@ def test_the_value_of_a_class_against_another_is_the_difference_of_their_scores(
     model = made()
     probe = Probe(model, Question(IDS, 1, 6, Label(2, pooling, foil=0)))
     with torch.no_grad():
-        scores = label_scores(model, model.hidden(torch.tensor([IDS])), torch.tensor([len(IDS)]), pooling)[0]
+        scores = class_logits(model, model.hidden(torch.tensor([IDS])), torch.tensor([len(IDS)]), pooling)[0]
     values, probabilities = probe.values_and_probabilities([IDS])
     assert values.item() == pytest.approx((scores[2] - scores[0]).item(), abs=1e-5)
     assert probabilities.item() == pytest.approx(scores.softmax(-1)[2].item(), rel=1e-4)

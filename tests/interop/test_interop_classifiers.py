@@ -231,7 +231,9 @@ def test_a_loaded_runs_task_and_labels_are_its_recipes(tokenizer, tmp_path: Path
     for name, fields, task in (("told", {}, TASK), ("plain", {"n_class": None}, PretrainTask())):
         model = classifier(tokenizer, **fields)
         with new_run(tmp_path, name, Recipe(model=model.config, task=task)) as run:
-            run.mark("last", write_checkpoint(run.checkpoints, 0, Checkpoint(model.state_dict(), {}, {"step": 0})))
+            run.set_checkpoint(
+                "last", write_checkpoint(run.checkpoints, 0, Checkpoint(model.state_dict(), {}, {"step": 0}))
+            )
         loaded = load_model(name, runs_dir=tmp_path, device=torch.device("cpu"))
         assert loaded.task == task
         assert loaded.labels == (tuple(LABELS) if name == "told" else ())

@@ -514,7 +514,7 @@ def test_of_a_run_the_messages_name_the_run_and_not_its_checkpoint(tokenizer, tm
     with new_run(tmp_path, "base", Recipe(model=source.config)) as run:
         tokenizer.save(run.tokenizer)
         path = write_checkpoint(run.checkpoints, 0, Checkpoint(source.state_dict(), {}, {"step": 0}))
-        run.mark("last", path)
+        run.set_checkpoint("last", path)
     base = load_model("base", runs_dir=tmp_path, device=torch.device("cpu"))
     other = train_tokenizer(TokenizerConfig(kind="char"), [TEXT])
     todo = refusal(gpt(other.vocab_size), other, base).advice

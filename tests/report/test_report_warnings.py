@@ -68,7 +68,7 @@ def test_one_run_that_is_another_is_told_by_its_own_name(tmp_path: Path) -> None
 def test_decisions_of_the_machine_are_told(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, f"a-s{seed}", seed=seed) for seed in (1, 2)]
     for run, threads in zip(runs, (1, 2), strict=True):
-        run.folder.decide(threads=threads, matmul="blas")
+        run.folder.save_decisions(threads=threads, matmul="blas")
     assert told(*runs) == {
         "machine-differ": "Seconds cannot be compared, and last digits may differ: threads 1 (a-s1); 2 (a-s2)."
     }
@@ -127,7 +127,7 @@ def test_a_run_without_an_evaluation_is_told_with_what_to_do(tmp_path: Path) -> 
 
 def test_a_run_that_is_being_written_is_told_and_taken_as_it_stands(tmp_path: Path) -> None:
     run = write_run(tmp_path, "a-s1", info={"state": "training"})
-    with run.folder.locked():
+    with run.folder.lock():
         found = told(read_run(run.folder))
     assert found["being-written"] == "a-s1 is still being written: its figures count as they stand, at step 40."
     assert "stopped-early" not in found
@@ -152,7 +152,7 @@ def test_an_evaluation_of_another_checkpoint_than_the_best_is_told(tmp_path: Pat
     evaluations = {"test": {"checkpoint": "step-00000020", "text": ["t"], "loss": 1.0}}
     run = write_run(tmp_path, "a-s1", evaluations=evaluations)
     (run.folder.checkpoints / "step-00000040").mkdir(parents=True)
-    run.folder.mark("best", run.folder.checkpoints / "step-00000040")
+    run.folder.set_checkpoint("best", run.folder.checkpoints / "step-00000040")
     text = told(read_run(run.folder))["evaluated-other-checkpoint"]
     assert "step-00000020" in text
     assert "step-00000040 now" in text

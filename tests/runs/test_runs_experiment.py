@@ -31,24 +31,24 @@ def made(runs_dir: Path, text: str = TEXT, **more: Any) -> ExperimentFolder:
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    assert folder.planned() == RUNS
-    assert folder.text() == {**tomllib.loads(TEXT), "name": "trial"}
+    assert folder.runs() == RUNS
+    assert folder.settings() == {**tomllib.loads(TEXT), "name": "trial"}
     assert (folder.path / "experiment.toml").read_text().endswith(TEXT)
     recipe = tomllib.loads(folder.recipe_file(RUNS[1]).read_text())
     assert recipe["train"]["init_from"] == str(tmp_path / "trial" / "pre-s1")
-    folder.update("a-s1", state="failed", message="It broke.")
-    assert [run.state for run in folder.planned()] == ["waiting", "failed"]
-    assert folder.planned()[1].message == "It broke."
+    folder.update_run("a-s1", state="failed", message="It broke.")
+    assert [run.state for run in folder.runs()] == ["waiting", "failed"]
+    assert folder.runs()[1].message == "It broke."
     assert folder.identical() is None
     folder.save_identical({"recipe": "the same"})
     assert folder.identical() == {"recipe": "the same"}
-    assert folder.planned()[1].state == "failed"
+    assert folder.runs()[1].state == "failed"
 
 
 @pytest.mark.parametrize("line", ["", 'name = "other"\n', 'name = "trial"\n'])
 def test_its_file_says_its_name_whatever_it_said(line: str, tmp_path: Path) -> None:
     folder = made(tmp_path, line + TEXT)
-    assert folder.text() == {**tomllib.loads(TEXT), "name": "trial"}
+    assert folder.settings() == {**tomllib.loads(TEXT), "name": "trial"}
 
 
 def test_it_is_found_by_name_and_by_path(tmp_path: Path) -> None:
@@ -69,10 +69,10 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_taken_name_is_refused_and_only_an_experiment_is_overwritten(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    folder.update("a-s1", state="finished")
+    folder.update_run("a-s1", state="finished")
     with pytest.raises(RunError, match="exists"):
         made(tmp_path)
-    assert made(tmp_path, overwrite=True).planned()[1].state == "waiting"
+    assert made(tmp_path, overwrite=True).runs()[1].state == "waiting"
     (tmp_path / "trial" / "experiment.json").unlink()
     with pytest.raises(RunError, match="is not an experiment"):
         made(tmp_path, overwrite=True)
@@ -80,26 +80,26 @@ def test_a_taken_name_is_refused_and_only_an_experiment_is_overwritten(tmp_path:
 
 def test_one_process_holds_it(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    with folder.locked():
-        with pytest.raises(RunError, match="is being run by another process"), folder.locked():
+    with folder.lock():
+        with pytest.raises(RunError, match="is being run by another process"), folder.lock():
             pass
         with pytest.raises(RunError, match="is being run by another process"):
             made(tmp_path, overwrite=True)
-    with folder.locked():
+    with folder.lock():
         pass
 
 
 def test_a_run_is_held_for_as_long_as_a_process_that_inherited_it_lives(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    held = folder.held_by_child(RUNS[1])
+    held = folder.lock_for_child(RUNS[1])
     assert held is not None
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(held,))
     os.close(held)  # as if this process had died
-    assert folder.held_by_child(RUNS[1]) is None
+    assert folder.lock_for_child(RUNS[1]) is None
     with pytest.raises(RunError, match="left over"):
         made(tmp_path, overwrite=True)
     child.communicate(b"\n")
-    again = folder.held_by_child(RUNS[1])
+    again = folder.lock_for_child(RUNS[1])
     assert again is not None
     os.close(again)
 
@@ -108,4 +108,4 @@ def test_a_damaged_plan_is_told(tmp_path: Path) -> None:
     folder = made(tmp_path)
     (folder.path / "experiment.json").write_text(json.dumps({"runs": []})[:5])
     with pytest.raises(RunError, match="cannot be read"):
-        folder.planned()
+        folder.runs()

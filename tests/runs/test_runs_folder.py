@@ -11,7 +11,7 @@ import pytest
 from penna.config.recipe import build_recipe
 from penna.errors import RunError
 from penna.runs.checkpoint import Checkpoint, write_checkpoint
-from penna.runs.folder import RunFolder, check_free, check_name, find_run, free_name, new_run
+from penna.runs.folder import RunFolder, check_name, check_name_is_free, find_run, free_name, new_run
 
 RECIPE = build_recipe({"model": {"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 4}, "train": {"steps": 3}})
 
@@ -29,7 +29,7 @@ def test_new_run_holds_its_recipe_and_nothing_temporary(tmp_path: Path) -> None:
     assert run.info() == {"state": "new"}
     assert run.metrics() == run.samples() == []
     assert run.decisions() == {}
-    assert run.marked("last") is None
+    assert run.checkpoint("last") is None
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["one"]
 
 
@@ -69,7 +69,7 @@ def test_run_is_replaced_only_when_asked_and_only_if_it_is_one(tmp_path: Path) -
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"")
     with pytest.raises(RunError, match="is not a run"):
-        check_free(tmp_path, "photos", overwrite=True)
+        check_name_is_free(tmp_path, "photos", overwrite=True)
     with pytest.raises(RunError, match="is not a run"):
         make(tmp_path, "photos", overwrite=True)
     assert (tmp_path / "photos" / "cat.jpg").exists()
@@ -78,7 +78,7 @@ def test_run_is_replaced_only_when_asked_and_only_if_it_is_one(tmp_path: Path) -
 def test_run_that_is_being_written_is_not_replaced(tmp_path: Path) -> None:
     run = make(tmp_path, "one")
     run.log({"step": 1})
-    with run.locked(), pytest.raises(RunError, match="is being written by another process"):
+    with run.lock(), pytest.raises(RunError, match="is being written by another process"):
         make(tmp_path, "one", overwrite=True)
     assert run.metrics() == [{"step": 1}]
     make(tmp_path, "one", overwrite=True)
@@ -90,17 +90,17 @@ def test_a_look_at_the_lock_keeps_no_training_from_it(tmp_path: Path, monkeypatc
     look = os.open(tmp_path / ".lock", os.O_RDONLY)
     fcntl.flock(look, fcntl.LOCK_SH)
     monkeypatch.setattr(time, "sleep", lambda _: os.close(look))  # the look ends while the training waits
-    with run.locked():
+    with run.lock():
         pass
 
 
 def test_lock_is_given_back_also_after_an_error(tmp_path: Path) -> None:
     run = make(tmp_path, "one")
-    with pytest.raises(KeyboardInterrupt), run.locked():
+    with pytest.raises(KeyboardInterrupt), run.lock():
         raise KeyboardInterrupt
-    with run.locked(), pytest.raises(RunError, match="One process trains a run at a time"), run.locked():
+    with run.lock(), pytest.raises(RunError, match="One process trains a run at a time"), run.lock():
         pass
-    with run.locked():
+    with run.lock():
         pass
 
 
@@ -143,8 +143,8 @@ def test_run_is_found_by_path_and_by_name_and_the_others_are_named(tmp_path: Pat
 
 def test_info_and_decisions_add_up_and_damage_is_told(tmp_path: Path) -> None:
     run = make(tmp_path, "one")
-    run.decide(threads=2)
-    run.decide(end=9)
+    run.save_decisions(threads=2)
+    run.save_decisions(end=9)
     assert run.decisions() == {"threads": 2, "end": 9}
     run.update_info(state="training")
     assert run.info() == {"state": "training"}
@@ -168,21 +168,21 @@ def names(run: RunFolder) -> list[int]:
 
 def test_rewinding_forgets_rows_checkpoints_and_links_of_later_steps(tmp_path: Path) -> None:
     run = with_checkpoints(tmp_path, 1, 2, 3)
-    run.mark("last", run.checkpoints / "step-00000003")
-    run.mark("best", run.checkpoints / "step-00000002")
+    run.set_checkpoint("last", run.checkpoints / "step-00000003")
+    run.set_checkpoint("best", run.checkpoints / "step-00000002")
     run.rewind(2)
     assert names(run) == [1, 2]
     assert run.metrics() == run.samples() == [{"step": 1}, {"step": 2}]
-    assert run.marked("last") is None
-    assert run.marked("best") == run.checkpoints / "step-00000002"
+    assert run.checkpoint("last") is None
+    assert run.checkpoint("best") == run.checkpoints / "step-00000002"
     assert not (run.path / "last").is_symlink()
 
 
 @pytest.mark.parametrize(("keep", "left"), [(1, [2, 3, 9]), (2, [2, 3, 8, 9]), (9, [1, 2, 3, 8, 9])])
 def test_pruning_keeps_the_newest_the_best_and_the_last(tmp_path: Path, keep: int, left: list[int]) -> None:
     run = with_checkpoints(tmp_path, 1, 2, 3, 8, 9)
-    run.mark("best", run.checkpoints / "step-00000002")
-    run.mark("last", run.checkpoints / "step-00000003")
+    run.set_checkpoint("best", run.checkpoints / "step-00000002")
+    run.set_checkpoint("last", run.checkpoints / "step-00000003")
     run.prune(keep)
     assert names(run) == left
 
@@ -190,22 +190,24 @@ def test_pruning_keeps_the_newest_the_best_and_the_last(tmp_path: Path, keep: in
 def test_the_best_is_used_and_the_last_where_only_the_start_was_measured(tmp_path: Path) -> None:
     run = with_checkpoints(tmp_path, 0, 30, 40)
     run.metrics_file.unlink(missing_ok=True)
-    assert run.chosen() is None
-    run.mark("best", run.checkpoints / "step-00000000")
-    assert run.chosen() == run.checkpoints / "step-00000000"
-    run.mark("last", run.checkpoints / "step-00000040")
+    assert run.default_checkpoint() is None
+    run.set_checkpoint("best", run.checkpoints / "step-00000000")
+    assert run.default_checkpoint() == run.checkpoints / "step-00000000"
+    run.set_checkpoint("last", run.checkpoints / "step-00000040")
     run.log({"step": 0, "split": "valid"})
     run.log({"step": 10, "split": "train"})
-    assert run.chosen() == run.checkpoints / "step-00000040"  # stopped before its first evaluation on the way
+    assert (
+        run.default_checkpoint() == run.checkpoints / "step-00000040"
+    )  # stopped before its first evaluation on the way
     run.log({"step": 30, "split": "valid"})
-    assert run.chosen() == run.checkpoints / "step-00000000"  # what came behind was worse
+    assert run.default_checkpoint() == run.checkpoints / "step-00000000"  # what came behind was worse
 
 
 def test_link_to_what_is_gone_is_still_told(tmp_path: Path) -> None:
     run = with_checkpoints(tmp_path, 1)
-    run.mark("last", run.checkpoints / "step-00000001")
+    run.set_checkpoint("last", run.checkpoints / "step-00000001")
     shutil.rmtree(run.checkpoints / "step-00000001")
-    assert run.marked("last") == run.checkpoints / "step-00000001"
+    assert run.checkpoint("last") == run.checkpoints / "step-00000001"
 
 
 def test_evaluations_are_kept_by_name(tmp_path: Path) -> None:
@@ -218,11 +220,11 @@ def test_evaluations_are_kept_by_name(tmp_path: Path) -> None:
 def test_which_checkpoint_is_used_is_known_from_the_first_measured_step_on(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for link, step in (("best", 0), ("last", 5)):
-        run.mark(link, write_checkpoint(run.checkpoints, step, Checkpoint({}, {}, {})))
+        run.set_checkpoint(link, write_checkpoint(run.checkpoints, step, Checkpoint({}, {}, {})))
     run.log({"step": 0, "split": "valid"})
     run.log({"step": 5, "split": "train"})
-    assert run.chosen() == run.checkpoints / "step-00000005"
+    assert run.default_checkpoint() == run.checkpoints / "step-00000005"
     run.log({"step": 5, "split": "valid"})
     with open(run.metrics_file, "a") as log:
         log.write("no json\n")  # nobody reads so far
-    assert run.chosen() == run.checkpoints / "step-00000000"
+    assert run.default_checkpoint() == run.checkpoints / "step-00000000"

@@ -53,8 +53,8 @@ def made(runs: Path, name: str, task: TaskConfig, tokenizer: Tokenizer, **model:
     with new_run(runs, name, Recipe(model=config, task=task), overwrite=False) as run:
         tokenizer.save(run.tokenizer)
         path = write_checkpoint(run.checkpoints, 0, Checkpoint(gpt.state_dict(), {}, {"step": 0}))
-        run.mark("last", path)
-        run.mark("best", path)
+        run.set_checkpoint("last", path)
+        run.set_checkpoint("best", path)
     return runs / name
 
 

@@ -170,7 +170,9 @@ def test_a_model_that_cannot_be_loaded_is_tried_again(kept: Path, monkeypatch):
 
 def of_one(kept: Path) -> Footprint:
     run = RunFolder(kept / "one")
-    return footprint(run.recipe().model, [run.chosen() / "model.safetensors"], torch.device("cpu"), "float32")
+    return footprint(
+        run.recipe().model, [run.default_checkpoint() / "model.safetensors"], torch.device("cpu"), "float32"
+    )
 
 
 def two_fit(kept: Path) -> int:
@@ -303,10 +305,12 @@ def test_a_model_damaged_while_it_is_served_is_told_without_its_place_and_one_wi
     tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str
 ):
     run = tiny_run(tmp_path, "one")
-    files = {"run": run.path, "checkpoint": run.chosen(), "foreign": tmp_path / "foreign"}
+    files = {"run": run.path, "checkpoint": run.default_checkpoint(), "foreign": tmp_path / "foreign"}
     if target == "foreign":
         api.export_model(api.load("one", runs_dir=tmp_path, device="cpu"), files["foreign"])
-    (weights,) = [run.chosen() / "model.safetensors"] if target != "foreign" else files[target].glob("*.safetensors")
+    (weights,) = (
+        [run.default_checkpoint() / "model.safetensors"] if target != "foreign" else files[target].glob("*.safetensors")
+    )
     models = registry(tmp_path, f"it={files[target]}")
     weights.write_bytes(weights.read_bytes()[:-9])
 

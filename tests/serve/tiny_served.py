@@ -60,8 +60,8 @@ def tiny_run(folder: Path, name: str, seed: int = 0, **fields: Any) -> RunFolder
         tokenizer.save(run.tokenizer)
         weights = tiny_model(tokenizer.vocab_size, seed, **fields).state_dict()
         path = write_checkpoint(run.checkpoints, 0, Checkpoint(weights, {}, {"step": 0}))
-        run.mark("last", path)
-        run.mark("best", path)
+        run.set_checkpoint("last", path)
+        run.set_checkpoint("best", path)
         run.update_info(created="2026-01-02T03:04:05+00:00")
     return RunFolder(folder / name)
 

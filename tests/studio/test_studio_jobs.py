@@ -203,7 +203,7 @@ def test_a_record_that_is_damaged_is_no_training(tmp_path: Path):
 def test_a_run_is_written_while_a_process_holds_its_lock(tmp_path: Path):
     run = RunFolder(tmp_path)
     assert not is_written(run)
-    with run.locked():
+    with run.lock():
         assert is_written(run)
     assert not is_written(run)
 

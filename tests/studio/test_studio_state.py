@@ -35,8 +35,8 @@ def save(run: RunFolder, step: int, seed: int | None = None) -> None:
     model = build_model(ModelConfig(**SHAPE))
     model.init_weights(step if seed is None else seed)
     path = write_checkpoint(run.checkpoints, step, Checkpoint(model.state_dict(), {}, {"step": step}))
-    run.mark("last", path)
-    run.mark("best", path)
+    run.set_checkpoint("last", path)
+    run.set_checkpoint("best", path)
 
 
 def made(folder: Path, name: str, state: str | None = "finished", task: str = "pretrain", seed: int = 0) -> RunFolder:
@@ -133,7 +133,7 @@ def test_a_damaged_line_is_told_of_at_every_look_by_its_number(studio: Studio):
 def test_a_run_is_training_only_while_a_process_holds_it(studio: Studio):
     run = made(studio.runs_dir, "one", state="training")
     assert studio.row("one").state == "interrupted"
-    with run.locked():
+    with run.lock():
         assert studio.row("one").state == "training"
         assert studio.row("one").is_alive
     assert studio.row("one").state == "interrupted"
@@ -299,7 +299,7 @@ def test_a_run_that_was_replaced_by_another_of_its_name_and_step_is_read_anew(st
         before = await asyncio.create_task(first_weight(studio))
         shutil.rmtree(run.path)
         made(studio.runs_dir, "one", seed=1)
-        assert run.chosen() == run.checkpoints / "step-00000000"
+        assert run.default_checkpoint() == run.checkpoints / "step-00000000"
         after = await asyncio.create_task(first_weight(studio))
         await studio.models.close(5)
         assert after != before

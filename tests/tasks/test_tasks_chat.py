@@ -224,11 +224,11 @@ def test_a_chat_run_trains_samples_and_resumes_bit_exactly(arch: str, tmp_path: 
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert 0 <= rows[-1]["accuracy"] <= 1
     assert {sample["prompt"] for sample in run.samples()} == {"hi"}
-    before = run.marked("last")
+    before = run.checkpoint("last")
     assert before is not None
     weights = read_tensors(before / MODEL)
     again, _ = resume(str(checkpoint_at(run, 2)), runs_dir=tmp_path)
-    last = again.marked("last")
+    last = again.checkpoint("last")
     assert last is not None
     resumed = read_tensors(last / MODEL)
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
@@ -338,7 +338,7 @@ prompts = "你好"
     assert began["step"] == 0
     assert ended["step"] == 2
     assert run.info()["start"]["new"] == []
-    last = run.marked("last")
+    last = run.checkpoint("last")
     assert last is not None
     moved = (read_tensors(last / MODEL)["wte.weight"] - theirs.transformer.wte.weight).abs().max()
     assert 0 < moved < 0.01  # two steps from where it began

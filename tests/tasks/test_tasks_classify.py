@@ -24,15 +24,15 @@ from penna.model.gpt import GPT
 from penna.tasks.classify import (
     ClassifyFormat,
     PreparedClassification,
-    batches_by_tokens,
     class_weights,
-    fitting_lengths,
     label_probabilities,
     prepare_classify,
+    ranges_by_tokens,
+    truncated_lengths,
 )
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
-from penna.train.distributed import Ranks
+from penna.train.distributed import ProcessGroup
 from penna.train.objective import weighted_loss
 from penna.train.task import TrainingTask
 
@@ -73,11 +73,11 @@ def prepared(recipe: Recipe) -> PreparedClassification:
 
 def job_for(recipe: Recipe) -> tuple[Recipe, PreparedClassification, TrainingTask]:
     ready = prepared(recipe)
-    full = ready.completed(recipe)
+    full = ready.complete_recipe(recipe)
     full = full.model_copy(update={"model": full.model.model_copy(update={"vocab_size": ready.tokenizer.vocab_size})})
     model = GPT(full.model)
     model.init_weights(1)
-    return full, ready, ready.job(full, model)
+    return full, ready, ready.training_task(full, model)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_of_a_pair_the_longer_text_is_cut_first(first: int, second: int, room: i
     lengths = [first, second]
     while sum(lengths) > room:  # a token at a time from the longer one
         lengths[0 if lengths[0] > lengths[1] else 1] -= 1
-    assert fitting_lengths([first, second], room) == lengths
+    assert truncated_lengths([first, second], room) == lengths
 
 
 def test_a_tokenizer_without_a_separator_gets_one(tmp_path: Path) -> None:
@@ -134,14 +134,14 @@ def test_a_tokenizer_without_a_separator_gets_one(tmp_path: Path) -> None:
 
 def test_the_recipe_is_completed_with_labels_and_a_head(tmp_path: Path) -> None:
     recipe = recipe_for(tmp_path)
-    full = prepared(recipe).completed(recipe)
+    full = prepared(recipe).complete_recipe(recipe)
     assert isinstance(full.task, ClassifyTask)
     assert full.task.labels == ["bad", "good"]
     assert full.model.n_class == 2
     turned = recipe_for(tmp_path, {"task.labels": ["good", "bad"]})
-    assert prepared(turned).completed(turned).task.labels == ["good", "bad"]
+    assert prepared(turned).complete_recipe(turned).task.labels == ["good", "bad"]
     with pytest.raises(RecipeError, match=r"model.n_class = 3, and there are 2 labels"):
-        prepared(recipe_for(tmp_path, {"model.n_class": 3})).completed(recipe_for(tmp_path, {"model.n_class": 3}))
+        prepared(recipe_for(tmp_path, {"model.n_class": 3})).complete_recipe(recipe_for(tmp_path, {"model.n_class": 3}))
 
 
 def test_pairs_are_read_from_the_column_that_is_named(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_pairs_are_read_from_the_column_that_is_named(tmp_path: Path) -> None:
 def test_numbers_as_labels_keep_their_order(tmp_path: Path) -> None:
     rows = [{"text": f"{number} {'x' * number}", "label": number % 11} for number in range(99)]
     recipe = recipe_for(tmp_path, rows=rows)
-    assert prepared(recipe).completed(recipe).task.labels == [str(number) for number in range(11)]
+    assert prepared(recipe).complete_recipe(recipe).task.labels == [str(number) for number in range(11)]
 
 
 def test_batches_hold_what_the_form_gives(tmp_path: Path) -> None:
@@ -229,11 +229,11 @@ def test_validation_figures_are_those_of_texts_read_alone(tmp_path: Path, world:
     model = job.model.eval()
     with torch.no_grad():
         model.score.weight.mul_(20)
-        shares = [job.evaluate(model, Ranks(rank, world, 0)) for rank in range(world)]
+        shares = [job.evaluate(model, ProcessGroup(rank, world, 0)) for rank in range(world)]
     assert all(share[0].keys() == shares[0][0].keys() for share in shares)
     sums = {term: sum(share[0][term] for share in shares) for term in shares[0][0]}
     counts = {term: sum(share[1][term] for share in shares) for term in shares[0][1]}
-    figures = job.objective.report(sums, counts)
+    figures = job.objective.metrics(sums, counts)
     texts = ready.prepared.valid
     rows = [
         texts.ids[start : start + length].tolist() for start, length in zip(texts.starts, texts.lengths, strict=True)
@@ -254,7 +254,7 @@ def test_validation_figures_are_those_of_texts_read_alone(tmp_path: Path, world:
 def test_the_best_checkpoint_goes_by_what_the_task_says(tmp_path: Path) -> None:
     for best in ("accuracy", "macro_f1"):
         _, _, job = job_for(recipe_for(tmp_path, {"task.best": best}))
-        assert (job.best_by, job.more_is_better) == (best, True)
+        assert (job.best_metric, job.higher_is_better) == (best, True)
 
 
 def test_samples_are_the_prompts_with_their_class(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_probabilities_depend_on_no_other_text_and_keep_their_order(tmp_path: Pa
 
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 200))
 def test_batches_by_tokens_hold_every_row_once_and_no_more_tokens(lengths: list[int], tokens: int) -> None:
-    found = batches_by_tokens(np.array(sorted(lengths), dtype=np.int64), tokens)
+    found = ranges_by_tokens(np.array(sorted(lengths), dtype=np.int64), tokens)
     assert [row for rows in found for row in rows] == list(range(len(lengths)))
     cost = [max(sorted(lengths)[row] for row in rows) * len(rows) for rows in found]
     assert all(spent <= tokens or len(rows) == 1 for spent, rows in zip(cost, found, strict=True))

@@ -21,7 +21,7 @@ from penna.model.seq2seq import build_model
 from penna.tasks.complete import CompletionFormat, PreparedCompletions, prepare_complete
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
-from penna.train.distributed import Ranks
+from penna.train.distributed import ProcessGroup
 
 WORDS = "the cat sat on a mat and ate fish while rain fell over old towns in summer".split()
 
@@ -196,7 +196,7 @@ def prepared(tmp_path: Path, overrides: dict[str, Any] | None = None) -> tuple[R
     recipe = build_recipe(merge(table, overrides or {}))
     ready = prepare_complete(recipe, recipe.tokenizer, lambda _: None)
     model = recipe.model.model_copy(update={"vocab_size": ready.tokenizer.vocab_size})
-    return ready.completed(recipe.model_copy(update={"model": model})), ready
+    return ready.complete_recipe(recipe.model_copy(update={"model": model})), ready
 
 
 @pytest.mark.parametrize("arch", ["gpt", "seq2seq"])
@@ -204,8 +204,8 @@ def test_the_job_scores_completions_and_ends_and_nothing_else(tmp_path: Path, ar
     recipe, ready = prepared(tmp_path, {"model.arch": arch})
     model = build_model(recipe.model)
     model.init_weights(0)
-    job = ready.job(recipe, model.eval())
-    sums, counts = job.evaluate(model, Ranks(0, 1, 0))
+    job = ready.training_task(recipe, model.eval())
+    sums, counts = job.evaluate(model, ProcessGroup(0, 1, 0))
     assert counts["loss"] == ready.prepared.valid_counts.targets
     nats = 0.0
     for row in range(len(ready.prepared.valid)):
@@ -229,7 +229,7 @@ def test_a_step_learns_from_the_same_rows_however_it_is_accumulated(tmp_path: Pa
         recipe, ready = prepared(tmp_path, {"train.batch_size": size, "train.accumulation": 8 // size})
         model = build_model(recipe.model)
         model.init_weights(0)
-        job = ready.job(recipe, model.eval())
+        job = ready.training_task(recipe, model.eval())
         sums, counts = 0.0, 0
         for start in range(8, 16, size):
             batch = job.batches.batch(1, range(start, start + size))
@@ -273,7 +273,7 @@ def test_samples_answer_the_recipes_prompts(tmp_path: Path) -> None:
     recipe, ready = prepared(tmp_path, {"train.prompts": ["the cat sat", "", sentence(1, 90)]})
     model = build_model(recipe.model)
     model.init_weights(0)
-    assert [prompt for prompt, _ in ready.job(recipe, model.eval()).sample(model, 0)] == [
+    assert [prompt for prompt, _ in ready.training_task(recipe, model.eval()).sample(model, 0)] == [
         "the cat sat",
         sentence(1, 90),
     ]

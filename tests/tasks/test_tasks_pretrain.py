@@ -16,7 +16,7 @@ from penna.generate.text_stream import GeneratedText, prompt_ids
 from penna.model.gpt import GPT
 from penna.tasks.pretrain import pretrain_job, training_rows, validation_rows
 from penna.tokenizer.tokenizer import Tokenizer
-from penna.train.distributed import Ranks
+from penna.train.distributed import ProcessGroup
 
 LINES = [f"line {number} of a text" + " and more of it" * (number % 4) for number in range(60)]
 
@@ -54,7 +54,7 @@ def test_every_token_and_end_of_a_validation_document_is_scored(tmp_path: Path) 
     job = pretrain_job(recipe, prepared, GPT(recipe.model).eval())
     part = prepared.manifest.parts["valid"]
     assert part.documents > 2
-    _, counts = job.evaluate(job.model, Ranks(0, 1, 0))
+    _, counts = job.evaluate(job.model, ProcessGroup(0, 1, 0))
     assert counts["loss"] == part.tokens
     assert counts["bytes"] == part.bytes
 
@@ -109,6 +109,6 @@ def test_bits_per_byte_count_the_bytes_of_the_text_where_a_tokenizer_loses_some(
     assert not prepared.tokenizer.lossless
     model = GPT(recipe.model)
     model.init_weights(0)
-    _, counts = pretrain_job(recipe, prepared, model.eval()).evaluate(model, Ranks(0, 1, 0))
+    _, counts = pretrain_job(recipe, prepared, model.eval()).evaluate(model, ProcessGroup(0, 1, 0))
     part = prepared.manifest.parts["valid"]
     assert counts["bytes"] == pytest.approx(part.bytes, rel=0.02)

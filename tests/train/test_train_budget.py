@@ -19,7 +19,7 @@ from penna.config.training import (
     TrainConfig,
     TrapezoidSchedule,
 )
-from penna.train.schedule import Budget, budget_in_steps, multiplier
+from penna.train.schedule import Budget, budget_in_steps, learning_rate_factor
 from penna.train.trainer import Trainer
 
 # --- Steps, epochs, tokens
@@ -85,10 +85,10 @@ class Ride:
 
     def go(self, seconds_of: Callable[[int], float], until: int = 100_000) -> "Ride":
         while not self.budget.is_over(self.step) and self.step < until:
-            self.rates.append(multiplier(self.schedule, self.step, self.budget.horizon, 100))
+            self.rates.append(learning_rate_factor(self.schedule, self.step, self.budget.horizon, 100))
             self.seconds += seconds_of(self.step)
             self.step += 1
-            self.budget.consult_clock(self.step, self.seconds)
+            self.budget.update(self.step, self.seconds)
         return self
 
 
@@ -136,8 +136,8 @@ def test_evaluations_to_come_are_counted_into_the_plan() -> None:
     """Steps take 1 s; one of 50 s after every hundredth, which the pace of the first 30 does not show."""
     records: list[dict[str, float]] = []
     budget = Budget(TrainConfig(minutes=TOTAL / 60), LinearSchedule(), None, {}, records.append)
-    budget.consult_clock(1, 1.0, looking=50 / 100)
-    budget.consult_clock(31, 31.0, looking=50 / 100)
+    budget.update(1, 1.0, overhead=50 / 100)
+    budget.update(31, 31.0, overhead=50 / 100)
     assert records == [{"first_step_seconds": 1.0}, {"decay_start": 31, "end": 31 + 379}]  # 569 s at 1.5 s a step
 
 

@@ -17,7 +17,7 @@ from penna.config.sections import ModelConfig
 from penna.data.batches import IGNORE_INDEX
 from penna.model.gpt import GPT
 from penna.runs.folder import RunFolder
-from penna.train.classification import ClassificationObjective, class_terms, pooled, scaled_class_weights
+from penna.train.classification import ClassificationObjective, class_counts, pool_hidden, scaled_class_weights
 from penna.train.objective import weighted_loss
 
 VOCABULARY, CLASSES = 11, 3
@@ -49,7 +49,7 @@ def batch_of(texts: list[list[int]], labels: list[int], width: int | None = None
 
 def report(objective: ClassificationObjective, model: GPT, batch: dict[str, Tensor]) -> dict[str, float]:
     sums = {term: value.item() for term, value in objective.sums(model, batch).items()}
-    return objective.report(sums, objective.counts(batch))
+    return objective.metrics(sums, objective.counts(batch))
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
@@ -102,7 +102,7 @@ def test_what_is_masked_adds_zero_to_loss_counts_and_gradients(pooling: str, lm_
     loss.backward()
     assert loss.item() == 0.0
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in model.parameters())
-    figures = objective.report({term: value.item() for term, value in sums.items()}, counts)
+    figures = objective.metrics({term: value.item() for term, value in sums.items()}, counts)
     assert all(math.isfinite(value) for value in figures.values())
 
 
@@ -161,19 +161,19 @@ def test_macro_f1_is_that_of_scikit_learn_over_several_batches() -> None:
     objective = ClassificationObjective("last", 0.0, None, BYTES)
     sums = {"label": 1.0, "correct": 1.0}
     for rows in (slice(0, 7), slice(7, 40)):
-        for term, count in class_terms(scores[rows], true[rows]).items():
+        for term, count in class_counts(scores[rows], true[rows]).items():
             sums[term] = sums.get(term, 0.0) + count
     expected = metrics.f1_score(true, scores.argmax(1), average="macro")
-    assert objective.report(sums, {"label": 40})["macro_f1"] == pytest.approx(expected)
-    nothing = class_terms(scores, torch.full((40,), IGNORE_INDEX))
+    assert objective.metrics(sums, {"label": 40})["macro_f1"] == pytest.approx(expected)
+    nothing = class_counts(scores, torch.full((40,), IGNORE_INDEX))
     assert set(nothing.values()) == {0.0}
 
 
 def test_pooling_reads_no_padding() -> None:
     hidden = torch.arange(24.0).reshape(2, 4, 3)
     lengths = torch.tensor([2, 4])
-    assert torch.equal(pooled(hidden, lengths, "last"), torch.stack([hidden[0, 1], hidden[1, 3]]))
-    assert torch.equal(pooled(hidden, lengths, "mean"), torch.stack([hidden[0, :2].mean(0), hidden[1].mean(0)]))
+    assert torch.equal(pool_hidden(hidden, lengths, "last"), torch.stack([hidden[0, 1], hidden[1, 3]]))
+    assert torch.equal(pool_hidden(hidden, lengths, "mean"), torch.stack([hidden[0, :2].mean(0), hidden[1].mean(0)]))
 
 
 def test_head_alone_agrees_with_the_class_of_transformers() -> None:
@@ -236,6 +236,6 @@ def test_a_run_keeps_its_most_accurate_checkpoint_and_its_labels(tmp_path: Path)
     run, _ = train_recipe(recipe, name="run", runs_dir=tmp_path)
     rows = [row for row in run.metrics() if row["split"] == "valid"]
     best = max(rows, key=lambda row: (row["accuracy"], -row["step"]))
-    assert run.marked("best").name == f"step-{best['step']:08}"
+    assert run.checkpoint("best").name == f"step-{best['step']:08}"
     assert RunFolder(run.path).recipe().task.labels == ["other", "vowel"]
     assert all("macro_f1" in row for row in rows)

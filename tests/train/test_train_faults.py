@@ -103,7 +103,7 @@ def failing_disk(fails_at: int | None, *, killed: bool) -> Iterator[Disk]:
 def assert_whole(run: RunFolder) -> None:
     """What a person finds after the fault: a verified last checkpoint or none yet, and readable logs."""
     for link in ("last", "best"):
-        checkpoint = run.marked(link)
+        checkpoint = run.checkpoint(link)
         if checkpoint is not None:
             verify_checkpoint(checkpoint)
     run.metrics()
@@ -168,7 +168,7 @@ def test_fault_at_any_write_of_a_run_leaves_it_whole_and_resumable(
     for split in ("train", "valid"):
         assert losses(run, split) == losses(whole, split)
     assert run.samples() == whole.samples()
-    assert run.marked("best") == run.checkpoints / "step-00000002" == run.marked("last")
+    assert run.checkpoint("best") == run.checkpoints / "step-00000002" == run.checkpoint("last")
     assert [path.name for path in run.checkpoints.glob("step-*")] == ["step-00000002"]
 
 
@@ -186,7 +186,7 @@ def test_kill_at_any_write_of_going_back_to_a_checkpoint_leaves_it_resumable(tmp
         else:
             assert disk.calls < call
             return
-    last = run.marked("last")
+    last = run.checkpoint("last")
     assert last is not None
     verify_checkpoint(last)
     api.resume(str(run.path))
@@ -216,11 +216,11 @@ from penna import api
 from penna.config.recipe import load_recipe
 from penna.errors import DeviceError
 recipe, folder, limit = load_recipe(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-def listen(event):
+def on_event(event):
     if type(event).__name__ == "Saved" and event.step == 2:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    api.train_recipe(recipe, name="run", runs_dir=folder, listen=listen)
+    api.train_recipe(recipe, name="run", runs_dir=folder, on_event=on_event)
 except DeviceError as error:
     print(error.happened, error.expected, error.advice, sep="\\n")
     sys.exit(7)
@@ -243,7 +243,7 @@ def test_file_size_limit_of_the_system_is_told_as_no_space_and_the_last_checkpoi
     assert "The disk is full" in out
     run = RunFolder(tmp_path / "run")
     assert_whole(run)
-    last = run.marked("last")
+    last = run.checkpoint("last")
     assert last is not None
     assert last.name == "step-00000002"
     api.resume("run", runs_dir=tmp_path)

@@ -14,7 +14,7 @@ from tiny_runs import tiny_recipe
 from penna.api.train import train_recipe
 from penna.config.sections import ModelConfig
 from penna.model.gpt import GPT
-from penna.train.fingerprint import batch_order, weight_hashes
+from penna.train.fingerprint import batch_order_hash, weight_hashes
 
 CONFIG = ModelConfig(n_layer=1, n_head=2, n_embd=16, block_size=16, vocab_size=11)
 
@@ -54,13 +54,13 @@ def test_one_bit_of_one_weight_changes_its_hash_alone() -> None:
 @pytest.mark.parametrize("rows", [1, 5, 300, 5000])
 def test_the_same_order_has_the_same_hash_and_another_seed_another(rows: int) -> None:
     order = np.random.default_rng(1).permutation(rows).tolist()
-    assert batch_order(Rows(order), 8) == batch_order(Rows(order), 8)
-    assert batch_order(Rows(order), 8) != batch_order(Rows(order), 16)
-    assert batch_order(Rows(order), 8) != batch_order(Rows(order, width=5), 8)
+    assert batch_order_hash(Rows(order), 8) == batch_order_hash(Rows(order), 8)
+    assert batch_order_hash(Rows(order), 8) != batch_order_hash(Rows(order), 16)
+    assert batch_order_hash(Rows(order), 8) != batch_order_hash(Rows(order, width=5), 8)
     if rows > 5:
         other = np.random.default_rng(2).permutation(rows).tolist()
-        assert batch_order(Rows(order), 8) != batch_order(Rows(other), 8)
-        assert batch_order(Rows(order), 8) != batch_order(Rows([*order[1:], order[0]]), 8)
+        assert batch_order_hash(Rows(order), 8) != batch_order_hash(Rows(other), 8)
+        assert batch_order_hash(Rows(order), 8) != batch_order_hash(Rows([*order[1:], order[0]]), 8)
 
 
 def first_state(place: Path, overrides: dict[str, Any]) -> tuple[dict[str, Any], str]:

@@ -17,14 +17,14 @@ import sys
 from pathlib import Path
 from penna import api
 from penna.config.recipe import load_recipe
-def listen(event):
+def on_event(event):
     if type(event).__name__ == "Started":
         print("started", flush=True)
 folder = Path(sys.argv[2])
 if (folder / "run" / "recipe.toml").exists():
-    api.resume("run", runs_dir=folder, listen=listen)
+    api.resume("run", runs_dir=folder, on_event=on_event)
 else:
-    api.train_recipe(load_recipe(sys.argv[1]), name="run", runs_dir=folder, listen=listen)
+    api.train_recipe(load_recipe(sys.argv[1]), name="run", runs_dir=folder, on_event=on_event)
 """
 KILLS = 20
 
@@ -47,7 +47,7 @@ def test_run_killed_twenty_times_at_random_moments_is_bit_identical(tmp_path: Pa
         assert process.poll() is None, "it ended before it was killed: give it more steps"
         process.kill()
         process.communicate()
-        last = run.marked("last")
+        last = run.checkpoint("last")
         if last is not None:
             verify_checkpoint(last)
             reached.append(int(last.name.removeprefix("step-")))

@@ -91,7 +91,7 @@ def test_decisions_are_on_disk_before_the_first_step_and_repeated_on_resume(
 
     run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=listen)
     assert found == [{"matmul": "blas", "threads": 1, "compile": False}]
-    run.decide(threads=2)
+    run.save_decisions(threads=2)
 
     def measured_again(*_: Any) -> int:
         raise AssertionError
@@ -207,7 +207,7 @@ def test_what_is_not_finite_ends_the_run_and_leaves_the_last_good_checkpoint(
     with pytest.raises(TrainingError) as raised:
         api.train_recipe(recipe, name="run", runs_dir=tmp_path)
     run = RunFolder(tmp_path / "run")
-    last = run.marked("last")
+    last = run.checkpoint("last")
     assert last == run.checkpoints / f"step-{good:08d}"
     verify_checkpoint(last)
     assert raised.value.exit_code == 1
@@ -227,14 +227,14 @@ def test_weights_that_are_not_finite_from_the_start_are_told_before_anything_is_
     monkeypatch.setattr("penna.model.gpt.GPT.init_weights", init_weights)
     with pytest.raises(TrainingError, match="The validation loss became nan at step 0"):
         api.train_recipe(tiny_recipe(tmp_path), name="run", runs_dir=tmp_path)
-    assert RunFolder(tmp_path / "run").marked("last") is None
+    assert RunFolder(tmp_path / "run").checkpoint("last") is None
 
 
 def test_learning_rate_far_too_high_ends_in_a_training_error(tmp_path: Path) -> None:
     wild = {"optim.learning_rate": 1e9, "optim.grad_clip": None, "train.steps": 60, "train.evaluate_every": 100}
     with pytest.raises(TrainingError, match="became"):
         api.train_recipe(tiny_recipe(tmp_path, wild), name="run", runs_dir=tmp_path)
-    last = RunFolder(tmp_path / "run").marked("last")
+    last = RunFolder(tmp_path / "run").checkpoint("last")
     assert last is not None
     verify_checkpoint(last)
     assert all(bool(tensor.isfinite().all()) for tensor in tensors(RunFolder(tmp_path / "run")).values())

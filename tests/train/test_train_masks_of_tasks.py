@@ -16,25 +16,25 @@ from penna.data.batches import IGNORE_INDEX, TARGET_KEYS, ValidationDocuments
 from penna.data.examples.batches import ValidationExamples
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
-from penna.train.distributed import Ranks
+from penna.train.distributed import ProcessGroup
 from penna.train.objective import Batch, weighted_loss
 from penna.train.task import TrainingTask
 from penna.train.trainer import Trainer
 
-ALONE = Ranks(0, 1, 0)
+ALONE = ProcessGroup(0, 1, 0)
 
 
 def job_of(case: str, folder: Path) -> TrainingTask:
     recipe = task_recipe(folder, case)
     ready = prepare_recipe(recipe, None, lambda _: None)
     sized = recipe.model.model_copy(update={"vocab_size": ready.tokenizer.vocab_size})
-    recipe = ready.completed(recipe.model_copy(update={"model": sized}))
+    recipe = ready.complete_recipe(recipe.model_copy(update={"model": sized}))
     model = build_model(recipe.model)
     model.init_weights(1)
     with torch.no_grad():  # so that what is read makes a difference
         for parameter in model.parameters():
             parameter.mul_(3)
-    return ready.job(recipe, model)
+    return ready.training_task(recipe, model)
 
 
 def masked(batch: Batch) -> Batch:
@@ -63,7 +63,7 @@ def test_a_masked_batch_adds_nothing_to_sums_counts_and_gradients(case: str, tmp
         loss = weighted_loss(job.objective, sums, totals)
         loss.backward()
         assert loss.item() == 0.0
-        figures = job.objective.report({term: value.item() for term, value in sums.items()}, totals)
+        figures = job.objective.metrics({term: value.item() for term, value in sums.items()}, totals)
         assert all(math.isfinite(value) for value in figures.values())
     after = gradients(job.model)
     assert before.keys() == after.keys()
@@ -147,7 +147,7 @@ def test_masked_validation_batches_add_nothing(case: str, tmp_path: Path, monkey
     sums, counts = evaluated(len(seen))
     assert set(sums.values()) == {0.0}
     assert set(counts.values()) == {0}
-    assert all(math.isfinite(value) for value in job.objective.report(sums, counts).values())
+    assert all(math.isfinite(value) for value in job.objective.metrics(sums, counts).values())
 
 
 def _rows_of(job: TrainingTask) -> Any:

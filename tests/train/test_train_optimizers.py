@@ -12,7 +12,7 @@ from penna.config.training import AdamWConfig, MuonConfig
 from penna.errors import RecipeError
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
-from penna.train.optimizers import Muon, Optimizers, orthogonalise
+from penna.train.optimizers import Muon, Optimizers, orthogonalize
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_orthogonalising_drives_singular_values_to_about_1_and_keeps_their_vecto
 ) -> None:
     monkeypatch.setattr("penna.train.optimizers._product_dtype", lambda _: dtype)
     matrix = with_singular_values(rows, columns, 0)
-    result = orthogonalise(matrix[None])[0]
+    result = orthogonalize(matrix[None])[0]
     assert result.dtype == torch.float32
     assert result.shape == matrix.shape
     values = torch.linalg.svdvals(result)
@@ -69,12 +69,12 @@ def test_orthogonalising_drives_singular_values_to_about_1_and_keeps_their_vecto
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
 def test_matrices_are_orthogonalised_together_as_one_by_one(rows: int, columns: int) -> None:
     matrices = torch.stack([with_singular_values(rows, columns, seed) * 10.0**seed for seed in range(4)])
-    alone = torch.stack([orthogonalise(matrix[None])[0] for matrix in matrices])
-    torch.testing.assert_close(orthogonalise(matrices), alone, atol=1e-5, rtol=0)
+    alone = torch.stack([orthogonalize(matrix[None])[0] for matrix in matrices])
+    torch.testing.assert_close(orthogonalize(matrices), alone, atol=1e-5, rtol=0)
 
 
 def test_gradient_of_zero_is_left_at_zero() -> None:
-    assert orthogonalise(torch.zeros(1, 4, 3)).abs().max() == 0
+    assert orthogonalize(torch.zeros(1, 4, 3)).abs().max() == 0
 
 
 def newton_schulz(g: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def test_resumed_run_is_bit_identical_to_an_uninterrupted_one(
     assert losses(cut, "valid") == losses(whole, "valid")
     assert cut.samples() == whole.samples()
     for link in ("best", "last"):
-        one, other = whole.marked(link), cut.marked(link)
+        one, other = whole.checkpoint(link), cut.checkpoint(link)
         assert one is not None
         assert other is not None
         assert one.name == other.name
@@ -88,7 +88,7 @@ def test_run_stopped_after_every_single_step_is_bit_identical(tmp_path: Path) ->
     whole, _ = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
 
     def stop(event: object) -> None:
-        if type(event).__name__ == "Stepped":
+        if type(event).__name__ == "Logged":
             os.kill(os.getpid(), signal.SIGINT)
 
     api.train_recipe(recipe, name="cut", runs_dir=tmp_path, on_event=stop)

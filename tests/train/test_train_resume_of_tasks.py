@@ -11,7 +11,7 @@ from tiny_runs import InterruptedByTest, assert_same_bits, at_step, interrupt, l
 from tiny_tasks import TASKS, task_recipe
 
 from penna import api
-from penna.api.recipes import with_start
+from penna.api.recipes import with_init_from
 from penna.config.recipe import build_recipe, recipe_toml
 from penna.config.schema import Recipe
 from penna.runs.folder import RunFolder
@@ -57,7 +57,7 @@ def tuned_recipe(folder: Path, case: str, start: Path, overrides: dict[str, Any]
     recipe = task_recipe(folder, case, {**SETTINGS, **(overrides or {})})
     table = recipe.model_dump(exclude_none=True)
     table["train"]["init_from"] = str(start)
-    return build_recipe(with_start(table, folder))
+    return build_recipe(with_init_from(table, folder))
 
 
 def before_the_first_step(event: Event) -> None:
@@ -84,7 +84,7 @@ def assert_same_run(whole: RunFolder, other: RunFolder) -> None:
         assert losses(other, split) == losses(whole, split)
     assert other.samples() == whole.samples()
     for link in ("best", "last"):
-        one, two = whole.marked(link), other.marked(link)
+        one, two = whole.checkpoint(link), other.checkpoint(link)
         assert one is not None
         assert two is not None
         assert one.name == two.name
@@ -100,7 +100,7 @@ def test_a_fine_tuned_run_goes_on_bit_identically(case: str, base: Callable[[str
     for number, how in enumerate(("signal", "crash", "crash before the first checkpoint")):
         folder = tmp_path / str(number)
         cut = stopped(recipe, folder, how)
-        assert (cut.marked("last") is None) == (how == "crash before the first checkpoint")
+        assert (cut.checkpoint("last") is None) == (how == "crash before the first checkpoint")
         resumed, end = api.resume("cut", runs_dir=folder)
         assert end == whole_end
         assert_same_run(whole, resumed)
@@ -125,10 +125,10 @@ import os, signal, sys
 from pathlib import Path
 from penna import api
 from penna.config.recipe import load_recipe
-def listen(event):
-    if type(event).__name__ == "Stepped" and event.row["step"] == 3:
+def on_event(event):
+    if type(event).__name__ == "Logged" and event.row["step"] == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-api.train_recipe(load_recipe(sys.argv[1]), name="cut", runs_dir=Path(sys.argv[2]), listen=listen)
+api.train_recipe(load_recipe(sys.argv[1]), name="cut", runs_dir=Path(sys.argv[2]), on_event=on_event)
 """
 
 

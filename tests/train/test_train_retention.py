@@ -36,7 +36,7 @@ def kept(run: RunFolder) -> list[int]:
 
 
 def step_of(run: RunFolder, link: str) -> int:
-    path = run.marked(link)
+    path = run.checkpoint(link)
     assert path is not None
     return int(path.name.removeprefix("step-"))
 

@@ -17,14 +17,14 @@ from penna.config.training import (
     ScheduleConfig,
     TrapezoidSchedule,
 )
-from penna.train.schedule import Horizon, multiplier, planned_horizon
+from penna.train.schedule import Horizon, learning_rate_factor, planned_horizon
 
 STEPS, PER_EPOCH, BASE = 30, 7, 0.5
 
 
 def ours(config: ScheduleConfig, steps: int = STEPS) -> list[float]:
     horizon = planned_horizon(config, steps)
-    return [multiplier(config, step, horizon, PER_EPOCH) for step in range(steps)]
+    return [learning_rate_factor(config, step, horizon, PER_EPOCH) for step in range(steps)]
 
 
 def torchs(make: Any) -> list[float]:
@@ -81,7 +81,7 @@ def test_trapezoid_does_not_fall_before_warm_up_is_over() -> None:
 
 def test_rate_stays_while_the_clock_has_not_decided() -> None:
     for config in (LinearSchedule(), CosineSchedule(), TrapezoidSchedule()):
-        assert multiplier(config, 10_000, Horizon(None, None), PER_EPOCH) == 1.0
+        assert learning_rate_factor(config, 10_000, Horizon(None, None), PER_EPOCH) == 1.0
 
 
 falling = st.one_of(
@@ -109,7 +109,7 @@ any_schedule = st.one_of(
 
 @given(any_schedule, st.integers(1, 200), st.integers(0, 300), st.integers(1, 50))
 def test_multiplier_is_between_0_and_1(config: ScheduleConfig, steps: int, step: int, per_epoch: int) -> None:
-    assert 0 <= multiplier(config, step, planned_horizon(config, steps), per_epoch) <= 1
+    assert 0 <= learning_rate_factor(config, step, planned_horizon(config, steps), per_epoch) <= 1
 
 
 @given(falling, st.integers(1, 200))
@@ -118,8 +118,8 @@ def test_fall_begins_at_1_and_never_jumps(config: ScheduleConfig, steps: int) ->
     assert horizon.decay_start is not None
     assert horizon.end == steps
     if horizon.decay_start >= config.warmup_steps:
-        assert multiplier(config, horizon.decay_start, horizon, 1) == 1.0
-    factors = [multiplier(config, step, horizon, 1) for step in range(horizon.decay_start, steps + 1)]
+        assert learning_rate_factor(config, horizon.decay_start, horizon, 1) == 1.0
+    factors = [learning_rate_factor(config, step, horizon, 1) for step in range(horizon.decay_start, steps + 1)]
     widest = math.pi / 2 / max(1, steps - horizon.decay_start)  # the cosine's steepest slope
     for before, after in itertools.pairwise(factors):
         assert -1e-12 <= before - after <= widest + 1e-12
@@ -129,11 +129,11 @@ def test_fall_begins_at_1_and_never_jumps(config: ScheduleConfig, steps: int) ->
 def test_fall_would_reach_its_final_share_one_step_behind_the_last(config: Any, steps: int) -> None:
     horizon = planned_horizon(config, steps)
     assume(horizon.decay_start != steps)  # a hundredth of fifty steps is none
-    assert multiplier(config, steps, horizon, 1) == pytest.approx(config.final_ratio)
+    assert learning_rate_factor(config, steps, horizon, 1) == pytest.approx(config.final_ratio)
 
 
 @given(any_schedule.filter(lambda config: config.warmup_steps > 0))
 def test_warm_up_rises_in_equal_steps_to_1(config: ScheduleConfig) -> None:
     horizon = planned_horizon(config, 100)
-    rising = [multiplier(config, step, horizon, 1) for step in range(config.warmup_steps)]
+    rising = [learning_rate_factor(config, step, horizon, 1) for step in range(config.warmup_steps)]
     assert rising == pytest.approx([(i + 1) / config.warmup_steps for i in range(config.warmup_steps)])

@@ -28,7 +28,7 @@ def test_signal_finishes_the_step_saves_and_is_named(tmp_path: Path, number: int
     run, end = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=listen)
     assert end == Finished(3, "stopped by a signal", number)
     assert told[-1] == end
-    assert run.marked("last") == run.checkpoints / "step-00000003"
+    assert run.checkpoint("last") == run.checkpoints / "step-00000003"
     assert run.info()["state"] == "stopped"
 
 
@@ -39,7 +39,7 @@ def test_signal_before_the_first_step_stops_after_it(tmp_path: Path) -> None:
 
     run, end = api.train_recipe(tiny_recipe(tmp_path), name="run", runs_dir=tmp_path, on_event=listen)
     assert end.step == 1
-    assert run.marked("last") == run.checkpoints / "step-00000001"
+    assert run.checkpoint("last") == run.checkpoints / "step-00000001"
 
 
 def test_handlers_are_given_back_after_the_run(tmp_path: Path) -> None:
@@ -64,13 +64,13 @@ import os, signal, sys
 from pathlib import Path
 from penna import api
 from penna.config.recipe import load_recipe
-def listen(event):
-    if type(event).__name__ == "Stepped" and event.row["step"] == 2:
+def on_event(event):
+    if type(event).__name__ == "Logged" and event.row["step"] == 2:
         os.kill(os.getpid(), signal.SIGINT)
         print("asked once", flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
         print("still here", flush=True)
-api.train_recipe(load_recipe(sys.argv[1]), name="run", runs_dir=Path(sys.argv[2]), listen=listen)
+api.train_recipe(load_recipe(sys.argv[1]), name="run", runs_dir=Path(sys.argv[2]), on_event=on_event)
 """
 
 
@@ -81,7 +81,7 @@ def test_second_signal_kills_at_once(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=100)
     assert process.returncode == -signal.SIGTERM, err
     assert out == "asked once\n"
-    last = RunFolder(tmp_path / "run").marked("last")
+    last = RunFolder(tmp_path / "run").checkpoint("last")
     assert last is not None
     assert last.name == "step-00000001"
     verify_checkpoint(last)
@@ -92,12 +92,12 @@ import sys
 from pathlib import Path
 from penna import api
 from penna.config.recipe import load_recipe
-def listen(event):
-    if type(event).__name__ == "Stepped" and event.row["step"] == 2:
+def on_event(event):
+    if type(event).__name__ == "Logged" and event.row["step"] == 2:
         print("holding", flush=True)
         sys.stdin.readline()
         sys.exit("was told to go on")
-api.train_recipe(load_recipe(sys.argv[1]), name="run", runs_dir=Path(sys.argv[2]), listen=listen)
+api.train_recipe(load_recipe(sys.argv[1]), name="run", runs_dir=Path(sys.argv[2]), on_event=on_event)
 """
 
 

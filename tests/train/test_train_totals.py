@@ -99,9 +99,11 @@ def test_report_gives_nats_per_token_bits_per_byte_and_accuracy() -> None:
     objective = NextTokenObjective(torch.tensor([0, 1, 3]))
     counts = objective.counts({"targets": torch.tensor([[0, 1, 2], [2, IGNORE_INDEX, IGNORE_INDEX]])})
     assert counts == {"loss": 4, "correct": 4, "tokens": 4, "bytes": 7}
-    figures = objective.report({"loss": 14 * math.log(2), "correct": 1.0}, counts)
+    figures = objective.metrics({"loss": 14 * math.log(2), "correct": 1.0}, counts)
     assert figures == pytest.approx({"loss": 3.5 * math.log(2), "accuracy": 0.25, "bits_per_byte": 2.0})
-    assert "bits_per_byte" not in objective.report({"loss": 1.0, "correct": 0.0}, {"loss": 2, "correct": 2, "bytes": 0})
+    assert "bits_per_byte" not in objective.metrics(
+        {"loss": 1.0, "correct": 0.0}, {"loss": 2, "correct": 2, "bytes": 0}
+    )
 
 
 ON_A_RANK = """
@@ -110,13 +112,13 @@ from pathlib import Path
 from penna import api
 from penna.config.recipe import load_recipe
 recipe, folder, stop = load_recipe(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-def listen(event):
-    if type(event).__name__ == "Stepped" and event.row["step"] == stop:
+def on_event(event):
+    if type(event).__name__ == "Logged" and event.row["step"] == stop:
         os.kill(os.getpid(), signal.SIGTERM)
 if (folder / "ranks" / "recipe.toml").exists():
-    api.resume("ranks", runs_dir=folder, listen=listen)
+    api.resume("ranks", runs_dir=folder, on_event=on_event)
 else:
-    api.train_recipe(recipe, name="ranks", runs_dir=folder, listen=listen)
+    api.train_recipe(recipe, name="ranks", runs_dir=folder, on_event=on_event)
 """
 
 
@@ -150,7 +152,7 @@ def test_two_ranks_are_one_also_where_one_of_them_has_no_rows(tmp_path: Path) ->
 def test_two_ranks_stopped_by_a_signal_to_one_go_on_bit_identically(tmp_path: Path) -> None:
     fields = {**TWO_ROWS, "model.dropout": 0.1, "train.steps": 6}
     cut = on_two_ranks(tmp_path, fields, stop=3)
-    last = cut.marked("last")
+    last = cut.checkpoint("last")
     assert last is not None
     assert last.name == "step-00000003"
     assert cut.info()["state"] == "stopped"

@@ -15,7 +15,7 @@ from penna.config.recipe import build_recipe, merge
 from penna.config.schema import Recipe
 from penna.runs.checkpoint import MODEL, OPTIMIZER
 from penna.runs.folder import RunFolder
-from penna.train.events import Event, Stepped
+from penna.train.events import Event, Logged
 
 BLOCK = 16
 
@@ -57,7 +57,7 @@ def tiny_recipe(tmp_path: Path, overrides: dict[str, Any] | None = None, *, text
 
 def tensors(run: RunFolder, link: str = "last") -> dict[str, Tensor]:
     """Weights and optimizer of a run's checkpoint under one flat naming."""
-    checkpoint = run.marked(link)
+    checkpoint = run.checkpoint(link)
     assert checkpoint is not None
     return {
         f"{file}:{name}": tensor for file in (MODEL, OPTIMIZER) for name, tensor in load_file(checkpoint / file).items()
@@ -84,7 +84,7 @@ def at_step(step: int, act: Callable[[], None]) -> Callable[[Event], None]:
     """A listener that acts when a training row of this step is told."""
 
     def listen(event: Event) -> None:
-        if isinstance(event, Stepped) and event.row["step"] == step:
+        if isinstance(event, Logged) and event.row["step"] == step:
             act()
 
     return listen

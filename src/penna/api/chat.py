@@ -20,7 +20,7 @@ from penna.generate.request import Request
 from penna.generate.text_stream import stream_texts
 from penna.loading import LoadedModel
 from penna.storage import write_atomically
-from penna.tasks.chat import Dialogue, drop_oldest_turns, prompt_room, read_length, reply_request
+from penna.tasks.chat import Dialogue, drop_oldest_turns, prompt_budget, prompt_length, reply_request
 from penna.tokenizer.chat_template import Message
 from penna.tokenizer.stream_decoder import SpacingFixer
 
@@ -65,7 +65,7 @@ def chat_window(
     """
     check_can_generate(loaded)
     tokenizer, model = need_chat_tokenizer(loaded), loaded.model.config
-    room = prompt_room(model, config.max_new_tokens)
+    room = prompt_budget(model, config.max_new_tokens)
     room = min(room, most_tokens or room)
     system = tuple(turns[:1]) if turns[0].role == "system" else ()
 
@@ -75,12 +75,12 @@ def chat_window(
             return False
         if sum(len(turn.content) for turn in kept) > tokenizer.max_characters(room):
             return False  # which is told sooner than its tokens are counted
-        return read_length(tokenizer, model, kept) <= room
+        return prompt_length(tokenizer, model, kept) <= room
 
     kept = drop_oldest_turns(turns, fits)
     if kept is None:
         raise LongLineError(
-            f"The line takes {read_length(tokenizer, model, (*system, turns[-1])):,} tokens"
+            f"The line takes {prompt_length(tokenizer, model, (*system, turns[-1])):,} tokens"
             + (", with the system turn." if system else "."),
             f"At most {room:,} can be read here; the rest of the block is kept for the reply.",
             "Say it in fewer words, or "

@@ -24,7 +24,15 @@ from penna.generate.text_stream import generate_texts
 from penna.loading import LoadedModel, load_model
 from penna.model.precision import Dtype
 from penna.runs.folder import RUNS
-from penna.tasks.chat import ChatFormat, Dialogue, Learned, drop_oldest_turns, prompt_room, read_length, reply_request
+from penna.tasks.chat import (
+    ChatFormat,
+    Dialogue,
+    ReadDialogue,
+    drop_oldest_turns,
+    prompt_budget,
+    prompt_length,
+    reply_request,
+)
 from penna.tokenizer.stream_decoder import fix_spacing
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.device import resolve_device
@@ -90,7 +98,7 @@ def evaluate_chat(
     asked = evaluation_data(loaded, task, overrides or {})
     read = read_evaluation_data(asked, form)
     items = read.items
-    found = form.learned(items, tokenizer)
+    found = form.read_dialogues(items, tokenizer)
     learned = [example for item in found if not isinstance(item, str) for example in item]
     if not learned:
         raise DataError(
@@ -99,7 +107,7 @@ def evaluate_chat(
             "Check the data; a longer --model.block-size reads longer turns.",
         )
     nats, correct, tokens = _score(loaded, learned, tokenizer)
-    characters = sum(len(example.said) for example in learned)
+    characters = sum(len(example.target_text) for example in learned)
     written, people = _replies(loaded, items, replies, config, seed=seed)
     figures = ChatMetrics(
         loss=nats / tokens,
@@ -125,7 +133,7 @@ def evaluate_chat(
     return figures
 
 
-def _score(loaded: LoadedModel, learned: Sequence[Learned], tokenizer: Tokenizer) -> tuple[float, float, int]:
+def _score(loaded: LoadedModel, learned: Sequence[ReadDialogue], tokenizer: Tokenizer) -> tuple[float, float, int]:
     """Nats of all that is due, how much of it was the likeliest prediction, and how many tokens it is."""
     rows = ValidationExamples(pack_examples([example.example for example in learned]))
     sums, counts = score_rows(loaded.model, NextTokenObjective(torch.zeros(tokenizer.vocab_size)), rows)
@@ -137,10 +145,10 @@ def _replies(
 ) -> tuple[Diversity | None, Diversity | None]:
     """How varied the model's replies are, and the text's own to the same turns."""
     tokenizer, model = loaded.require_tokenizer(), loaded.model.config
-    limit = prompt_room(model, config.max_new_tokens)
+    limit = prompt_budget(model, config.max_new_tokens)
 
     def fits(turns: Dialogue) -> bool:
-        return read_length(tokenizer, model, turns) <= limit
+        return prompt_length(tokenizer, model, turns) <= limit
 
     asked: list[tuple[Dialogue, str]] = []
     for item in items:

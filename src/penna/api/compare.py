@@ -288,21 +288,21 @@ def _by_hand(targets: Sequence[str], runs_dir: Path, group: str | None) -> _Aske
 
 
 def _of_experiment(experiment: ExperimentFolder) -> _Asked:
-    text = experiment.text()
-    planned = [row for row in experiment.planned() if not row.is_start]
+    text = experiment.settings()
+    planned = [row for row in experiment.runs() if not row.is_start]
     there = [row for row in planned if row.state in ("finished", "training") and _is_run(experiment, row)]
     warnings = _missing(planned, there)
     arms: list[Arm] = []
     for name in dict.fromkeys(row.arm for row in there):
         rows = sorted((row for row in there if row.arm == name), key=lambda row: row.seed)
-        arms.append(Arm(name, tuple(read_run(experiment.run(row)) for row in rows), rows[0].values))
+        arms.append(Arm(name, tuple(read_run(experiment.run_folder(row)) for row in rows), rows[0].values))
     if not arms:
         raise RunError(
             f"No run of the experiment {experiment.path} has begun" + (f": {warnings[0].text}" if warnings else "."),
             "At least one run with an evaluation.",
             f"Go on with it: `penna experiment {experiment.path}`.",
         )
-    found = findings([(row, experiment.run(row)) for row in there])
+    found = findings([(row, experiment.run_folder(row)) for row in there])
     warnings += [ComparisonWarning("not-identical", f"{_spelled(each)}.") for each in found if not each.is_same]
     identical = tuple(_spelled(each) for each in found if each.is_same)
     settings = CompareConfig.model_validate(text.get("compare", {}))
@@ -310,7 +310,7 @@ def _of_experiment(experiment: ExperimentFolder) -> _Asked:
 
 
 def _is_run(experiment: ExperimentFolder, row: PlannedRun) -> bool:
-    return (experiment.run(row).path / "recipe.toml").is_file()
+    return (experiment.run_folder(row).path / "recipe.toml").is_file()
 
 
 def _missing(planned: Sequence[PlannedRun], there: Sequence[PlannedRun]) -> list[ComparisonWarning]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from penna import errors
 from penna.api.estimate import RunEstimate, estimate_experiment
-from penna.api.experiment import ExperimentPlan, free_disk, least_parameters
+from penna.api.experiment import ExperimentPlan, free_disk, min_parameters
 from penna.config.experiment import Arm, Experiment
 from penna.config.experiment_plan import RunPlan
 from penna.config.schema import Recipe
@@ -51,7 +51,7 @@ def dry_run(recipe: Recipe, *, runs_dir: Path = RUNS) -> DryRun:
     training would raise about its data.
     """
     free = free_memory()
-    least = _TRAINED * least_parameters(recipe)
+    least = _TRAINED * min_parameters(recipe)
     if free is not None and least > free:
         raise _too_large(f"{least / 1e9:,.1f} GB for weights, gradients and moments alone", free)
     measured = subprocess.run(

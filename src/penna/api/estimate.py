@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-from penna.api.experiment import ExperimentPlan, kept_bytes
-from penna.api.experiment_runner import threads_each
+from penna.api.experiment import ExperimentPlan, checkpoint_bytes
+from penna.api.experiment_runner import threads_per_run
 from penna.api.train import prepare_recipe, with_vocab_size
 from penna.config.experiment_plan import RunPlan
 from penna.config.schema import Recipe
@@ -30,8 +30,8 @@ from penna.model.seq2seq import build_model
 from penna.runs.folder import RunFolder, new_run
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.device import resolve_device
-from penna.train.distributed import Ranks
-from penna.train.events import Evaluated, Event, Sampled, Saved, Started, Stepped
+from penna.train.distributed import ProcessGroup
+from penna.train.events import Evaluated, Event, Logged, Sampled, Saved, Started
 from penna.train.schedule import budget_in_steps
 from penna.train.task import TrainingBatches
 from penna.train.trainer import Trainer
@@ -51,11 +51,11 @@ class Pace:
     parameters: int
     rows: int  # of an epoch
     tokens: int  # of an epoch
-    reading: float  # finding the prepared text
-    choosing: float  # what is found out before the first step
+    load_data: float  # finding the prepared text
+    setup: float  # what is found out before the first step
     step: float
-    look: float  # an evaluation, with its samples
-    save: float
+    evaluation: float  # an evaluation, with its samples
+    checkpoint: float
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ def estimate_experiment(plan: ExperimentPlan, *, workers: int = 1, report: Say =
             key = _key(recipe, lent)
             if key not in paces:
                 report(f"Measuring {run.arm}")
-                paces[key] = _measured(recipe, lent, threads_each(workers), report)
+                paces[key] = _measured(recipe, lent, threads_per_run(workers), report)
             of_arm[run.arm] = paces[key]
     finally:
         torch.set_num_threads(threads_before)
     starting = _seconds_to_start()
     runs = [_estimate(run.name, plan.recipes[run.arm], of_arm[run.arm][0], starting) for run in plan.runs]
-    return Estimate(runs, seconds_in_all(plan.runs, {run.name: run.seconds for run in runs}, workers), workers)
+    return Estimate(runs, total_seconds(plan.runs, {run.name: run.seconds for run in runs}, workers), workers)
 
 
 def _key(recipe: Recipe, tokenizer: Tokenizer | None) -> str:
@@ -137,7 +137,7 @@ class _Watch:
                 self.looked = now
             case Saved():
                 self.saved = now
-            case Stepped():
+            case Logged():
                 self.steps.append(now)
                 if len(self.steps) > 2 and (len(self.steps) > _STEPS or now - self.saved > _SECONDS):
                     raise _EnoughError
@@ -171,19 +171,21 @@ def _measured(recipe: Recipe, tokenizer: Tokenizer | None, threads: int | None, 
     compiled = "off" if recipe.train.compile == "auto" else recipe.train.compile
     chosen = {"compile": compiled, "threads": recipe.train.threads or threads}
     train = recipe.train.model_copy(update={**changed, **never, **chosen})
-    tried = ready.completed(with_vocab_size(recipe.model_copy(update={"train": train}), tokenizer))
+    tried = ready.complete_recipe(with_vocab_size(recipe.model_copy(update={"train": train}), tokenizer))
     model = build_model(tried.model)
     model.init_weights(train.seed)
-    job = ready.job(tried, model)
+    job = ready.training_task(tried, model)
     watch = _Watch()
     with tempfile.TemporaryDirectory() as place:
         with new_run(Path(place), "measured", tried):
             pass
         run = RunFolder(Path(place) / "measured")
-        loop = Trainer(job, tried, run, ranks=Ranks(0, 1, 0), device=resolve_device(train.device), listen=watch.listen)
+        loop = Trainer(
+            job, tried, run, group=ProcessGroup(0, 1, 0), device=resolve_device(train.device), on_event=watch.listen
+        )
         watch.begun = time.perf_counter()
         try:
-            loop.run_to_end()
+            loop.train()
         except _EnoughError:
             pass
         else:
@@ -197,18 +199,18 @@ def _estimate(name: str, recipe: Recipe, pace: Pace, starting: float) -> RunEsti
     per_epoch = -(-pace.rows // (train.batch_size * train.accumulation))
     every = per_epoch if train.evaluate_every == "epoch" else train.evaluate_every
     saved_every = min(every, per_epoch if train.checkpoint_every == "epoch" else train.checkpoint_every)
-    before = starting + pace.reading + pace.choosing + pace.look + pace.save
+    before = starting + pace.load_data + pace.setup + pace.evaluation + pace.checkpoint
     steps = budget_in_steps(train, pace.rows, pace.tokens)
     if steps is None:
         assert train.minutes is not None
         seconds = train.minutes * 60
-        steps = max(1, round(seconds / (pace.step + pace.look / every + pace.save / saved_every)))
+        steps = max(1, round(seconds / (pace.step + pace.evaluation / every + pace.checkpoint / saved_every)))
     else:
-        seconds = steps * pace.step + -(-steps // every) * pace.look + -(-steps // saved_every) * pace.save
-    return RunEstimate(name, steps, before + seconds, kept_bytes(recipe, pace.parameters))
+        seconds = steps * pace.step + -(-steps // every) * pace.evaluation + -(-steps // saved_every) * pace.checkpoint
+    return RunEstimate(name, steps, before + seconds, checkpoint_bytes(recipe, pace.parameters))
 
 
-def seconds_in_all(runs: Sequence[RunPlan], seconds: Mapping[str, float], workers: int) -> float:
+def total_seconds(runs: Sequence[RunPlan], seconds: Mapping[str, float], workers: int) -> float:
     """When the last run ends, where each is begun in order once a worker is free and what it needs is trained."""
     free = [0.0] * workers
     ended: dict[str, float] = {}

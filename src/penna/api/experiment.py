@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from penna.api.recipes import with_start
+from penna.api.recipes import with_init_from
 from penna.config.experiment import Experiment, build_experiment, find_experiment_file, read_experiment
 from penna.config.experiment_plan import RunPlan, add_arm_to_errors, arm_recipes, plan_runs, resolved_table
 from penna.config.recipe import read_toml
@@ -34,7 +34,7 @@ _LEAST_VOCAB = 64  # rows of a vocabulary that its text alone knows, where it is
 
 def check_disk(recipes: Sequence[Recipe], runs_dir: Path) -> None:
     """Refuse to begin runs whose checkpoints do not fit, by the matrices of their models."""
-    needed = sum(kept_bytes(recipe, least_parameters(recipe)) for recipe in recipes)
+    needed = sum(checkpoint_bytes(recipe, min_parameters(recipe)) for recipe in recipes)
     free = free_disk(runs_dir)
     if free < needed:
         raise DeviceError(
@@ -53,12 +53,12 @@ def free_disk(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def kept_bytes(recipe: Recipe, parameters: int) -> int:
+def checkpoint_bytes(recipe: Recipe, parameters: int) -> int:
     """Bytes of the checkpoints a run keeps: the newest ones, and the best."""
     return (recipe.train.keep_checkpoints + 1) * _BYTES * parameters
 
 
-def least_parameters(recipe: Recipe) -> int:
+def min_parameters(recipe: Recipe) -> int:
     """How many parameters the matrices of a recipe's model have; its vocabulary may be known to its text alone."""
     model = recipe.model
     learned = recipe.tokenizer.vocab_size if recipe.tokenizer.kind in ("bpe", "unigram") else _LEAST_VOCAB
@@ -98,7 +98,7 @@ def plan_experiment(target: str, *, name: str | None = None, runs_dir: Path = RU
     name = name or experiment.name or file.stem
     check_name(name)
     plans = [_with_runs_found(plan, runs_dir) for plan in plan_runs(experiment, file.parent)]
-    recipes = arm_recipes(plans, lambda table: with_start(table, runs_dir))
+    recipes = arm_recipes(plans, lambda table: with_init_from(table, runs_dir))
     for arm, recipe in recipes.items():
         with add_arm_to_errors(arm):
             _check_text_is_there(recipe.data)
@@ -154,11 +154,11 @@ def _with_runs_found(plan: RunPlan, runs_dir: Path) -> RunPlan:
 def _check_same_plan(folder: ExperimentFolder, plan: ExperimentPlan) -> None:
     """Raise where an experiment was begun with other runs than a plan has."""
     begun, wanted = (
-        {k: v for k, v in t.items() if k not in _NO_RUN} for t in (folder.text(), tomllib.loads(plan.text))
+        {k: v for k, v in t.items() if k not in _NO_RUN} for t in (folder.settings(), tomllib.loads(plan.text))
     )
     differences = _differences(begun, wanted)
     if not differences:
-        planned = {run.name: run for run in folder.planned()}
+        planned = {run.name: run for run in folder.runs()}
         for run in plan.runs:
             old = read_toml(folder.recipe_file(planned[run.name]))
             new = _recipe_table(folder, run)

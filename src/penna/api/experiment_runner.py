@@ -25,8 +25,8 @@ from penna.errors import RunError
 from penna.report.experiments.identity import Finding, findings
 from penna.runs.experiment import ExperimentFolder, PlannedRun
 from penna.runs.folder import RunFolder
-from penna.train.device import cores_allowed
-from penna.train.signals import caught_signals
+from penna.train.device import available_cores
+from penna.train.signals import catch_stop_signals
 
 # MERGED api.experiment_process: The processes of an experiment: how they are begun, how far they are, why they
 # failed.
@@ -41,10 +41,10 @@ _STOPPED = (130, 143)  # what a command gives back that a signal stopped
 
 
 @dataclass
-class Child:
+class ChildProcess:
     """A process at work on one run."""
 
-    doing: str  # "training" or "measuring"
+    activity: str  # "training" or "measuring"
     process: subprocess.Popen[bytes]
     log: Path
     log_begins: int  # bytes of the log that stood there before
@@ -75,9 +75,9 @@ class Child:
         return code in _STOPPED or code in (-signal.SIGINT, -signal.SIGTERM)
 
 
-def begin_training(folder: ExperimentFolder, planned: PlannedRun, held: int, threads: int | None) -> Child:
+def start_training(folder: ExperimentFolder, planned: PlannedRun, held: int, threads: int | None) -> ChildProcess:
     """Train a run, or go on with one that was begun; ``held`` is the run's lock, which the process takes along."""
-    run = folder.run(planned)
+    run = folder.run_folder(planned)
     if (run.path / "recipe.toml").exists():
         words = ["resume", str(run.path)]
     else:
@@ -86,18 +86,18 @@ def begin_training(folder: ExperimentFolder, planned: PlannedRun, held: int, thr
     return _begun(folder.log_file(planned), "training", words, held, threads)
 
 
-def begin_measuring(
+def start_evaluation(
     folder: ExperimentFolder, planned: PlannedRun, overrides: dict[str, Any], held: int, threads: int | None
-) -> Child:
+) -> ChildProcess:
     """Measure a trained run as [evaluate] says; the figures go to its evaluations/."""
-    words = ["evaluate", str(folder.run(planned).path)]
+    words = ["evaluate", str(folder.run_folder(planned).path)]
     for dotted, value in overrides.items():
         for one in value if isinstance(value, list) else [value]:
             words += [f"--{dotted}", one if isinstance(one, str) else json.dumps(one)]
     return _begun(folder.log_file(planned), "measuring", words, held, threads)
 
 
-def _begun(log: Path, doing: str, words: Sequence[str], held: int, threads: int | None) -> Child:
+def _begun(log: Path, doing: str, words: Sequence[str], held: int, threads: int | None) -> ChildProcess:
     environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with open(log, "ab") as output:
         begins = output.tell()
@@ -110,11 +110,11 @@ def _begun(log: Path, doing: str, words: Sequence[str], held: int, threads: int 
             pass_fds=(held,),
             process_group=0,  # Ctrl-C reaches the experiment alone, which passes it on once
         )
-    return Child(doing, process, log, begins)
+    return ChildProcess(doing, process, log, begins)
 
 
 @dataclass
-class Figures:
+class RunProgress:
     """How far a run is, read from its metrics.jsonl as the file grows."""
 
     run: RunFolder
@@ -166,11 +166,11 @@ def share_of_budget(config: TrainConfig, row: dict[str, Any]) -> float:
     return min(1.0, spent / budget)
 
 
-def threads_each(workers: int) -> int | None:
+def threads_per_run(workers: int) -> int | None:
     """CPU threads for each of several runs at a time; None where one run may take what it likes."""
     if workers == 1:
         return None
-    return max(1, cores_allowed() // workers)
+    return max(1, available_cores() // workers)
 
 
 _BETWEEN_LOOKS = 0.5  # seconds
@@ -180,8 +180,8 @@ _BETWEEN_LOOKS = 0.5  # seconds
 class RunStatus:
     """How far one run is."""
 
-    planned: PlannedRun
-    doing: str  # what its process does, or its state
+    run: PlannedRun
+    activity: str  # what its process does, or its state
     step: int = 0
     share: float = 0.0  # of its budget, 0 to 1
     valid: Mapping[str, Any] | None = None  # the last row of the log about the validation part
@@ -193,11 +193,11 @@ class RunStatus:
         return self.seconds * (1 - self.share) / self.share if self.share > 0 else None
 
 
-Watcher = Callable[[list[RunStatus]], None]
+StatusHandler = Callable[[list[RunStatus]], None]
 
 
 @dataclass(frozen=True)
-class ExperimentEnd:
+class ExperimentResult:
     """How an experiment ended: the runs as they are now, and the signal that stopped it, if one did."""
 
     runs: list[PlannedRun]
@@ -210,17 +210,19 @@ class ExperimentEnd:
         return [run for run in self.runs if run.state in ("failed", "skipped")]
 
 
-def run_experiment(folder: ExperimentFolder, *, workers: int = 1, watch: Watcher = lambda _: None) -> ExperimentEnd:
+def run_experiment(
+    folder: ExperimentFolder, *, workers: int = 1, on_status: StatusHandler = lambda _: None
+) -> ExperimentResult:
     """Train what is left of an experiment, up to ``workers`` runs at a time, and measure what [evaluate] names.
 
     At the end it is looked at whether the arms share what none of them names. Raises RunError where another process
     runs it.
     """
-    with folder.locked():
-        with caught_signals() as request:
-            end = _Runner(folder, workers, watch).run(lambda: request.signal)
+    with folder.lock():
+        with catch_stop_signals() as request:
+            end = _Runner(folder, workers, on_status).run(lambda: request.signal)
         if end.signal is None:
-            found = findings([(run, folder.run(run)) for run in end.runs])
+            found = findings([(run, folder.run_folder(run)) for run in end.runs])
             folder.save_identical({finding.name: finding.text for finding in found})
             end = replace(end, identical=found)
     return end
@@ -229,19 +231,19 @@ def run_experiment(folder: ExperimentFolder, *, workers: int = 1, watch: Watcher
 class _Runner:
     """Begins runs as their turn comes, looks after those at work, and notes what becomes of them."""
 
-    def __init__(self, folder: ExperimentFolder, workers: int, watch: Watcher) -> None:
+    def __init__(self, folder: ExperimentFolder, workers: int, watch: StatusHandler) -> None:
         self._folder, self._workers, self._watch = folder, workers, watch
-        self._threads = threads_each(workers)
-        self._to_measure: dict[str, Any] = build_experiment(folder.text(), str(folder.path)).evaluate
-        self._runs = {run.name: run for run in folder.planned()}
-        self._figures = {name: Figures(folder.run(run)) for name, run in self._runs.items()}
-        self._children: dict[str, Child] = {}
+        self._threads = threads_per_run(workers)
+        self._to_measure: dict[str, Any] = build_experiment(folder.settings(), str(folder.path)).evaluate
+        self._runs = {run.name: run for run in folder.runs()}
+        self._figures = {name: RunProgress(folder.run_folder(run)) for name, run in self._runs.items()}
+        self._children: dict[str, ChildProcess] = {}
         self._elsewhere = {run.name for run in self._runs.values() if self._is_held(run)}
         for run in self._runs.values():
             if run.state in ("failed", "skipped"):
                 self._note(run.name, "training" if self._is_begun(run) else "waiting")
 
-    def run(self, stopped_by: Callable[[], int | None]) -> ExperimentEnd:
+    def run(self, stopped_by: Callable[[], int | None]) -> ExperimentResult:
         """Until nothing is left to do, or a signal came and all processes saved what they had."""
         try:
             self._work(stopped_by)
@@ -249,7 +251,7 @@ class _Runner:
             for child in self._children.values():
                 child.stop(signal.SIGTERM)
                 child.process.wait()
-        return ExperimentEnd(list(self._runs.values()), stopped_by())
+        return ExperimentResult(list(self._runs.values()), stopped_by())
 
     def _work(self, stopped_by: Callable[[], int | None]) -> None:
         passed_on = False
@@ -281,16 +283,16 @@ class _Runner:
 
     def _begin(self, run: PlannedRun) -> None:
         """Train a run, or measure it where it is trained; where a process still has it, wait for that."""
-        held = None if self._is_being_written(run) else self._folder.held_by_child(run)
+        held = None if self._is_being_written(run) else self._folder.lock_for_child(run)
         if held is None:
             self._elsewhere.add(run.name)
             return
         self._elsewhere.discard(run.name)
         try:
             if not self._is_trained(run):
-                self._children[run.name] = begin_training(self._folder, run, held, self._threads)
+                self._children[run.name] = start_training(self._folder, run, held, self._threads)
             elif self._to_measure and not run.is_start:
-                self._children[run.name] = begin_measuring(self._folder, run, self._to_measure, held, self._threads)
+                self._children[run.name] = start_evaluation(self._folder, run, self._to_measure, held, self._threads)
             else:
                 self._note(run.name, "finished")
                 return
@@ -305,7 +307,7 @@ class _Runner:
                 continue
             del self._children[name]
             run = self._runs[name]
-            if code == 0 and child.doing == "measuring":
+            if code == 0 and child.activity == "measuring":
                 self._note(name, "finished")
             elif code == 0 and not stopping:
                 self._begin(run)  # to measure it
@@ -315,24 +317,26 @@ class _Runner:
                 self._note(name, "training" if self._is_begun(run) else "waiting")
             else:
                 self._note(
-                    name, "failed", child.reason() if child.doing == "training" else f"Not measured: {child.reason()}"
+                    name,
+                    "failed",
+                    child.reason() if child.activity == "training" else f"Not measured: {child.reason()}",
                 )
 
     def _note(self, name: str, state: str, message: str | None = None) -> None:
         run = self._runs[name]
         if (run.state, run.message) != (state, message):
             self._runs[name] = replace(run, state=state, message=message)
-            self._folder.update(name, state=state, message=message)
+            self._folder.update_run(name, state=state, message=message)
 
     def _is_begun(self, run: PlannedRun) -> bool:
-        return (self._folder.run(run).path / "recipe.toml").exists()
+        return (self._folder.run_folder(run).path / "recipe.toml").exists()
 
     def _is_trained(self, run: PlannedRun) -> bool:
-        return self._folder.run(run).info().get("state") == "finished"
+        return self._folder.run_folder(run).info().get("state") == "finished"
 
     def _is_held(self, run: PlannedRun) -> bool:
         """Whether a process works on it that outlived the experiment it belonged to."""
-        held = self._folder.held_by_child(run)
+        held = self._folder.lock_for_child(run)
         if held is not None:
             os.close(held)
         return held is None
@@ -342,7 +346,7 @@ class _Runner:
         if not self._is_begun(run):
             return False
         try:
-            with self._folder.run(run).locked():
+            with self._folder.run_folder(run).lock():
                 return False
         except RunError:
             return True
@@ -352,7 +356,7 @@ class _Runner:
 
     def _status(self, run: PlannedRun) -> RunStatus:
         child = self._children.get(run.name)
-        doing = child.doing if child else "training elsewhere" if run.name in self._elsewhere else run.state
+        doing = child.activity if child else "training elsewhere" if run.name in self._elsewhere else run.state
         if run.state == "training" and doing == "training" and child is None:
             doing = "interrupted"
         figures = self._figures[run.name]

@@ -10,7 +10,7 @@ from penna.loading import LoadedModel, hf_folder, load_model
 from penna.model.precision import Dtype
 from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import Checkpoint, write_checkpoint
-from penna.runs.folder import RUNS, RunFolder, check_free, new_run
+from penna.runs.folder import RUNS, RunFolder, check_name_is_free, new_run
 from penna.runs.provenance import provenance
 from penna.train.device import resolve_device
 
@@ -24,7 +24,7 @@ def import_model(
     source: str, *, name: str, runs_dir: Path = RUNS, overwrite: bool = False, allow_pickle: bool = False
 ) -> RunFolder:
     """Make a run of a Hugging Face folder, to be used or trained further like any other."""
-    check_free(runs_dir, name, overwrite)
+    check_name_is_free(runs_dir, name, overwrite)
     foreign = read_hf(hf_folder(source) or Path(source), allow_pickle=allow_pickle)
     model = build_model(foreign.config)
     model.load_state_dict(foreign.weights)
@@ -34,8 +34,8 @@ def import_model(
             foreign.tokenizer.save(run.tokenizer)
         content = Checkpoint(model.state_dict(), {}, {"step": 0, "imported_from": source})
         path = write_checkpoint(run.checkpoints, 0, content)
-        run.mark("last", path)
-        run.mark("best", path)
+        run.set_checkpoint("last", path)
+        run.set_checkpoint("best", path)
         run.update_info(state="imported", **provenance(recipe))
     return RunFolder(runs_dir / name)
 

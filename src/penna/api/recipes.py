@@ -41,11 +41,11 @@ def resolve_recipe(
         table["model"] = {dotted.removeprefix("model."): value for dotted, value in chosen.items()}
     if _start_of(table) is not None:
         _check_tokenizer_is_the_starts(overrides)
-    table = with_start(table, runs_dir)
+    table = with_init_from(table, runs_dir)
     return build_recipe(table, origin=f"recipe {name}"), stem
 
 
-def with_start(table: Mapping[str, Any], runs_dir: Path) -> dict[str, Any]:
+def with_init_from(table: Mapping[str, Any], runs_dir: Path) -> dict[str, Any]:
     """A recipe's dictionary with what ``train.init_from`` settles: its tokenizer, and the [model] fields not given.
 
     A tokenizer that would be learned is not: weights mean something only with the one they learned with. A file that

@@ -19,20 +19,20 @@ from penna.loading import find_run_and_checkpoint, load_model
 from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import verify_checkpoint
-from penna.runs.folder import RUNS, RunFolder, check_free, free_name, new_run
+from penna.runs.folder import RUNS, RunFolder, check_name_is_free, free_name, new_run
 from penna.runs.provenance import provenance, recipe_hash
 from penna.tasks.chat import prepare_chat
 from penna.tasks.classify import prepare_classify
 from penna.tasks.complete import prepare_complete
 from penna.tasks.pretrain import prepare_pretrain
 from penna.tokenizer.tokenizer import Tokenizer
-from penna.train.device import keep_memory_mapped, multiplies_bfloat16, resolve_device
-from penna.train.distributed import Ranks, joined_ranks
+from penna.train.device import has_native_bfloat16, keep_freed_memory, resolve_device
+from penna.train.distributed import ProcessGroup, join_process_group
 from penna.train.events import EventHandler, Finished, Notice, ignore_events
-from penna.train.fingerprint import batch_order, weight_hashes
+from penna.train.fingerprint import batch_order_hash, weight_hashes
 from penna.train.init_from import InitReport, initialize_from
 from penna.train.task import Prepare, PreparedData
-from penna.train.trainer import Trainer, load_last
+from penna.train.trainer import Trainer, load_last_checkpoint
 
 PREPARE: dict[str, Prepare] = {
     "pretrain": prepare_pretrain,
@@ -66,33 +66,33 @@ def train_recipe(
     on_event: EventHandler = ignore_events,
 ) -> tuple[RunFolder, Finished]:
     """Train a new run from a recipe already at hand."""
-    keep_memory_mapped()
-    with joined_ranks() as ranks:
+    keep_freed_memory()
+    with join_process_group() as ranks:
         device = resolve_device(recipe.train.device, ranks.local_rank)
-        if ranks.is_first:
+        if ranks.is_main:
             name = name or free_name(runs_dir, stem)
-            check_free(runs_dir, name, overwrite)
-        name = ranks.agree(name)
+            check_name_is_free(runs_dir, name, overwrite)
+        name = ranks.broadcast(name)
         assert name is not None
         ready = _prepare_on_all(recipe, ranks, on_event)
-        recipe = ready.completed(with_vocab_size(recipe, ready.tokenizer))
-        model, start = _new_model(recipe, ready, runs_dir, on_event if ranks.is_first else ignore_events)
+        recipe = ready.complete_recipe(with_vocab_size(recipe, ready.tokenizer))
+        model, start = _new_model(recipe, ready, runs_dir, on_event if ranks.is_main else ignore_events)
         _check_disk(model, runs_dir)
-        job = ready.job(recipe, model)  # before the folder is made: short text leaves nothing behind
-        if ranks.is_first:
+        job = ready.training_task(recipe, model)  # before the folder is made: short text leaves nothing behind
+        if ranks.is_main:
             with new_run(runs_dir, name, recipe, overwrite=overwrite) as run:
                 ready.tokenizer.save(run.tokenizer)
                 started = {} if start is None else {"start": start.as_json()}
                 first = {
-                    "batch_order": batch_order(job.batches, recipe.train.batch_size * recipe.train.accumulation),
+                    "batch_order": batch_order_hash(job.batches, recipe.train.batch_size * recipe.train.accumulation),
                     "initial_weights": weight_hashes(model),
                 }
                 run.update_info(state="training", data=ready.info(), **started, **provenance(recipe), **first)
-        ranks.wait()
+        ranks.barrier()
         run = RunFolder(runs_dir / name)
         _say_precision(recipe, device, on_event)
-        with run.locked() if ranks.is_first else nullcontext():
-            loop = Trainer(job, recipe, run, ranks=ranks, device=device, listen=on_event)
+        with run.lock() if ranks.is_main else nullcontext():
+            loop = Trainer(job, recipe, run, group=ranks, device=device, on_event=on_event)
             return run, _to_end(loop, run, ranks)
 
 
@@ -107,7 +107,7 @@ def resume(
 
     ``changes`` to its recipe are refused where they change anything: a resumed run follows the recipe it began with.
     """
-    keep_memory_mapped()
+    keep_freed_memory()
     run, checkpoint = find_run_and_checkpoint(target, runs_dir)
     recipe = run.recipe()
     info = run.info()
@@ -132,48 +132,50 @@ def resume(
             "A resumed run follows the recipe it began with, to the bit; `penna resume` changes no field of it.",
             f"Leave them out, or {anew}, with these fields behind it.",
         )
-    with joined_ranks() as ranks:
+    with join_process_group() as ranks:
         device = resolve_device(recipe.train.device, ranks.local_rank)
-        with run.locked() if ranks.is_first else nullcontext():
+        with run.lock() if ranks.is_main else nullcontext():
             ready = _prepare_on_all(recipe, ranks, on_event, Tokenizer.load(run.tokenizer))
             _check_same_data(run, info, ready)
-            if checkpoint is not None and ranks.is_first:
+            if checkpoint is not None and ranks.is_main:
                 verify_checkpoint(checkpoint)
-                run.mark("last", checkpoint)  # first: a kill between the two leaves a whole checkpoint marked
+                run.set_checkpoint("last", checkpoint)  # first: a kill between the two leaves a whole checkpoint marked
                 run.rewind(int(checkpoint.name.removeprefix("step-")))
-            ranks.wait()
-            last = load_last(run, torch.device("cpu"))
+            ranks.barrier()
+            last = load_last_checkpoint(run, torch.device("cpu"))
             if last is None:
-                model, _ = _new_model(recipe, ready, runs_dir, on_event if ranks.is_first else ignore_events)
+                model, _ = _new_model(recipe, ready, runs_dir, on_event if ranks.is_main else ignore_events)
             else:
                 model = build_model(recipe.model)
             _say_precision(recipe, device, on_event)
-            loop = Trainer(ready.job(recipe, model), recipe, run, ranks=ranks, device=device, listen=on_event)
+            loop = Trainer(
+                ready.training_task(recipe, model), recipe, run, group=ranks, device=device, on_event=on_event
+            )
             if last is not None:
                 loop.resume_from(last)
-            if ranks.is_first:
+            if ranks.is_main:
                 run.rewind(loop.progress.step if last is not None else -1)
                 run.update_info(state="training")
             return run, _to_end(loop, run, ranks)
 
 
-def _to_end(loop: Trainer, run: RunFolder, ranks: Ranks) -> Finished:
-    finished = loop.run_to_end()
-    if ranks.is_first:
+def _to_end(loop: Trainer, run: RunFolder, ranks: ProcessGroup) -> Finished:
+    finished = loop.train()
+    if ranks.is_main:
         run.update_info(state="stopped" if finished.signal is not None else "finished", ended=finished.reason)
     return finished
 
 
 def _prepare_on_all(
-    recipe: Recipe, ranks: Ranks, on_event: EventHandler, tokenizer: Tokenizer | None = None
+    recipe: Recipe, ranks: ProcessGroup, on_event: EventHandler, tokenizer: Tokenizer | None = None
 ) -> PreparedData:
     """Prepare the data on rank 0 first; the others then find it in the cache."""
 
     def say(text: str) -> None:
         on_event(Notice(text))
 
-    ready = prepare_recipe(recipe, tokenizer, say) if ranks.is_first else None
-    ranks.wait()
+    ready = prepare_recipe(recipe, tokenizer, say) if ranks.is_main else None
+    ranks.barrier()
     if ready is None:
         return prepare_recipe(recipe, tokenizer, lambda _: None)
     for line in ready.lines():
@@ -240,5 +242,5 @@ def _check_disk(model: GPT, runs_dir: Path) -> None:
 
 
 def _say_precision(recipe: Recipe, device: torch.device, on_event: EventHandler) -> None:
-    if recipe.train.precision == "bfloat16" and not multiplies_bfloat16(device):
+    if recipe.train.precision == "bfloat16" and not has_native_bfloat16(device):
         on_event(Notice("This processor does not multiply bfloat16 natively: --train.precision float32 is faster."))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from penna.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
-    from penna.api.experiment_runner import ExperimentEnd
+    from penna.api.experiment_runner import ExperimentResult
     from penna.runs.experiment import ExperimentFolder
 
 Overrides = Sequence[tuple[str, str]]
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     if folder is None:
         return 0
     with experiment_screen(arguments.workers) as watch:
-        end = run_experiment(folder, workers=arguments.workers, watch=watch)
+        end = run_experiment(folder, workers=arguments.workers, on_status=watch)
     return _print_end(folder, end, arguments)
 
 
@@ -98,7 +98,7 @@ def _check_nothing_new(begun: ExperimentFolder, arguments: argparse.Namespace) -
         )
 
 
-def _print_end(folder: ExperimentFolder, end: ExperimentEnd, arguments: argparse.Namespace) -> int:
+def _print_end(folder: ExperimentFolder, end: ExperimentResult, arguments: argparse.Namespace) -> int:
     """What came of it; the exit status of the command."""
     from penna.cli.screen import say
 

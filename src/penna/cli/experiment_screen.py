@@ -15,7 +15,7 @@ from rich.text import Text
 
 from penna.api.estimate import Estimate
 from penna.api.experiment import ExperimentPlan
-from penna.api.experiment_runner import RunStatus, Watcher
+from penna.api.experiment_runner import RunStatus, StatusHandler
 from penna.cli.page import Page
 from penna.formatting import plural
 
@@ -25,7 +25,7 @@ _BESIDE = 4  # lines of a screen that are not rows
 
 
 @contextmanager
-def experiment_screen(workers: int) -> Generator[Watcher]:
+def experiment_screen(workers: int) -> Generator[StatusHandler]:
     """A watcher that shows an experiment on standard error."""
     console = Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal:
@@ -45,17 +45,17 @@ class _Lines:
     def show(self, statuses: list[RunStatus]) -> None:
         """A line for each run that is in another state, or was evaluated."""
         for status in statuses:
-            now = (status.doing, validation(status))
-            before = self._told.setdefault(status.planned.name, ("waiting", ""))
+            now = (status.activity, validation(status))
+            before = self._told.setdefault(status.run.name, ("waiting", ""))
             if now != before:
-                self._told[status.planned.name] = now
+                self._told[status.run.name] = now
                 self._console.print(_line(status), soft_wrap=True)
 
 
 def _line(status: RunStatus) -> str:
-    line = f"{status.planned.name}: {status.doing}"
-    if status.planned.message:
-        return f"{line}: {status.planned.message}"
+    line = f"{status.run.name}: {status.activity}"
+    if status.run.message:
+        return f"{line}: {status.run.message}"
     if status.valid is None:
         return line
     return f"{line}, step {status.step} ({status.share:.0%}), validation {validation(status)}, {clock(status.seconds)}"
@@ -68,18 +68,18 @@ def status_table(statuses: list[RunStatus], workers: int, rows: int) -> Table:
         table.add_column(justify=justify, no_wrap=True)
     table.add_row("run", "state", "step", "done", "validation", "time", "left", style="dim")
     for status in _shown(statuses, max(rows, 1)):
-        left = status.seconds_left if status.doing == "training" else None
+        left = status.seconds_left if status.activity == "training" else None
         begun = status.valid is not None
         table.add_row(
-            Text(status.planned.name),
-            Text(status.doing, style=_STYLES.get(status.doing, "")),
+            Text(status.run.name),
+            Text(status.activity, style=_STYLES.get(status.activity, "")),
             f"{status.step:,}" if begun else "",
             f"{status.share:.0%}" if begun else "",
             validation(status),
             clock(status.seconds) if begun else "",
             "" if left is None else clock(left),
         )
-    done = sum(status.doing == "finished" for status in statuses)
+    done = sum(status.activity == "finished" for status in statuses)
     table.add_row(Text(f"{done} of {len(statuses)} finished", style="dim"), style="dim")
     left = seconds_left(statuses, workers)
     if left is not None:
@@ -90,9 +90,9 @@ def status_table(statuses: list[RunStatus], workers: int, rows: int) -> Table:
 def _shown(statuses: list[RunStatus], rows: int) -> list[RunStatus]:
     if len(statuses) <= rows:
         return statuses
-    first = [status for status in statuses if status.doing in _AT_WORK]
-    others = [status for status in reversed(statuses) if status.doing not in (*_AT_WORK, "waiting")]
-    others += [status for status in statuses if status.doing == "waiting"]
+    first = [status for status in statuses if status.activity in _AT_WORK]
+    others = [status for status in reversed(statuses) if status.activity not in (*_AT_WORK, "waiting")]
+    others += [status for status in statuses if status.activity == "waiting"]
     kept = {id(status) for status in [*first, *others][:rows]}
     return [status for status in statuses if id(status) in kept]
 
@@ -103,9 +103,9 @@ def seconds_left(statuses: list[RunStatus], workers: int) -> float | None:
     if not whole:
         return None
     usual = sum(whole) / len(whole)
-    left = [status.seconds_left for status in statuses if status.doing in (*_AT_WORK, "interrupted")]
+    left = [status.seconds_left for status in statuses if status.activity in (*_AT_WORK, "interrupted")]
     begun = [usual if seconds is None else seconds for seconds in left]
-    waiting = sum(status.doing == "waiting" for status in statuses) * usual
+    waiting = sum(status.activity == "waiting" for status in statuses) * usual
     return max((sum(begun) + waiting) / workers, max(begun, default=0.0))
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from penna.config.schema import SECTIONS, Recipe
 from penna.formatting import plural
-from penna.train.events import Evaluated, Event, EventHandler, Finished, Notice, Sampled, Started, Stepped
+from penna.train.events import Evaluated, Event, EventHandler, Finished, Logged, Notice, Sampled, Started
 
 _CURVE_WIDTH, _CURVE_HEIGHT = 60, 10
 _SAMPLE_SHOWN = 240  # characters
@@ -59,7 +59,7 @@ class _Screen:
                 f"{plural(event.threads, 'thread', 'threads')}{compiled}"
             )
             self._task = self._bar.add_task("", total=1.0, step=event.step, loss="-", speed="-", left="-")
-        elif isinstance(event, Stepped) and self._task is not None:
+        elif isinstance(event, Logged) and self._task is not None:
             self._bar.update(
                 self._task,
                 completed=event.progress,
@@ -74,7 +74,7 @@ class _Screen:
                 + (" (best so far)" if event.is_best and event.row["step"] else "")
             )
         elif isinstance(event, Sampled):
-            text = shorten(event.prompt + event.between + event.text)
+            text = shorten(event.prompt + event.separator + event.text)
             self._console.print(f"[dim]    {escape(text)}[/dim]", soft_wrap=True)
         elif isinstance(event, Finished):
             self._bar.stop()
@@ -92,7 +92,7 @@ def _validation(row: dict[str, Any]) -> str:
     return f"{loss}, {row['bits_per_byte']:.3f} bits per byte" if "bits_per_byte" in row else loss
 
 
-def _time_left(event: Stepped) -> str:
+def _time_left(event: Logged) -> str:
     if event.progress <= 0:
         return "-"
     seconds = event.row["seconds"] * (1 - event.progress) / event.progress

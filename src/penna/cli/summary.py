@@ -24,7 +24,7 @@ def print_summary(run: RunFolder, finished: Finished) -> int:
     kind = run.recipe().task.kind
     rows = [row for row in run.metrics() if row["split"] == "valid"]
     first, last = rows[0], rows[-1]
-    marked = run.marked("best")
+    marked = run.checkpoint("best")
     best = next((row for row in rows if marked is not None and marked.name.endswith(f"-{row['step']:08}")), last)
     print(_figures(kind, first, last, best))
     print()

@@ -23,7 +23,7 @@ from penna.data.examples.store import pack_examples
 from penna.evaluate.language_model import perplexity
 from penna.evaluate.rouge import Interval, bootstrap_means, interval
 from penna.model.gpt import GPT
-from penna.train.objective import Batch, memory_of
+from penna.train.objective import Batch, encode_source
 
 _TOKENS_AT_ONCE = 8192
 _LOGITS_AT_ONCE = 512  # rows
@@ -85,7 +85,7 @@ def row_nats(model: GPT, batch: Batch) -> Tensor:
     """Nats of the due targets of each row, summed: (B,) of float64. Logits are made for due tokens alone."""
     targets = batch["targets"]  # (B, T)
     due = targets != IGNORE_INDEX
-    hidden = model.hidden(batch["ids"], encoder_cache=memory_of(model, batch))[due]  # (due tokens, C)
+    hidden = model.hidden(batch["ids"], encoder_cache=encode_source(model, batch))[due]  # (due tokens, C)
     costs = [
         torch.nn.functional.cross_entropy(model.logits(states).float(), wanted, reduction="none").double()
         for states, wanted in zip(hidden.split(_LOGITS_AT_ONCE), targets[due].split(_LOGITS_AT_ONCE), strict=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from penna.explain.probe import Label, NextTokens, Probe
-from penna.train.classification import label_scores
+from penna.train.classification import class_logits
 
 
 class ScoredId(NamedTuple):
@@ -54,7 +54,7 @@ def _read(probe: Probe, state: Tensor, top: int, known: int | None) -> LayerPred
     hidden, target = probe.final_norm(state), probe.question.target
     if isinstance(target, Label):
         lengths = torch.tensor([hidden.shape[1]], device=hidden.device)
-        scores = label_scores(probe.model, hidden, lengths, target.pooling)  # (1, N)
+        scores = class_logits(probe.model, hidden, lengths, target.pooling)  # (1, N)
     else:
         scores = probe.model.logits(hidden[0, -target.last_positions :]).float()  # (tokens, N)
     wanted = torch.tensor(target.tokens if isinstance(target, NextTokens) else [target.number], device=scores.device)

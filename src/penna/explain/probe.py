@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from penna.model.gpt import GPT
-from penna.train.classification import Pooling, label_scores
+from penna.train.classification import Pooling, class_logits
 
 # MERGED explain.question: What is to be explained: ids that a model read, which of them may have mattered, and what
 # about its answer is asked.
@@ -66,7 +66,7 @@ class Label:
     def value(self, model: GPT, hidden: Tensor) -> Tensor:
         """Of rows of last hidden states (B, T, C), none of them padded: (B,), in nats."""
         lengths = torch.full((len(hidden),), hidden.shape[1], device=hidden.device)
-        logprobs = label_scores(model, hidden, lengths, self.pooling).log_softmax(dim=-1)
+        logprobs = class_logits(model, hidden, lengths, self.pooling).log_softmax(dim=-1)
         return logprobs[:, self.number] - (0.0 if self.foil is None else logprobs[:, self.foil])
 
     def probability(self, model: GPT, hidden: Tensor) -> Tensor:

@@ -67,12 +67,12 @@ class ExperimentFolder:
         """The folder of its tables, figures and report."""
         return self.path / "comparison"
 
-    def planned(self) -> list[PlannedRun]:
+    def runs(self) -> list[PlannedRun]:
         """All runs, in the order they are begun in."""
         rows: list[dict[str, Any]] = self._json()["runs"]
         return [replace(PlannedRun(**row), needs=tuple(row["needs"])) for row in rows]
 
-    def run(self, planned: PlannedRun) -> RunFolder:
+    def run_folder(self, planned: PlannedRun) -> RunFolder:
         """The folder of a run, there or not yet."""
         return RunFolder(self.path / planned.name)
 
@@ -84,7 +84,7 @@ class ExperimentFolder:
         """What its training said."""
         return self.path / "logs" / f"{planned.name}.log"
 
-    def text(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """The experiment file as a dictionary."""
         return tomllib.loads((self.path / _TEXT).read_text(encoding="utf-8"))
 
@@ -92,9 +92,9 @@ class ExperimentFolder:
         """Keep another wording of the experiment file, one that asks for the same runs."""
         write_atomically(self.path / _TEXT, _named(text, self.name))
 
-    def update(self, name: str, **changes: Any) -> None:
+    def update_run(self, name: str, **changes: Any) -> None:
         """Change what is known of one run."""
-        runs = [replace(run, **changes) if run.name == name else run for run in self.planned()]
+        runs = [replace(run, **changes) if run.name == name else run for run in self.runs()]
         write_json(self.path / _PLAN, {**self._json(), "runs": [asdict(run) for run in runs]})
 
     def identical(self) -> dict[str, Any] | None:
@@ -106,7 +106,7 @@ class ExperimentFolder:
         write_json(self.path / _PLAN, {**self._json(), "identical": dict(found)})
 
     @contextmanager
-    def locked(self) -> Generator[None]:
+    def lock(self) -> Generator[None]:
         """Hold the experiment. Raises RunError where another process runs it; a kill frees it."""
         lock = FileLock(self.path / ".lock")
         try:
@@ -122,7 +122,7 @@ class ExperimentFolder:
         finally:
             lock.release()
 
-    def held_by_child(self, planned: PlannedRun) -> int | None:
+    def lock_for_child(self, planned: PlannedRun) -> int | None:
         """An open file that locks a run for as long as any process has it open; None where one has it already.
 
         A child inherits it: a child that outlived its parent is known by it, from its first moment to its last.
@@ -156,7 +156,7 @@ def new_experiment(
     overwrite: bool = False,
 ) -> ExperimentFolder:
     """Make ``runs_dir/name``, whole or not at all; ``table_of`` gives each run's recipe in its future folder."""
-    check_free_experiment(runs_dir, name, overwrite)
+    check_experiment_name_is_free(runs_dir, name, overwrite)
     made = ExperimentFolder(runs_dir / name)
     growing = runs_dir / f".{name}.new"
     with friendly_disk_errors(made.path):
@@ -170,7 +170,7 @@ def new_experiment(
                 write_atomically(growing / "recipes" / f"{run.name}.toml", tomli_w.dumps(table_of(made, run)))
             write_json(growing / _PLAN, {"name": name, "runs": [asdict(run) for run in runs], "identical": None})
             if made.path.exists():
-                with made.locked():
+                with made.lock():
                     shutil.rmtree(made.path)
             growing.rename(made.path)
         finally:
@@ -178,7 +178,7 @@ def new_experiment(
     return made
 
 
-def check_free_experiment(runs_dir: Path, name: str, overwrite: bool) -> None:
+def check_experiment_name_is_free(runs_dir: Path, name: str, overwrite: bool) -> None:
     """Refuse a name that is taken, unless by an experiment that may be overwritten and that no process trains."""
     check_name(name)
     path = runs_dir / name
@@ -197,12 +197,12 @@ def check_free_experiment(runs_dir: Path, name: str, overwrite: bool) -> None:
             "A new experiment needs a free name.",
             f"Go on with it (`penna experiment {path}`), choose another --name, or replace it with --overwrite.",
         )
-    with found.locked():
-        for run in found.planned():
-            held = found.held_by_child(run)
+    with found.lock():
+        for run in found.runs():
+            held = found.lock_for_child(run)
             if held is None:
                 raise RunError(
-                    f"{found.run(run).path} is still being trained by a process left over from before.",
+                    f"{found.run_folder(run).path} is still being trained by a process left over from before.",
                     "An experiment that nobody writes may be overwritten.",
                     "Wait for that process or stop it, or choose another --name.",
                 )

@@ -25,7 +25,7 @@ from penna.config.recipe import build_recipe, read_toml, recipe_toml
 from penna.config.schema import Recipe
 from penna.errors import RunError
 from penna.runs.checkpoint import list_checkpoints
-from penna.runs.metrics import append_row, drop_rows_after, each_row, read_rows
+from penna.runs.metrics import append_row, drop_rows_after, iter_rows, read_rows
 from penna.storage import friendly_disk_errors, update_symlink, write_atomically, write_json
 
 RUNS = Path("runs")  # where runs are kept unless said otherwise
@@ -86,7 +86,7 @@ class RunFolder:
         """What was decided by measuring (threads, compile) or by the clock; empty where nothing is yet."""
         return self._json("decisions.json")
 
-    def decide(self, **decisions: Any) -> None:
+    def save_decisions(self, **decisions: Any) -> None:
         """Record decisions before they take effect."""
         write_json(self.path / "decisions.json", {**self.decisions(), **decisions})
 
@@ -125,32 +125,32 @@ class RunFolder:
         drop_rows_after(self.metrics_file, step)
         drop_rows_after(self.samples_file, step)
 
-    def mark(self, link: str, checkpoint: Path) -> None:
+    def set_checkpoint(self, link: str, checkpoint: Path) -> None:
         """Point ``best`` or ``last`` to a checkpoint."""
         update_symlink(self.path / link, f"checkpoints/{checkpoint.name}")
 
-    def marked(self, link: str) -> Path | None:
+    def checkpoint(self, link: str) -> Path | None:
         """The checkpoint ``best`` or ``last`` points to, whole or not; None where there is no such link."""
         target = self.path / link
         return target.resolve() if target.is_symlink() else None
 
-    def chosen(self) -> Path | None:
+    def default_checkpoint(self) -> Path | None:
         """The checkpoint to be used: the best one; the last, where only the start was ever measured."""
-        best, last = self.marked("best"), self.marked("last")
+        best, last = self.checkpoint("best"), self.checkpoint("last")
         if best is None or last is None:
             return best or last
-        measured = (row["step"] for row in each_row(self.metrics_file) if row.get("split") == "valid")
+        measured = (row["step"] for row in iter_rows(self.metrics_file) if row.get("split") == "valid")
         return best if any(step > 0 for step in measured) else last
 
     def prune(self, keep: int) -> None:
         """Remove all checkpoints but the newest ``keep``, the best and the last."""
-        kept = {self.marked("best"), self.marked("last")}
+        kept = {self.checkpoint("best"), self.checkpoint("last")}
         for checkpoint in list_checkpoints(self.checkpoints)[:-keep]:
             if checkpoint.resolve() not in kept:
                 shutil.rmtree(checkpoint)
 
     @contextmanager
-    def locked(self) -> Generator[None]:
+    def lock(self) -> Generator[None]:
         """Hold the run for writing. Raises RunError where another process does; a kill frees it.
 
         Who only looks whether it is held holds it for a moment, which is waited out.
@@ -208,7 +208,7 @@ def free_name(runs_dir: Path, stem: str) -> str:
     return name
 
 
-def check_free(runs_dir: Path, name: str, overwrite: bool) -> None:
+def check_name_is_free(runs_dir: Path, name: str, overwrite: bool) -> None:
     """Refuse a name that a run has already, unless it may be overwritten and is a run."""
     check_name(name)
     path = runs_dir / name
@@ -231,7 +231,7 @@ def check_free(runs_dir: Path, name: str, overwrite: bool) -> None:
 @contextmanager
 def new_run(runs_dir: Path, name: str, recipe: Recipe, *, overwrite: bool = False) -> Generator[RunFolder]:
     """Make ``runs_dir/name``: the block fills it under a temporary name; it gets its own when the block succeeds."""
-    check_free(runs_dir, name, overwrite)
+    check_name_is_free(runs_dir, name, overwrite)
     path, temporary = runs_dir / name, runs_dir / f".{name}.new"
     with friendly_disk_errors(path):
         shutil.rmtree(temporary, ignore_errors=True)
@@ -241,7 +241,7 @@ def new_run(runs_dir: Path, name: str, recipe: Recipe, *, overwrite: bool = Fals
             write_atomically(temporary / "recipe.toml", recipe_toml(recipe))
             yield RunFolder(temporary)
             if path.exists():
-                with RunFolder(path).locked():
+                with RunFolder(path).lock():
                     shutil.rmtree(path)
             temporary.rename(path)
         finally:

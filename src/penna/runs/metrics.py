@@ -23,10 +23,10 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """All whole rows of a JSONL file; none where it does not exist."""
-    return list(each_row(path))
+    return list(iter_rows(path))
 
 
-def each_row(path: Path) -> Iterator[dict[str, Any]]:
+def iter_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The same row by row, for whoever needs the first of a kind."""
     if not path.exists():
         return

@@ -79,7 +79,7 @@ def target_of(word: str, runs_dir: Path, device: str, dtype: Dtype) -> Target:
         path = run.path.resolve()
         name, created, recipe = path.name, _created(run), run.recipe()
         config, task = recipe.model, recipe.task
-        chosen = checkpoint or run.chosen()
+        chosen = checkpoint or run.default_checkpoint()
         if chosen is None:
             raise RunError(
                 f"The run {run.path} has no checkpoint yet.",
@@ -87,7 +87,7 @@ def target_of(word: str, runs_dir: Path, device: str, dtype: Dtype) -> Target:
                 f"Go on with it: `penna resume {run.path}`.",
             )
         files = [chosen / MODEL]
-        link = "best" if chosen == run.marked("best") else "last"  # which a run that trains on moves
+        link = "best" if chosen == run.checkpoint("best") else "last"  # which a run that trains on moves
         proofs = (path / "recipe.toml", path / link / MODEL)
         if checkpoint is not None:
             name, path, proofs = f"{name}-{checkpoint.name}", checkpoint, (checkpoint / MODEL,)

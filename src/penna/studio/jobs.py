@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote
 from pydantic import TypeAdapter
 
 from penna.errors import PennaError, RunError
-from penna.runs.folder import RunFolder, check_free
+from penna.runs.folder import RunFolder, check_name_is_free
 from penna.storage import friendly_disk_errors, write_json
 
 _TAIL = 20_000  # bytes of a log that are read
@@ -124,7 +124,7 @@ class TrainingProcesses:
 
         Raises RunError where the name is taken or being begun.
         """
-        check_free(self._runs_dir, name, overwrite=False)
+        check_name_is_free(self._runs_dir, name, overwrite=False)
         return self._begin(name, self.train_words(name, words))
 
     def train_words(self, name: str, words: Sequence[str]) -> tuple[str, ...]:

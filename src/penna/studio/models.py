@@ -98,7 +98,7 @@ class StudioModels(Registry):
 
 def _weights_of(name: str, run: RunFolder) -> _Weights:
     """The weights that are to be used. Raises RunError where there are none."""
-    chosen = run.chosen()
+    chosen = run.default_checkpoint()
     if chosen is None:
         raise RunError(
             f"The run {name} has no checkpoint yet.",

@@ -42,21 +42,21 @@ from penna.tokenizer.chat import (
 )
 from penna.tokenizer.chat_template import Message
 from penna.tokenizer.tokenizer import Tokenizer
-from penna.train.distributed import Ranks
-from penna.train.objective import NextTokenObjective, bytes_of_tokens
-from penna.train.task import Sums, TrainingTask
+from penna.train.distributed import ProcessGroup
+from penna.train.objective import NextTokenObjective, token_byte_counts
+from penna.train.task import SumsAndCounts, TrainingTask
 
 Dialogue = tuple[Message, ...]
 NO_REPLY = "a dialogue with one turn has no reply to learn"
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
+class ReadDialogue:
     """What of a dialogue is learned: the turns that are read, and the example they make."""
 
     turns: Dialogue
     example: Example
-    said: str  # the text of what is due
+    target_text: str  # the text of what is due
 
 
 class ChatFormat:
@@ -103,7 +103,7 @@ class ChatFormat:
         self, items: Sequence[Dialogue], tokenizer: Tokenizer, labels: Sequence[str]
     ) -> list[Example | list[Example] | str]:
         """Examples of dialogues, or why one makes none; behind an encoder an example per reply."""
-        found = self.learned(items, tokenizer)
+        found = self.read_dialogues(items, tokenizer)
         return [
             item if isinstance(item, str) else [learned.example for learned in item] if self._many else item[0].example
             for item in found
@@ -113,7 +113,7 @@ class ChatFormat:
     def _many(self) -> bool:
         return self._source_size is not None
 
-    def learned(self, items: Sequence[Dialogue], tokenizer: Tokenizer) -> list[list[Learned] | str]:
+    def read_dialogues(self, items: Sequence[Dialogue], tokenizer: Tokenizer) -> list[list[ReadDialogue] | str]:
         """What is learned of each dialogue: one example, or one per reply; or why it is none."""
         if self._source_size is not None:
             return [self._of_replies(item, tokenizer, self._source_size) for item in items]
@@ -133,7 +133,7 @@ class ChatFormat:
             encoded.append(item if isinstance(item, str) else next(whole))
         return encoded
 
-    def _of_dialogue(self, item: Dialogue, encoded: EncodedDialogue, tokenizer: Tokenizer) -> list[Learned] | str:
+    def _of_dialogue(self, item: Dialogue, encoded: EncodedDialogue, tokenizer: Tokenizer) -> list[ReadDialogue] | str:
         kept: Dialogue | None = item
         if self._length(encoded) > self._room:
             kept = drop_oldest_turns(item, lambda turns: self._length(encode_chat(tokenizer, turns)) <= self._room)
@@ -150,7 +150,7 @@ class ChatFormat:
         said = "".join(message.content for message in kept if not replies_alone or message.role == "assistant")
         if length < 2 or (due is not None and not any(due)):
             return "nothing in it is due: its replies have no token"
-        return [Learned(kept, Example(ids[:length], due, truncated=kept is not item), said)]
+        return [ReadDialogue(kept, Example(ids[:length], due, truncated=kept is not item), said)]
 
     @property
     def _room(self) -> int:
@@ -164,10 +164,10 @@ class ChatFormat:
             return len(ids)
         return len(own) - own[::-1].index(True)
 
-    def _of_replies(self, item: Dialogue, tokenizer: Tokenizer, source_size: int) -> list[Learned] | str:
+    def _of_replies(self, item: Dialogue, tokenizer: Tokenizer, source_size: int) -> list[ReadDialogue] | str:
         """A dialogue's replies, each behind the turns before it."""
         start = _start_of(tokenizer)
-        found: list[Learned] = []
+        found: list[ReadDialogue] = []
         trouble = NO_REPLY
 
         def fits(turns: Dialogue) -> bool:
@@ -190,7 +190,7 @@ class ChatFormat:
                 due = [False, *([True] * len(reply))]
                 source = encode_chat(tokenizer, history)[0]
                 example = Example([start, *reply], due, source=source, truncated=len(history) < place)
-                found.append(Learned(history, example, message.content))
+                found.append(ReadDialogue(history, example, message.content))
         return found or trouble
 
 
@@ -207,7 +207,7 @@ def drop_oldest_turns(messages: Sequence[Message], fits: Callable[[Dialogue], bo
     return ends[first] if first < len(ends) else None
 
 
-def prompt_room(model: ModelConfig, new: int) -> int:
+def prompt_budget(model: ModelConfig, new: int) -> int:
     """How many ids of a conversation are read for a reply of up to ``new``: a source, or what a block leaves beside it.
 
     Half of a block at most is kept for the reply; a longer one goes on as any text does that is longer than its block.
@@ -215,7 +215,7 @@ def prompt_room(model: ModelConfig, new: int) -> int:
     return model.source_span if model.arch == "seq2seq" else model.block_size - min(new, model.block_size // 2)
 
 
-def read_length(tokenizer: Tokenizer, model: ModelConfig, messages: Sequence[Message]) -> int:
+def prompt_length(tokenizer: Tokenizer, model: ModelConfig, messages: Sequence[Message]) -> int:
     """How many ids of these turns are read for a reply."""
     return len(encode_chat(tokenizer, messages, add_generation_prompt=model.arch != "seq2seq")[0])
 
@@ -238,27 +238,27 @@ class PreparedDialogues(PreparedExampleData):
 
     form: ChatFormat
 
-    def completed(self, recipe: Recipe) -> Recipe:
+    def complete_recipe(self, recipe: Recipe) -> Recipe:
         """The recipe; a template's file has gone into the tokenizer, and is not read again."""
         assert isinstance(recipe.task, ChatTask)
         if recipe.task.template in ("auto", *SHIPPED_TEMPLATES):
             return recipe
         return recipe.model_copy(update={"task": recipe.task.model_copy(update={"template": "auto"})})
 
-    def job(self, recipe: Recipe, model: GPT) -> TrainingTask:
+    def training_task(self, recipe: Recipe, model: GPT) -> TrainingTask:
         """The loop's job: the cross-entropy of what is due, with answers to the recipe's prompts as samples."""
         rows_per_step = recipe.train.batch_size * recipe.train.accumulation
         training = TrainingExamples(self.prepared.train, rows_per_step, recipe.train.seed)
         validation = ValidationExamples(self.prepared.valid)
-        objective = NextTokenObjective(bytes_of_tokens(self.tokenizer))
+        objective = NextTokenObjective(token_byte_counts(self.tokenizer))
 
-        def evaluate(model: GPT, ranks: Ranks) -> Sums:
+        def evaluate(model: GPT, ranks: ProcessGroup) -> SumsAndCounts:
             return score_rows(model, objective, validation, ranks.rank, ranks.world)
 
         def sample(model: GPT, step: int) -> list[tuple[str, str]]:
             return _answers(recipe, self.tokenizer, model)
 
-        return TrainingTask(model, objective, training, evaluate, sample, between=" → ")
+        return TrainingTask(model, objective, training, evaluate, sample, sample_separator=" → ")
 
     def lines(self) -> list[str]:
         """What was prepared, and how many dialogues were cut."""
@@ -289,8 +289,10 @@ def _answers(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tuple[str
     prompts = [prompt for prompt in config.prompts if prompt.strip()]
     if config.sample_tokens < 1:
         return []
-    room = prompt_room(model.config, config.sample_tokens)
-    prompts = [prompt for prompt in prompts if read_length(tokenizer, model.config, [Message("user", prompt)]) <= room]
+    room = prompt_budget(model.config, config.sample_tokens)
+    prompts = [
+        prompt for prompt in prompts if prompt_length(tokenizer, model.config, [Message("user", prompt)]) <= room
+    ]
     how = GenerationConfig(max_new_tokens=config.sample_tokens, temperature=config.sample_temperature)
     requests = [
         reply_request(tokenizer, model.config, [Message("user", prompt)], how, seed=config.seed + number)

@@ -36,10 +36,16 @@ from penna.tokenizer.files import SEPARATOR
 from penna.tokenizer.special_tokens import with_special_tokens
 from penna.tokenizer.subword_sampling import SubwordSampler
 from penna.tokenizer.tokenizer import Tokenizer
-from penna.train.classification import ClassificationObjective, Pooling, class_terms, label_scores, scaled_class_weights
-from penna.train.distributed import Ranks
-from penna.train.objective import Batch, bytes_of_tokens
-from penna.train.task import Sums, TrainingTask
+from penna.train.classification import (
+    ClassificationObjective,
+    Pooling,
+    class_counts,
+    class_logits,
+    scaled_class_weights,
+)
+from penna.train.distributed import ProcessGroup
+from penna.train.objective import Batch, token_byte_counts
+from penna.train.task import SumsAndCounts, TrainingTask
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 _TOKENS_AT_ONCE = 8192  # of a batch that is only read, padding included
@@ -101,14 +107,14 @@ class ClassifyFormat:
         for parts in texts:
             ids, own = [separator], [next(encoded) for _ in parts]
             lengths = [len(part) for part in own]
-            sizes = fitting_lengths(lengths, self.block_size - 1 - len(own))
+            sizes = truncated_lengths(lengths, self.block_size - 1 - len(own))
             for part, size in zip(own, sizes, strict=True):
                 ids += [*truncate(part, size, self.cut), separator]
             found.append((ids, sizes != lengths))
         return found
 
 
-def fitting_lengths(lengths: Sequence[int], room: int) -> list[int]:
+def truncated_lengths(lengths: Sequence[int], room: int) -> list[int]:
     """What is left of one or two lengths so that they fit ``room``, the longer one cut first; of equals the second."""
     if sum(lengths) <= room:
         return list(lengths)
@@ -128,7 +134,7 @@ class PreparedClassification(PreparedExampleData):
     form: ClassifyFormat
     task: ClassifyTask
 
-    def completed(self, recipe: Recipe) -> Recipe:
+    def complete_recipe(self, recipe: Recipe) -> Recipe:
         """The recipe with its labels and a head of as many classes."""
         labels = list(self.prepared.labels)
         if recipe.model.n_class not in (None, len(labels)):
@@ -141,21 +147,23 @@ class PreparedClassification(PreparedExampleData):
         model = recipe.model.model_copy(update={"n_class": len(labels)})
         return recipe.model_copy(update={"task": task, "model": model})
 
-    def job(self, recipe: Recipe, model: GPT) -> TrainingTask:
+    def training_task(self, recipe: Recipe, model: GPT) -> TrainingTask:
         """Bucketed batches, the label's loss, and figures on the validation part with macro F1 among them."""
         prepared, task = self.prepared, self.task
         if task.lm_weight == 0 and model.lm_head is not None:
             # Nothing is learned about the next token: a matrix without a gradient would keep other ranks waiting.
             model.lm_head.weight.requires_grad_(False)
         weights = class_weights(task, prepared.labels, prepared.label_counts)
-        objective = ClassificationObjective(task.pooling, task.lm_weight, weights, bytes_of_tokens(prepared.tokenizer))
+        objective = ClassificationObjective(
+            task.pooling, task.lm_weight, weights, token_byte_counts(prepared.tokenizer)
+        )
         # Buckets of a whole step: its rows are the same however it is parted, and its parts are of like length.
         rows_per_step = recipe.train.batch_size * recipe.train.accumulation
         batches = TrainingExamples(prepared.train, rows_per_step, recipe.train.seed, self._redrawn(recipe.train.seed))
         validation = ValidationExamples(prepared.valid)
-        shares = batches_by_tokens(prepared.valid.lengths[validation.order])
+        shares = ranges_by_tokens(prepared.valid.lengths[validation.order])
 
-        def evaluate(model: GPT, ranks: Ranks) -> Sums:
+        def evaluate(model: GPT, ranks: ProcessGroup) -> SumsAndCounts:
             return _score(model, objective, validation, shares, ranks)
 
         def sample(model: GPT, step: int) -> list[tuple[str, str]]:
@@ -171,7 +179,14 @@ class PreparedClassification(PreparedExampleData):
             ]
 
         return TrainingTask(
-            model, objective, batches, evaluate, sample, best_by=task.best, more_is_better=True, between=" → "
+            model,
+            objective,
+            batches,
+            evaluate,
+            sample,
+            best_metric=task.best,
+            higher_is_better=True,
+            sample_separator=" → ",
         )
 
     def _redrawn(self, seed: int) -> Callable[[int], Examples] | None:
@@ -291,7 +306,7 @@ def _check_labels(task: ClassifyTask) -> None:
         )
 
 
-def batches_by_tokens(lengths: NDArray[Any], tokens: int = _TOKENS_AT_ONCE) -> list[range]:
+def ranges_by_tokens(lengths: NDArray[Any], tokens: int = _TOKENS_AT_ONCE) -> list[range]:
     """Rows in order, cut into ranges of at most ``tokens`` ids with their padding, and of one row at least."""
     found: list[range] = []
     start = width = 0
@@ -317,16 +332,20 @@ def label_probabilities(model: GPT, texts: Sequence[Sequence[int]], pooling: Poo
     rows = ValidationExamples(examples)
     device = model.wte.weight.device
     with torch.inference_mode():
-        for some in batches_by_tokens(examples.lengths[rows.order]):
+        for some in ranges_by_tokens(examples.lengths[rows.order]):
             batch = _on(rows.batch(some), device)
-            scores = label_scores(model, model.hidden(batch["ids"]), batch["lengths"], pooling)
+            scores = class_logits(model, model.hidden(batch["ids"]), batch["lengths"], pooling)
             found[rows.order[some.start : some.stop]] = scores.softmax(dim=1).cpu().numpy()
     return found
 
 
 def _score(
-    model: GPT, objective: ClassificationObjective, rows: ValidationExamples, shares: Sequence[range], ranks: Ranks
-) -> Sums:
+    model: GPT,
+    objective: ClassificationObjective,
+    rows: ValidationExamples,
+    shares: Sequence[range],
+    ranks: ProcessGroup,
+) -> SumsAndCounts:
     """This rank's sums and counts of the validation part."""
     mine = shares[ranks.rank :: ranks.world]
     sums: dict[str, float] = {}
@@ -338,7 +357,7 @@ def _score(
                 batch[due].fill_(IGNORE_INDEX)
         batch = _on(batch, model.wte.weight.device)
         terms, scores = objective.sums_and_scores(model, batch)
-        found = {term: float(value) for term, value in terms.items()} | class_terms(scores, batch["label"])
+        found = {term: float(value) for term, value in terms.items()} | class_counts(scores, batch["label"])
         for term, value in found.items():
             sums[term] = sums.get(term, 0.0) + value
         for term, count in objective.counts(batch).items():

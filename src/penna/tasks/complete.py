@@ -32,9 +32,9 @@ from penna.generate.text_stream import generate_texts
 from penna.model.gpt import GPT
 from penna.tokenizer.special_tokens import with_special_tokens
 from penna.tokenizer.tokenizer import Tokenizer
-from penna.train.distributed import Ranks
-from penna.train.objective import NextTokenObjective, bytes_of_tokens
-from penna.train.task import Sums, TrainingTask
+from penna.train.distributed import ProcessGroup
+from penna.train.objective import NextTokenObjective, token_byte_counts
+from penna.train.task import SumsAndCounts, TrainingTask
 
 _SAMPLES = 2  # validation examples that are written for where the recipe names no prompts
 _SHOWN = 80  # characters of their prompts that a sample shows
@@ -192,25 +192,25 @@ class PreparedCompletions(PreparedExampleData):
 
     form: CompletionFormat
 
-    def completed(self, recipe: Recipe) -> Recipe:
+    def complete_recipe(self, recipe: Recipe) -> Recipe:
         """The recipe as it is: a completion needs nothing that only the data knows."""
         return recipe
 
-    def job(self, recipe: Recipe, model: GPT) -> TrainingTask:
+    def training_task(self, recipe: Recipe, model: GPT) -> TrainingTask:
         """The loop's job: the cross-entropy of the completions' tokens, with samples of what is written."""
         # Buckets of a whole step: its rows are the same however it is parted, and its parts are of like length.
         rows_per_step = recipe.train.batch_size * recipe.train.accumulation
         training = TrainingExamples(self.prepared.train, rows_per_step, recipe.train.seed)
         validation = ValidationExamples(self.prepared.valid)
-        objective = NextTokenObjective(bytes_of_tokens(self.tokenizer))
+        objective = NextTokenObjective(token_byte_counts(self.tokenizer))
 
-        def evaluate(model: GPT, ranks: Ranks) -> Sums:
+        def evaluate(model: GPT, ranks: ProcessGroup) -> SumsAndCounts:
             return score_rows(model, objective, validation, ranks.rank, ranks.world)
 
         def sample(model: GPT, step: int) -> list[tuple[str, str]]:
             return self._samples(recipe, model)
 
-        return TrainingTask(model, objective, training, evaluate, sample, between=" → ")
+        return TrainingTask(model, objective, training, evaluate, sample, sample_separator=" → ")
 
     def lines(self) -> list[str]:
         """What was prepared, and how many prompts were cut."""

@@ -25,9 +25,9 @@ from penna.generate.request import Request
 from penna.generate.text_stream import generate_texts, prompt_ids
 from penna.model.gpt import GPT
 from penna.tokenizer.tokenizer import Tokenizer
-from penna.train.distributed import Ranks
+from penna.train.distributed import ProcessGroup
 from penna.train.objective import NextTokenObjective
-from penna.train.task import Sums, TrainingTask
+from penna.train.task import SumsAndCounts, TrainingTask
 
 
 def prepare_pretrain(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, report: Progress) -> PreparedPretraining:
@@ -56,11 +56,11 @@ class PreparedPretraining:
         """A hash of all the text and of how it is split."""
         return self.prepared.corpus.content_hash
 
-    def completed(self, recipe: Recipe) -> Recipe:
+    def complete_recipe(self, recipe: Recipe) -> Recipe:
         """The recipe as it is."""
         return recipe
 
-    def job(self, recipe: Recipe, model: GPT) -> TrainingTask:
+    def training_task(self, recipe: Recipe, model: GPT) -> TrainingTask:
         """The loop's job. Raises DataError where the text is too short."""
         return pretrain_job(recipe, self.prepared, model)
 
@@ -109,13 +109,13 @@ def pretrain_job(recipe: Recipe, prepared: PreparedShards, model: GPT) -> Traini
     objective = next_token_objective(prepared.tokenizer, parts["train"])
     unseen = next_token_objective(prepared.tokenizer, parts["valid"])
 
-    def evaluate(model: GPT, ranks: Ranks) -> Sums:
+    def evaluate(model: GPT, ranks: ProcessGroup) -> SumsAndCounts:
         return score_rows(model, unseen, validation, ranks.rank, ranks.world)
 
     def sample(model: GPT, step: int) -> list[tuple[str, str]]:
         return _write_samples(recipe, prepared.tokenizer, model)
 
-    return TrainingTask(model, objective, training, evaluate, sample, one_shape=recipe.data.windows == "packed")
+    return TrainingTask(model, objective, training, evaluate, sample, fixed_shape=recipe.data.windows == "packed")
 
 
 def training_rows(recipe: Recipe, prepared: PreparedShards, block: int) -> TrainingWindows | TrainingDocuments:
@@ -123,7 +123,7 @@ def training_rows(recipe: Recipe, prepared: PreparedShards, block: int) -> Train
     stream = TokenStream(prepared.folder, "train")
     if recipe.data.windows == "documents":
         rows_per_step = recipe.train.batch_size * recipe.train.accumulation
-        separator = separator_of(prepared.tokenizer)
+        separator = required_separator(prepared.tokenizer)
         return TrainingDocuments(stream, separator, block, recipe.train.seed, rows_per_step)
     if len(stream) <= block:
         raise DataError(
@@ -139,11 +139,11 @@ def validation_rows(
 ) -> ValidationWindows | ValidationDocuments:
     """The rows a text is scored in, cut as the training rows are. Raises DataError where there is no text."""
     if data.windows == "documents":
-        return ValidationDocuments(stream, separator_of(tokenizer), block)
+        return ValidationDocuments(stream, required_separator(tokenizer), block)
     return ValidationWindows(stream, block)
 
 
-def separator_of(tokenizer: Tokenizer) -> int:
+def required_separator(tokenizer: Tokenizer) -> int:
     """The id between documents. Raises DataError where the tokenizer has none."""
     if tokenizer.separator_id is None:
         raise DataError(
@@ -159,7 +159,7 @@ def _write_samples(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tup
     config = recipe.train
     how = GenerationConfig(max_new_tokens=config.sample_tokens, temperature=config.sample_temperature)
     single = recipe.data.windows == "documents"
-    stop = frozenset({separator_of(tokenizer)}) if single else frozenset[int]()
+    stop = frozenset({required_separator(tokenizer)}) if single else frozenset[int]()
     requests = [
         Request(prompt_ids(tokenizer, prompt, starts_document=single), how, config.seed + number, stop)
         for number, prompt in enumerate(config.prompts)

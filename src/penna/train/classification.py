@@ -34,7 +34,7 @@ def scaled_class_weights(weights: Sequence[float], counts: Sequence[int]) -> Ten
     return (given * examples.sum() / (given * examples).sum()).float()
 
 
-def pooled(hidden: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
+def pool_hidden(hidden: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
     """The state of each text, from hidden states (B, T, C) and how many of them are real (B,): (B, C).
 
     ``last`` is that of the last real token, which alone has seen all others; ``mean`` is the mean of all real ones.
@@ -45,11 +45,11 @@ def pooled(hidden: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
     return (hidden * real[:, :, None]).sum(1) / lengths[:, None].to(hidden.dtype)
 
 
-def label_scores(model: GPT, hidden: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
+def class_logits(model: GPT, hidden: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
     """Unnormalised log-probabilities of the classes, float32 at least: hidden states (B, T, C) -> (B, K)."""
     if model.score is None:
         raise ValueError("a model without n_class tells no classes")
-    state = F.dropout(pooled(hidden, lengths, pooling), model.config.dropout, model.training)
+    state = F.dropout(pool_hidden(hidden, lengths, pooling), model.config.dropout, model.training)
     scores = model.score(state)
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
@@ -85,7 +85,7 @@ class ClassificationObjective:
     def sums_and_scores(self, model: GPT, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """What ``sums`` gives, and the unnormalised log-probabilities (B, K) of the classes."""
         hidden = model.hidden(batch["ids"])  # (B, T, C)
-        scores = label_scores(model, hidden, batch["lengths"], self._pooling)
+        scores = class_logits(model, hidden, batch["lengths"], self._pooling)
         label = batch["label"]
         weights = None if self._class_weights is None else self._class_weights.to(scores)
         sums = {
@@ -97,7 +97,7 @@ class ClassificationObjective:
             sums |= {"lm": loss, "lm_correct": correct}
         return sums, scores
 
-    def report(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
+    def metrics(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
         """``loss`` is what is minimised: the label's, and the tokens' times their weight.
 
         Macro F1 is given where `class_terms` are among the sums. It is that of `measure_classification`: the mean over
@@ -118,7 +118,7 @@ class ClassificationObjective:
         return figures
 
 
-def class_terms(scores: Tensor, label: Tensor) -> dict[str, float]:
+def class_counts(scores: Tensor, label: Tensor) -> dict[str, float]:
     """Per class k how many texts have it (support/k), were taken for it (predicted/k), and both (hits/k).
 
     From unnormalised log-probabilities (B, K) and labels (B,), of which -100 is none. As sums, they add up.

@@ -50,14 +50,14 @@ def autocast(config: TrainConfig, device: torch.device) -> Callable[[], Abstract
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
+def has_native_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 natively; elsewhere it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def keep_memory_mapped() -> None:
+def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory instead of giving it back, where the C library is glibc.
 
     Each step frees and takes the same large blocks again; giving them back costs a page fault per 4 kB, 10 % of a
@@ -83,14 +83,14 @@ def choose_threads(config: TrainConfig, device: torch.device, run_once: Callable
     """The fastest thread count for this run's forward and backward pass, of all cores, half of them, and one."""
     if config.threads is not None:
         return config.threads
-    cores = cores_allowed()
+    cores = available_cores()
     if device.type != "cpu" or cores == 1:
         return torch.get_num_threads()
     candidates = sorted({cores, max(1, cores // 2), 1}, reverse=True)
     times: dict[int, float] = {}
     for count in candidates:
         torch.set_num_threads(count)
-        times[count] = seconds_each(run_once, 3)
+        times[count] = best_seconds(run_once, 3)
         if times[count] > _LONG:  # products this large are fastest on all cores
             return cores
     # Fewer threads must win clearly: a moment's noise on a busy machine must not halve a long run's speed.
@@ -98,7 +98,7 @@ def choose_threads(config: TrainConfig, device: torch.device, run_once: Callable
     return min(handicapped, key=handicapped.__getitem__)
 
 
-def cores_allowed() -> int:
+def available_cores() -> int:
     """How many cores this process may use: those it is given, and no more than OMP_NUM_THREADS where that is set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS", "")
@@ -112,7 +112,7 @@ def choose_compile(config: TrainConfig, seconds_planned: float | None) -> bool:
     return seconds_planned is not None and seconds_planned * _COMPILE_GAIN > _COMPILE_SECONDS
 
 
-def seconds_each(run_once: Callable[[], None], times: int) -> float:
+def best_seconds(run_once: Callable[[], None], times: int) -> float:
     """The best of a few timed calls, after a first one that counts only where it is long."""
 
     def timed() -> float:

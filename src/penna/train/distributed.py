@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """This process's place among all that train together."""
 
     rank: int
@@ -24,15 +24,15 @@ class Ranks:
     local_rank: int
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this rank writes files and speaks."""
         return self.rank == 0
 
-    def share(self, rows: range) -> range:
+    def shard(self, rows: range) -> range:
         """This rank's rows of a micro-batch: every ``world``-th from its own number on."""
         return rows[self.rank :: self.world]
 
-    def add_up(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
+    def sum_over_ranks(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
         """Each value summed over all ranks."""
         if self.world == 1:
             return values
@@ -40,7 +40,7 @@ class Ranks:
         dist.all_reduce(total)
         return dict(zip(values, total.tolist(), strict=True))
 
-    def agree(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Rank 0's value, on every rank."""
         if self.world == 1:
             return value
@@ -48,20 +48,20 @@ class Ranks:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Go on when all ranks are here."""
         if self.world > 1:
             dist.barrier()
 
 
 @contextmanager
-def joined_ranks() -> Generator[Ranks]:
+def join_process_group() -> Generator[ProcessGroup]:
     """Join the group that ``torchrun`` describes in the environment, or stand alone."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield Ranks(0, 1, 0)
+        yield ProcessGroup(0, 1, 0)
         return
-    ranks = Ranks(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
+    ranks = ProcessGroup(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield ranks

@@ -28,7 +28,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Stepped:
+class Logged:
     """A row was logged for the steps since the last one."""
 
     row: dict[str, Any]
@@ -50,7 +50,7 @@ class Sampled:
     step: int
     prompt: str
     text: str
-    between: str  # what stands between the two where both are shown
+    separator: str  # what stands between the two where both are shown
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Finished:
     signal: int | None
 
 
-Event = Notice | Started | Stepped | Evaluated | Sampled | Saved | Finished
+Event = Notice | Started | Logged | Evaluated | Sampled | Saved | Finished
 EventHandler = Callable[[Event], None]
 
 

@@ -25,7 +25,7 @@ def weight_hashes(model: GPT) -> dict[str, tuple[list[int], str]]:
     }
 
 
-def batch_order(batches: TrainingBatches, rows_per_step: int) -> str:
+def batch_order_hash(batches: TrainingBatches, rows_per_step: int) -> str:
     """A hash of what the first epoch reads, in its order.
 
     It is of how many rows there are, how many a step reads, and the contents of up to 256 of them by their place: an

@@ -100,17 +100,17 @@ class Objective(Protocol):
         """Each term summed over the batch, as a scalar tensor; those with a weight carry gradients."""
         ...
 
-    def report(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
+    def metrics(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
         """The figures to log for sums and counts of any number of batches; ``loss`` among them."""
         ...
 
 
-def memory_of(model: GPT, batch: Batch) -> EncoderCache | None:
+def encode_source(model: GPT, batch: Batch) -> EncoderCache | None:
     """What an encoder makes of the batch's sources (B, S) and their lengths (B,); None for a model without one."""
     return model.encode(batch["source"], batch["source_lengths"]) if isinstance(model, Seq2Seq) else None
 
 
-def bytes_of_tokens(tokenizer: Tokenizer) -> Tensor:
+def token_byte_counts(tokenizer: Tokenizer) -> Tensor:
     """How many bytes of text each token stands for: (vocab_size,).
 
     Zeros where tokens lose text: how much text is behind some of a record's tokens is then not known, and bits per
@@ -142,11 +142,11 @@ class NextTokenObjective:
 
     def sums(self, model: GPT, batch: Batch) -> dict[str, Tensor]:
         """Nats of all targets, and how many were the likeliest prediction."""
-        hidden = model.hidden(batch["ids"], encoder_cache=memory_of(model, batch))  # (B, T, C)
+        hidden = model.hidden(batch["ids"], encoder_cache=encode_source(model, batch))  # (B, T, C)
         loss, correct = cross_entropy(hidden, model.head_weight, batch["targets"], model.matmul)
         return {"loss": loss, "correct": correct}
 
-    def report(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
+    def metrics(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
         """Mean loss, token accuracy, and bits per byte where the targets stand for any text."""
         nats, tokens = sums["loss"], max(counts["loss"], 1)
         figures = {"loss": nats / tokens, "accuracy": sums["correct"] / tokens}
@@ -155,7 +155,7 @@ class NextTokenObjective:
         return figures
 
 
-class ScoredModel(nn.Module):
+class ModelWithObjective(nn.Module):
     """A model and its objective as one module, so that DDP and the compiler see the whole computation."""
 
     def __init__(self, model: GPT, objective: Objective) -> None:

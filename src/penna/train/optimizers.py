@@ -27,7 +27,7 @@ from penna.model.ngrams import NGRAM_TABLE
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
-def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
+def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     """Drive all singular values of each matrix towards 1: (N, rows, columns) -> the same shape, float32.
 
     The products run in bfloat16 where the hardware multiplies it natively; the iteration tolerates its rounding.
@@ -75,7 +75,7 @@ class Muon(torch.optim.Optimizer):
         means: list[Tensor] = [self.state[matrix]["momentum"] for matrix in matrices]
         torch._foreach_lerp_(means, gradients, 1 - momentum)
         looking_ahead = torch.stack(torch._foreach_lerp(gradients, means, momentum))
-        update = orthogonalise(looking_ahead) * max(1.0, shape[0] / shape[1]) ** 0.5
+        update = orthogonalize(looking_ahead) * max(1.0, shape[0] / shape[1]) ** 0.5
         weights: list[Tensor] = list(matrices)
         torch._foreach_mul_(weights, 1 - lr * decay)
         torch._foreach_add_(weights, list(update.unbind()), alpha=-lr)

@@ -37,7 +37,7 @@ def planned_horizon(config: ScheduleConfig, steps: int) -> Horizon:
     return Horizon(min(config.warmup_steps, steps), steps)
 
 
-def multiplier(config: ScheduleConfig, step: int, horizon: Horizon, steps_per_epoch: int) -> float:
+def learning_rate_factor(config: ScheduleConfig, step: int, horizon: Horizon, steps_per_epoch: int) -> float:
     """The factor on the learning rate of the step after ``step`` finished ones, between 0 and 1.
 
     Warm-up reaches 1 at step ``warmup_steps``; a falling rate would reach its final share one step after the last.
@@ -108,7 +108,7 @@ class Budget:
         # kill must get the rates they had.
         self._minutes_over: int | None = decided.get("minutes_over")
 
-    def consult_clock(self, step: int, seconds: float, looking: float = 0.0) -> None:
+    def update(self, step: int, seconds: float, overhead: float = 0.0) -> None:
         """Let the clock decide after ``step`` steps and ``seconds`` of training, where the budget is minutes.
 
         ``looking`` is what evaluations and samples will cost, in seconds per step, beyond the pace so far.
@@ -122,7 +122,7 @@ class Budget:
             self._record({"minutes_over": step})
             self._minutes_over = step
         elif self.horizon.end is None and not isinstance(self._schedule, ConstantSchedule | MultiStepSchedule):
-            self._plan(step, seconds, looking)
+            self._plan(step, seconds, overhead)
 
     def _plan(self, step: int, seconds: float, looking: float) -> None:
         """Decide where the rate begins to fall and where the run ends, once the pace of steps is known."""

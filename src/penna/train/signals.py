@@ -16,7 +16,7 @@ class StopRequest:
 
 
 @contextmanager
-def caught_signals() -> Generator[StopRequest]:
+def catch_stop_signals() -> Generator[StopRequest]:
     """Catch SIGINT and SIGTERM while the block runs (in the main thread; elsewhere signals are not ours to catch)."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

@@ -16,7 +16,7 @@ from penna.config.sections import TokenizerConfig
 from penna.data.cache import Progress
 from penna.model.gpt import GPT
 from penna.tokenizer.tokenizer import Tokenizer
-from penna.train.distributed import Ranks
+from penna.train.distributed import ProcessGroup
 from penna.train.objective import Batch, Objective
 
 
@@ -38,7 +38,7 @@ class TrainingBatches(Protocol):
         ...
 
 
-Sums = tuple[dict[str, float], dict[str, int]]
+SumsAndCounts = tuple[dict[str, float], dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class TrainingTask:
     model: GPT
     objective: Objective
     batches: TrainingBatches
-    evaluate: Callable[[GPT, Ranks], Sums]  # this rank's share of the validation sums and counts
+    evaluate: Callable[[GPT, ProcessGroup], SumsAndCounts]  # this rank's share of the validation sums and counts
     sample: Callable[[GPT, int], list[tuple[str, str]]]  # (model, step) -> prompts and what the model writes
-    best_by: str = "loss"  # the figure of ``objective.report`` that the best checkpoint has
-    more_is_better: bool = False
-    one_shape: bool = False  # all batches but an epoch's last: a model is compiled anew for others
-    between: str = ""  # what stands between a sample's prompt and text where both are shown
+    best_metric: str = "loss"  # the figure of ``objective.report`` that the best checkpoint has
+    higher_is_better: bool = False
+    fixed_shape: bool = False  # all batches but an epoch's last: a model is compiled anew for others
+    sample_separator: str = ""  # what stands between a sample's prompt and text where both are shown
 
 
 @dataclass
@@ -67,7 +67,7 @@ class TrainingProgress:
     best_step: int | None = None
     evaluations_since_best: int = 0
 
-    def as_state(self) -> dict[str, Any]:
+    def to_state(self) -> dict[str, Any]:
         """As JSON, which has no infinity."""
         state: dict[str, Any] = asdict(self)
         return {**state, "best": None if math.isinf(self.best) else self.best}
@@ -117,11 +117,11 @@ class PreparedData(Protocol):
         """A hash of all that is learned from; a resumed run must find the same."""
         ...
 
-    def completed(self, recipe: Recipe) -> Recipe:
+    def complete_recipe(self, recipe: Recipe) -> Recipe:
         """The recipe with what only the data knows, such as its labels; the vocabulary's size is filled in already."""
         ...
 
-    def job(self, recipe: Recipe, model: GPT) -> TrainingTask:
+    def training_task(self, recipe: Recipe, model: GPT) -> TrainingTask:
         """The loop's job for a completed recipe. Raises DataError where there is too little to learn from."""
         ...
 

@@ -24,13 +24,13 @@ from penna.errors import TrainingError
 from penna.model.gpt import count_parameters
 from penna.runs.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, step_name, write_checkpoint
 from penna.runs.folder import RunFolder
-from penna.train.device import autocast, choose_compile, choose_matmul, choose_threads, seconds_each
-from penna.train.distributed import Ranks
-from penna.train.events import Evaluated, Event, EventHandler, Finished, Notice, Sampled, Saved, Started, Stepped
-from penna.train.objective import Batch, ScoredModel, weighted_loss
+from penna.train.device import autocast, best_seconds, choose_compile, choose_matmul, choose_threads
+from penna.train.distributed import ProcessGroup
+from penna.train.events import Evaluated, Event, EventHandler, Finished, Logged, Notice, Sampled, Saved, Started
+from penna.train.objective import Batch, ModelWithObjective, weighted_loss
 from penna.train.optimizers import Optimizers
-from penna.train.schedule import Budget, budget_in_steps, multiplier
-from penna.train.signals import StopRequest, caught_signals
+from penna.train.schedule import Budget, budget_in_steps, learning_rate_factor
+from penna.train.signals import StopRequest, catch_stop_signals
 from penna.train.task import TrainingProgress, TrainingTask, Window
 
 _TOKENS_AT_ONCE = 8192
@@ -41,33 +41,33 @@ class Trainer:
 
     def __init__(
         self,
-        job: TrainingTask,
+        task: TrainingTask,
         recipe: Recipe,
         run: RunFolder,
         *,
-        ranks: Ranks,
+        group: ProcessGroup,
         device: torch.device,
-        listen: EventHandler,
+        on_event: EventHandler,
     ) -> None:
-        self.job, self.recipe, self.run, self.ranks, self.device = job, recipe, run, ranks, device
+        self.job, self.recipe, self.run, self.ranks, self.device = task, recipe, run, group, device
         if device.type == "cuda":
             torch.cuda.set_device(device)  # what seeds and gathers without naming a device means this one
         self.config = recipe.train
-        self._listen = listen
-        self.model = job.model.to(device)
+        self._listen = on_event
+        self.model = task.model.to(device)
         self.optimizers = Optimizers(self.model, recipe.optim)
         self.progress = TrainingProgress()
         self.budget = Budget(
             self.config,
             recipe.schedule,
-            budget_in_steps(self.config, job.batches.rows, job.batches.tokens),
+            budget_in_steps(self.config, task.batches.rows, task.batches.tokens),
             run.decisions(),
             self._record_decisions,
         )
         self._autocast = autocast(self.config, device)
-        self._module: nn.Module = ScoredModel(self.model, job.objective)
+        self._module: nn.Module = ModelWithObjective(self.model, task.objective)
         self._global_batch = self.config.batch_size * self.config.accumulation
-        self.steps_per_epoch = -(-job.batches.rows // self._global_batch)
+        self.steps_per_epoch = -(-task.batches.rows // self._global_batch)
         self._window = Window()
         self._session_begun: float | None = None
         self._look_seconds = 0.0  # what the last evaluation took
@@ -83,7 +83,7 @@ class Trainer:
         self.progress = TrainingProgress.from_state(checkpoint.state)
         self._is_new = False
 
-    def run_to_end(self) -> Finished:
+    def train(self) -> Finished:
         """Train until the budget is spent, patience ends, or a signal comes; the last state is on disk then."""
         self._make_choices()
         self._say(
@@ -96,11 +96,11 @@ class Trainer:
                 self.budget.horizon.end,
             )
         )
-        with caught_signals() as request:
+        with catch_stop_signals() as request:
             if self._is_new:
                 self._look(at_end=False)
                 self._save()
-            elif self.ranks.is_first:  # what a kill behind the last checkpoint left undone
+            elif self.ranks.is_main:  # what a kill behind the last checkpoint left undone
                 self._point_to_best()
                 self.run.prune(self.config.keep_checkpoints)
             self._seconds_before, self._session_begun = self.progress.seconds, time.perf_counter()
@@ -122,7 +122,7 @@ class Trainer:
         for batch in batches:
             for term, count in self.job.objective.counts(batch).items():
                 counts[term] = counts.get(term, 0) + count
-        totals = {term: int(count) for term, count in self.ranks.add_up(counts, self.device).items()}
+        totals = {term: int(count) for term, count in self.ranks.sum_over_ranks(counts, self.device).items()}
         for number, batch in enumerate(batches):
             self._seed(hash((self.config.seed, step, number, self.ranks.rank)) % 2**63)
             last = number == len(batches) - 1
@@ -133,7 +133,7 @@ class Trainer:
                 # DDP averages gradients over ranks; the counts are of all ranks already.
                 (weighted_loss(self.job.objective, sums, totals) * self.ranks.world).backward()
             self._window.add(sums)
-        rate_share = multiplier(self.recipe.schedule, step, self.budget.horizon, self.steps_per_epoch)
+        rate_share = learning_rate_factor(self.recipe.schedule, step, self.budget.horizon, self.steps_per_epoch)
         self.optimizers.set_multiplier(rate_share)
         self.optimizers.step()
         for term, count in totals.items():
@@ -159,7 +159,7 @@ class Trainer:
         end = min((position + 1) * self._global_batch, self.job.batches.rows)
         for start in range(position * self._global_batch, end, self.config.batch_size):
             rows = range(start, min(start + self.config.batch_size, end))
-            share = self.ranks.share(rows)
+            share = self.ranks.shard(rows)
             batch = self.job.batches.batch(epoch, share or rows[:1])
             if not share:  # fewer rows than ranks: this one keeps step with a row that counts nothing
                 for due in TARGET_KEYS & batch.keys():
@@ -171,7 +171,7 @@ class Trainer:
         # Until the first evaluation on the way, the pace of steps does not show what looking costs.
         until_look = self._steps(self.config.evaluate_every)
         looking = self._look_seconds / until_look if step < until_look else 0.0
-        self.budget.consult_clock(step, self.progress.seconds, looking)
+        self.budget.update(step, self.progress.seconds, looking)
         over = self.budget.is_over(step)
         evaluate = over or self._is_due(self.config.evaluate_every)
         is_best = False
@@ -182,7 +182,7 @@ class Trainer:
         elif self.config.sample_every is not None and self._is_due(self.config.sample_every):
             self._sample()
         # Heeded once a step, by all ranks alike: a signal that comes later waits for the next step.
-        self._signal = self.ranks.agree(request.signal)
+        self._signal = self.ranks.broadcast(request.signal)
         if is_best or self._is_due(self.config.checkpoint_every) or self._reason_to_end():
             self._log_window()
             self._save()
@@ -193,7 +193,7 @@ class Trainer:
         if self._signal is not None:
             return "stopped by a signal"
         if self.config.patience is not None and self.progress.evaluations_since_best >= self.config.patience:
-            what = self.job.best_by.replace("_", " ")
+            what = self.job.best_metric.replace("_", " ")
             return f"no better validation {what} in {self.config.patience} evaluations"
         return "the budget is spent" if self.budget.is_over(self.progress.step) else ""
 
@@ -205,7 +205,7 @@ class Trainer:
 
     def _clock(self) -> float:
         assert self._session_begun is not None
-        return float(self.ranks.agree(self._seconds_before + time.perf_counter() - self._session_begun))
+        return float(self.ranks.broadcast(self._seconds_before + time.perf_counter() - self._session_begun))
 
     # --- What is looked at, logged and kept
 
@@ -216,36 +216,37 @@ class Trainer:
         with torch.no_grad(), self._autocast() if self.device.type == "cuda" else nullcontext():
             sums, counts = self.job.evaluate(self.model, self.ranks)
         self.model.train()
-        sums = self.ranks.add_up(sums, self.device)
+        sums = self.ranks.sum_over_ranks(sums, self.device)
         totals = {
-            term: int(n) for term, n in self.ranks.add_up({k: float(v) for k, v in counts.items()}, self.device).items()
+            term: int(n)
+            for term, n in self.ranks.sum_over_ranks({k: float(v) for k, v in counts.items()}, self.device).items()
         }
-        figures = self.job.objective.report(sums, totals)
+        figures = self.job.objective.metrics(sums, totals)
         if not math.isfinite(figures["loss"]):
             raise self._not_finite(f"The validation loss became {figures['loss']}")
-        reached = -figures[self.job.best_by] if self.job.more_is_better else figures[self.job.best_by]
+        reached = -figures[self.job.best_metric] if self.job.higher_is_better else figures[self.job.best_metric]
         is_best = reached < self.progress.best
         if is_best:
             self.progress.best, self.progress.best_step = reached, self.progress.step
         self.progress.evaluations_since_best = 0 if is_best else self.progress.evaluations_since_best + 1
         row = self._row("valid", figures)
-        if self.ranks.is_first:
+        if self.ranks.is_main:
             self.run.log(row)
         self._say(Evaluated(row, is_best))
         if at_end or self.config.sample_every is None or self._is_due(self.config.sample_every):
             self._sample()
-        self._look_seconds = self.ranks.agree(time.perf_counter() - begun)
+        self._look_seconds = self.ranks.broadcast(time.perf_counter() - begun)
         return is_best
 
     def _sample(self) -> None:
-        if not self.ranks.is_first or self.config.sample_tokens == 0:
+        if not self.ranks.is_main or self.config.sample_tokens == 0:
             return
         self.model.eval()
         for prompt, text in self.job.sample(self.model, self.progress.step):
             self.run.log_sample(
-                {"step": self.progress.step, "prompt": prompt, "text": text, "between": self.job.between}
+                {"step": self.progress.step, "prompt": prompt, "text": text, "between": self.job.sample_separator}
             )
-            self._say(Sampled(self.progress.step, prompt, text, self.job.between))
+            self._say(Sampled(self.progress.step, prompt, text, self.job.sample_separator))
         self.model.train()
 
     def _log_window(self) -> None:
@@ -253,17 +254,17 @@ class Trainer:
         window = self._window
         if not window.tokens:
             return
-        sums = self.ranks.add_up({term: float(value) for term, value in window.sums.items()}, self.device)
-        figures = self.job.objective.report(sums, window.counts)
+        sums = self.ranks.sum_over_ranks({term: float(value) for term, value in window.sums.items()}, self.device)
+        figures = self.job.objective.metrics(sums, window.counts)
         if not math.isfinite(figures["loss"]):
             raise self._not_finite(f"The training loss became {figures['loss']}")
         elapsed = max(time.perf_counter() - window.begun, 1e-9)
         speed = round(window.tokens / elapsed, 1)
         row = {**self._row("train", figures), "tokens_per_second": speed, "due": window.counts}
-        if self.ranks.is_first:
+        if self.ranks.is_main:
             self.run.log(row)
         self._window = Window()
-        self._say(Stepped(row, self.budget.progress(self.progress.step, self.progress.seconds)))
+        self._say(Logged(row, self.budget.progress(self.progress.step, self.progress.seconds)))
 
     def _row(self, split: str, figures: dict[str, float]) -> dict[str, Any]:
         return {
@@ -277,7 +278,7 @@ class Trainer:
         }
 
     def _not_finite(self, what: str) -> TrainingError:
-        last = self.run.marked("last")
+        last = self.run.checkpoint("last")
         return TrainingError(
             f"{what} at step {self.progress.step}.",
             "A finite number." + (f" The last good checkpoint is {last} and was not touched." if last else ""),
@@ -289,32 +290,32 @@ class Trainer:
         """Write a checkpoint, point ``last`` (and ``best``) to it, remove those no longer kept."""
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise self._not_finite("A weight became infinite or no number")
-        self.ranks.wait()
-        if self.ranks.is_first:
-            content = Checkpoint(self.model.state_dict(), self.optimizers.state(), self.progress.as_state())
+        self.ranks.barrier()
+        if self.ranks.is_main:
+            content = Checkpoint(self.model.state_dict(), self.optimizers.state(), self.progress.to_state())
             path = write_checkpoint(self.run.checkpoints, self.progress.step, content)
-            self.run.mark("last", path)
+            self.run.set_checkpoint("last", path)
             self._point_to_best()
             self.run.prune(self.config.keep_checkpoints)
             self._say(Saved(self.progress.step, path))
-        self.ranks.wait()
+        self.ranks.barrier()
 
     def _point_to_best(self) -> None:
         """Point ``best`` to the best step's checkpoint, also where a kill came just before that."""
         if self.progress.best_step is not None:
             best = self.run.checkpoints / step_name(self.progress.best_step)
-            if best.exists() and self.run.marked("best") != best.resolve():
-                self.run.mark("best", best)
+            if best.exists() and self.run.checkpoint("best") != best.resolve():
+                self.run.set_checkpoint("best", best)
 
     # --- What is decided before the first step
 
     def _make_choices(self) -> None:
         """Choose products, threads and compilation by measuring, or repeat the choice; then wrap the model for it."""
-        decided = self.ranks.agree(self.run.decisions())
+        decided = self.ranks.broadcast(self.run.decisions())
         if "threads" not in decided:
-            decided = self.ranks.agree(self._measure())
-            if self.ranks.is_first:
-                self.run.decide(**decided)
+            decided = self.ranks.broadcast(self._measure())
+            if self.ranks.is_main:
+                self.run.save_decisions(**decided)
         elif decided["threads"] != torch.get_num_threads():
             self._say(Notice(f"Computing with {decided['threads']} threads, as this run began."))
         torch.set_num_threads(decided["threads"])
@@ -334,21 +335,21 @@ class Trainer:
         batch = next(self._micro_batches(self.progress.step))
         threads = choose_threads(self.config, self.device, lambda: self._trial(self._module, batch))
         torch.set_num_threads(threads)
-        eager = seconds_each(lambda: self._trial(self._module, batch), 2)
+        eager = best_seconds(lambda: self._trial(self._module, batch), 2)
         compiled = choose_compile(self.config, self._seconds_planned(eager))
         if compiled and self.config.compile == "auto":
-            compiled = self.job.one_shape and self._compiling_pays(batch, eager)
+            compiled = self.job.fixed_shape and self._compiling_pays(batch, eager)
         return {"matmul": matmul, "threads": threads, "compile": compiled}
 
     def _compiled(self) -> nn.Module:
-        return cast(nn.Module, torch.compile(self._module, dynamic=None if self.job.one_shape else True))
+        return cast(nn.Module, torch.compile(self._module, dynamic=None if self.job.fixed_shape else True))
 
     def _compiling_pays(self, batch: Batch, eager: float) -> bool:
         begun = time.perf_counter()
         try:
             module = self._compiled()
             self._trial(module, batch)  # compiles
-            fast = seconds_each(lambda: self._trial(module, batch), 3)
+            fast = best_seconds(lambda: self._trial(module, batch), 3)
         except RuntimeError as error:  # no C++ compiler, or a graph it cannot compile
             self._say(Notice(f"Not compiled: {str(error).splitlines()[0]}"))
             return False
@@ -374,18 +375,18 @@ class Trainer:
             torch.cuda.synchronize(self.device)
 
     def _record_decisions(self, decisions: dict[str, int | float]) -> None:
-        if self.ranks.is_first:
-            self.run.decide(**decisions)
+        if self.ranks.is_main:
+            self.run.save_decisions(**decisions)
 
     def _say(self, event: Event) -> None:
-        if self.ranks.is_first:
+        if self.ranks.is_main:
             self._listen(event)
 
 
-def load_last(run: RunFolder, device: torch.device) -> Checkpoint | None:
+def load_last_checkpoint(run: RunFolder, device: torch.device) -> Checkpoint | None:
     """The checkpoint a run goes on from; None where it has none yet."""
     # The link is missing where a kill came before it was made, or where it was lost in copying the folder.
-    path = run.marked("last") or next(reversed(list_checkpoints(run.checkpoints)), None)
+    path = run.checkpoint("last") or next(reversed(list_checkpoints(run.checkpoints)), None)
     return None if path is None else read_checkpoint(path, device)
 
 

@@ -208,7 +208,7 @@ def _is_locked(folder: RunFolder) -> bool:
     if not (folder.path / ".lock").exists():
         return False
     try:
-        with folder.locked():
+        with folder.lock():
             return False
     except RunError:
         return True

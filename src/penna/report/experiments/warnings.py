@@ -199,7 +199,7 @@ def _evaluations(arms: Sequence[Arm]) -> Iterator[tuple[str, str]]:
         if without:
             yield "evaluation-missing", f"The evaluation {name} is not there of {', '.join(without)}."
         for run in _runs(arms):
-            measured, chosen = run.evaluations.get(name, {}).get("checkpoint"), run.folder.chosen()
+            measured, chosen = run.evaluations.get(name, {}).get("checkpoint"), run.folder.default_checkpoint()
             if measured is not None and chosen is not None and measured != chosen.name:
                 yield (
                     "evaluated-other-checkpoint",

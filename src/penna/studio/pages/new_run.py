@@ -13,7 +13,7 @@ from penna.api.data import Preview, inspect_data, preview_data
 from penna.api.dry_run import DryRun, dry_run
 from penna.data.quality.result import DataReport
 from penna.errors import DataError
-from penna.runs.folder import check_free, free_name
+from penna.runs.folder import check_name_is_free, free_name
 from penna.studio.frame import busy, frame, heading, in_thread, meaning, told_problems, usable
 from penna.studio.jobs import as_typed
 from penna.studio.pages.new_run_recipe import RecipeChoice
@@ -91,7 +91,7 @@ class _Page:
             self._fit.clear()  # it was measured for other choices
             self._name.props["placeholder"] = self._proposed(choices)
             name = self._run_name(choices)
-            check_free(self._studio.runs_dir, name, overwrite=False)
+            check_name_is_free(self._studio.runs_dir, name, overwrite=False)
             self._command.text = as_typed(self._studio.jobs.train_words(name, choices.words))
 
     def _run_name(self, choices: Choices) -> str:

@@ -1,12 +1,11 @@
-"""Speed of classifying NSMC reviews: Penna against HF's GPT2ForSequenceClassification, training and inference.
+"""Classification speed on NSMC reviews: Penna and Hugging Face's GPT2ForSequenceClassification, training and inference.
 
     PENNA_DATA=... python benchmarks/classify_throughput.py [--seconds 20] [--pairs 3]
 
-Same shape (4 layers x 256, 4 heads, 8,000 tokens), same ids, 32 reviews a step, float32, no dropout, no loss but the
-label's. HF reads shuffled batches padded to their longest review, which is what its trainer does unless told otherwise;
-Penna reads its own batches of reviews of like length. A training step is batch, forward, backward, clipping and AdamW
-(fused, in both). Each side runs in a process of its own; the sides take turns, and the median of each pair's ratio is
-taken, so that a machine that drifts touches both alike.
+Both use the same shape (4 layers × 256, 4 heads, 8,000 tokens) and ids, 32 reviews per step, float32, no dropout, only
+the label loss. Hugging Face reads shuffled batches padded to their longest review, its trainer's default; Penna reads
+its own batches of reviews of similar length. A training step is batch, forward, backward, clipping and AdamW (fused in
+both). Each side runs in its own process; the sides alternate, and the median of the pairwise ratios is printed.
 """
 
 import argparse
@@ -23,11 +22,11 @@ from typing import Any
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 256}
 BLOCK, VOCABULARY, BATCH, REVIEWS = 256, 8000, 32, 12_000
 TARGETS = {"training": 2.5, "inference": 3.0}
-WARM_UP = 5  # steps that are not counted
+WARM_UP = 5  # uncounted steps
 
 
 def reviews() -> Any:
-    """The reviews of NSMC as Penna prepares them; the first call of a run learns the tokenizer."""
+    """The NSMC reviews as Penna prepares them; the first call trains the tokenizer."""
     from penna.config.sections import DataConfig, TokenizerConfig
     from penna.data.examples.prepare import prepare_examples
     from penna.tasks.classify import ClassifyFormat
@@ -38,7 +37,7 @@ def reviews() -> Any:
 
 
 def per_second(step: Callable[[int], int], seconds: float) -> float:
-    """Examples per second of ``step(number)``, which says how many it took, over so many seconds."""
+    """Examples per second of ``step(number)``, which returns how many it processed, over ``seconds``."""
     for number in range(WARM_UP):
         step(number)
     number, examples, begun = WARM_UP, 0, time.perf_counter()
@@ -83,7 +82,7 @@ def run_penna(seconds: float) -> dict[str, float]:
     training = per_second(train, seconds)
     model.eval()
     texts = [prepared.train.ids[start : start + length].tolist() for start, length in spans(prepared)]
-    at_once = 2048  # texts at hand together, such as a file's lines
+    at_once = 2048  # texts per call, such as the lines of a file
 
     def read(number: int) -> int:
         start = number * at_once % (len(texts) - at_once)
@@ -98,7 +97,7 @@ def run_hf(seconds: float) -> dict[str, float]:
     from transformers import GPT2Config, GPT2ForSequenceClassification
 
     prepared = reviews()
-    padding = prepared.tokenizer.vocab_size  # an id of its own, so that the class finds the last token
+    padding = prepared.tokenizer.vocab_size  # a separate id, so that the model finds the last token
     config = GPT2Config(
         **SHAPE, n_positions=BLOCK, vocab_size=padding + 1, num_labels=2, pad_token_id=padding, bos_token_id=0,
         eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
@@ -130,15 +129,15 @@ def run_hf(seconds: float) -> dict[str, float]:
 
     def read(number: int) -> int:
         with torch.inference_mode():
-            given = batch(number)
-            model(input_ids=given["input_ids"], attention_mask=given["attention_mask"]).logits.softmax(-1).numpy()
+            inputs = batch(number)
+            model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits.softmax(-1).numpy()
         return BATCH
 
     return {"training": training, "inference": per_second(read, seconds)}
 
 
 def spans(prepared: Any) -> list[tuple[int, int]]:
-    """Where each review of the training part begins among the ids, and how long it is."""
+    """The start and length of each training review among the ids."""
     return list(zip(prepared.train.starts.tolist(), prepared.train.lengths.tolist(), strict=True))
 
 
@@ -152,7 +151,7 @@ def measure(side: str, seconds: float, cache: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--side", choices=["penna", "hf"])
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=20.0, help="per measurement")
     parser.add_argument("--pairs", type=int, default=3)
     arguments = parser.parse_args()
     if arguments.side:
@@ -161,7 +160,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["PENNA_CACHE"] = cache
         lengths = reviews().train.lengths
-        print(f"NSMC reviews of {lengths.mean():.1f} tokens on average, {lengths.max()} at most; {BATCH} a step")
+        print(f"NSMC reviews of {lengths.mean():.1f} tokens on average, at most {lengths.max()}; {BATCH} per step")
         pairs = [
             (measure("penna", arguments.seconds, cache), measure("hf", arguments.seconds, cache))
             for _ in range(arguments.pairs)

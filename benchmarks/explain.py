@@ -1,8 +1,8 @@
-"""How long each way of explaining takes: a model of 6 layers of 256 with random weights, and a text of 30 tokens.
+"""Time of each explanation method: 6 layers of width 256 with random weights, and a text of 30 tokens.
 
     python benchmarks/explain.py [--tokens 30] [--preset gpt2]
 
-Each method runs once before it is timed once. What counts is the whole answer, after loading.
+Each method runs once before it is timed once. The time is that of the complete answer, after loading.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from penna.explain.value_zeroing import value_zeroing
 from penna.model.gpt import GPT
 from penna.model.linear import fastest_matmul
 
-BAR, BAR_OF_INFORMATION = 3.0, 20.0  # seconds
+TARGET, INFORMATION_TARGET = 3.0, 20.0  # seconds
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     model.use_matmul(fastest_matmul(torch.device("cpu")))
     ids = torch.randint(8000, (arguments.tokens,), generator=torch.Generator().manual_seed(0)).tolist()
     probe = Probe(model, Question(tuple(ids), 0, len(ids), NextTokens((17,))))
-    ways: dict[str, Callable[[Probe], object]] = {
+    methods: dict[str, Callable[[Probe], object]] = {
         "occlusion": occlusion,
         "gradient × input": gradient_x_input,
         "integrated gradients": integrated_gradients,
@@ -51,14 +51,14 @@ def main() -> None:
         "information": information,
     }
     print(f"{arguments.preset}, 6 x 256, {arguments.tokens} tokens, {torch.get_num_threads()} threads")
-    for name, way in ways.items():
-        if way is not information:
-            way(probe)
+    for name, method in methods.items():
+        if method is not information:
+            method(probe)
         start = time.perf_counter()
-        way(probe)
+        method(probe)
         seconds = time.perf_counter() - start
-        bar = BAR_OF_INFORMATION if way is information else BAR
-        print(f"{name:22} {seconds:7.2f} s   bar {bar:g} s   {'met' if seconds < bar else 'MISSED'}")
+        target = INFORMATION_TARGET if method is information else TARGET
+        print(f"{name:22} {seconds:7.2f} s   target {target:g} s   {'met' if seconds < target else 'MISSED'}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""Speed of writing: Penna's engine against Hugging Face's `generate`, with the same weights, in one process.
+"""Generation speed: Penna's engine and Hugging Face's `generate`, with the same weights, in one process.
 
     python benchmarks/generate.py [--pairs 3] [--only NAME] [--summaries RUN]
 
-The two take turns, and the median of each pair's ratio is taken, so that a machine that drifts touches both alike.
-Greedy, float32 unless said, random weights (speed does not depend on them), prompts and new tokens as printed; both
-write the same number of tokens, and what they write is compared. The bandwidth row reads the same weights once, as a
-sum, which is the least a token can take. With --summaries, a run of the task complete that can be evaluated
-(`penna train summaries-base; penna train summaries-small`), prompt lookup is measured on articles of its validation
-part, and the perplexity of int8 weights on its text.
+The two alternate, and the median of the pairwise ratios is printed. Greedy, float32 unless stated, random weights
+(they do not affect speed); both generate the same number of tokens, and the texts are compared. The bandwidth row
+reads the same weights once, as a sum: the lower bound for a token. With --summaries RUN, a completion run that can be
+evaluated (`penna train summaries-base; penna train summaries-small`), prompt lookup is measured on its validation
+articles, and the perplexity of int8 weights on its text.
 """
 
 import argparse
@@ -40,18 +39,18 @@ from penna.model.precision import Dtype, convert_weights
 GPT2 = {"preset": "gpt2"}  # 124 M parameters
 CHARACTERS = {"preset": "gpt2", "n_layer": 6, "n_head": 4, "n_embd": 128, "block_size": 256, "vocab_size": 96}
 
-Write = Callable[[], list[list[int]]]
+Generate = Callable[[], list[list[int]]]
 
 
 def model_of(fields: dict[str, Any]) -> GPT:
     model = GPT(ModelConfig(**{"vocab_size": 50257, **fields}))
     model.init_weights(0)
     with torch.no_grad():
-        model.wte.weight *= 10  # so that the likeliest token is clearly so
+        model.wte.weight *= 10  # so that the most likely token is clear
     return model.eval()
 
 
-def ready(model: GPT, dtype: Dtype = "float32") -> GPT:
+def load(model: GPT, dtype: Dtype = "float32") -> GPT:
     """A model as `penna generate` loads it."""
     loaded = deepcopy(model).requires_grad_(False)
     loaded.use_matmul(fastest_matmul(torch.device("cpu")))
@@ -59,20 +58,20 @@ def ready(model: GPT, dtype: Dtype = "float32") -> GPT:
     return loaded
 
 
-def penna(model: GPT, prompts: Sequence[Sequence[int]], new: Sequence[int], **settings: Any) -> Write:
+def penna(model: GPT, prompts: Sequence[Sequence[int]], new: Sequence[int], **settings: Any) -> Generate:
     requests = [
         Request(prompt, GenerationConfig(**{"max_new_tokens": count, "temperature": 0, **settings}))
         for prompt, count in zip(prompts, new, strict=True)
     ]
 
-    def write() -> list[list[int]]:
+    def run() -> list[list[int]]:
         texts: list[list[int]] = [[] for _ in requests]
         for event in generate(model, requests):
             if isinstance(event, GeneratedToken):
                 texts[event.request].append(event.id)
         return texts
 
-    return write
+    return run
 
 
 def transformers_of(model: GPT) -> Any:
@@ -85,26 +84,26 @@ def transformers_of(model: GPT) -> Any:
 
 def hf(
     model: Any, prompts: Sequence[Sequence[int]], new: Sequence[int], *, batch: bool = True, **settings: Any
-) -> Write:
-    """All prompts in one batch, padded on the left, up to the most new tokens of any; or one after another."""
+) -> Generate:
+    """All prompts in one left-padded batch, up to the largest number of new tokens; or one after another."""
 
     def one(prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
         longest = max(map(len, prompts))
         ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        given = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False, "pad_token_id": 0, **settings}
+        options = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False, "pad_token_id": 0, **settings}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return model.generate(ids, attention_mask=mask, **given)[:, longest:].tolist()
+            return model.generate(ids, attention_mask=mask, **options)[:, longest:].tolist()
 
     if batch:
         return lambda: [ids[:count] for ids, count in zip(one(prompts, max(new)), new, strict=True)]
     return lambda: [one([prompt], count)[0] for prompt, count in zip(prompts, new, strict=True)]
 
 
-def seconds(write: Callable[[], Any]) -> float:
+def seconds(run: Callable[[], Any]) -> float:
     begun = time.perf_counter()
-    write()
+    run()
     return time.perf_counter() - begun
 
 
@@ -112,11 +111,11 @@ def compare(
     name: str, ours: Callable[[], Any], theirs: Callable[[], Any], *, pairs: int, target: float, tokens: int
 ) -> None:
     first, second = ours(), theirs()
-    same = "same text" if first == second else "other text"
+    same = "equal texts" if first == second else "DIFFERENT texts"
     taken = [(seconds(ours), seconds(theirs)) for _ in range(pairs)]
     ratio = statistics.median(theirs_took / ours_took for ours_took, theirs_took in taken)
     own, other = (statistics.median(side) / tokens * 1000 for side in zip(*taken, strict=True))
-    verdict = "reached" if ratio >= target else "NOT reached"
+    verdict = "met" if ratio >= target else "MISSED"
     print(f"{name:<44}{own:9.2f} ms {other:9.2f} ms {ratio:7.2f}x   {target:.1f}x {verdict}  ({same})", flush=True)
 
 
@@ -129,22 +128,22 @@ def ramp(count: int, least: int, most: int) -> list[list[int]]:
 
 def large(pairs: int, only: str) -> None:
     model = model_of(GPT2)
-    float32, int8, theirs = ready(model), ready(model, "int8"), transformers_of(model)
+    float32, int8, theirs = load(model), load(model, "int8"), transformers_of(model)
     prompt, new = ramp(1, 16, 16), [64]
     if only in "bandwidth":
         weights = [parameter for name, parameter in model.named_parameters() if not name.startswith("wpe")]
         numbers = torch.cat([parameter.detach().flatten() for parameter in weights])
         penna(float32, prompt, [2])()
         shares, tokens, sums = [], [], []
-        for _ in range(pairs):  # in turns: the machine's speed drifts
+        for _ in range(pairs):  # alternate: the machine's speed drifts
             sums.append(statistics.median(seconds(numbers.sum) for _ in range(9)))
             short, long = seconds(penna(float32, prompt, [4])), seconds(penna(float32, prompt, [36]))
             tokens.append((long - short) / 32)
             shares.append(sums[-1] / tokens[-1])
         share, token, least = map(statistics.median, (shares, tokens, sums))
-        verdict = "reached" if share >= 0.8 else "NOT reached"
+        verdict = "met" if share >= 0.8 else "MISSED"
         print(
-            f"{'124M, a token against reading its weights once':<44}{token * 1e3:9.2f} ms {least * 1e3:9.2f} ms "
+            f"{'124M, a token and reading its weights once':<44}{token * 1e3:9.2f} ms {least * 1e3:9.2f} ms "
             f"{share:7.0%}    80% {verdict}  ({4 * numbers.numel() / least / 1e9:.0f} GB/s)"
         )
     if only in "one":
@@ -193,7 +192,7 @@ def large(pairs: int, only: str) -> None:
 
 def small(pairs: int, only: str) -> None:
     model = model_of(CHARACTERS)
-    ours, theirs = ready(model), transformers_of(model)
+    ours, theirs = load(model), transformers_of(model)
     if only in "characters":
         prompt, new = ramp(1, 16, 16), [200]
         compare(
@@ -207,10 +206,10 @@ def small(pairs: int, only: str) -> None:
 
 
 def flat(only: str) -> None:
-    """What a token costs, by how many stand before it."""
+    """The cost of a token by the number of preceding tokens."""
     if only not in "flat":
         return
-    model = ready(model_of(GPT2))
+    model = load(model_of(GPT2))
     costs: dict[int, list[float]] = {64: [], 256: [], 512: [], 960: []}
     for _ in range(3):
         for before, found in costs.items():
@@ -218,31 +217,31 @@ def flat(only: str) -> None:
             short, long = seconds(penna(model, prompt, [2])), seconds(penna(model, prompt, [34]))
             found.append((long - short) / 32 * 1000)
     row = ", ".join(f"{before}: {statistics.median(found):.2f} ms" for before, found in costs.items())
-    print(f"124M, a token behind so many others             {row}")
+    print(f"124M, a token after N others                    {row}")
 
 
 def gpu(pairs: int) -> None:
-    """Decoding with CUDA graphs, against the same engine without them."""
+    """Decoding with and without CUDA graphs."""
     model = model_of(GPT2).cuda().requires_grad_(False)
     convert_weights(model, "bfloat16")
-    write = penna(model, ramp(1, 16, 16), [512])
+    with_graphs = penna(model, ramp(1, 16, 16), [512])
 
     def without() -> list[list[int]]:
         with mock.patch.object(CUDAGraphDecoder, "supports", return_value=False):
-            return write()
+            return with_graphs()
 
-    write(), without()
-    taken = [(seconds(write), seconds(without)) for _ in range(pairs)]
+    with_graphs(), without()
+    taken = [(seconds(with_graphs), seconds(without)) for _ in range(pairs)]
     own, other = (statistics.median(512 / side for side in sides) for sides in zip(*taken, strict=True))
-    verdict = "reached" if own >= 1000 else "NOT reached"
+    verdict = "met" if own >= 1000 else "MISSED"
     print(
         f"{'124M, bfloat16, one text, CUDA graphs':<44}{own:9.0f} /s {other:9.0f} /s {own / other:7.2f}x   "
-        f"1,000 tokens a second {verdict}  ({torch.cuda.get_device_name()})"
+        f"1,000 tokens per second {verdict}  ({torch.cuda.get_device_name()})"
     )
 
 
 def summaries(run: str, pairs: int) -> None:
-    """Prompt lookup, and what int8 costs in perplexity, on a trained run."""
+    """Prompt lookup, and the perplexity of int8 weights, on a trained run."""
     from penna import api
     from penna.api.complete import GREEDY, completer
     from penna.config.tasks import CompleteTask
@@ -254,17 +253,22 @@ def summaries(run: str, pairs: int) -> None:
     items = read_validation_items(loaded.require_run().recipe().data, at_hand.format, None).items[:20]
     articles = [item.prompt for item in items]
 
-    def write(guessed: int | None) -> Callable[[], list[str]]:
+    def lookup(guessed: int | None) -> Callable[[], list[str]]:
         config = GREEDY.model_copy(update={"prompt_lookup_num_tokens": guessed})
         requests = at_hand.requests(articles, config)[0]
         return lambda: [at_hand.generate([request])[0].text for request in requests]
 
     compare(
-        "summaries, prompt lookup against none", write(10), write(None), pairs=pairs, target=1.5, tokens=len(articles)
+        "summaries with and without prompt lookup",
+        lookup(10),
+        lookup(None),
+        pairs=pairs,
+        target=1.5,
+        tokens=len(articles),
     )
     plain = api.evaluate_text(run, device="cpu").loss
     rounded = api.evaluate_text(run, device="cpu", dtype="int8").loss
-    print(f"int8 perplexity over float32's: {torch.tensor(rounded - plain).exp().item() - 1:+.3%} (within 0.5%)")
+    print(f"int8 perplexity relative to float32: {torch.tensor(rounded - plain).exp().item() - 1:+.3%} (within 0.5%)")
 
 
 def main() -> None:

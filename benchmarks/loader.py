@@ -1,10 +1,10 @@
-"""What a training batch costs: the time to read one against the time of the training step that it feeds.
+"""Cost of a training batch: the time to read one as a share of the training step that it feeds.
 
     python benchmarks/loader.py
 
-The step is measured in a run of 4 layers x 128, block 64, batch 12 on all cores, learning from Python's documentation;
-then batches of the same run are read alone, and batches from 24 million tokens in several shard files, whose rows do
-not all stand in the same file. The median of several turns is taken.
+The step is measured in a run with 4 layers × 128, context 64 and batch 12 on all cores, trained on Python's
+documentation. Then batches are read alone: from the same run, and from 24 million tokens in several shard files.
+Medians of several rounds are printed.
 """
 
 import os
@@ -43,35 +43,35 @@ OVERRIDES = {
 
 
 def write_text(file: Path) -> None:
-    """Some of the text every machine has."""
+    """Part of the built-in text."""
     from penna.data.sources.python_text import python_documents
 
     file.write_text("\n".join(python_documents())[:300_000], encoding="utf-8")
 
 
 def step_seconds(text: Path, folder: Path) -> float:
-    """Seconds of a training step, the first quarter of the run left out."""
+    """Seconds per training step, without the first quarter of the run."""
     from penna import api
     from penna.train.events import Event, Logged
 
     logged: list[dict[str, float]] = []
 
-    def listen(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if isinstance(event, Logged):
             logged.append(event.row)
 
-    api.train([str(text)], OVERRIDES, runs_dir=folder, on_event=listen)
+    api.train([str(text)], OVERRIDES, runs_dir=folder, on_event=on_event)
     first, last = logged[0], logged[-1]
     return (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
 
 
 def batch_seconds(shards: Path) -> float:
-    """Seconds to read a batch, over as many batches as the run has steps."""
+    """Seconds per batch, over as many batches as the run has steps."""
     from penna.data.batches import TrainingWindows
     from penna.data.shards import TokenStream
 
     windows = TrainingWindows(TokenStream(shards, "train"), BLOCK, seed=0)
-    windows.batch(0, range(BATCH))  # the epoch's order is drawn here, once
+    windows.batch(0, range(BATCH))  # draws the order of the epoch, once
     begun = time.perf_counter()
     for step in range(1, STEPS + 1):
         windows.batch(0, range(step * BATCH, (step + 1) * BATCH))
@@ -79,7 +79,7 @@ def batch_seconds(shards: Path) -> float:
 
 
 def many_shards(folder: Path) -> Path:
-    """Shards of random tokens, more than a file holds."""
+    """Shards of random tokens in several files."""
     from penna.data.encode import EncodedChunks
     from penna.data.shards import write_shards
 

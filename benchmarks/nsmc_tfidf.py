@@ -1,10 +1,10 @@
-"""The rival of a small GPT on NSMC: logistic regression over character n-grams, which takes about a minute.
+"""Baseline for NSMC: logistic regression over character n-grams, in about a minute.
 
     PENNA_DATA=... python benchmarks/nsmc_tfidf.py [--valid]
 
-TF-IDF of character 1- to 4-grams (sublinear counts), fitted on the 150,000 training reviews. Accuracy is told on all
-50,000 test reviews, and without those that occur letter for letter among the training ones. With ``--valid``, a
-twentieth of the training reviews is held out and measured instead, which is what settings may be chosen by.
+TF-IDF of character 1- to 4-grams (sublinear counts), fitted on the 150,000 training reviews. Prints the accuracy on
+all 50,000 test reviews, and on those that do not occur verbatim in the training reviews. With ``--valid``, a twentieth
+of the training reviews is held out and measured instead, for choosing settings.
 """
 
 import argparse
@@ -22,7 +22,7 @@ VALID_FRACTION = 0.05  # as in the recipes nsmc-*
 
 
 def read(name: str, *, valid: bool = False) -> tuple[list[str], np.ndarray]:
-    """Texts and labels of one of the files, or of the validation part that recipes split off it."""
+    """Texts and labels of a file, or of the validation part that recipes split off."""
     data = DataConfig(path=[f"$PENNA_DATA/nsmc/{name}.tsv.gz"], text_column="document", valid_fraction=VALID_FRACTION)
     form = ClassifyFormat(256, "tail")
     items = (read_validation_items(data, form, None) if valid else read_evaluation_items(data, form)).items
@@ -31,13 +31,13 @@ def read(name: str, *, valid: bool = False) -> tuple[list[str], np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--valid", action="store_true", help="measure on a part of the training reviews")
+    parser.add_argument("--valid", action="store_true", help="evaluate on held-out training reviews")
     arguments = parser.parse_args()
     begun = time.perf_counter()
     texts, labels = read("train")
     if arguments.valid:
         tested, true = read("train", valid=True)
-        held_out = set(tested)  # equal reviews are all on one side
+        held_out = set(tested)  # equal reviews are all in the same part
         kept = np.array([text not in held_out for text in texts])
         texts, labels = [text for text, keep in zip(texts, kept, strict=True) if keep], labels[kept]
     else:

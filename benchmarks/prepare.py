@@ -1,13 +1,12 @@
-"""Text to token shards: Penna's preparation against the `tokenizers` library's own `encode_batch`, and its peak memory.
+"""Preparation of token shards: Penna and the `tokenizers` library's own `encode_batch`, speed and peak memory.
 
-    PENNA_DATA=/where/data/sets/lie python benchmarks/prepare.py
+    PENNA_DATA=... python benchmarks/prepare.py
 
-Same text, same tokenizer (given, not learnt), same cores. The library encodes texts that lie in memory, a million
-characters at a time, and throws the result away; Penna reads the file twice (to count and to encode), and writes,
-checksums and flushes the shards. Each side runs in a process of its own; the sides take turns, and the median of the
-pairs' ratios is taken, so that a machine that drifts touches both alike. Memory is the peak of a process that prepares
-10 MB and of one that prepares 100 MB, of many documents and of one. Korean Wikipedia is read where $PENNA_DATA is
-set, and Python's documentation, over and over, otherwise.
+Both use the same text, tokenizer (already trained) and cores. The library encodes texts in memory, a million
+characters at a time, and discards the result; Penna reads the file, writes, checksums and flushes the shards. Each
+side runs in its own process; the sides alternate, and the median of the pairwise ratios is printed. Memory is the peak
+of a process that prepares 10 MB and of one that prepares 100 MB, for many documents and for one. The texts are
+Python's documentation, repeated, and, if PENNA_DATA is set, Korean Wikipedia.
 """
 
 import argparse
@@ -29,7 +28,7 @@ MEMORY_TARGET = 1.25
 MEGABYTES = 10
 VOCABULARY = 8192
 PAIRS = 3
-AT_ONCE = 1 << 20  # characters given to encode_batch together
+AT_ONCE = 1 << 20  # characters per call of encode_batch
 
 
 def korean() -> list[str] | None:
@@ -47,7 +46,7 @@ def python() -> list[str]:
 
 
 def repeated(texts: list[str], megabytes: float) -> Iterator[str]:
-    """Texts over and over until they are so long, each repetition numbered so that no two documents are alike."""
+    """The texts, repeated up to a size; repetitions are numbered, so that no two documents are equal."""
     size = 0
     for number, text in enumerate(cycle(texts)):
         document = text if number < len(texts) else f"{number // len(texts)} {text}"
@@ -105,7 +104,7 @@ def run_tokenizers(path: Path, tokenizer_folder: Path) -> dict[str, float]:
 
 
 def measure(side: str, path: Path, tokenizer: Path) -> dict[str, float]:
-    """One side in a process of its own, with an empty cache."""
+    """Run one side in its own process with an empty cache."""
     command = [sys.executable, __file__, "--side", side, "--text", str(path), "--tokenizer", str(tokenizer)]
     with tempfile.TemporaryDirectory(dir=path.parent) as cache:
         environment = {**os.environ, "PENNA_CACHE": cache}
@@ -113,7 +112,7 @@ def measure(side: str, path: Path, tokenizer: Path) -> dict[str, float]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def learn(kind: str, texts: list[str], folder: Path) -> Path:
+def train(kind: str, texts: list[str], folder: Path) -> Path:
     from penna.config.sections import TokenizerConfig
     from penna.tokenizer.train import train_tokenizer
 
@@ -145,9 +144,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.side:
         run = run_penna if arguments.side == "penna" else run_tokenizers
-        figures = run(Path(arguments.text), Path(arguments.tokenizer))
-        figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps(figures))
+        metrics = run(Path(arguments.text), Path(arguments.tokenizer))
+        metrics["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps(metrics))
         return
     sources = {"Python's documentation": python(), "Korean Wikipedia": korean()}
     with tempfile.TemporaryDirectory() as name:
@@ -160,7 +159,7 @@ def main() -> None:
             write_documents(folder / "text.jsonl", texts, MEGABYTES)
             sample = list(repeated(texts, 2))
             for kind in ("bpe", "unigram"):
-                tokenizer = learn(kind, sample, folder / source / kind)
+                tokenizer = train(kind, sample, folder / source / kind)
                 compare_speed(f"{source}, {kind}", folder / "text.jsonl", tokenizer)
         texts = sources["Korean Wikipedia"] or sources["Python's documentation"]
         assert texts is not None

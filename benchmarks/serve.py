@@ -1,13 +1,13 @@
-"""Serving: `penna serve` against a plain FastAPI wrapper over Hugging Face's `generate`, with the same weights.
+"""Serving: `penna serve` and a plain FastAPI wrapper over Hugging Face's `generate`, with the same weights.
 
     python benchmarks/serve.py [--clients 1 8 32] [--pairs 2] [--new 16] [--small] [--seconds 170]
 
-Each server is a process of its own on a port of this machine alone; the two take turns, and the median of each pair's
-ratio is taken. All clients ask at once, each for one streamed text, with prompts of different lengths. Throughput is
-tokens over the time from the first question to the last answer; time to first token is from a client's question to its
-first event, the median over the clients. The wrapper does what such wrappers do: `generate` in a pool of threads, one
-request at a time, streamed with TextIteratorStreamer. Greedy, float32, random weights (speed does not depend on them);
-both write the same number of tokens, and the texts are compared. No measurement is begun after --seconds.
+Each server is a process that listens on this machine only; the two alternate, and the median of the pairwise ratios is
+printed. All clients send one streamed request at once, with prompts of different lengths. Throughput is tokens over
+the time from the first request to the last response; time to first token is the median over clients. The wrapper does
+what such wrappers do: `generate` in a thread pool, one request at a time, streamed with TextIteratorStreamer. Greedy,
+float32, random weights (they do not affect speed); both generate the same number of tokens, and the texts are
+compared. No measurement starts after --seconds.
 """
 
 import argparse
@@ -33,19 +33,19 @@ import httpx
 import torch
 
 NAME = "served"
-THROUGHPUT, FIRST_TOKEN = 4.0, 0.25  # wanted at the most clients
+THROUGHPUT, FIRST_TOKEN = 4.0, 0.25  # targets for the largest number of clients
 LARGE = {"preset": "gpt2"}
 SMALL = {"preset": "gpt2", "n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 256}
 
 
 class Measured(NamedTuple):
-    throughput: float  # tokens a second
-    first: float  # seconds to the first token, the median
+    throughput: float  # tokens per second
+    first: float  # median seconds to the first token
     texts: list[str]
 
 
 def write_model(folder: Path, fields: dict[str, Any]) -> int:
-    """A model and a tokenizer that both servers read; its parameters."""
+    """Write a model and a tokenizer for both servers; return the number of parameters."""
     from penna.config.sections import ModelConfig, TokenizerConfig
     from penna.interop.hf_folder import write_hf
     from penna.model.gpt import GPT, count_parameters
@@ -56,7 +56,7 @@ def write_model(folder: Path, fields: dict[str, Any]) -> int:
     model = GPT(ModelConfig(**{**fields, "vocab_size": tokenizer.vocab_size}))
     model.init_weights(0)
     with torch.no_grad():
-        model.wte.weight *= 10  # so that the likeliest token is clearly so
+        model.wte.weight *= 10  # so that the most likely token is clear
     write_hf(model.config, model.state_dict(), folder, tokenizer=tokenizer)
     return count_parameters(model)
 
@@ -82,7 +82,7 @@ def serve_hf(folder: Path, port: int) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     app = FastAPI()
-    turn = asyncio.Semaphore(1)
+    one_at_a_time = asyncio.Semaphore(1)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -91,17 +91,17 @@ def serve_hf(folder: Path, port: int) -> None:
     @app.post("/v1/completions")
     async def complete(prompt: str = Body(), max_tokens: int = Body()) -> StreamingResponse:
         async def events() -> Any:
-            async with turn:
+            async with one_at_a_time:
                 streamer: Any = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=600)
-                given = tokenizer(prompt, return_tensors="pt")
+                inputs = tokenizer(prompt, return_tensors="pt")
                 count = {"max_new_tokens": max_tokens, "min_new_tokens": max_tokens}
-                asked = {**given, **count, "do_sample": False, "pad_token_id": 0, "streamer": streamer}
-                writing = Thread(target=quietly, args=(model.generate, asked))
-                writing.start()
+                arguments = {**inputs, **count, "do_sample": False, "pad_token_id": 0, "streamer": streamer}
+                thread = Thread(target=quietly, args=(model.generate, arguments))
+                thread.start()
                 pieces = iter(streamer)
                 while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
                     yield f"data: {json.dumps({'choices': [{'text': piece}]})}\n\n"
-                writing.join()
+                thread.join()
             yield "data: [DONE]\n\n"
 
         return StreamingResponse(events(), media_type="text/event-stream")
@@ -109,19 +109,19 @@ def serve_hf(folder: Path, port: int) -> None:
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 
-def quietly(function: Any, given: dict[str, Any]) -> None:
+def quietly(function: Any, arguments: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        function(**given)
+        function(**arguments)
 
 
-async def ask(http: httpx.AsyncClient, prompt: str, new: int, *, is_penna: bool) -> tuple[float, str]:
+async def request(http: httpx.AsyncClient, prompt: str, new: int, *, is_penna: bool) -> tuple[float, str]:
     """Seconds to the first event, and the text."""
-    asked: dict[str, Any] = {"prompt": prompt, "max_tokens": new, "temperature": 0, "stream": True, "model": NAME}
+    body: dict[str, Any] = {"prompt": prompt, "max_tokens": new, "temperature": 0, "stream": True, "model": NAME}
     if is_penna:
-        asked["min_new_tokens"] = new
+        body["min_new_tokens"] = new
     begun, first, text = time.perf_counter(), 0.0, ""
-    async with http.stream("POST", "/v1/completions", json=asked) as answer:
+    async with http.stream("POST", "/v1/completions", json=body) as answer:
         if answer.status_code != 200:
             raise SystemExit(f"{answer.status_code}: {(await answer.aread()).decode()}")
         async for line in answer.aiter_lines():
@@ -135,9 +135,9 @@ async def measure(url: str, prompts: Sequence[str], new: int, *, is_penna: bool)
     limits = httpx.Limits(max_connections=len(prompts))
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits, trust_env=False) as http:
         begun = time.perf_counter()
-        told = await asyncio.gather(*(ask(http, prompt, new, is_penna=is_penna) for prompt in prompts))
+        responses = await asyncio.gather(*(request(http, prompt, new, is_penna=is_penna) for prompt in prompts))
         seconds = time.perf_counter() - begun
-    firsts, texts = zip(*told, strict=True)
+    firsts, texts = zip(*responses, strict=True)
     return Measured(len(prompts) * new / seconds, statistics.median(firsts), list(texts))
 
 
@@ -147,7 +147,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def started(kind: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+def start(kind: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     port = free_port()
     server = subprocess.Popen([sys.executable, __file__, "--server", kind, str(folder), str(port)])
     return server, f"http://127.0.0.1:{port}"
@@ -163,7 +163,7 @@ def wait_for(server: subprocess.Popen[bytes], url: str) -> None:
             time.sleep(0.2)
         else:
             return
-    raise SystemExit(f"nothing answers at {url}")
+    raise SystemExit(f"no server responds at {url}")
 
 
 def compare(urls: dict[str, str], clients: int, arguments: argparse.Namespace, end: float) -> None:
@@ -199,11 +199,11 @@ def compare(urls: dict[str, str], clients: int, arguments: argparse.Namespace, e
     firsts = [statistics.median(pair[side].first for pair in pairs) * 1000 for side in (0, 1)]
     verdict = ""
     if clients == max(arguments.clients):
-        reached = ["reached" if is_so else "NOT reached" for is_so in (faster >= THROUGHPUT, sooner < FIRST_TOKEN)]
-        verdict = f"  {THROUGHPUT:.0f}x {reached[0]}, under {FIRST_TOKEN:.0%} {reached[1]}"
+        verdicts = ["met" if met else "MISSED" for met in (faster >= THROUGHPUT, sooner < FIRST_TOKEN)]
+        verdict = f"  {THROUGHPUT:.0f}x {verdicts[0]}, under {FIRST_TOKEN:.0%} {verdicts[1]}"
     print(
         f"{clients:>7} {rates[0]:>9.1f} {rates[1]:>9.1f} {faster:>7.2f}x {firsts[0]:>9.0f} ms {firsts[1]:>9.0f} ms "
-        f"{sooner:>7.0%}   {same} of {clients} texts the same, {len(pairs)} pairs{verdict}",
+        f"{sooner:>7.0%}   {same} of {clients} equal texts, {len(pairs)} pairs{verdict}",
         flush=True,
     )
 
@@ -212,9 +212,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--pairs", type=int, default=2)
-    parser.add_argument("--new", type=int, default=16, help="tokens of each text")
+    parser.add_argument("--new", type=int, default=16, help="tokens per text")
     parser.add_argument("--small", action="store_true", help="a model of 1 M parameters instead of 88 M")
-    parser.add_argument("--seconds", type=float, default=170.0, help="no measurement is begun later than this")
+    parser.add_argument("--seconds", type=float, default=170.0, help="no measurement starts later than this")
     parser.add_argument("--server", nargs=3, metavar=("KIND", "FOLDER", "PORT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.server:
@@ -225,17 +225,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "hf"
         parameters = write_model(folder, SMALL if arguments.small else LARGE)
-        servers = {kind: started(kind, folder) for kind in ("penna", "hf")}
+        servers = {kind: start(kind, folder) for kind in ("penna", "hf")}
         urls = {kind: url for kind, (_, url) in servers.items()}
         try:
             for kind, (server, url) in servers.items():
                 wait_for(server, url)
-                asyncio.run(measure(url, ["the rain in spain"] * 2, 4, is_penna=kind == "penna"))  # warm
+                asyncio.run(measure(url, ["the rain in spain"] * 2, 4, is_penna=kind == "penna"))  # warm-up
             print(f"{parameters / 1e6:.0f} M parameters, {torch.get_num_threads()} threads, {arguments.new} new tokens")
-            print("clients     Penna        HF   ratio   first: Penna           HF  Penna/HF   (tokens a second)")
+            print("clients     Penna        HF   ratio   first: Penna           HF  Penna/HF   (tokens per second)")
             for clients in arguments.clients:
                 if time.perf_counter() >= end:
-                    print(f"{clients:>7} left out: {arguments.seconds:.0f} s are over")
+                    print(f"{clients:>7} skipped: {arguments.seconds:.0f} s are over")
                     continue
                 compare(urls, clients, arguments, end)
         finally:

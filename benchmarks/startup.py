@@ -1,9 +1,9 @@
-"""How long `penna --help` and `penna recipes` take, as multiples of `python -c pass` in the same run.
+"""Startup time of `penna --help` and `penna recipes` as a multiple of `python -c pass`.
 
     python benchmarks/startup.py
 
-Each command is run in turn, round by round, so that a slow moment of the machine touches all of them alike; the median
-of the ratios is printed. The target is under ten times, without torch being imported.
+The commands alternate, round by round, and the median of the ratios is printed. The target is below ten, without
+importing torch.
 """
 
 import statistics

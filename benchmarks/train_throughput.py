@@ -1,12 +1,12 @@
-"""Training speed and peak memory: Penna's loop against a plain PyTorch loop over HF's GPT2LMHeadModel.
+"""Training speed and peak memory: Penna's trainer and a plain PyTorch loop over Hugging Face's GPT2LMHeadModel.
 
     python benchmarks/train_throughput.py
 
-Same shape, same text, same batches, AdamW and clipping in both, float32, no dropout. Each side runs in a process of
-its own; the sides take turns, and the ratio of each pair is taken, so that a machine that drifts touches both alike.
-The share of the matmul peak counts 6 operations per matrix parameter and token plus attention's, over the speed of a
-large float32 matrix product in the faster of torch's two libraries, measured in the same run. A last line says what
-bfloat16 products bring on this processor; it is no part of the comparison.
+Both use the same shape, text, batches, AdamW and clipping, in float32 without dropout. Each side runs in its own
+process; the sides alternate, and the median of the pairwise ratios is printed. The share of the matmul peak counts 6
+operations per matrix parameter and token plus attention, divided by the speed of a large float32 product in the faster
+of torch's two libraries, measured in the same run. A last line reports bfloat16 on this processor, outside the
+comparison.
 """
 
 import argparse
@@ -30,7 +30,7 @@ PAIRS = 3
 
 
 def text() -> str:
-    """Some of the text every machine has."""
+    """Part of the built-in text."""
     from penna.data.sources.python_text import python_documents
 
     return "\n".join(python_documents())[:300_000]
@@ -77,7 +77,7 @@ def run_penna(shape: dict[str, int], path: Path, precision: str) -> dict[str, fl
 
     logged: list[dict[str, float]] = []
 
-    def listen(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if isinstance(event, Logged):
             logged.append(event.row)
 
@@ -104,7 +104,7 @@ def run_penna(shape: dict[str, int], path: Path, precision: str) -> dict[str, fl
         "train.threads": os.cpu_count(),
     }
     with tempfile.TemporaryDirectory() as folder:
-        api.train(["default"], overrides, runs_dir=Path(folder), on_event=listen)
+        api.train(["default"], overrides, runs_dir=Path(folder), on_event=on_event)
     first, last = logged[0], logged[-1]
     return {"tokens_per_second": (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"])}
 
@@ -126,7 +126,7 @@ def matmul_peak() -> float:
 
 def operations_per_token(shape: dict[str, int]) -> float:
     matrices = shape["n_layer"] * 12 * shape["n_embd"] ** 2 + shape["rows"] * shape["n_embd"]
-    # Causal attention touches half of the block on average: 2 products, forward once and backward twice.
+    # Causal attention covers half of the context on average: 2 products, once forward and twice backward.
     attention = shape["n_layer"] * 12 * shape["n_embd"] * shape["block"] / 2
     return 6 * matrices + attention
 
@@ -161,14 +161,14 @@ def main() -> None:
     if arguments.side:
         shape, path = json.loads(arguments.shape), Path(arguments.text)
         precision = "bfloat16" if arguments.side == "penna-bfloat16" else "float32"
-        figures = run_hf(shape, path) if arguments.side == "hf" else run_penna(shape, path, precision)
-        figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps(figures))
+        metrics = run_hf(shape, path) if arguments.side == "hf" else run_penna(shape, path, precision)
+        metrics["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps(metrics))
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
         path.write_text(text(), encoding="utf-8")
-        # Penna's character vocabulary holds byte tokens besides; both sides get the same number of rows.
+        # Penna's character vocabulary also has byte tokens; both sides get the same number of embedding rows.
         from penna.config.sections import TokenizerConfig
         from penna.tokenizer.train import train_tokenizer
 

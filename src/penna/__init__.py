@@ -1,3 +1,3 @@
-"""Penna: small GPT language models, from text to a model that writes."""
+"""Penna: train, fine-tune, explain and serve small GPT language models."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -33,7 +33,7 @@ def test_a_strategy_of_ones_own_has_a_name_and_settings() -> None:
     [
         ([("mine", {"top_p": 2})], "top_p"),
         ([("mine", {"topp": 0.5})], "topp"),
-        ([("mine", {"temperature": 0, "top_p": 0.9})], "likeliest"),
+        ([("mine", {"temperature": 0, "top_p": 0.9})], "top_p cannot be combined with temperature = 0"),
         ([("mine", {"max_new_tokens": 5})], "another length"),
         ([("a b", {"top_p": 0.5}), ("a  b", {"top_p": 0.6})], "Two strategies"),
         ([("x", {"top_p": 0.5}), ("x", {"top_p": 0.6})], "Two strategies"),

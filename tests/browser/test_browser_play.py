@@ -148,7 +148,7 @@ def test_what_cannot_be_is_said_in_three_parts(writer: Page, shoot: Any) -> None
     writer.get_by_label("temperature").fill("0")
     writer.get_by_label("top_k").first.fill("5")
     button(writer, "Write").click()
-    expect(writer.get_by_role("alert")).to_contain_text("temperature = 0 takes the likeliest token")
+    expect(writer.get_by_role("alert")).to_contain_text("cannot be combined with temperature = 0")
     expect(writer.get_by_role("alert")).to_contain_text("Settings of one decoding strategy.")
     expect(writer.get_by_role("alert")).to_contain_text("Change or leave out that setting.")
     writer.get_by_label("top_k").first.fill("")

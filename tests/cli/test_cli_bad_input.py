@@ -144,7 +144,7 @@ CASES = [
     Case("no such kind", "train tiny.toml --schedule.kind cosin", "cosin"),
     Case("a field of another kind", "train tiny.toml --schedule.kind constant --schedule.factor 0.5", "schedule.factor"),
     Case("a source for running text", "train tiny.toml --model.arch seq2seq", "running text has none"),
-    Case("indivisible", "train tiny.toml --model.n-embd 15", "n_embd = 15 is not divisible by n_head = 2"),
+    Case("indivisible", "train tiny.toml --model.n-embd 15", "n_embd = 15 must be divisible by n_head = 2"),
     Case("two budgets", "train tiny.toml --train.steps 5 --train.minutes 1", "steps and minutes"),
     Case("flag without value", "train tiny.toml --train.steps", "--train.steps has no value"),
     Case("a device that is not there", "train tiny.toml --train.device cuda:99", "'cuda:99' is not there"),

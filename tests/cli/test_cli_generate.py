@@ -373,7 +373,10 @@ def test_a_file_that_names_tokens_alone_says_nothing_of_how_to_write(
     file.write_text('{"eos_token_id": 0, "do_sample": false, "max_new_tokens": 3}')
     assert rows(capsys, "hf")[0]["settings"] == {"max_new_tokens": 3, "temperature": 0.0}
     file.write_text('{"num_beams": "many"}')
-    assert "hf/generation_config.json cannot be followed. num_beams = 'many'" in penna(capsys, "generate hf", code=2)[1]
+    assert (
+        "hf/generation_config.json cannot be followed. num_beams must be a whole number (got 'many')"
+        in penna(capsys, "generate hf", code=2)[1]
+    )
 
 
 # --- What is refused
@@ -382,29 +385,29 @@ def test_a_file_that_names_tokens_alone_says_nothing_of_how_to_write(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--temperature -1", "temperature = -1.0 cannot be"),
-        ("--temperature hot", "temperature = 'hot' cannot be"),
-        ("--temperature nan", "temperature = nan cannot be"),
-        ("--top-p 0", "top_p = 0.0 cannot be"),
-        ("--top-p 1.01", "top_p = 1.01 cannot be"),
-        ("--top-k none --temperature none", "temperature = 'none' cannot be"),
-        ("--max-new-tokens 3.5", "max_new_tokens = '3.5' cannot be"),
-        ("--early-stopping maybe", "early_stopping = 'maybe' cannot be"),
-        ("--stop ''", "stop = '' cannot be"),
-        ("--bad-words a --bad-words ''", "bad_words = '' cannot be"),
-        ("--strategy 'stop=\"\"'", "stop = '' cannot be"),
-        ("--num-beams 3 --top-p 0.9", "top_p does not go with num_beams"),
+        ("--temperature -1", "temperature must be at least 0 (got -1.0)"),
+        ("--temperature hot", "temperature must be a number (got 'hot')"),
+        ("--temperature nan", "temperature must be a finite number (got nan)"),
+        ("--top-p 0", "top_p must be greater than 0 (got 0.0)"),
+        ("--top-p 1.01", "top_p must be at most 1 (got 1.01)"),
+        ("--top-k none --temperature none", "temperature must be a number (got 'none')"),
+        ("--max-new-tokens 3.5", "max_new_tokens must be a whole number (got '3.5')"),
+        ("--early-stopping maybe", "early_stopping must be true or false or never (got 'maybe')"),
+        ("--stop ''", "stop must not be empty"),
+        ("--bad-words a --bad-words ''", "bad_words must not be empty"),
+        ("--strategy 'stop=\"\"'", "stop must not be empty"),
+        ("--num-beams 3 --top-p 0.9", "top_p cannot be combined with num_beams"),
         ("--num-beams 100000000", "GiB are free"),
         ("--num-beams 4 -n 5", "5 texts are asked of a search with num_beams = 4 (beam)"),
         ("-n 0", "-n 0 writes nothing"),
         ("-n 2 --logprobs", "--logprobs would change nothing here"),
         ("--logprobs -1 --json", "--logprobs -1 tells no token"),
-        ("--strategy gredy", "gredy sets nothing"),
+        ("--strategy gredy", "'gredy' is not a setting"),
         ("--strategy ''", "The strategy '' has no name"),
         ("--strategy ': greedy'", "The strategy ': greedy' has no name"),
         ("--strategy greedy --strategy greedy", "Two strategies are called 'greedy'"),
         ("--strategy 'stop=\"a'", "cannot be read: no closing quotation"),
-        ("--strategy 'odd: temperature=0 top_k=3'", "Strategy 'odd': These settings cannot go together"),
+        ("--strategy 'odd: temperature=0 top_k=3'", "Strategy 'odd': These settings do not fit together"),
         ("--strategy greedy --save-settings", "--save-settings goes with no --strategy"),
         ("--save-settings", "hf is not a run"),
         ("--json --jsonl", "not allowed with argument --json"),

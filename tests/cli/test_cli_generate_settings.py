@@ -101,7 +101,7 @@ def test_the_settings_of_a_strategy_give_way_to_another(defaults: str, settings:
 
 @pytest.mark.parametrize("settings", ["num_beams=4 temperature=0.7", "greedy top_k=3", "length_penalty=2"])
 def test_what_does_not_go_together_is_refused_though_the_defaults_give_way(settings: str) -> None:
-    with pytest.raises(RecipeError, match="cannot go together"):
+    with pytest.raises(RecipeError, match="do not fit together"):
         override_settings(GenerationConfig(temperature=0.8, top_p=0.9), parse_settings(settings))
 
 
@@ -114,7 +114,7 @@ def test_what_is_shown_of_a_setting_can_be_typed() -> None:
         "stop": ("a b",), "top_k": None, "early_stopping": "never", "min_p": 0.1, "num_beams": 2, "bad_words": (),
     }  # fmt: skip
     for name, value in said.items():
-        if not setting_type(name).repeatable:
+        if not setting_type(name).is_repeatable:
             assert parse_value(name, format_value(value)) == value
     assert format_value(("a b", "c")) == "'a b',c"
     assert parse_settings(f"stop={format_value(('it is' + chr(39) + 's',))}") == {"stop": ("it is's",)}

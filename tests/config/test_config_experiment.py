@@ -1,4 +1,4 @@
-"""The experiment file: what it may say, which runs that makes, and what a fault in it is told as."""
+"""Experiment files: the runs that they describe, and the errors in them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def recipes_of(table: dict[str, Any], folder: Path = Path()) -> dict[str, Recipe
 
 
 def refused(table: dict[str, Any]) -> str:
-    """The message a table is refused with, which has all three parts."""
+    """The error for a table, which has three sentences."""
     with pytest.raises(PennaError) as caught:
         recipes_of(table)
     error = caught.value
@@ -45,7 +45,7 @@ def refused(table: dict[str, Any]) -> str:
     return str(error)
 
 
-def test_a_grid_has_every_combination_with_every_seed_and_the_first_seed_comes_first() -> None:
+def test_a_grid_has_every_combination_with_every_seed_in_order_of_seeds() -> None:
     plans = plans_of(GRID)
     combinations = list(product(["learned", "rotary"], ["none", "every-50"]))
     assert [(plan.arm, plan.seed) for plan in plans] == [
@@ -55,7 +55,7 @@ def test_a_grid_has_every_combination_with_every_seed_and_the_first_seed_comes_f
     assert all(build_recipe(plan.table).train.seed == plan.seed for plan in plans)
 
 
-def test_an_arm_differs_from_the_base_in_what_the_file_says_and_in_nothing_else() -> None:
+def test_an_arm_differs_from_the_base_only_in_the_fields_that_the_file_sets() -> None:
     recipes = recipes_of({**GRID, "seeds": [load_recipe("shakespeare-lr").train.seed]})
     base = load_recipe("shakespeare-lr", {"train.steps": 500})
     named = {"learned-none": {"model.positions"}, "rotary-none": {"model.positions"}}
@@ -66,7 +66,7 @@ def test_an_arm_differs_from_the_base_in_what_the_file_says_and_in_nothing_else(
     assert recipes["rotary-every-50"].schedule.kind == "multi_step"
 
 
-def test_an_axis_that_changes_a_kind_drops_what_only_the_other_kind_had() -> None:
+def test_an_axis_that_changes_a_kind_drops_the_fields_that_only_the_old_kind_has() -> None:
     table = {
         "base": "shakespeare-lr",
         "set": {"schedule.kind": "multi_step", "schedule.every": 5},
@@ -77,7 +77,7 @@ def test_an_axis_that_changes_a_kind_drops_what_only_the_other_kind_had() -> Non
     assert "schedule.every" not in flatten(recipes["flat"])
 
 
-def test_a_start_is_of_its_own_base_and_comes_before_all_arms() -> None:
+def test_a_start_has_its_own_base_and_comes_before_all_arms() -> None:
     table = {
         "base": "shakespeare-lr",
         "seeds": [1, 2],
@@ -89,7 +89,7 @@ def test_a_start_is_of_its_own_base_and_comes_before_all_arms() -> None:
     assert [plan.name for plan in plans] == ["pre-s9", "scratch-s1", "from-pre-s1", "scratch-s2", "from-pre-s2"]
 
 
-def test_arms_begin_from_the_run_of_their_seed_or_from_the_only_one() -> None:
+def test_arms_begin_from_the_run_with_their_seed_or_from_the_only_run() -> None:
     table = {
         "base": "shakespeare-lr",
         "seeds": [1, 2],
@@ -117,7 +117,7 @@ def test_arms_begin_from_the_run_of_their_seed_or_from_the_only_one() -> None:
     assert written["train"]["init_from"] == "runs/x/each-s2"
 
 
-def test_an_arm_that_begins_from_a_start_gets_its_tokenizer_and_the_shape_it_leaves_out(tmp_path: Path) -> None:
+def test_an_arm_inherits_its_starts_tokenizer_and_the_shape_that_it_leaves_out(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text("[train]\nsteps = 5\n")
     table = {
         "starts": [{"name": "pre", "base": "shakespeare-lr", "set": {"model.n_embd": 96, "model.n_head": 2}}],
@@ -129,7 +129,7 @@ def test_an_arm_that_begins_from_a_start_gets_its_tokenizer_and_the_shape_it_lea
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"axes": {"model.position": ["learned"]}}, "no field model.position.*did you mean model.positions"),
         ({"axes": {"positions": ["learned"]}}, "did you mean model.positions"),
@@ -137,29 +137,29 @@ def test_an_arm_that_begins_from_a_start_gets_its_tokenizer_and_the_shape_it_lea
         ({"axes": {}}, "neither"),
         ({"axes": {"model.positions": []}}, "grid is empty"),
         ({"axes": {"decay": {}}}, "grid is empty"),
-        ({"axes": {"model.positions": "learned"}}, "list of values"),
+        ({"axes": {"model.positions": "learned"}}, "must be a list of values .got 'learned'"),
         ({"axes": {"model.positions": ["learned", "learned"]}}, "'learned' twice"),
         ({"axes": {"model.positions": ["learned", "rotari"]}}, "'rotari'.*Did you mean 'rotary'"),
         ({"axes": {"train.seed": [1, 2]}}, "train.seed cannot be set"),
-        ({"axes": {"decay": {"a": {}, "b": {}}}}, "'b' sets nothing different from 'a'"),
+        ({"axes": {"decay": {"a": {}, "b": {}}}}, "'b' sets the same fields as 'a'"),
         ({"axes": {"decay": {"a": {}, "b": {"train.stepz": 3}}}}, "did you mean train.steps"),
         ({"axes": {"d": {"a": {}, "b": {"model.positions": "learned"}}, "model.positions": ["none"]}}, "both set"),
         ({"arms": [{"name": "a"}]}, "both .axes. and"),
-        ({"seeds": []}, "no seed"),
-        ({"seeds": [1, 1]}, "seed 1 is given twice"),
-        ({"seeds": [-1]}, "seeds"),
-        ({"sets": {}}, "did you mean 'set'"),
+        ({"seeds": []}, "seeds must contain at least one seed"),
+        ({"seeds": [1, 1]}, "seeds must contain each seed once; 1 is given twice"),
+        ({"seeds": [-1]}, r"seeds\.0 must be at least 0 \(got -1\)"),
+        ({"sets": {}}, "no field sets .*Did you mean 'set'"),
         ({"set": {"train.step": 5}}, "did you mean train.steps"),
         ({"evaluate": {"data.pth": "x"}}, "did you mean data.path"),
-        ({"evaluate": {"train.steps": 3}}, "changes nothing that is measured"),
-        ({"compare": {"baseline": "rotary"}}, "'rotary' is no arm"),
+        ({"evaluate": {"train.steps": 3}}, "train.steps has no effect"),
+        ({"compare": {"baseline": "rotary"}}, "'rotary' is not an arm"),
         ({"base": "shakespeare-lrr"}, "The arm 'learned-none'.*Did you mean 'shakespeare-lr'"),
         ({"base": None}, "no base recipe"),
-        ({"name": "a/b"}, "cannot name a run"),
+        ({"name": "a/b"}, "name must be a run name.*got 'a/b'"),
     ],
 )
-def test_a_fault_is_told_with_what_it_is_and_the_nearest_spelling(changes: dict[str, Any], said: str) -> None:
-    assert re.search(said, refused({**GRID, **changes}), re.DOTALL)
+def test_errors_name_the_problem_and_the_nearest_spelling(changes: dict[str, Any], message: str) -> None:
+    assert re.search(message, refused({**GRID, **changes}), re.DOTALL)
 
 
 def listed(*arms: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -167,20 +167,20 @@ def listed(*arms: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         (listed({"name": "a"}, {"name": "a"}), "named 'a'"),
         (listed({"name": "a"}, starts=[{"name": "a", "base": "demo"}]), "named 'a'"),
-        (listed({"name": "a"}, {"name": "b"}), "'a' and 'b' follow the same recipe"),
-        (listed({"name": "a", "set": {"train.init_from": "arm:x"}}), "'arm:x', which is no arm"),
+        (listed({"name": "a"}, {"name": "b"}), "'a' and 'b' have the same recipe"),
+        (listed({"name": "a", "set": {"train.init_from": "arm:x"}}), "'arm:x', which is not an arm"),
         (listed({"name": "a", "set": {"train.init_from": "arm:a"}}), "itself"),
         (
             listed(
                 {"name": "a", "set": {"train.init_from": "arm:b"}}, {"name": "b", "set": {"train.init_from": "arm:a"}}
             ),
-            "'a' is to begin from 'arm:b', which is an arm that comes after it",
+            "'a' begins from 'arm:b', which is an arm that comes after it",
         ),
-        (listed({"name": "a", "set": {"data.text_column": "arm:a"}}), "stands for the path of a run"),
+        (listed({"name": "a", "set": {"data.text_column": "arm:a"}}), "refers to the path of a run"),
         (
             listed(
                 {"name": "a", "set": {"train.init_from": "arm:s"}},
@@ -189,27 +189,30 @@ def listed(*arms: dict[str, Any], **more: Any) -> dict[str, Any]:
             ),
             r"seed 2 .*which has seeds \[1, 3\]",
         ),
-        (listed({"name": "a"}, {"name": "b", "base": "nsmc-classify"}), "'b' learns another task .classify."),
-        (listed({"name": "a"}, {"name": "b", "base": "demo"}), "'b' cannot share a data set with 'a': data.path"),
+        (
+            listed({"name": "a"}, {"name": "b", "base": "nsmc-classify"}),
+            "'a' and 'b' have different tasks: pretrain and classify",
+        ),
+        (listed({"name": "a"}, {"name": "b", "base": "demo"}), "'a' and 'b' differ in data.path"),
         (
             listed(
                 {"name": "a", "base": "shakespeare-char", "set": {"train.init_from": "arm:s"}},
                 starts=[{"name": "s", "base": "shakespeare-lr"}],
             ),
-            "'a'.*model.preset = modern says positions = rotary, and the weights of 'arm:s'",
+            "'a'.*model.preset = modern means positions = rotary, but the weights of 'arm:s'",
         ),
     ],
 )
-def test_arms_that_cannot_be_trained_or_compared_are_named(table: dict[str, Any], said: str) -> None:
-    assert re.search(said, refused(table), re.DOTALL)
+def test_arms_that_cannot_be_trained_or_compared_are_refused_by_name(table: dict[str, Any], message: str) -> None:
+    assert re.search(message, refused(table), re.DOTALL)
 
 
-def test_data_may_differ_where_an_arm_says_so() -> None:
+def test_data_may_differ_if_an_arm_sets_the_field() -> None:
     table = listed({"name": "a"}, {"name": "b", "set": {"data.limit": 5}})
     assert recipes_of(table)["b"].data.limit == 5
 
 
-def test_unquoted_fields_are_the_quoted_ones(tmp_path: Path) -> None:
+def test_unquoted_dotted_fields_equal_quoted_ones(tmp_path: Path) -> None:
     quoted, plain = tmp_path / "quoted.toml", tmp_path / "plain.toml"
     quoted.write_text('base = "demo"\n[set]\n"train.steps" = 5\n[axes]\n"model.tie" = [true, false]\n')
     plain.write_text('base = "demo"\n[set]\ntrain.steps = 5\n[axes]\nmodel.tie = [true, false]\n')
@@ -236,7 +239,7 @@ def test_unquoted_fields_are_the_quoted_ones(tmp_path: Path) -> None:
         max_size=3,
     )
 )
-def test_arms_have_names_of_their_own_that_can_be_folders(axes: list[tuple[str, list[Any]]]) -> None:
+def test_arm_names_are_unique_and_valid_run_names(axes: list[tuple[str, list[Any]]]) -> None:
     from penna.runs.folder import check_name
 
     names = arm_names(axes)
@@ -248,7 +251,7 @@ def test_arms_have_names_of_their_own_that_can_be_folders(axes: list[tuple[str, 
         check_name(f"{name}-s1")
 
 
-def test_names_say_what_the_values_are() -> None:
+def test_arm_names_contain_the_values() -> None:
     assert arm_names([("model.positions", ["none", "rotary"]), ("train.steps", [10, 20])]) == [
         "no-positions-steps-10", "no-positions-steps-20", "rotary-steps-10", "rotary-steps-20",
     ]  # fmt: skip
@@ -266,7 +269,7 @@ def test_every_shipped_experiment_can_be_planned() -> None:
         assert find_experiment_file(name) == file
 
 
-def test_a_name_that_is_no_experiment_is_refused() -> None:
+def test_an_unknown_experiment_is_refused() -> None:
     with pytest.raises(RecipeError, match="no experiment named 'lr-decoy'"):
         find_experiment_file("lr-decoy")
     with pytest.raises(RecipeError, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""Recipes: read, overridden, checked and written back; and errors that name field, value, choices and spelling."""
+"""Recipes: reading, overriding, validating and writing; and errors that name the field, value and nearest spelling."""
 
 import tomllib
 from pathlib import Path
@@ -23,7 +23,7 @@ from penna.config.schema import SECTIONS, Recipe, section_models
 from penna.errors import RecipeError
 
 
-def faults(table: dict) -> str:
+def errors_of(table: dict) -> str:
     with pytest.raises(RecipeError) as caught:
         build_recipe(table)
     return str(caught.value)
@@ -33,14 +33,14 @@ def faults(table: dict) -> str:
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
-def test_every_shipped_recipe_can_be_followed_and_says_what_it_is(name: str):
+def test_every_shipped_recipe_is_valid_and_has_a_description(name: str):
     recipe = load_recipe(name)
     assert 10 <= len(recipe.description) <= 100
     assert "\n" not in recipe.description
     assert build_recipe(tomllib.loads(recipe_toml(recipe))) == recipe
 
 
-def test_there_are_shipped_recipes():
+def test_the_basic_recipes_are_shipped():
     assert {"default", "demo", "shakespeare-char"} <= shipped_recipes().keys()
 
 
@@ -80,26 +80,26 @@ TABLES = st.fixed_dictionaries(
 
 @settings(max_examples=60, deadline=None)
 @given(TABLES)
-def test_a_recipe_written_as_toml_reads_back_the_same(table: dict):
+def test_a_recipe_survives_a_round_trip_through_toml(table: dict):
     recipe = build_recipe(table)
     assert build_recipe(tomllib.loads(recipe_toml(recipe))) == recipe
 
 
-def test_a_none_that_is_not_the_default_survives_toml_and_can_be_written_there():
+def test_a_none_that_is_not_the_default_survives_toml():
     recipe = build_recipe({"optim": {"grad_clip": None}})
     assert 'grad_clip = "none"' in recipe_toml(recipe)
     assert build_recipe(tomllib.loads(recipe_toml(recipe))).optim.grad_clip is None
     assert build_recipe({}).optim.grad_clip == 1.0
 
 
-def test_the_toml_names_every_field_that_is_not_none():
+def test_the_toml_contains_every_field_that_is_not_none():
     recipe = load_recipe("default")
     table = tomllib.loads(recipe_toml(recipe))
     written = {f"{section}.{field}" for section in SECTIONS for field in table[section]}
     assert written == {name for name, value in flatten(recipe).items() if value is not None}
 
 
-def test_a_section_without_a_kind_is_of_the_default_kind():
+def test_a_section_without_a_kind_has_the_default_kind():
     assert build_recipe({"optim": {"learning_rate": 0.5}}).optim.kind == "adamw"
     assert build_recipe({"schedule": {"warmup_steps": 3}}).schedule.kind == "linear"
     assert build_recipe(merge({}, {"optim.beta1": "0.5"})).optim.beta1 == 0.5
@@ -108,7 +108,7 @@ def test_a_section_without_a_kind_is_of_the_default_kind():
 # --- overrides
 
 
-def test_overrides_change_what_they_name_and_leave_the_base_alone():
+def test_overrides_change_only_the_fields_that_they_name():
     base = {"train": {"steps": 5, "prompts": ["a"]}, "model": {"n_layer": 2}}
     merged = merge(base, {"train.steps": 9, "optim.learning_rate": 0.1})
     assert merged == {
@@ -119,57 +119,57 @@ def test_overrides_change_what_they_name_and_leave_the_base_alone():
     assert base == {"train": {"steps": 5, "prompts": ["a"]}, "model": {"n_layer": 2}}
 
 
-def test_a_new_kind_drops_what_only_the_old_kind_had():
+def test_a_new_kind_drops_the_fields_that_only_the_old_kind_has():
     base = {"optim": {"kind": "muon", "momentum": 0.9, "matrix_learning_rate": 0.3, "beta1": 0.8}}
     assert merge(base, {"optim.kind": "adamw"}) == {"optim": {"kind": "adamw", "beta1": 0.8}}
     recipe = build_recipe(merge(base, {"optim.kind": "adamw"}))
     assert (recipe.optim.kind, recipe.optim.beta1) == ("adamw", 0.8)
 
 
-def test_the_same_kind_again_drops_nothing():
+def test_an_unchanged_kind_drops_nothing():
     base = {"optim": {"kind": "muon", "momentum": 0.9}}
     assert merge(base, {"optim.kind": "muon"}) == base
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_fields_of_a_new_kind_may_be_given_before_or_after_it(order: int):
+def test_fields_of_a_new_kind_can_come_before_or_after_it(order: int):
     base = {"schedule": {"kind": "linear", "final_ratio": 0.2, "warmup_steps": 4}}
     pairs = [("schedule.kind", "multi_step"), ("schedule.every", 10)][::order]
     assert merge(base, dict(pairs)) == {"schedule": {"kind": "multi_step", "warmup_steps": 4, "every": 10}}
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_field_given_beside_a_kind_that_has_no_such_field_is_refused_and_not_dropped(order: int):
+def test_an_override_that_the_new_kind_does_not_have_is_refused(order: int):
     pairs = [("optim.kind", "adamw"), ("optim.momentum", 0.9)][::order]
-    said = faults(merge({"optim": {"kind": "muon"}}, dict(pairs)))
-    assert "optim.momentum = 0.9: no such field of kind 'adamw'" in said
+    message = errors_of(merge({"optim": {"kind": "muon"}}, dict(pairs)))
+    assert "there is no field optim.momentum with optim.kind = 'adamw' (got 0.9)" in message
 
 
 @pytest.mark.parametrize("old", ["steps", "epochs", "tokens", "minutes"])
 @pytest.mark.parametrize("new", ["steps", "epochs", "tokens", "minutes"])
-def test_a_new_budget_takes_the_place_of_the_old(old: str, new: str):
+def test_a_new_budget_replaces_the_old_one(old: str, new: str):
     recipe = build_recipe(merge({"train": {old: 3, "batch_size": 4}}, {f"train.{new}": 8}))
     given = {name: getattr(recipe.train, name) for name in ("steps", "epochs", "tokens", "minutes")}
     assert {name: value for name, value in given.items() if value is not None} == {new: 8}
     assert recipe.train.batch_size == 4
 
 
-def test_a_budget_of_none_takes_only_itself_away():
+def test_a_budget_of_none_removes_only_itself():
     assert build_recipe(merge({"train": {"minutes": 2}}, {"train.steps": None})).train.minutes == 2
     assert build_recipe(merge({"train": {"steps": 2}}, {"train.steps": None})).train.minutes == 5
 
 
-def test_two_budgets_are_refused_wherever_they_come_from():
+def test_two_budgets_are_refused():
     for table in (
         merge({}, {"train.steps": 3, "train.minutes": 2}),
         merge({"train": {"epochs": 1}}, {"train.steps": 3, "train.tokens": 2}),
         {"train": {"steps": 3, "tokens": 9}},
     ):
-        assert "one budget of steps, epochs, tokens, minutes is needed, not steps and" in faults(table)
+        assert "in [train], give one budget of steps, epochs, tokens, minutes, not steps and" in errors_of(table)
 
 
 @pytest.mark.parametrize("dotted", ["train", "train.", "description", "modle.n_layer", "model.kind", "x.kind"])
-def test_an_override_of_what_is_not_there_is_a_recipe_error(dotted: str):
+def test_an_override_of_an_unknown_field_is_a_recipe_error(dotted: str):
     with pytest.raises(RecipeError):
         build_recipe(merge({}, {dotted: "x"}))
 
@@ -194,7 +194,7 @@ def test_flags_become_overrides():
     assert recipe.optim.grad_clip is None
 
 
-def test_a_list_collects_every_mention_and_a_single_value_takes_the_last():
+def test_a_list_collects_repeated_flags_and_a_single_value_takes_the_last():
     overrides = parse_overrides(
         [
             ("train.prompts", "one"),
@@ -212,7 +212,7 @@ def test_a_list_collects_every_mention_and_a_single_value_takes_the_last():
     assert recipe.schedule.milestones == [5, 9]
 
 
-def test_every_field_of_every_section_can_be_a_flag():
+def test_every_field_can_be_a_flag():
     names = {(s, field) for s in SECTIONS for model in section_models(s) for field in model.model_fields}
     assert len(names) > 60
     for section, field in names:
@@ -222,27 +222,27 @@ def test_every_field_of_every_section_can_be_a_flag():
 # --- errors
 
 
-def test_a_misspelt_field_is_named_with_its_value_the_fields_there_are_and_the_nearest():
-    said = faults({"model": {"n_layr": 3}})
-    assert "model.n_layr = 3" in said
-    assert "Did you mean model.n_layer?" in said
-    assert "Fields of model: arch, bias, block_size, dropout" in said
+def test_a_misspelled_field_is_reported_with_its_value_and_the_nearest_field():
+    message = errors_of({"model": {"n_layr": 3}})
+    assert "there is no field model.n_layr (got 3). Did you mean model.n_layer?" in message
+    assert "`penna recipes NAME`" in message
+    assert "Fields of model: arch, bias, block_size, dropout" in message
 
 
-def test_a_field_of_another_kind_is_refused_with_the_fields_of_this_one():
-    said = faults({"optim": {"kind": "adamw", "momentum": 0.9}})
-    assert "optim.momentum = 0.9: no such field of kind 'adamw'" in said
+def test_a_field_of_another_kind_is_refused_with_the_fields_of_this_kind():
+    message = errors_of({"optim": {"kind": "adamw", "momentum": 0.9}})
+    assert "there is no field optim.momentum with optim.kind = 'adamw' (got 0.9)" in message
     fields = "beta1, beta2, eps, grad_clip, kind, learning_rate, ngram_learning_rate, weight_decay"
-    assert f"Fields of optim of kind 'adamw': {fields}." in said
-    assert "Did you mean optim.momentum?" in faults({"optim": {"kind": "muon", "momentun": 0.9}})
+    assert f"Fields of optim with optim.kind = 'adamw': {fields}." in message
+    assert "Did you mean optim.momentum?" in errors_of({"optim": {"kind": "muon", "momentun": 0.9}})
 
 
 @pytest.mark.parametrize("value", [3, {"n_layer": 3}])
-def test_a_misspelt_section_is_named_with_the_sections_and_the_nearest(value: object):
-    said = faults({"modle": value})
-    assert "no section 'modle'" in said
-    assert "Did you mean 'model'?" in said
-    assert "Sections: data, tokenizer, model, task, optim, schedule, train." in said
+def test_a_misspelled_section_is_reported_with_the_nearest_section(value: object):
+    message = errors_of({"modle": value})
+    assert "there is no section 'modle'. Did you mean 'model'?" in message
+    assert "Correct it in the file" in message
+    assert "Sections: data, tokenizer, model, task, optim, schedule, train." in message
 
 
 @pytest.mark.parametrize(
@@ -256,37 +256,42 @@ def test_a_misspelt_section_is_named_with_the_sections_and_the_nearest(value: ob
         ("model", "norm", "rms_norm", "'layernorm', 'rmsnorm'", "rmsnorm"),
     ],
 )
-def test_a_misspelt_choice_is_named_with_the_choices_and_the_nearest(section, field, value, allowed, nearest):
-    said = faults({section: {field: value}})
-    assert f"{section}.{field} = {value!r}: input should be one of {allowed}. Did you mean {nearest!r}?" in said
+def test_a_misspelled_choice_is_reported_with_the_nearest_choice(section, field, value, allowed, nearest):
+    message = errors_of({section: {field: value}})
+    assert f"{section}.{field} must be one of {allowed} (got {value!r}). Did you mean {nearest!r}?" in message
 
 
-def test_a_misspelt_flag_is_named_with_its_value_the_fields_and_the_nearest():
+def test_a_misspelled_flag_is_reported_with_its_value_and_the_nearest_field():
     with pytest.raises(RecipeError) as caught:
         parse_overrides([("optim.lerning-rate", "0.1")])
-    assert "optim.lerning_rate (given '0.1')" in caught.value.happened
+    assert caught.value.happened == "There is no field optim.lerning_rate (got '0.1')."
     assert "matrix_learning_rate" in caught.value.expected
-    assert "optim.learning_rate" in caught.value.advice
+    assert caught.value.advice == "Did you mean optim.learning_rate?"
     with pytest.raises(RecipeError, match="no section 'optm'") as caught:
         parse_overrides([("optm.beta1", "0.1")])
-    assert "Nearest: optim" in caught.value.expected
+    assert caught.value.advice == "Did you mean 'optim'?"
 
 
-def test_all_faults_are_told_at_once():
-    said = faults({"model": {"n_layer": "x"}, "train": {"stepz": 1, "seed": -1}, "trian": {}})
-    for part in ("model.n_layer = 'x'", "train.stepz = 1", "train.seed = -1", "no section 'trian'"):
-        assert part in said
+def test_all_errors_are_reported_at_once():
+    message = errors_of({"model": {"n_layer": "x"}, "train": {"stepz": 1, "seed": -1}, "trian": {}})
+    for part in (
+        "model.n_layer must be",
+        "no field train.stepz",
+        "train.seed must be at least 0",
+        "no section 'trian'",
+    ):
+        assert part in message
 
 
 @pytest.mark.parametrize("table", [{"model": 3}, {"optim": 3}, {"optim": None}, {"optim": {"kind": 3}}, {"model": []}])
-def test_a_section_that_is_no_table_is_a_recipe_error(table: dict):
-    assert next(iter(table)) in faults(table)
+def test_a_section_that_is_not_a_table_is_a_recipe_error(table: dict):
+    assert next(iter(table)) in errors_of(table)
 
 
 # --- files
 
 
-def test_a_recipe_file_is_followed_with_overrides_over_it(tmp_path: Path):
+def test_overrides_apply_to_a_recipe_file(tmp_path: Path):
     file = tmp_path / "own.toml"
     file.write_text('[train]\nsteps = 5\n[tokenizer]\nkind = "char"\n', encoding="utf-8")
     recipe = load_recipe(str(file), {"train.minutes": 1})
@@ -294,19 +299,19 @@ def test_a_recipe_file_is_followed_with_overrides_over_it(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(b"steps = ", "not valid TOML"), (b"\xff", "not valid TOML"), (None, "cannot be read")],
 )
-def test_a_recipe_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, said: str):
+def test_an_unreadable_recipe_file_is_reported(tmp_path: Path, content: bytes | None, message: str):
     file = tmp_path / "own.toml"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(RecipeError, match=said) as caught:
+    with pytest.raises(RecipeError, match=message) as caught:
         load_recipe(str(file))
     assert str(file) in caught.value.happened
 
 
-def test_an_unknown_recipe_name_lists_the_shipped_ones_and_the_nearest():
+def test_an_unknown_recipe_name_is_reported_with_the_nearest_shipped_recipe():
     with pytest.raises(RecipeError) as caught:
         load_recipe("shakespere-char")
     assert "'shakespere-char'" in caught.value.happened
@@ -321,7 +326,7 @@ def test_paths_expand_variables_and_home(monkeypatch: pytest.MonkeyPatch):
     assert expand_path("~/a.txt") == Path("/home/someone/a.txt")
 
 
-def test_a_path_with_an_unset_variable_says_which_and_what_to_do(monkeypatch: pytest.MonkeyPatch):
+def test_a_path_with_an_unset_variable_names_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("PENNA_DATA", raising=False)
     for path in ("$PENNA_DATA/a.txt", "${PENNA_DATA}/a.txt"):
         with pytest.raises(RecipeError) as caught:
@@ -331,10 +336,10 @@ def test_a_path_with_an_unset_variable_says_which_and_what_to_do(monkeypatch: py
         assert "export PENNA_DATA=" in caught.value.advice
 
 
-# --- comparing
+# --- differences
 
 
-def test_differences_name_each_changed_field_with_both_values():
+def test_differences_list_each_changed_field_with_both_values():
     old = build_recipe({"train": {"steps": 5}, "optim": {"kind": "muon", "momentum": 0.9}})
     new = build_recipe({"train": {"steps": 6}, "optim": {"kind": "adamw"}, "model": {"n_layer": 3}})
     assert recipe_differences(old, new) == {
@@ -348,14 +353,14 @@ def test_differences_name_each_changed_field_with_both_values():
     assert recipe_differences(old, old) == {}
 
 
-def test_a_recipe_has_the_sections_of_the_design():
+def test_every_section_and_field_is_described():
     assert SECTIONS == ("data", "tokenizer", "model", "task", "optim", "schedule", "train")
     assert all(field.description for s in SECTIONS for m in section_models(s) for field in m.model_fields.values())
     assert isinstance(build_recipe({}), Recipe)
 
 
 @pytest.mark.parametrize(
-    ("weights", "read"),
+    ("weights", "expected"),
     [
         ("balanced", "balanced"),
         ("spam=4,ham=0.5", {"spam": 4.0, "ham": 0.5}),
@@ -363,12 +368,14 @@ def test_a_recipe_has_the_sections_of_the_design():
         ({"spam": 4}, {"spam": 4.0}),
     ],
 )
-def test_class_weights_are_a_word_or_a_table_also_on_the_command_line(weights: Any, read: Any) -> None:
+def test_class_weights_are_a_word_or_a_table_and_also_parse_from_a_flag(weights: Any, expected: Any) -> None:
     recipe = build_recipe({"data": {"path": "x"}, "task": {"kind": "classify", "class_weights": weights}})
-    assert recipe.task.class_weights == read
+    assert recipe.task.class_weights == expected
 
 
 @pytest.mark.parametrize("weights", ["many", "spam=x", {"spam": "x"}, 3])
-def test_class_weights_that_are_neither_are_refused_with_what_they_can_be(weights: Any) -> None:
-    with pytest.raises(RecipeError, match="give none, balanced, or weights of labels, such as spam=4,ham=1"):
+def test_invalid_class_weights_are_refused_with_the_rule(weights: Any) -> None:
+    with pytest.raises(
+        RecipeError, match="class_weights must be none, balanced, or label weights such as spam=4,ham=1"
+    ):
         build_recipe({"data": {"path": "x"}, "task": {"kind": "classify", "class_weights": weights}})

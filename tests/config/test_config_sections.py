@@ -1,4 +1,4 @@
-"""Sections: presets fill what is not given, derived fields follow, and what cannot be is refused with its reason."""
+"""Sections: presets, derived fields, and errors for values that are out of range or do not fit together."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from penna.config.recipe import build_recipe
 from penna.config.sections import PRESETS, ModelConfig
 from penna.errors import RecipeError
 
-# Radford et al. 2019, table 2 (layers, width); heads from OpenAI's hparams.json; parameters as their files hold them.
+# Radford et al. 2019, table 2 (layers, width); heads from OpenAI's hparams.json; parameters counted in their files.
 PUBLISHED = {
     "gpt2": (12, 12, 768, 124_439_808),
     "gpt2-medium": (24, 16, 1024, 354_823_168),
@@ -16,7 +16,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("preset", PUBLISHED)
-def test_the_gpt2_presets_have_the_published_shapes_and_sizes(preset: str):
+def test_gpt2_presets_have_the_published_shapes_and_sizes(preset: str):
     model = ModelConfig(preset=preset)
     layers, heads, width, parameters = PUBLISHED[preset]
     assert (model.n_layer, model.n_head, model.n_embd, model.block_size) == (layers, heads, width, 1024)
@@ -26,7 +26,7 @@ def test_the_gpt2_presets_have_the_published_shapes_and_sizes(preset: str):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_fills_every_field_not_given_and_none_that_is(preset: str):
+def test_a_preset_fills_exactly_the_fields_that_are_not_given(preset: str):
     whole = ModelConfig(preset=preset)
     assert {name: getattr(whole, name) for name in PRESETS[preset]} == PRESETS[preset]
     given = {"n_layer": 3, "norm_eps": 0.5, "positions": "none", "tie": False}
@@ -36,12 +36,12 @@ def test_a_preset_fills_every_field_not_given_and_none_that_is(preset: str):
     assert {name: getattr(mixed, name) for name in others} == {name: PRESETS[preset][name] for name in others}
 
 
-def test_without_a_preset_the_model_is_gpt2():
+def test_the_default_model_is_gpt2():
     assert ModelConfig() == ModelConfig(preset="gpt2")
 
 
 @pytest.mark.parametrize(("width", "inner"), [(192, 512), (768, 2048), (100, 320), (24, 64), (25, 128)])
-def test_swiglu_is_eight_thirds_wide_to_the_next_multiple_of_64(width: int, inner: int):
+def test_swiglu_width_is_eight_thirds_rounded_up_to_a_multiple_of_64(width: int, inner: int):
     model = ModelConfig(preset="modern", n_embd=width, n_head=1, head_dim=2)
     assert model.n_inner == inner
     assert inner % 64 == 0
@@ -54,10 +54,10 @@ def test_sections_are_frozen():
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
-        ({"model": {"n_embd": 10, "n_head": 3}}, "n_embd = 10 is not divisible by n_head = 3"),
-        ({"model": {"n_head": 6, "n_kv_head": 4}}, "n_head = 6 is not divisible by n_kv_head = 4"),
+        ({"model": {"n_embd": 10, "n_head": 3}}, "n_embd = 10 must be divisible by n_head = 3"),
+        ({"model": {"n_head": 6, "n_kv_head": 4}}, "n_head = 6 must be divisible by n_kv_head = 4"),
         ({"model": {"preset": "modern", "n_embd": 12, "n_head": 4}}, "rotary positions need an even head_dim, not 3"),
         ({"model": {"positions": "rotary", "head_dim": 5}}, "rotary positions need an even head_dim, not 5"),
         (
@@ -69,18 +69,18 @@ def test_sections_are_frozen():
         ({"tokenizer": {"kind": "char", "path": "tok"}}, 'a path needs kind = "file"'),
         ({"schedule": {"kind": "multi_step"}}, "give either every or milestones"),
         ({"schedule": {"kind": "multi_step", "every": 5, "milestones": [3]}}, "give either every or milestones"),
-        ({"schedule": {"kind": "multi_step", "milestones": [5, 3]}}, "must be positive and rising, not [5, 3]"),
-        ({"schedule": {"kind": "multi_step", "milestones": [3, 3]}}, "must be positive and rising, not [3, 3]"),
-        ({"schedule": {"kind": "multi_step", "milestones": [0]}}, "must be positive and rising, not [0]"),
+        ({"schedule": {"kind": "multi_step", "milestones": [5, 3]}}, "must be positive and ascending, not [5, 3]"),
+        ({"schedule": {"kind": "multi_step", "milestones": [3, 3]}}, "must be positive and ascending, not [3, 3]"),
+        ({"schedule": {"kind": "multi_step", "milestones": [0]}}, "must be positive and ascending, not [0]"),
         ({"train": {"steps": 5, "epochs": 2}}, "not steps and epochs"),
     ],
 )
-def test_what_cannot_go_together_is_refused_and_named(table: dict, said: str):
+def test_fields_that_do_not_fit_together_are_refused(table: dict, message: str):
     with pytest.raises(RecipeError) as caught:
         build_recipe(table)
     (section,) = table
-    assert f"{section}: " in caught.value.happened
-    assert said in caught.value.happened
+    assert f"in [{section}], " in caught.value.happened
+    assert message in caught.value.happened
     assert caught.value.advice
 
 
@@ -119,15 +119,15 @@ def test_what_cannot_go_together_is_refused_and_named(table: dict, said: str):
         ("train.precision", "float16"),
     ],
 )
-def test_a_value_out_of_range_or_of_the_wrong_type_is_named_with_its_field(dotted: str, value: object):
+def test_a_value_out_of_range_or_of_the_wrong_type_is_reported_with_its_field_and_rule(dotted: str, value: object):
     section, field = dotted.split(".")
     with pytest.raises(RecipeError) as caught:
         build_recipe({section: {field: value}})
-    assert f"{dotted} = {value!r}: " in caught.value.happened
+    assert f"{dotted} must be " in caught.value.happened and f"(got {value!r})" in caught.value.happened
     assert "expected_tags" not in str(caught.value)
 
 
-def test_the_edges_of_the_ranges_are_inside_them():
+def test_the_limits_of_the_ranges_are_allowed():
     recipe = build_recipe(
         {
             "data": {"allow_bad_records": 1, "limit": 1},
@@ -139,13 +139,13 @@ def test_the_edges_of_the_ranges_are_inside_them():
     assert recipe.train.device == "cuda:1"
 
 
-def test_the_budget_is_five_minutes_unless_one_is_given():
+def test_the_default_budget_is_five_minutes():
     assert build_recipe({}).train.minutes == 5
     train = build_recipe({"train": {"steps": 7}}).train
     assert (train.steps, train.minutes, train.epochs, train.tokens) == (7, None, None, None)
 
 
-def test_one_path_stands_for_a_list_of_one_and_character_for_char():
+def test_one_path_becomes_a_list_and_character_becomes_char():
     recipe = build_recipe({"data": {"path": "a.txt"}, "tokenizer": {"kind": "character"}})
     assert recipe.data.path == ["a.txt"]
     assert recipe.tokenizer.kind == "char"

@@ -117,7 +117,7 @@ def test_numbers_of_no_possible_model_are_refused_by_name(written):
     edit_config(folder, n_layer=0)
     assert "n_layer" in refusal(folder)
     edit_config(folder, n_layer=2, n_head=3)
-    assert "n_embd = 8 is not divisible by n_head = 3" in refusal(folder)
+    assert "n_embd = 8 must be divisible by n_head = 3" in refusal(folder)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "\udcff", "[" * 100_000])

@@ -60,9 +60,9 @@ def test_a_dumped_configuration_reads_back_as_itself():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"n_embd": 100, "n_head": 12}, "n_embd = 100 is not divisible by n_head = 12"),
-        ({"n_kv_head": 5}, "n_head = 12 is not divisible by n_kv_head = 5"),
-        ({"n_kv_head": 24}, "n_head = 12 is not divisible by n_kv_head = 24"),
+        ({"n_embd": 100, "n_head": 12}, "n_embd = 100 must be divisible by n_head = 12"),
+        ({"n_kv_head": 5}, "n_head = 12 must be divisible by n_kv_head = 5"),
+        ({"n_kv_head": 24}, "n_head = 12 must be divisible by n_kv_head = 24"),
         ({"positions": "rotary", "head_dim": 7}, "rotary positions need an even head_dim, not 7"),
         ({"positions": "sinusoidal", "n_embd": 9, "n_head": 3}, "sinusoidal positions need an even n_embd, not 9"),
         ({"n_layer": 0}, "n_layer"),

@@ -153,14 +153,14 @@ def test_no_token_sees_what_comes_behind_it() -> None:
 def test_the_table_takes_its_usual_size_and_is_refused_where_there_are_no_ngrams() -> None:
     assert (CONFIG.ngram_rows, CONFIG.ngram_width) == (101, 32)
     assert ModelConfig(ngram_size=2).ngram_rows == 1 << 17
-    with pytest.raises(ValidationError, match="ngram_rows = 5 belongs to n-grams"):
+    with pytest.raises(ValidationError, match="ngram_rows = 5 needs ngram_size"):
         ModelConfig(ngram_rows=5)
-    with pytest.raises(ValidationError, match='ngram_size = 2 is for arch = "gpt"'):
+    with pytest.raises(ValidationError, match='ngram_size = 2 needs arch = "gpt"'):
         ModelConfig(ngram_size=2, arch="seq2seq")
 
 
 def test_dropout_is_refused_where_there_are_no_ngrams() -> None:
-    with pytest.raises(ValidationError, match=r"ngram_dropout = 0\.1 belongs to n-grams"):
+    with pytest.raises(ValidationError, match=r"ngram_dropout = 0\.1 needs ngram_size"):
         ModelConfig(ngram_dropout=0.1)
 
 

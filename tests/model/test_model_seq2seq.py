@@ -53,9 +53,9 @@ def test_an_encoder_not_described_is_as_deep_and_as_long_as_the_decoder():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"n_encoder_layer": 3}, 'n_encoder_layer = 3 belongs to an encoder, and arch = "gpt" has none'),
-        ({"source_size": 9, "arch": "gpt"}, 'source_size = 9 belongs to an encoder, and arch = "gpt" has none'),
-        ({"arch": "seq2seq", "positions": "none"}, 'positions = "none" leaves the encoder'),
+        ({"n_encoder_layer": 3}, "n_encoder_layer = 3 needs an encoder"),
+        ({"source_size": 9, "arch": "gpt"}, "source_size = 9 needs an encoder"),
+        ({"arch": "seq2seq", "positions": "none"}, 'positions = "none" does not work with arch = "seq2seq"'),
         ({"arch": "seq2seq", "n_encoder_layer": 0}, "n_encoder_layer"),
         ({"arch": "t5"}, "arch"),
     ],

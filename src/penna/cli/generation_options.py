@@ -25,12 +25,12 @@ def add_generation_arguments(parser: argparse.ArgumentParser, own: Mapping[str, 
     alone.add_argument("--greedy", action="store_true", help="always the likeliest token: --temperature 0")
     for name, field in GenerationConfig.model_fields.items():
         kind, target = setting_type(name), alone if name == "temperature" else group
-        usual = own.get(name, "" if field.default is None or kind.repeatable else str(field.default).lower())
+        usual = own.get(name, "" if field.default is None or kind.is_repeatable else str(field.default).lower())
         described = (field.description or "").rstrip(".")
-        described = described[:1].lower() + described[1:] + ("; repeatable" if kind.repeatable else "")
+        described = described[:1].lower() + described[1:] + ("; repeatable" if kind.is_repeatable else "")
         target.add_argument(
             f"--{name.replace('_', '-')}",
-            action="append" if kind.repeatable else "store",
+            action="append" if kind.is_repeatable else "store",
             metavar=kind.metavar,
             help=(described + (f" ({usual})" if usual else "")).replace("%", "%%"),
         )

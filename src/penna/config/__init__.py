@@ -1,1 +1,1 @@
-"""What a run is: typed sections and recipe files."""
+"""Recipes, experiments and generation settings: typed, validated, read from and written to TOML."""

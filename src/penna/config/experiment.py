@@ -1,13 +1,11 @@
-"""The experiment file: what is trained several times over, what differs between the times, and with which seeds.
+"""Experiment files: a base recipe, what varies between its arms, and the seeds of each arm.
 
-A TOML file comes in as a dictionary; out goes a frozen ``Experiment``, or a ``RecipeError`` that names the fault. A
-base recipe is varied along axes (a grid: every combination is an arm) or as a list of arms, each with every seed;
-``starts`` are trained first and only begun from. Its runs are worked out in ``config/experiment_plan.py``.
+Arms are listed one by one or as a grid of axes, where every combination is an arm. ``starts`` are trained first, so
+that arms can begin from them. `penna.config.experiment_plan` works out the runs.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -19,36 +17,37 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from penna.config.schema import SECTIONS, find_fields, section_models, unknown_field_error
 from penna.config.sections import Paths, Section
+from penna.config.validation import describe_errors, did_you_mean
 from penna.errors import RecipeError
 
-ARM = "arm:"  # in front of the name of a start or arm, in the place of a run
-_PLAIN_NAME = re.compile(r"[^\W_][\w.\-]*")  # letters, digits, '.', '_' and '-', as run names are
+ARM = "arm:"  # prefix of a start's or arm's name, in place of the path of a run
+_NAME = re.compile(r"[^\W_][\w.\-]*")  # letters, digits, '.', '_' and '-', as in run names
 
 
-def _dotted(value: Any) -> Any:
-    """A table of recipe fields with dotted names: ``train.steps = 5`` without quotes is a table in a table."""
+def _flatten(value: Any) -> Any:
+    """A table of recipe fields with dotted names. TOML reads ``train.steps = 5`` without quotes as a nested table."""
     if not isinstance(value, dict):
         return value
     flat: dict[str, Any] = {}
-    for name, held in value.items():
-        if name in SECTIONS and isinstance(held, dict):
-            flat |= {f"{name}.{field}": inner for field, inner in held.items()}
+    for name, item in value.items():
+        if name in SECTIONS and isinstance(item, dict):
+            flat |= {f"{name}.{field}": inner for field, inner in item.items()}
         else:
-            flat[name] = held
+            flat[name] = item
     return flat
 
 
-def _are_fields(fields: dict[str, Any]) -> dict[str, Any]:
+def _check_fields(fields: dict[str, Any]) -> dict[str, Any]:
     for dotted, value in fields.items():
         if not find_fields(dotted):
-            raise ValueError(_no_such_field(dotted, value))
+            raise ValueError(_explain_unknown_field(dotted, value))
         if dotted == "train.seed":
-            raise ValueError("train.seed cannot be set: every arm is trained with each seed of `seeds`")
+            raise ValueError("train.seed cannot be set here: every arm is trained with each seed of `seeds`")
     return fields
 
 
-def _no_such_field(dotted: str, value: Any) -> str:
-    """Why a dotted name is no field, with the nearest spelling; a field's own name without its section counts, too."""
+def _explain_unknown_field(dotted: str, value: Any) -> str:
+    """Why a dotted name is not a field, with the nearest spelling; a field without its section is recognized, too."""
     error = unknown_field_error(dotted, value)
     homes = [section for section in SECTIONS if any(dotted in model.model_fields for model in section_models(section))]
     if homes:
@@ -57,78 +56,80 @@ def _no_such_field(dotted: str, value: Any) -> str:
     return "; ".join(f"{part[0].lower()}{part[1:]}" for part in (error.happened.rstrip("."), hint))
 
 
-def _is_name(name: str) -> str:
-    if not _PLAIN_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} cannot name a run: letters, digits, '.', '_' and '-', a letter or digit first")
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("must be a run name: letters, digits, '.', '_' and '-', starting with a letter or digit")
     return name
 
 
-def _are_seeds(seeds: list[int]) -> list[int]:
+def _check_seeds(seeds: list[int]) -> list[int]:
     if not seeds:
-        raise ValueError("no seed is given, so nothing would be trained; leave seeds out for [42]")
+        raise ValueError("must contain at least one seed; leave it out for [42]")
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
     if twice:
-        raise ValueError(f"seed {twice[0]} is given twice, which would train the same run twice")
+        raise ValueError(f"must contain each seed once; {twice[0]} is given twice")
     return seeds
 
 
-Fields = Annotated[dict[str, Any], BeforeValidator(_dotted), AfterValidator(_are_fields)]
-Name = Annotated[str, AfterValidator(_is_name)]
-Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], AfterValidator(_are_seeds)]
+Fields = Annotated[dict[str, Any], BeforeValidator(_flatten), AfterValidator(_check_fields)]
+Name = Annotated[str, AfterValidator(_check_name)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], AfterValidator(_check_seeds)]
 
 
 class Start(Section):
-    """A run that arms may begin from, trained first and not compared."""
+    """A run that arms can begin from. It is trained first and not compared."""
 
-    name: Name = Field(description="What `arm:NAME` calls it.")
+    name: Name = Field(description="Its name; arms refer to it as arm:NAME.")
     base: str = Field(description="Its recipe: a shipped one, or a path relative to the experiment file.")
-    seeds: Seeds | None = Field(default=None, description="Its own seeds; those of the experiment unless given.")
-    set: Fields = Field(default={}, description="Fields laid over its recipe.")
+    seeds: Seeds | None = Field(default=None, description="Its own seeds; default: the experiment's.")
+    set: Fields = Field(default={}, description="Fields that override its recipe.")
 
 
 class Arm(Section):
-    """One of the recipes that are compared, where they are listed one by one."""
+    """One of the recipes that are compared."""
 
-    name: Name = Field(description="Its name in folders, tables and figures.")
-    base: str | None = Field(default=None, description="A recipe of its own; the experiment's unless given.")
-    set: Fields = Field(default={}, description="Fields laid over the recipe and the experiment's [set].")
+    name: Name = Field(description="Its name in folders, tables and plots.")
+    base: str | None = Field(default=None, description="Its own recipe; default: the experiment's.")
+    set: Fields = Field(default={}, description="Fields that override the recipe and the experiment's [set].")
 
 
 class CompareConfig(Section):
-    """What `penna compare` is to do with it."""
+    """What `penna compare` shows for the experiment."""
 
-    prompts: Paths = Field(default=[], description="Prompts that every arm goes on from.")
-    max_new_tokens: int = Field(default=80, ge=1, description="Tokens written behind each.")
-    baseline: str | None = Field(default=None, description="The arm the others are compared with; the first one.")
+    prompts: Paths = Field(default=[], description="Prompts that every arm continues.")
+    max_new_tokens: int = Field(default=80, ge=1, description="Tokens to generate after each prompt.")
+    baseline: str | None = Field(
+        default=None, description="The arm that the others are compared with; default: the first."
+    )
 
 
 class Experiment(Section):
-    """A whole experiment: a recipe, what is varied of it, and the seeds."""
+    """A complete experiment."""
 
-    name: Name | None = Field(default=None, description="Its folder's name; the file's own name unless given.")
+    name: Name | None = Field(default=None, description="Its folder's name; default: the file's name.")
     description: str = Field(default="", description="One line for `penna experiment`.")
     base: str | None = Field(
         default=None, description="The recipe: a shipped one, or a path relative to the experiment file."
     )
-    seeds: Seeds = Field(default=[42], description="train.seed of each arm's runs.")
-    set: Fields = Field(default={}, description="Fields of every arm, laid over its recipe.")
+    seeds: Seeds = Field(default=[42], description="Values of train.seed; every arm is trained with each.")
+    set: Fields = Field(default={}, description="Fields of every arm; they override its recipe.")
     starts: list[Start] = Field(default=[], description="Runs that arms begin from.")
-    axes: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(
-        default={}, description="What is varied: a field and its values, or a name and named groups of fields."
+    axes: Annotated[dict[str, Any], BeforeValidator(_flatten)] = Field(
+        default={}, description="What varies: a field and its values, or a name and named groups of fields."
     )
     arms: list[Arm] = Field(default=[], description="The arms one by one, instead of axes.")
-    evaluate: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(
-        default={}, description="Each arm's runs are measured on this once trained: fields of data and task."
+    evaluate: Annotated[dict[str, Any], BeforeValidator(_flatten)] = Field(
+        default={}, description="Fields of data and task that define the text on which trained runs are evaluated."
     )
     compare: CompareConfig = CompareConfig()
 
     @model_validator(mode="after")
-    def _a_grid_or_a_list(self) -> Self:
+    def _check_arms(self) -> Self:
         if bool(self.axes) == bool(self.arms):
             both = "both [axes] and [[arms]] are given" if self.axes else "neither [axes] nor [[arms]] is given"
-            raise ValueError(f"{both}: give axes for a grid, or a list of arms")
+            raise ValueError(f"{both}; give axes for a grid, or a list of arms")
         if self.base is None and (self.axes or any(arm.base is None for arm in self.arms)):
-            raise ValueError("no base recipe is given, which the arms are to differ from")
+            raise ValueError("no base recipe is given")
         names = [each.name for each in (*self.starts, *self.arms)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -136,7 +137,7 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
-    def _axes_have_values(self) -> Self:
+    def _check_axes(self) -> Self:
         owners: dict[str, str] = {}
         for axis, values in self.axes.items():
             for dotted in _fields_of_axis(axis, values):
@@ -146,120 +147,112 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
-    def _measures_a_text(self) -> Self:
+    def _check_evaluation(self) -> Self:
         for dotted, value in self.evaluate.items():
             if not find_fields(dotted):
-                raise ValueError(f"[evaluate]: {_no_such_field(dotted, value)}")
+                raise ValueError(f"in [evaluate], {_explain_unknown_field(dotted, value)}")
             if dotted.partition(".")[0] not in ("data", "task"):
-                raise ValueError(f"[evaluate]: {dotted} changes nothing that is measured; name fields of data and task")
+                raise ValueError(f"in [evaluate], {dotted} has no effect; only fields of data and task do")
         return self
 
 
 def axis_values(axis: str, values: Any) -> list[tuple[Any, dict[str, Any]]]:
-    """An axis's values, each as it is written (a value, or a name) with the fields it sets."""
+    """An axis's values as the file has them (a value or a name), each with the fields that it sets."""
     if "." in axis:
         return [(value, {axis: value}) for value in values]
-    return [(name, _dotted(fields)) for name, fields in values.items()]
+    return [(name, _flatten(fields)) for name, fields in values.items()]
 
 
 def _fields_of_axis(axis: str, values: Any) -> list[str]:
-    """The fields an axis sets. Raises ValueError for what is no axis."""
+    """The fields that an axis sets. Raises ValueError if it is not an axis."""
     if "." in axis:
-        _are_fields({axis: values})
+        _check_fields({axis: values})
         if not isinstance(values, list):
-            raise ValueError(f"the axis {axis} is {values!r} and should be a list of values")
+            raise ValueError(f"the axis {axis} must be a list of values (got {values!r})")
         if not values:
-            raise ValueError(f"the axis {axis} has no value, so the grid is empty")
+            raise ValueError(f"the axis {axis} has no values, so the grid is empty")
         twice = [value for number, value in enumerate(values) if value in values[:number]]
         if twice:
             raise ValueError(f"the axis {axis} has the value {twice[0]!r} twice")
         return [axis]
     if not isinstance(values, dict) or not all(isinstance(fields, dict) for fields in values.values()):
-        what = _no_such_field(axis, values) if isinstance(values, list) else f"the axis {axis!r} is {values!r}"
+        what = _explain_unknown_field(axis, values) if isinstance(values, list) else f"the axis {axis!r} is {values!r}"
         raise ValueError(
-            f"{what}; an axis is a field and a list of its values, or a name and a table of named values, "
-            "each a table of the fields it sets"
+            f"{what}; an axis is a field with a list of values, or a name with a table of named values, each a table "
+            "of fields"
         )
     if not values:
-        raise ValueError(f"the axis {axis!r} has no value, so the grid is empty")
-    found: list[str] = []
+        raise ValueError(f"the axis {axis!r} has no values, so the grid is empty")
+    names: list[str] = []
     seen: list[dict[str, Any]] = []
     for name, fields in values.items():
-        flat = _are_fields(_dotted(fields))
+        flat = _check_fields(_flatten(fields))
         if flat in seen:
-            other = next(other for other, held in values.items() if _dotted(held) == flat)
-            raise ValueError(f"the axis {axis!r}: {name!r} sets nothing different from {other!r}")
+            other = next(other for other, others in values.items() if _flatten(others) == flat)
+            raise ValueError(f"in the axis {axis!r}, {name!r} sets the same fields as {other!r}")
         seen.append(flat)
-        found += flat
-    return list(dict.fromkeys(found))
+        names += flat
+    return list(dict.fromkeys(names))
 
 
 def shipped_experiments() -> dict[str, Path]:
-    """Names of the experiments that come with Penna, and their files."""
+    """The experiments that come with Penna: name and file."""
     folder = Path(str(resources.files("penna.experiments")))
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 
 def find_experiment_file(name: str) -> Path:
-    """The file of a shipped experiment or of a path ending in .toml. Raises RecipeError where the name is neither."""
+    """The file of a shipped experiment, or a path ending in .toml. Raises RecipeError if ``name`` is neither."""
     if name.endswith(".toml"):
         return Path(name)
     known = shipped_experiments()
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
     raise RecipeError(
         f"There is no experiment named {name!r}.",
-        f"Shipped experiments: {', '.join(known)}." if known else "A path ending in .toml.",
-        f"Did you mean {near[0]!r}?" if near else "An experiment of your own is a path ending in .toml.",
+        f"Shipped experiments: {', '.join(known)}.",
+        did_you_mean(name, known).strip() or "To use your own experiment, give a path ending in .toml.",
     )
 
 
 def read_experiment(file: Path) -> dict[str, Any]:
-    """An experiment file as a dictionary. Raises RecipeError where it is missing or not TOML."""
+    """Read an experiment file. Raises RecipeError if it is missing or not TOML."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(
             f"The experiment {file} cannot be read: {error.strerror or error}.",
-            "A TOML file with a base recipe, and axes or arms.",
+            "An experiment is a TOML file with a base recipe, and axes or arms.",
             "Check the path; `penna experiment` lists the shipped ones.",
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"The experiment {file} is not valid TOML: {error}.",
-            'A line such as base = "shakespeare-lr", and sections such as [axes].',
-            "Mend that line.",
+            'An experiment has lines such as base = "shakespeare-lr" and sections such as [axes].',
+            "Fix that line.",
         ) from error
 
 
 def build_experiment(table: Mapping[str, Any], origin: str) -> Experiment:
-    """Check an experiment's dictionary. Raises RecipeError with every fault in it."""
+    """Validate an experiment's dictionary. Raises RecipeError that names every error."""
     try:
         return Experiment.model_validate(dict(table))
     except ValidationError as error:
-        faults = [_fault(detail) for detail in error.errors()]
-        told = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"  - {fault}" for fault in faults)
+        errors = [_explain_error(detail) for detail in error.errors()]
+        listed = errors[0] if len(errors) == 1 else "\n" + "\n".join(f"  - {happened}" for happened in errors)
         raise RecipeError(
-            f"The experiment {origin} cannot be run: {told}",
-            "A base recipe; [axes] with fields and their values, or [[arms]]; and seeds.",
+            f"The experiment {origin} is invalid: {listed}",
+            "An experiment needs a base recipe, [axes] with fields and their values or [[arms]], and seeds.",
             "Correct it in the file.",
         ) from error
 
 
-def _fault(detail: Any) -> str:
-    """One pydantic fault in words: where, what, and the nearest spelling of a key."""
+def _explain_error(detail: Any) -> str:
     loc = [str(part) for part in detail["loc"]]
-    where = ".".join(loc)
+    name = ".".join(loc)
     if detail["type"] == "extra_forbidden":
         models = {"starts": Start, "arms": Arm, "compare": CompareConfig}
         fields = models.get(loc[0], Experiment).model_fields if len(loc) > 1 else Experiment.model_fields
-        near = difflib.get_close_matches(loc[-1], fields, n=1)
-        hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(fields)}"
-        return f"there is no {where!r} (given {detail['input']!r}); {hint}."
-    if detail["type"] == "missing":
-        return f"{where} is missing."
-    message = str(detail["msg"]).removeprefix("Value error, ").rstrip(".")
-    if detail["type"] == "value_error":
-        return f"{where}: {message}." if where else f"{message}."
-    return f"{where} = {detail['input']!r}: {message[0].lower()}{message[1:]}."
+        hint = did_you_mean(loc[-1], fields) or f" Fields: {', '.join(fields)}."
+        return f"there is no field {name} (got {detail['input']!r}).{hint}"
+    return describe_errors(name, [detail])

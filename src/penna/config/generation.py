@@ -1,9 +1,8 @@
-"""How a text is written: the settings of every decoding strategy, checked together.
+"""Settings of text generation: one model for all decoding strategies, and their ``NAME=VALUE`` text form.
 
-The names are those of Hugging Face's ``generation_config.json`` where it has them, so that a run's defaults mean the
-same to other tools. Which strategy is meant follows from the fields: beams where ``num_beams`` is above 1, contrastive
-search where ``penalty_alpha`` is given, else one token after another, drawn, or the likeliest where ``temperature`` is
-0. What does not go together is refused by name.
+Names are those of Hugging Face's ``generation_config.json`` where it has them. The strategy follows from the fields:
+beam search if ``num_beams`` is above 1, contrastive search if ``penalty_alpha`` is given, greedy decoding if
+``temperature`` is 0, otherwise sampling.
 """
 
 from __future__ import annotations
@@ -11,117 +10,144 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping
+from itertools import groupby
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Self, Union, cast, get_args, get_origin
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from penna.config.sections import Section
+from penna.config.validation import describe_errors, did_you_mean
 from penna.errors import RecipeError
 
 _CONTRASTIVE, _BEAMS = "penalty_alpha (contrastive search)", "num_beams (beam search)"
-_ONE_BY_ONE = ("prompt_lookup_num_tokens", "choices", "past_block")  # for texts that grow without a search
-_DRAWING = ("top_k", "top_p", "min_p", "typical_p")  # what a draw is limited to
+_WITHOUT_SEARCH = ("prompt_lookup_num_tokens", "choices", "past_block")  # only for greedy decoding and sampling
+_SAMPLING_LIMITS = ("top_k", "top_p", "min_p", "typical_p")
 
 
 class GenerationConfig(Section):
     """How the next tokens are chosen, and when a text ends."""
 
-    max_new_tokens: int = Field(default=200, ge=0, description="Tokens to write, at most.")
-    min_new_tokens: int = Field(default=0, ge=0, description="No text ends by itself before so many.")
+    max_new_tokens: int = Field(default=200, ge=0, description="Maximum number of tokens to generate.")
+    min_new_tokens: int = Field(default=0, ge=0, description="Minimum number of tokens before a text may end.")
     temperature: float = Field(
         default=1.0,
         ge=0,
         allow_inf_nan=False,
-        description="Below 1 tamer, above 1 wilder; 0 takes the likeliest.",
+        description="Sampling temperature: below 1 more conservative, above 1 more random; 0: greedy.",
     )
     top_k: int | None = Field(
-        default=None, ge=1, description="Only the so many likeliest tokens; contrastive search weighs these."
+        default=None,
+        ge=1,
+        description="Keep only the k most likely tokens; contrastive search chooses among them.",
     )
     top_p: float | None = Field(
-        default=None, gt=0, le=1, description="Only the likeliest tokens that make up this share (nucleus)."
+        default=None,
+        gt=0,
+        le=1,
+        description="Keep only the most likely tokens whose probabilities add up to p (nucleus sampling).",
     )
     min_p: float | None = Field(
-        default=None, gt=0, le=1, description="Only tokens at least this share as likely as the likeliest."
+        default=None,
+        gt=0,
+        le=1,
+        description="Keep only tokens at least this fraction as likely as the most likely token.",
     )
     typical_p: float | None = Field(
-        default=None, gt=0, le=1, description="Only tokens of usual surprise that make up this share (locally typical)."
+        default=None,
+        gt=0,
+        le=1,
+        description="Keep only the most typical tokens whose probabilities add up to p (locally typical sampling).",
     )
     repetition_penalty: float = Field(
         default=1.0,
         gt=0,
         allow_inf_nan=False,
-        description="Above 1, tokens that stand in prompt or text lose likelihood.",
+        description="Above 1, makes tokens of the prompt and the text so far less likely.",
     )
     presence_penalty: float = Field(
-        default=0.0, allow_inf_nan=False, description="Taken off the logit of every token already written."
+        default=0.0, allow_inf_nan=False, description="Subtracted from the logit of every token generated before."
     )
     frequency_penalty: float = Field(
-        default=0.0, allow_inf_nan=False, description="Taken off a token's logit for each time it was written."
+        default=0.0,
+        allow_inf_nan=False,
+        description="Subtracted from a token's logit once for each time it was generated before.",
     )
     no_repeat_ngram_size: int | None = Field(
-        default=None, ge=1, description="No run of so many tokens is written twice; the prompt counts."
+        default=None, ge=1, description="Never repeat an n-gram of this many tokens, including those in the prompt."
     )
-    bad_words: tuple[str, ...] = Field(default=(), description="Never written, neither so nor behind a space.")
-    stop: tuple[str, ...] = Field(default=(), description="A text ends where one of these comes, and without it.")
-    choices: tuple[str, ...] = Field(default=(), description="The text is one of these.")
-    num_beams: int = Field(default=1, ge=1, description="Partial texts kept side by side (beam search).")
+    bad_words: tuple[str, ...] = Field(
+        default=(), description="Texts never to generate, with or without a leading space."
+    )
+    stop: tuple[str, ...] = Field(default=(), description="Stop strings: a text ends before the first of them.")
+    choices: tuple[str, ...] = Field(default=(), description="Generate exactly one of these texts.")
+    num_beams: int = Field(default=1, ge=1, description="Number of beams (beam search if above 1).")
     num_beam_groups: int = Field(
-        default=1, ge=1, description="Groups of beams that keep apart from each other (diverse beam search)."
+        default=1, ge=1, description="Number of groups of beams that avoid each other's tokens (diverse beam search)."
     )
     diversity_penalty: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="Taken off what an earlier group of beams chose."
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Subtracted from the scores of tokens that earlier beam groups chose.",
     )
     length_penalty: float = Field(
         default=1.0, ge=-10, le=10, description="A beam's score is divided by its length to this power."
     )
     early_stopping: bool | Literal["never"] = Field(
         default=False,
-        description="Beams end: true, once so many are finished; false, once none is likely to do better; never, once "
-        "none can.",
+        description="When beam search stops. true: as soon as num_beams texts are finished. false: when a better text "
+        "is unlikely. never: when a better text is impossible.",
     )
     penalty_alpha: float | None = Field(
-        default=None, ge=0, le=1, description="Contrastive search: the weight of being unlike what stands before."
+        default=None,
+        ge=0,
+        le=1,
+        description="Contrastive search: weight of the penalty for tokens similar to the text so far.",
     )
     prompt_lookup_num_tokens: int | None = Field(
-        default=None, ge=1, description="Tokens guessed ahead from the text before, at most; the result stays the same."
+        default=None,
+        ge=1,
+        description="Prompt lookup: propose up to this many tokens copied from the text so far. Faster, same result.",
     )
     past_block: Literal["restart", "slide"] = Field(
         default="restart",
-        description="Behind a full block: restart from its last half, or slide it on token by token, which is slow.",
+        description="When the context is full. restart: keep its last half. slide: drop one token per step (slow).",
     )
 
     @field_validator("bad_words", "stop", "choices")
     @classmethod
-    def _none_is_empty(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_not_empty(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         if "" in texts:
-            raise ValueError("an empty text stands everywhere; give at least one character")
+            raise ValueError("must not contain an empty text")
         return texts
 
     @model_validator(mode="after")
-    def _fields_fit(self) -> Self:
+    def _check_fields_fit(self) -> Self:
         if self.min_new_tokens > self.max_new_tokens:
-            raise ValueError(f"min_new_tokens = {self.min_new_tokens} is above max_new_tokens = {self.max_new_tokens}")
-        drawing = [name for name in _DRAWING if getattr(self, name) is not None]
-        tempered = ["temperature"] if self.temperature not in (0, 1) else []
+            raise ValueError(
+                f"min_new_tokens = {self.min_new_tokens} must not exceed max_new_tokens = {self.max_new_tokens}"
+            )
+        limits = [name for name in _SAMPLING_LIMITS if getattr(self, name) is not None]
+        temperature = ["temperature"] if self.temperature not in (0, 1) else []
         if self.penalty_alpha is not None:
-            self._refuse(_CONTRASTIVE, [*(name for name in drawing if name != "top_k"), *tempered])
-            self._refuse_unless_default(_CONTRASTIVE, "num_beams", *_ONE_BY_ONE)
+            self._refuse(_CONTRASTIVE, [*(name for name in limits if name != "top_k"), *temperature])
+            self._refuse_unless_default(_CONTRASTIVE, "num_beams", *_WITHOUT_SEARCH)
             if self.top_k is None or self.top_k == 1:
-                raise ValueError(f"{_CONTRASTIVE} chooses among top_k tokens: give a top_k above 1")
+                raise ValueError(f"{_CONTRASTIVE} needs a top_k above 1")
         elif self.num_beams > 1:
-            self._refuse(_BEAMS, [*drawing, *tempered])
-            self._refuse_unless_default(_BEAMS, *_ONE_BY_ONE)
-        elif self.temperature == 0 and drawing:
-            raise ValueError(f"temperature = 0 takes the likeliest token, and {_listed(drawing)} limits a draw")
+            self._refuse(_BEAMS, [*limits, *temperature])
+            self._refuse_unless_default(_BEAMS, *_WITHOUT_SEARCH)
+        elif self.temperature == 0:
+            self._refuse("temperature = 0 (greedy decoding)", limits)
         if self.num_beams == 1:
             for name in ("num_beam_groups", "diversity_penalty", "length_penalty", "early_stopping"):
                 if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(f"{name} = {getattr(self, name)} belongs to beam search: give num_beams above 1")
+                    raise ValueError(f"{name} = {getattr(self, name)} needs beam search: give num_beams above 1")
         elif self.num_beams % self.num_beam_groups:
-            raise ValueError(f"num_beams = {self.num_beams} does not divide into {self.num_beam_groups} groups")
+            raise ValueError(f"num_beams = {self.num_beams} must be divisible into {self.num_beam_groups} groups")
         if (self.num_beam_groups > 1) != (self.diversity_penalty > 0):
-            raise ValueError("num_beam_groups above 1 and a diversity_penalty above 0 go together")
+            raise ValueError("num_beam_groups above 1 and diversity_penalty above 0 must be given together")
         if self.choices:
             self._refuse_unless_default(
                 "choices", "min_new_tokens", "bad_words", "stop", "no_repeat_ngram_size", "prompt_lookup_num_tokens"
@@ -133,16 +159,16 @@ class GenerationConfig(Section):
 
     def _refuse(self, owner: str, names: list[str]) -> None:
         if names:
-            raise ValueError(f"{_listed(names)} does not go with {owner}: leave one of them out")
+            raise ValueError(f"{' and '.join(names)} cannot be combined with {owner}")
 
     @property
     def is_greedy(self) -> bool:
-        """Whether each token is the likeliest one, rather than drawn."""
+        """Whether the temperature is 0, so that nothing is drawn at random."""
         return self.temperature == 0
 
     @property
     def strategy(self) -> Literal["greedy", "sample", "beam", "contrastive"]:
-        """Which kind of decoding the fields mean."""
+        """The decoding strategy that the fields select."""
         if self.penalty_alpha is not None:
             return "contrastive"
         if self.num_beams > 1:
@@ -150,7 +176,7 @@ class GenerationConfig(Section):
         return "greedy" if self.is_greedy else "sample"
 
     def explicit_settings(self) -> dict[str, Any]:
-        """The fields that were given, or differ from their defaults."""
+        """The fields that were given or differ from their defaults."""
         return {
             name: value
             for name, value in self
@@ -159,177 +185,164 @@ class GenerationConfig(Section):
 
 
 def generation_config(values: Mapping[str, Any]) -> GenerationConfig:
-    """Settings as a checked whole. Raises RecipeError, which names every fault."""
+    """Validate settings. Raises RecipeError that names every error."""
     try:
         return GenerationConfig.model_validate(dict(values))
     except ValidationError as error:
-        faults = [_fault(detail) for detail in error.errors()]
+        by_field = groupby(error.errors(), key=lambda detail: detail["loc"][:1])
+        errors = [_explain_errors(list(details)) for _, details in by_field]
         raise RecipeError(
-            " ".join(dict.fromkeys(fault[0] for fault in faults)),
-            " ".join(dict.fromkeys(fault[1] for fault in faults)),
-            "Change or leave out that setting.",
+            " ".join(happened for happened, _ in errors),
+            " ".join(dict.fromkeys(expected for _, expected in errors)),
+            "Change that setting or leave it out.",
         ) from error
 
 
-def _fault(detail: Any) -> tuple[str, str]:
-    """One pydantic fault as (what happened, what is expected)."""
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    name = str(detail["loc"][0]) if detail["loc"] else ""
-    if not name:
-        return f"These settings cannot go together: {message}.", "Settings of one decoding strategy."
-    if detail["type"] == "extra_forbidden":
-        return f"There is no setting {name!r}.", f"Settings: {', '.join(GenerationConfig.model_fields)}."
-    field = GenerationConfig.model_fields[name]
-    return f"{name} = {detail['input']!r} cannot be: {message[0].lower()}{message[1:]}.", f"{name}: {field.description}"
+def _explain_errors(details: list[Any]) -> tuple[str, str]:
+    """The errors of one field as (what happened, what was expected)."""
+    if not details[0]["loc"]:
+        message = describe_errors("", details)
+        return f"These settings do not fit together: {message}", "Settings of one decoding strategy are needed."
+    name, *index = map(str, details[0]["loc"])
+    fields = GenerationConfig.model_fields
+    if details[0]["type"] == "extra_forbidden":
+        return f"There is no setting {name!r}.{did_you_mean(name, fields)}", f"Settings: {', '.join(fields)}."
+    element = f"[{index[0]}]" if index and index[0].isdecimal() else ""
+    return describe_errors(name + element, details), f"{name}: {fields[name].description}"
 
 
-def _listed(names: list[str]) -> str:
-    return " and ".join(names)
+# Settings as text: ``temperature=0.5 stop="a b"``, the form of --strategy, of /set in a chat, and of the studio.
+
+_ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}  # a line end is hard to type on a command line
 
 
-# MERGED config.generation_words: Settings of writing as words: ``temperature=0.5 stop="a b"`` in, values by name
-# out, and back.
-#
-# What ``--strategy``, chat's ``/set`` and the studio's strategies are written in. What a field takes comes from the
-# model itself, which checks them. pydantic takes longer to be imported than all of ``penna --help``, so the model is
-# imported only where it is asked.
+class SettingType(NamedTuple):
+    """The values that a setting may have."""
 
-
-_ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}  # in texts of the command line, where a line end is hard to type
-
-
-class SettingType(NamedTuple):  # a dataclass would have to import inspect
-    """What values a field takes."""
-
-    base: type  # int, float or str
-    words: tuple[str, ...] = ()  # that may be given
-    optional: bool = False
-    repeatable: bool = False
+    type: type  # int, float or str
+    choices: tuple[str, ...] = ()
+    is_optional: bool = False
+    is_repeatable: bool = False
 
     @property
     def metavar(self) -> str:
-        """As help shows a value."""
-        return "|".join(self.words) or {int: "N", float: "X", str: "TEXT"}[self.base]
+        """The value's placeholder in ``--help``."""
+        return "|".join(self.choices) or {int: "N", float: "X", str: "TEXT"}[self.type]
 
     @property
-    def sentence(self) -> str:
-        """What a value is."""
-        if self.words:
-            return " or ".join(self.words)
-        return {int: "a whole number", float: "a number", str: "a text"}[self.base] + (
-            ", or none" if self.optional or self.repeatable else ""
+    def description(self) -> str:
+        """The rule for values, after "must be"."""
+        if self.choices:
+            return " or ".join(self.choices)
+        return {int: "a whole number", float: "a number", str: "text"}[self.type] + (
+            " or none" if self.is_optional or self.is_repeatable else ""
         )
 
 
-_KINDS = {  # of what is set beside the model's fields
-    "history_tokens": SettingType(int, optional=True),
-    "history_turns": SettingType(int, optional=True),
+_EXTRA_SETTINGS = {  # of a chat
+    "history_tokens": SettingType(int, is_optional=True),
+    "history_turns": SettingType(int, is_optional=True),
     "seed": SettingType(int),
 }
 
 
 def parse_settings(text: str, extra: Collection[str] = ()) -> dict[str, Any]:
-    """``temperature=0.5 top_k=none stop="a b"`` as settings; ``greedy`` stands for temperature=0.
+    """Parse ``temperature=0.5 top_k=none stop="a b"``; the word ``greedy`` means temperature=0.
 
-    ``more`` names what may be set beside the fields of writing. Raises RecipeError for what sets nothing.
+    ``extra`` names settings that are allowed besides the fields of GenerationConfig. Raises RecipeError for an unknown
+    setting or a value of the wrong type.
     """
     lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
-    lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""  # a backslash is the value's
+    lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""  # a backslash is part of the value
     try:
-        split = list(lexer)
+        words = list(lexer)
     except ValueError as error:
         raise RecipeError(
-            f"{text} cannot be read: {str(error)[0].lower()}{str(error)[1:]}.",
-            'NAME=VALUE with spaces between; a value with spaces in it stands in quotes: stop="a b".',
+            f"The settings {text} cannot be read: {str(error)[0].lower()}{str(error)[1:]}.",
+            'Settings have the form NAME=VALUE, with spaces in between; quote a value with spaces: stop="a b".',
             "Close the quotes.",
         ) from error
+    known = (*GenerationConfig.model_fields, *extra)
     given: dict[str, Any] = {}
-    for word in split:
+    for word in words:
         name, equals, value = word.partition("=")
         name = name.replace("-", "_")
         if word == "greedy":
             name, value = "temperature", "0"
-        elif not equals or name not in (*_fields(), *extra):
+        elif not equals or name not in known:
             raise RecipeError(
-                f"{word} sets nothing.",
-                f"NAME=VALUE, where NAME is {', '.join((*_fields(), *extra))}.",
+                f"{word!r} is not a setting.{did_you_mean(name, known)}",
+                f"Settings have the form NAME=VALUE, where NAME is one of {', '.join(known)}.",
                 "For example: temperature=0.5",
             )
-        found = parse_value(name, value)
-        given[name] = (*given.get(name, ()), *found) if setting_type(name).repeatable else found
+        parsed = parse_value(name, value)
+        given[name] = (*given.get(name, ()), *parsed) if setting_type(name).is_repeatable else parsed
     return given
 
 
-def parse_strategy(words: str) -> tuple[str, dict[str, Any]]:
-    """``NAME: SETTINGS`` as a name and settings; without a name the settings are it."""
-    name, colon, rest = words.partition(":")
+def parse_strategy(text: str) -> tuple[str, dict[str, Any]]:
+    """Parse ``NAME: SETTINGS`` into a name and settings; without a name, the settings' text is the name."""
+    name, colon, settings = text.partition(":")
     is_named = bool(colon) and "=" not in name
-    name, rest = (name.strip(), rest) if is_named else (words.strip(), words)
+    name, settings = (name.strip(), settings) if is_named else (text.strip(), text)
     if not name:
         raise RecipeError(
-            f"The strategy {words!r} has no name.",
-            "Settings, or a name, a colon and settings.",
-            'Such as --strategy "top_p=0.9 temperature=0.7".',
+            f"The strategy {text!r} has no name.",
+            "A strategy is a list of settings, or a name, a colon and settings.",
+            'For example: --strategy "top_p=0.9 temperature=0.7".',
         )
-    return name, parse_settings(rest)
+    return name, parse_settings(settings)
 
 
-def parse_value(name: str, word: str) -> Any:
-    """A word as the value of a setting. Raises RecipeError where it is of another kind."""
+def parse_value(name: str, text: str) -> Any:
+    """Parse the value of a setting. Raises RecipeError for a value of the wrong type."""
     kind = setting_type(name)
-    if kind.repeatable:
-        return parse_texts(name, [word])
-    if word == "none" and kind.optional:
+    if kind.is_repeatable:
+        return parse_texts(name, [text])
+    if text == "none" and kind.is_optional:
         return None
-    if word in kind.words:
-        return {"true": True, "false": False}.get(word, word)
+    if text in kind.choices:
+        return {"true": True, "false": False}.get(text, text)
     try:
-        if not kind.words:
-            return kind.base(word)
+        if not kind.choices:
+            return kind.type(text)
     except ValueError:
         pass
-    raise RecipeError(f"{name} = {word!r} cannot be.", f"{name} is {kind.sentence}.", "Change that setting.")
+    description = f"{name}: {GenerationConfig.model_fields[name].description}" if name not in _EXTRA_SETTINGS else ""
+    raise RecipeError(f"{name} must be {kind.description} (got {text!r}).", description, "Change that setting.")
+
+
+def parse_texts(name: str, texts: Iterable[str]) -> tuple[str, ...]:
+    r"""Parse the values of a setting that takes several texts: ``\n`` becomes a line end, "none" an empty list."""
+    texts = list(texts)
+    if "" in texts:
+        raise RecipeError(
+            f"{name} must not be empty.",
+            "The text needs at least one character.",
+            r"Leave the setting out, or write \n for a line end.",
+        )
+    if texts == ["none"]:
+        return ()
+    return tuple(re.sub(r"\\[nt\\]", lambda found: _ESCAPES[found[0]], text) for text in texts)
 
 
 def format_value(value: Any) -> str:
-    """A setting's value as it is typed behind NAME=."""
+    """A setting's value as it is typed after ``NAME=``."""
     if isinstance(value, tuple):
         return ",".join(shlex.quote(each) for each in cast(tuple[str, ...], value)) or "none"
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def setting_type(name: str) -> SettingType:
-    """What values a setting takes."""
-    if name in _KINDS:
-        return _KINDS[name]
-    from penna.config.generation import GenerationConfig
-
+    """The values that a setting may have."""
+    if name in _EXTRA_SETTINGS:
+        return _EXTRA_SETTINGS[name]
     annotation: Any = GenerationConfig.model_fields[name].annotation
     if get_origin(annotation) is tuple:
-        return SettingType(str, repeatable=True)
+        return SettingType(str, is_repeatable=True)
     parts: tuple[Any, ...] = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
+    choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
     if bool in parts:
-        words = ["true", "false", *words]
-    base = str if words else float if float in parts else int
-    return SettingType(base, tuple(words), optional=type(None) in parts)
-
-
-def parse_texts(name: str, words: Iterable[str]) -> tuple[str, ...]:
-    """The texts of a setting that takes several."""
-    words = list(words)
-    if "" in words:
-        raise RecipeError(
-            f"{name} = '' cannot be: an empty text stands everywhere.",
-            "A text of one character or more.",
-            r"Leave it out; a line end is written \n.",
-        )
-    if words == ["none"]:
-        return ()
-    return tuple(re.sub(r"\\[nt\\]", lambda found: _ESCAPES[found[0]], word) for word in words)
-
-
-def _fields() -> tuple[str, ...]:
-    from penna.config.generation import GenerationConfig
-
-    return tuple(GenerationConfig.model_fields)
+        choices = ["true", "false", *choices]
+    value_type = str if choices else float if float in parts else int
+    return SettingType(value_type, tuple(choices), is_optional=type(None) in parts)

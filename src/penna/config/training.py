@@ -1,59 +1,57 @@
-"""The sections of a recipe that say how a model learns: optimizer, schedule, and the loop itself.
+"""The optim, schedule and train sections of a recipe. Each ``kind`` has only the options that apply to it."""
 
-``optim`` and ``schedule`` are unions told apart by ``kind``, so an option that does not apply cannot be written down.
-"""
-
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from penna.config.sections import Paths, Section
 
 
 class _AdamWFields(Section):
-    learning_rate: float = Field(default=1e-3, gt=0, description="The highest learning rate of AdamW.")
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the mean of gradients.")
-    beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of the mean of squared gradients.")
-    eps: float = Field(default=1e-8, gt=0, description="Added to the root of the squared mean.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate of AdamW.")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the running mean of gradients.")
+    beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of the running mean of squared gradients.")
+    eps: float = Field(default=1e-8, gt=0, description="Added to the denominator for numerical stability.")
     weight_decay: float = Field(
-        default=0.1, ge=0, description="Share of a weight taken off per step, times learning rate."
+        default=0.1,
+        ge=0,
+        description="Weight decay: each step shrinks weights by this times the learning rate.",
     )
     ngram_learning_rate: float | None = Field(
         default=None,
         gt=0,
-        description="The highest rate of the table of hashed n-grams, which learns rare ones by heart; none: "
+        description="Peak learning rate of the n-gram table (a lower one overfits rare n-grams less); none: "
         "learning_rate.",
     )
-    grad_clip: float | None = Field(
-        default=1.0, gt=0, description="Gradients are scaled down to this norm; none: never."
-    )
+    grad_clip: float | None = Field(default=1.0, gt=0, description="Clip the gradient norm to this; none: never.")
+
+
+_OPTIMIZER = "adamw: AdamW for all parameters. muon: Muon for the matrices in the blocks, AdamW for the rest."
 
 
 class AdamWConfig(_AdamWFields):
     """AdamW for every parameter; matrices and embeddings decay, biases and norms do not."""
 
-    kind: Literal["adamw"] = Field(
-        default="adamw", description="adamw for all parameters, or muon for the blocks' matrices."
-    )
+    kind: Literal["adamw"] = Field(default="adamw", description=_OPTIMIZER)
 
 
 class MuonConfig(_AdamWFields):
-    """Muon (Jordan et al. 2024) for the matrices inside blocks, AdamW for everything else."""
+    """Muon (Jordan et al. 2024) for the matrices in the blocks, AdamW for everything else."""
 
-    kind: Literal["muon"] = Field(
-        default="muon", description="adamw for all parameters, or muon for the blocks' matrices."
-    )
-    matrix_learning_rate: float = Field(default=0.02, gt=0, description="The highest learning rate of Muon.")
-    momentum: float = Field(default=0.95, ge=0, lt=1, description="Decay of Muon's mean of gradients (Nesterov).")
+    kind: Literal["muon"] = Field(default="muon", description=_OPTIMIZER)
+    matrix_learning_rate: float = Field(default=0.02, gt=0, description="Peak learning rate of Muon.")
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="Nesterov momentum of Muon.")
     matrix_weight_decay: float = Field(
-        default=0.0, ge=0, description="Share of a matrix taken off per step, times Muon's learning rate."
+        default=0.0,
+        ge=0,
+        description="Weight decay of Muon, times matrix_learning_rate.",
     )
 
 
 OptimConfig = Annotated[AdamWConfig | MuonConfig, Field(discriminator="kind")]
 
-
-_KINDS = "How the learning rate moves: constant, linear, cosine, multi_step or trapezoid."
+_SCHEDULE = "The learning rate schedule after warm-up: constant, linear, cosine, multi_step or trapezoid."
 
 
 class _Schedule(Section):
@@ -61,51 +59,51 @@ class _Schedule(Section):
 
 
 class ConstantSchedule(_Schedule):
-    """The learning rate stays where warm-up leaves it."""
+    """Constant after warm-up."""
 
-    kind: Literal["constant"] = Field(default="constant", description=_KINDS)
-
-
-class _FallingSchedule(_Schedule):
-    final_ratio: float = Field(default=0.0, ge=0, le=1, description="What is left of the learning rate at the end.")
+    kind: Literal["constant"] = Field(default="constant", description=_SCHEDULE)
 
 
-class LinearSchedule(_FallingSchedule):
-    """A straight line from the highest rate down to ``final_ratio`` of it at the end."""
-
-    kind: Literal["linear"] = Field(default="linear", description=_KINDS)
+class _DecayingSchedule(_Schedule):
+    final_ratio: float = Field(default=0.0, ge=0, le=1, description="Learning rate at the end, as a share of the peak.")
 
 
-class CosineSchedule(_FallingSchedule):
-    """Half a cosine from the highest rate down to ``final_ratio`` of it (Loshchilov and Hutter 2017)."""
+class LinearSchedule(_DecayingSchedule):
+    """Linear decay from the peak to ``final_ratio`` of it."""
 
-    kind: Literal["cosine"] = Field(default="cosine", description=_KINDS)
+    kind: Literal["linear"] = Field(default="linear", description=_SCHEDULE)
 
 
-class TrapezoidSchedule(_FallingSchedule):
-    """Constant, then a straight line down over the last ``decay_fraction`` of the run."""
+class CosineSchedule(_DecayingSchedule):
+    """Cosine decay from the peak to ``final_ratio`` of it (Loshchilov and Hutter 2017)."""
 
-    kind: Literal["trapezoid"] = Field(default="trapezoid", description=_KINDS)
+    kind: Literal["cosine"] = Field(default="cosine", description=_SCHEDULE)
+
+
+class TrapezoidSchedule(_DecayingSchedule):
+    """Constant, then linear decay over the last ``decay_fraction`` of the run."""
+
+    kind: Literal["trapezoid"] = Field(default="trapezoid", description=_SCHEDULE)
     decay_fraction: float = Field(
-        default=0.4, gt=0, le=1, description="The share of the run over which the rate falls."
+        default=0.4, gt=0, le=1, description="Share of the run, at its end, over which the learning rate decays."
     )
 
 
 class MultiStepSchedule(_Schedule):
-    """The rate is multiplied by ``factor`` at each milestone."""
+    """The learning rate is multiplied by ``factor`` at each milestone."""
 
-    kind: Literal["multi_step"] = Field(default="multi_step", description=_KINDS)
-    every: int | None = Field(default=None, ge=1, description="A milestone every so many steps or epochs.")
-    milestones: list[int] = Field(default=[], description="Milestones one by one; give these or `every`.")
-    unit: Literal["step", "epoch"] = Field(default="step", description="What milestones count.")
-    factor: float = Field(default=0.5, gt=0, lt=1, description="What is left of the learning rate after a milestone.")
+    kind: Literal["multi_step"] = Field(default="multi_step", description=_SCHEDULE)
+    every: int | None = Field(default=None, ge=1, description="Steps or epochs between milestones.")
+    milestones: list[int] = Field(default=[], description="The milestones one by one, instead of `every`.")
+    unit: Literal["step", "epoch"] = Field(default="step", description="Unit of the milestones.")
+    factor: float = Field(default=0.5, gt=0, lt=1, description="Factor on the learning rate at each milestone.")
 
     @model_validator(mode="after")
-    def _one_way_to_say_it(self) -> Self:
+    def _check_milestones(self) -> Self:
         if (self.every is None) == (not self.milestones):
             raise ValueError("give either every or milestones")
         if any(m < 1 for m in self.milestones) or sorted(set(self.milestones)) != self.milestones:
-            raise ValueError(f"milestones must be positive and rising, not {self.milestones}")
+            raise ValueError(f"milestones must be positive and ascending, not {self.milestones}")
         return self
 
 
@@ -115,80 +113,86 @@ ScheduleConfig = Annotated[
 ]
 
 
-def _often(value: Any) -> Any:
+def _check_interval(value: Any) -> Any:
     if value == "epoch" or (isinstance(value, int | str) and str(value).isdecimal() and int(value) >= 1):
         return value
-    raise ValueError("input should be a number of steps, 1 or more, or 'epoch'")
+    raise ValueError("must be a number of steps (at least 1) or 'epoch'")
 
 
-Interval = Annotated[int | Literal["epoch"], BeforeValidator(_often)]
+def _check_device(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ValueError("must be auto, cpu, cuda, or one GPU such as cuda:0")
+    return device
+
+
+Interval = Annotated[int | Literal["epoch"], BeforeValidator(_check_interval)]
 BUDGETS = ("steps", "epochs", "tokens", "minutes")
 
 
 class TrainConfig(Section):
-    """The loop: how long, how much at a time, on what, and what is looked at on the way."""
+    """The training loop: budget, batches, device, evaluation, checkpoints and samples."""
 
     seed: int = Field(
-        default=1337, ge=0, lt=2**31, description="Decides initial weights, batch order, dropout and samples."
+        default=1337, ge=0, lt=2**31, description="Seed of the initial weights, batch order, dropout and samples."
     )
-    device: str = Field(
-        default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes a CUDA device where there is one."
+    device: Annotated[str, AfterValidator(_check_device)] = Field(
+        default="auto", description="auto, cpu, cuda or cuda:N; auto uses a CUDA GPU if there is one."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="Of the matrix products; auto: bfloat16 on CUDA, float32 on a CPU. Weights stay float32.",
+        description="Precision of matrix products; auto: bfloat16 on CUDA, float32 on a CPU. Weights stay float32.",
     )
-    batch_size: int = Field(default=32, ge=1, description="Rows (windows) read at a time, over all devices together.")
-    accumulation: int = Field(default=1, ge=1, description="Such batches added up before each step.")
-    steps: int | None = Field(default=None, ge=1, description="Budget: optimizer steps.")
-    epochs: float | None = Field(default=None, gt=0, description="Budget: passes over the training text.")
-    tokens: int | None = Field(default=None, ge=1, description="Budget: tokens learned from.")
+    batch_size: int = Field(default=32, ge=1, description="Sequences per batch, over all devices together.")
+    accumulation: int = Field(default=1, ge=1, description="Batches per optimizer step (gradient accumulation).")
+    steps: int | None = Field(default=None, ge=1, description="Budget in optimizer steps.")
+    epochs: float | None = Field(default=None, gt=0, description="Budget in passes over the training data.")
+    tokens: int | None = Field(default=None, ge=1, description="Budget in training tokens.")
     minutes: float | None = Field(
-        default=None, gt=0, description="Budget: wall-clock minutes; 5 where no budget is given."
+        default=None, gt=0, description="Budget in wall-clock minutes; 5 if no budget is given."
     )
-    evaluate_every: Interval = Field(
-        default=250, description="Steps between evaluations on the validation part, or epoch."
-    )
+    evaluate_every: Interval = Field(default=250, description="Steps between validations, or epoch.")
     patience: int | None = Field(
-        default=None, ge=1, description="Stop after so many evaluations in a row without a better one."
+        default=None, ge=1, description="Stop after this many validations without improvement; none: never."
     )
-    log_every: int = Field(default=10, ge=1, description="Steps between rows of metrics.jsonl.")
+    log_every: int = Field(default=10, ge=1, description="Steps between lines of metrics.jsonl.")
     checkpoint_every: Interval = Field(default=250, description="Steps between checkpoints, or epoch.")
-    keep_checkpoints: int = Field(default=2, ge=1, description="The newest checkpoints kept; the best is always kept.")
+    keep_checkpoints: int = Field(
+        default=2, ge=1, description="How many of the newest checkpoints to keep; the best is always kept."
+    )
     init_from: str | None = Field(
         default=None,
-        description="Start from the weights of a run, a checkpoint, an HF folder or hf://owner/name; its tokenizer is "
-        "taken, and each field of [model] that the recipe leaves out.",
+        description="Start from the weights of a run, a checkpoint, a Hugging Face folder or hf://owner/name. Its "
+        "tokenizer is used, and its values for [model] fields that the recipe leaves out.",
     )
     compile: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="torch.compile; auto turns it on where all batches have one shape and it saves more than it "
-        "costs, measured.",
+        description="Use torch.compile; auto: only if all batches have the same shape and a measurement shows that it "
+        "saves time.",
     )
     matmul: Literal["auto", "blas", "onednn"] = Field(
         default="auto",
-        description="Library for float32 products on a CPU; auto: the faster one on this machine, measured.",
+        description="Library for float32 matrix products on a CPU; auto: measure and use the faster one.",
     )
     threads: int | None = Field(
-        default=None, ge=1, description="CPU threads; none: the fastest of a few counts, measured."
+        default=None, ge=1, description="CPU threads; none: measure a few counts and use the fastest."
     )
     sample_every: Interval | None = Field(
-        default=None, description="Steps between samples, or epoch; none: at every evaluation."
+        default=None, description="Steps between samples, or epoch; none: at every validation."
     )
-    prompts: Paths = Field(default=[""], description="Prompts the samples go on from, the same all through the run.")
-    sample_tokens: int = Field(default=128, ge=0, description="Tokens per sample; 0 writes none.")
-    sample_temperature: float = Field(default=0.8, ge=0, description="Temperature of the samples; 0 is greedy.")
+    prompts: Paths = Field(default=[""], description="Prompts of the samples; they stay the same during a run.")
+    sample_tokens: int = Field(default=128, ge=0, description="Tokens per sample; 0: no samples.")
+    sample_temperature: float = Field(default=0.8, ge=0, description="Temperature of the samples; 0: greedy.")
 
     @model_validator(mode="before")
     @classmethod
-    def _five_minutes_unless_said(cls, given: Any) -> Any:
+    def _default_budget(cls, given: Any) -> Any:
         if isinstance(given, dict) and all(given.get(budget) is None for budget in BUDGETS):
             return {**given, "minutes": 5.0}
         return given
 
     @model_validator(mode="after")
-    def _one_budget(self) -> Self:
-        named = [budget for budget in BUDGETS if getattr(self, budget) is not None]
-        if len(named) != 1:
-            raise ValueError(f"one budget of {', '.join(BUDGETS)} is needed, not {' and '.join(named)}")
+    def _check_one_budget(self) -> Self:
+        given = [budget for budget in BUDGETS if getattr(self, budget) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one budget of {', '.join(BUDGETS)}, not {' and '.join(given)}")
         return self

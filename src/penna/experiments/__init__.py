@@ -1,1 +1,1 @@
-"""The experiments that ship, as TOML."""
+"""The experiments that come with Penna, as TOML files."""

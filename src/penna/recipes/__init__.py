@@ -1,1 +1,1 @@
-"""The recipes that ship, as TOML."""
+"""The recipes that come with Penna, as TOML files."""

@@ -64,13 +64,13 @@ def write_model(folder: Path, fields: dict[str, Any]) -> int:
 def serve_penna(folder: Path, port: int) -> None:
     from penna.serve.app import create_app
     from penna.serve.registry import Registry
-    from penna.serve.server import listening, server_of
+    from penna.serve.server import create_server, open_socket
     from penna.serve.settings import ServeSettings
 
     settings = ServeSettings(port=port, request_timeout=600)
     registry = Registry([f"{NAME}={folder}"], settings, device="cpu")
-    with listening(settings) as listener:
-        server_of(create_app(registry, settings), settings).run(sockets=[listener])
+    with open_socket(settings) as listener:
+        create_server(create_app(registry, settings), settings).run(sockets=[listener])
 
 
 def serve_hf(folder: Path, port: int) -> None:

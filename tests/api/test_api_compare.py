@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from penna.api.compare import compare, comparison_folder, write_comparison
-from penna.api.generate import DEFAULT, generate_stream
+from penna.api.generate import DEFAULT_CONFIG, generate_stream
 from penna.api.models import load
 from penna.api.train import train_recipe
 from penna.config.recipe import build_recipe, merge
@@ -87,7 +87,7 @@ def test_runs_are_compared_by_what_their_logs_say(runs: Path, compared: Comparis
 def test_texts_are_those_of_the_first_seed_from_the_same_prompts_and_seeds(runs: Path, compared: Comparison) -> None:
     assert [(texts.prompt, texts.seed) for texts in compared.texts] == [("ab", 0), ("", 1), ("cd ef", 2)]
     assert [text.run for text in compared.texts[2].texts] == ["plain-s1", "fast-s1"]
-    config = DEFAULT.model_copy(update={"max_new_tokens": 6})
+    config = DEFAULT_CONFIG.model_copy(update={"max_new_tokens": 6})
     pieces = generate_stream(load(str(runs / "fast-s1")), ["cd ef"], config, seed=2)
     assert compared.texts[2].texts[1].text == "".join(piece.text for piece in pieces)
     assert compared.made.texts.startswith("continuations of at most 6 tokens, temperature 0.8, seeds from 0")

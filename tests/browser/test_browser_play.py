@@ -13,7 +13,7 @@ pytest.importorskip("playwright.sync_api", reason="make test-browser installs it
 from playwright.sync_api import Page, expect
 
 from penna.api.chat import ChatSettings, Conversation
-from penna.api.generate import DEFAULT, write_request
+from penna.api.generate import DEFAULT_CONFIG, prompt_request
 from penna.api.models import load
 from penna.config.generation import GenerationConfig
 from penna.generate.text_stream import GeneratedText, generate_texts
@@ -37,8 +37,8 @@ def pieces(page: Page) -> list[str]:
     return page.locator(".play .tokens [data-place]").all_inner_texts()
 
 
-def alone(loaded: LoadedModel, config: GenerationConfig = DEFAULT, *, seed: int = 0) -> GeneratedText:
-    request = write_request(loaded, PROMPT, config, seed=seed, top_n=20)
+def alone(loaded: LoadedModel, config: GenerationConfig = DEFAULT_CONFIG, *, seed: int = 0) -> GeneratedText:
+    request = prompt_request(loaded, PROMPT, config, seed=seed, top_n=20)
     return generate_texts(loaded.model, loaded.require_tokenizer(), [request], show_special=True)[0]
 
 
@@ -70,7 +70,7 @@ def test_a_text_is_what_the_model_writes_and_every_token_tells_its_alternatives(
     loaded = load(str(served.runs_dir / "stories"), device="cpu")
     tokenizer = loaded.require_tokenizer()
     written(writer, 30)
-    expected = alone(loaded, DEFAULT.model_copy(update={"max_new_tokens": 30}))
+    expected = alone(loaded, DEFAULT_CONFIG.model_copy(update={"max_new_tokens": 30}))
     assert writer.locator(".play .tokens").text_content().replace("↵", "") == PROMPT + expected.text
     assert len(pieces(writer)) == len(expected.tokens)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.cells import cell_len
 
-from penna.api.beams import grow_beams
+from penna.api.beams import trace_beam_search
 from penna.api.models import load
 from penna.cli.beam_lines import tree_lines
 from penna.cli.beams import add_beams_arguments, run
@@ -129,7 +129,7 @@ def test_the_parent_of_a_row_is_the_number_its_row_had(folder: Path, capsys: pyt
 def test_lines_of_the_tree_spell_every_text_that_was_found(folder: Path) -> None:
     loaded = load(str(folder / "bpe"), device="cpu")
     for prompt in ("I eat", "나는"):
-        tree = grow_beams(loaded, prompt, GenerationConfig(num_beams=5, max_new_tokens=6))
+        tree = trace_beam_search(loaded, prompt, GenerationConfig(num_beams=5, max_new_tokens=6))
         lines = tree_lines(tree, shown=20)
         above: list[str] = []
         marked: dict[str, str] = {}
@@ -210,4 +210,4 @@ def test_a_model_that_never_learned_to_write_is_refused(folder: Path) -> None:
     task = ClassifyTask(labels=("a", "b"), lm_weight=0)
     classifier = LoadedModel(loaded.model, loaded.tokenizer, Path("m"), None, task)
     with pytest.raises(RunError, match="never learned to write"):
-        grow_beams(classifier, "I", GenerationConfig(num_beams=2))
+        trace_beam_search(classifier, "I", GenerationConfig(num_beams=2))

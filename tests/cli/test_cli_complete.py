@@ -388,7 +388,7 @@ def test_a_terminal_gets_no_control_characters_of_what_is_written(
     assert printed(capsys, *words) == "red \x1b[31m\r\n\tbell \x07 \x9b2J\n"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert printed(capsys, *words) == "red ·[31m·\n\tbell · ·2J\n"
-    monkeypatch.setattr("penna.api.SideBySide.stream", lambda _: iter(pieces))
+    monkeypatch.setattr("penna.api.SampleBatch.stream", lambda _: iter(pieces))
     assert main(["generate", str(place / "hf"), "--prompt", "\x1bc", "--device", "cpu"]) == 0
     assert capsys.readouterr().out == "·cred ·[31m·\n\tbell · ·2J\n"
 

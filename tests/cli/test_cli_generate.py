@@ -312,17 +312,17 @@ def test_lines_are_put_behind_those_of_a_file(place: Path, capsys: pytest.Captur
 def test_lines_that_are_done_stay_where_a_person_stops(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penna.api.generate import SideBySide
+    from penna.api.generate import SampleBatch
 
-    write = SideBySide.write
+    write = SampleBatch.results
     there: list[str] = []
 
-    def stopped(self: SideBySide) -> Any:
+    def stopped(self: SampleBatch) -> Any:
         yield next(write(self))
         there.append((place / "texts.jsonl").read_text(encoding="utf-8"))  # as after a kill
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(SideBySide, "write", stopped)
+    monkeypatch.setattr(SampleBatch, "results", stopped)
     penna(capsys, "generate hf -n 3 --max-new-tokens 3 --jsonl texts.jsonl", code=130)
     (line,) = (place / "texts.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["seed"] == 0

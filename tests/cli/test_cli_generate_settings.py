@@ -183,9 +183,9 @@ def test_the_flags_are_the_same(add: Any) -> None:
 
 
 def test_what_is_set_in_a_chat_is_laid_over_what_was() -> None:
-    settings = ChatSettings().changed(num_beams=4, history_turns=3)
+    settings = ChatSettings().with_changes(num_beams=4, history_turns=3)
     assert (settings.generation, settings.history_turns) == (GenerationConfig(max_new_tokens=128, num_beams=4), 3)
-    drawn = settings.changed(temperature=0.5)
+    drawn = settings.with_changes(temperature=0.5)
     assert drawn.said() == {
         "max_new_tokens": 128, "temperature": 0.5, "history_tokens": None, "history_turns": 3, "seed": 0, "system": None,
     }  # fmt: skip

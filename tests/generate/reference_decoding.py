@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from penna.generate.logits_processors import adjust
+from penna.generate.logits_processors import process_logits
 from penna.generate.request import BeamStep, GeneratedToken, Hypothesis, Request, continuation
 from penna.generate.sampling import choose
 from penna.model.gpt import GPT
@@ -109,7 +109,7 @@ def contrastive(model: GPT, asked: Request) -> tuple[list[int], str]:
     window, written = list(asked.ids)[-block:], []
     while len(written) < asked.config.max_new_tokens:
         before = states(model, window, asked.source)
-        adjusted = adjust(logits_behind(model, window, asked.source)[None], [continuation(asked, written)])[0]
+        adjusted = process_logits(logits_behind(model, window, asked.source)[None], [continuation(asked, written)])[0]
         probabilities = adjusted.softmax(dim=0)
         values = {}
         for index in sorted(range(len(adjusted)), key=lambda at: -float(adjusted[at]))[:k]:
@@ -150,7 +150,7 @@ def beams(model: GPT, asked: Request) -> list[tuple[float, list[int]]]:
             tried = []
             for score, ids, window in group.beams:
                 logprobs = logits_behind(model, window, asked.source).log_softmax(dim=0)
-                adjusted = adjust(logprobs[None], [continuation(asked, ids)])[0].tolist()
+                adjusted = process_logits(logprobs[None], [continuation(asked, ids)])[0].tolist()
                 tried += [
                     (score + adjusted[index] - config.diversity_penalty * taken.count(index), index, ids, window)
                     for index in range(len(adjusted))

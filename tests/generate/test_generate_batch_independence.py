@@ -120,7 +120,7 @@ def test_beams_and_contrastive_texts_take_slots_too(build):
     engine = Engine(build(), slots=2)
     config = {"max_new_tokens": 4}
     for fields in ({"num_beams": 3}, {"penalty_alpha": 0.5, "top_k": 2}, {}, {"num_beams": 2}):
-        engine.submit(Request([1], GenerationConfig(**config, **fields), tells_beams=True))
+        engine.submit(Request([1], GenerationConfig(**config, **fields), report_beams=True))
     told: dict[int, list[int]] = defaultdict(list)
     for step in range(20):
         if engine.is_idle:
@@ -231,6 +231,6 @@ def test_a_prompt_without_a_token_is_refused_and_counts_for_nothing(build):
 
 def test_a_search_tells_of_its_steps_as_they_come(build):
     engine = Engine(build())
-    engine.submit(Request([1], GenerationConfig(max_new_tokens=3, num_beams=2), tells_beams=True))
+    engine.submit(Request([1], GenerationConfig(max_new_tokens=3, num_beams=2), report_beams=True))
     kinds = [[type(event) for event in engine.step()] for _ in range(3)]
     assert kinds == [[BeamStep], [BeamStep], [BeamStep, GeneratedToken, GeneratedToken, GeneratedToken, Finish]]

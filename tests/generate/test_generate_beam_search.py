@@ -235,7 +235,7 @@ def test_steps_tell_of_every_candidate_and_the_kept_ones_are_the_next_steps_beam
         diversity_penalty=1.5 if groups > 1 else 0.0,
         early_stopping=True,
     )
-    asked = Request(PROMPT, config, stop_ids=frozenset(range(0, 61, 6)), tells_beams=True)
+    asked = Request(PROMPT, config, stop_ids=frozenset(range(0, 61, 6)), report_beams=True)
     (told,) = run(model, [asked])
     assert told.steps
     beams_now: list[tuple[tuple[int, ...], float]] = [((), 0.0)]

@@ -10,7 +10,7 @@ import torch
 
 from penna.config.generation import GenerationConfig
 from penna.config.sections import TokenizerConfig
-from penna.generate.beam_tree import BeamTree, TreeGrower, readable, text_added
+from penna.generate.beam_tree import BeamTree, BeamTreeBuilder, added_text, readable_text
 from penna.generate.engine import generate
 from penna.generate.request import BeamStep, Candidate, Finish, GeneratedToken, Hypothesis, Request
 from penna.model.gpt import GPT
@@ -28,10 +28,10 @@ def tokenizer() -> Tokenizer:
 
 
 def tree_of(model: GPT, tokenizer: Tokenizer, request: Request) -> BeamTree:
-    grower = TreeGrower(tokenizer, request, "")
+    grower = BeamTreeBuilder(tokenizer, request, "")
     for event in generate(model, [request]):
         if isinstance(event, BeamStep):
-            grower.push(event)
+            grower.add_step(event)
         elif isinstance(event, Finish):
             return grower.finish(event)
     raise AssertionError
@@ -39,7 +39,7 @@ def tree_of(model: GPT, tokenizer: Tokenizer, request: Request) -> BeamTree:
 
 def request_of(steps: int, beams: int, *, ends: bool = True, **settings: object) -> Request:
     config = GenerationConfig(num_beams=beams, max_new_tokens=steps, **settings)
-    return Request([1, 2], config, stop_ids=frozenset({END} if ends else ()), tells_beams=True)
+    return Request([1, 2], config, stop_ids=frozenset({END} if ends else ()), report_beams=True)
 
 
 @torch.inference_mode()
@@ -81,7 +81,7 @@ def test_a_beam_as_wide_as_all_partial_texts_is_exhaustive_search(
             assert found.score == pytest.approx(score, abs=1e-4)
         for step in tree.steps[:-1]:
             assert step.held == pytest.approx(1, abs=1e-5), "nothing was given up"
-            assert not step.of("pruned")
+            assert not step.with_fate("pruned")
         narrow = tree_of(model, tokenizer, request_of(steps, 2, ends=ends, length_penalty=length_penalty))
         narrow_misses += narrow.nodes[narrow.texts[0].node].ids != ranked[0][1]
         assert narrow.steps[0].held < 1
@@ -135,7 +135,7 @@ def test_probabilities_multiply_along_paths_and_those_of_a_step_are_at_most_all(
             assert found.finish == ("stop" if node.id == END else "length")
             assert {each.number for each in tree.path(node)} <= tree.surviving()
         assert len({found.node for found in tree.texts}) == len(tree.texts)
-        fewer += any(0 < len(step.of("kept")) < 4 for step in tree.steps[1:-1])
+        fewer += any(0 < len(step.with_fate("kept")) < 4 for step in tree.steps[1:-1])
     assert ended_early
     assert fewer or "num_beam_groups" not in settings, "a group that ends before the other one"
 
@@ -152,9 +152,9 @@ def test_fates_are_those_of_a_textbook_search(build: Build, tokenizer: Tokenizer
             )
             before = tried[:beams]
             going_on = "finished" if step.number == steps else "kept"
-            assert [node.ids for node in step.of(going_on)] == before
+            assert [node.ids for node in step.with_fate(going_on)] == before
             assert [node.ids for node in step.nodes] == tried[: len(step.nodes)]
-            assert len(step.of("pruned")) == len(step.nodes) - beams >= beams
+            assert len(step.with_fate("pruned")) == len(step.nodes) - beams >= beams
             assert step.held == pytest.approx(sum(math.exp(logprob_of(model, ids)) for ids in before), abs=1e-5)
 
 
@@ -162,9 +162,9 @@ def grown(tokenizer: Tokenizer, *texts: bytes) -> BeamTree:
     """One path of these tokens, the last of them finished."""
     pieces = tokenizer.token_bytes()
     ids = [pieces.index(text) if text else END for text in texts]
-    grower = TreeGrower(tokenizer, Request([1], GenerationConfig(num_beams=2), stop_ids=frozenset({END})), "나는")
+    grower = BeamTreeBuilder(tokenizer, Request([1], GenerationConfig(num_beams=2), stop_ids=frozenset({END})), "나는")
     for place, index in enumerate(ids):
-        grower.push(
+        grower.add_step(
             BeamStep(0, (Candidate(0, index, -1.0 - place, -1.0, "kept" if place < len(ids) - 1 else "finished"),))
         )
     found = tuple(GeneratedToken(0, index, -1.0, 1) for index in ids if index != END)
@@ -179,11 +179,11 @@ def test_halves_of_a_character_are_spelled_until_it_is_whole(tokenizer: Tokenize
     assert [node.added for node in tree.nodes] == ["I", "\\xe9", "\\xbe", "龍", "\x1b", ""]
     assert [node.label for node in tree.nodes] == ["I", "\\xe9", "\\xbe", "\\x8d 龍", "\\x1b", "<|endoftext|>"]
     assert (tree.texts[0].text, tree.texts[0].node) == ("I龍\x1b", 5)
-    assert readable(tokenizer, tree.texts[0].ids) == "I龍\x1b"
+    assert readable_text(tokenizer, tree.texts[0].ids) == "I龍\x1b"
 
 
 def test_what_a_text_adds_begins_where_the_two_differ() -> None:
-    assert text_added("", "I") == "I"
-    assert text_added("I eat", "I eat an") == " an"
-    assert text_added("밥\\xec", "밥을") == "을"
-    assert text_added("I", "I") == ""
+    assert added_text("", "I") == "I"
+    assert added_text("I eat", "I eat an") == " an"
+    assert added_text("밥\\xec", "밥을") == "을"
+    assert added_text("I", "I") == ""

@@ -113,7 +113,7 @@ def test_a_search_that_memory_no_longer_holds_ends_alone(build, monkeypatch):
     model = build()
     engine = Engine(model)
     numbers = [engine.submit(asked(0, **fields)) for fields in (BEAMS, {})]
-    monkeypatch.setattr(tree, "rows_that_fit", lambda *_: room.rows_that_fit(model, 1, 10**15))
+    monkeypatch.setattr(tree, "max_rows", lambda *_: room.max_rows(model, 1, 10**15))
     told = drained(engine)
     assert isinstance(told[numbers[0]][-1], Failed)
     assert isinstance(told[numbers[0]][-1].error, DeviceError)
@@ -226,7 +226,7 @@ def test_rows_wait_where_searches_hold_the_memory_that_they_need(build, monkeypa
     caches = []
     taken = KVCache.__init__
     monkeypatch.setattr(KVCache, "__init__", lambda self, *rest: taken(self, *rest) or caches.append(rest[1]))
-    monkeypatch.setattr(engines, "rows_that_fit", _none_while(lambda: engine._searches))
+    monkeypatch.setattr(engines, "max_rows", _none_while(lambda: engine._searches))
     told, order = defaultdict(list), []
     while not engine.is_idle:
         for event in engine.step():

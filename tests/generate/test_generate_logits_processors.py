@@ -16,7 +16,7 @@ from transformers import (
 
 from penna.config.generation import GenerationConfig
 from penna.generate.choice_trie import ChoiceTrie
-from penna.generate.logits_processors import adjust
+from penna.generate.logits_processors import process_logits
 from penna.generate.sampling import choose, token_probabilities
 from penna.generate.sequence import SequenceState
 
@@ -40,7 +40,7 @@ def processed(logits: torch.Tensor, text: SequenceState) -> torch.Tensor:
     if config.min_new_tokens and text.stop_ids:
         ends = torch.tensor(sorted(text.stop_ids))
         processors.append(MinNewTokensLengthLogitsProcessor(len(text.prompt), config.min_new_tokens, ends))
-    return processors(torch.tensor([[*text.prompt, *text.written]]), logits[None])[0]
+    return processors(torch.tensor([[*text.prompt, *text.generated]]), logits[None])[0]
 
 
 @st.composite
@@ -53,7 +53,7 @@ def texts(draw, **fixed):
     return SequenceState(
         GenerationConfig(**{**fields, **fixed}),
         prompt=draw(st.lists(TOKENS, min_size=1, max_size=8)),
-        written=draw(st.lists(TOKENS, max_size=8)),
+        generated=draw(st.lists(TOKENS, max_size=8)),
         stop_ids=draw(st.frozensets(TOKENS, max_size=2)),
         bad_ids=tuple(map(tuple, draw(st.lists(st.lists(TOKENS, min_size=1, max_size=3), max_size=4)))),
     )
@@ -67,7 +67,7 @@ def texts(draw, **fixed):
 def test_penalties_and_bars_are_those_of_transformers(seed, several):
     logits = logits_of(seed, len(several))
     before = logits.clone()
-    ours = adjust(logits, several)
+    ours = process_logits(logits, several)
     assert torch.equal(logits, before)
     for row, text in enumerate(several):
         theirs = processed(logits[row], text)
@@ -81,10 +81,10 @@ def test_penalties_and_bars_are_those_of_transformers(seed, several):
 def test_a_text_that_grew_is_counted_as_one_that_is_read_whole(seed, text, more):
     logits = logits_of(seed, 1)
     for token in more:
-        adjust(logits, [text])
-        text.written.append(token)
-    whole = SequenceState(text.config, 0, text.prompt, list(text.written), text.stop_ids, text.bad_ids)
-    torch.testing.assert_close(adjust(logits, [text]), adjust(logits, [whole]), rtol=0, atol=0)
+        process_logits(logits, [text])
+        text.generated.append(token)
+    whole = SequenceState(text.config, 0, text.prompt, list(text.generated), text.stop_ids, text.bad_ids)
+    torch.testing.assert_close(process_logits(logits, [text]), process_logits(logits, [whole]), rtol=0, atol=0)
 
 
 # --- against plain loops
@@ -108,7 +108,7 @@ def test_presence_and_frequency_are_taken_off_what_was_written(seed, presence, f
                 due[row, token] *= repetition if due[row, token] < 0 else 1 / repetition
             times = written.count(token)
             due[row, token] -= frequency * times + (presence if times else 0)
-    ours = adjust(logits, [SequenceState(config, 0, prompt, written) for prompt, written in histories])
+    ours = process_logits(logits, [SequenceState(config, 0, prompt, written) for prompt, written in histories])
     torch.testing.assert_close(ours, due)
 
 
@@ -124,18 +124,18 @@ def test_a_text_with_choices_becomes_one_of_them(seed, choices, temperature):
         text = SequenceState(
             GenerationConfig(temperature=temperature), number, [1], stop_ids=frozenset([stop]), choices=trie
         )
-        while trie.after(text.written).allowed:
-            logits = logits_of(seed + len(text.written), 1)
-            adjusted = adjust(logits, [text])[0]
-            ahead = trie.after(text.written)
+        while trie.after(text.generated).allowed:
+            logits = logits_of(seed + len(text.generated), 1)
+            adjusted = process_logits(logits, [text])[0]
+            ahead = trie.after(text.generated)
             allowed = {*ahead.allowed, *([stop] if ahead.is_complete else [])}
             assert {token for token in range(SIZE) if adjusted[token] > -math.inf} == allowed
             assert all(adjusted[token] == logits[0, token] for token in allowed)
             (token,) = choose(logits, [text])
             if token == stop:
                 break
-            text.written.append(token)
-        assert text.written in choices
+            text.generated.append(token)
+        assert text.generated in choices
 
 
 def test_choices_are_drawn_as_often_as_the_model_holds_them_likely():
@@ -144,7 +144,7 @@ def test_choices_are_drawn_as_often_as_the_model_holds_them_likely():
     text = SequenceState(
         GenerationConfig(choices=("a", "b")), 0, [1], [5], frozenset([8]), choices=ChoiceTrie([(5,), (5, 6)])
     )
-    probabilities = token_probabilities(adjust(logits, [text]), text.config)[0]
+    probabilities = token_probabilities(process_logits(logits, [text]), text.config)[0]
     assert probabilities[8] == pytest.approx(1 / (1 + math.exp(-1)))
     assert probabilities[6] == pytest.approx(1 - 1 / (1 + math.exp(-1)))
 
@@ -157,15 +157,15 @@ def test_where_nothing_acts_the_logits_themselves_come_back():
     plain = SequenceState(GenerationConfig(temperature=0.7, top_k=3), 0, [1, 2], [3])
     past = SequenceState(GenerationConfig(min_new_tokens=2), 0, [1], [3, 4], frozenset([0]))
     far = SequenceState(GenerationConfig(no_repeat_ngram_size=4), 0, [1], [3, 4], bad_ids=((7, 8),))
-    assert adjust(logits, [plain, plain]) is logits
-    assert adjust(logits, [past, far]) is logits
+    assert process_logits(logits, [plain, plain]) is logits
+    assert process_logits(logits, [past, far]) is logits
 
 
 def test_only_the_texts_that_ask_for_it_are_adjusted():
     logits = logits_of(0, 3)
     asks = SequenceState(GenerationConfig(repetition_penalty=2.0, presence_penalty=1.0), 0, [1], [2], bad_ids=((4,),))
     plain = SequenceState(GenerationConfig(), 0, [1], [2])
-    adjusted = adjust(logits, [plain, asks, plain])
+    adjusted = process_logits(logits, [plain, asks, plain])
     assert torch.equal(adjusted[[0, 2]], logits[[0, 2]])
     assert (adjusted[1] != logits[1]).nonzero().flatten().tolist() == [1, 2, 4]
 
@@ -179,7 +179,9 @@ def test_a_run_of_bad_tokens_is_barred_where_the_others_stand_before_across_the_
         ([1, 2, 3], [], [4, 5, 6]),
         ([3], [3, 1], [6]),
     ):
-        adjusted = adjust(torch.zeros(1, SIZE), [SequenceState(GenerationConfig(), 0, prompt, written, bad_ids=bad)])
+        adjusted = process_logits(
+            torch.zeros(1, SIZE), [SequenceState(GenerationConfig(), 0, prompt, written, bad_ids=bad)]
+        )
         assert adjusted[0].isneginf().nonzero().flatten().tolist() == barred
 
 
@@ -187,7 +189,7 @@ def left(**fields) -> list[int]:
     """Which of three tokens may follow 0 1 2, where 2 ends the text."""
     bad = fields.pop("bad", ())
     text = SequenceState(GenerationConfig(**fields), 0, [0, 1, 2], [], frozenset([2]), bad)
-    adjusted = adjust(torch.zeros(1, 3), [text])
+    adjusted = process_logits(torch.zeros(1, 3), [text])
     return (adjusted[0] > -math.inf).nonzero().flatten().tolist()
 
 
@@ -199,13 +201,13 @@ def test_bars_that_leave_nothing_are_lifted_bad_words_last():
     assert left(min_new_tokens=1, no_repeat_ngram_size=1, bad=((0,), (1,))) == [2]
     assert left(bad=((0,), (1,), (2,))) == [2]  # an end is no bad word
     text = SequenceState(GenerationConfig(), bad_ids=((0,), (1,), (2,)))
-    assert torch.equal(adjust(torch.zeros(1, 3), [text]), torch.zeros(1, 3))
+    assert torch.equal(process_logits(torch.zeros(1, 3), [text]), torch.zeros(1, 3))
 
 
 def test_what_is_lifted_in_one_text_stays_barred_in_another():
     config = GenerationConfig(no_repeat_ngram_size=1)
     everything, some = SequenceState(config, 0, [0, 1, 2]), SequenceState(config, 0, [0, 2])
-    adjusted = adjust(torch.zeros(2, 3), [everything, some])
+    adjusted = process_logits(torch.zeros(2, 3), [everything, some])
     assert adjusted.tolist() == [[0, 0, 0], [-math.inf, 0, -math.inf]]
 
 
@@ -227,7 +229,7 @@ def test_a_choice_is_made_even_where_the_model_holds_none_for_possible():
 def test_probabilities_are_numbers_whatever_is_barred(seed, several, temperature):
     logits = logits_of(seed, len(several)).masked_fill(logits_of(seed + 1, len(several)) > 1, -torch.inf)
     logits[:, seed % SIZE] = 0.0
-    probabilities = token_probabilities(adjust(logits, several), GenerationConfig(temperature=temperature))
+    probabilities = token_probabilities(process_logits(logits, several), GenerationConfig(temperature=temperature))
     torch.testing.assert_close(probabilities.sum(dim=-1), torch.ones(len(several), dtype=torch.float64))
     for row, token in enumerate(choose(logits, several)):
         assert logits[row, token] > -math.inf

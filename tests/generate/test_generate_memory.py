@@ -38,14 +38,14 @@ def test_as_many_rows_are_taken_as_fit_in_four_fifths_of_the_memory(name, dtype,
     for rows in (1, 2, 7):
         free = bytes_of(model, rows, 24) * 5 / 4
         monkeypatch.setattr(room, "free_bytes", lambda _, free=free: int(free) + 2)
-        assert room.rows_that_fit(model, 32, 24) == rows
-        assert room.rows_that_fit(model, rows, 24) == rows
+        assert room.max_rows(model, 32, 24) == rows
+        assert room.max_rows(model, rows, 24) == rows
         monkeypatch.setattr(room, "free_bytes", lambda _, free=free: int(free) - 100)
         if rows > 1:
-            assert room.rows_that_fit(model, 32, 24) == rows - 1
+            assert room.max_rows(model, 32, 24) == rows - 1
         else:
             with pytest.raises(DeviceError):
-                room.rows_that_fit(model, 32, 24)
+                room.max_rows(model, 32, 24)
 
 
 @pytest.mark.parametrize("name", ["modern", "seq2seq"])

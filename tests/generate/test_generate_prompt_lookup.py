@@ -46,7 +46,7 @@ def test_what_mostly_followed_the_last_tokens_is_guessed_to_follow_now(ids, coun
         if index is None:
             break
         expected.append(index)
-    guessed = lookup.guess()
+    guessed = lookup.propose()
     assert guessed == expected[: len(guessed)]
     assert bool(guessed) == bool(expected)
 
@@ -55,17 +55,17 @@ def test_a_guess_goes_on_as_long_as_guesses_are_right_and_is_given_up_where_they
     loop = list(range(10, 20))
     trusted, doubted = PromptLookup(20), PromptLookup(20)
     trusted.extend(loop * 2)
-    first = len(trusted.guess())
+    first = len(trusted.propose())
     for index in loop * 4:
-        trusted.guess()
+        trusted.propose()
         trusted.extend([index])
-    assert len(trusted.guess()) == 20 > first > 0
+    assert len(trusted.propose()) == 20 > first > 0
 
     doubted.extend(loop * 2)
     lengths: list[int] = []
     for index in range(100, 200):  # each behind a 10, after which an 11 has always come
         doubted.extend([10])
-        lengths.append(len(doubted.guess()))
+        lengths.append(len(doubted.propose()))
         doubted.extend([index])
     assert lengths[0] > 0
     assert lengths[-1] == 0
@@ -76,11 +76,11 @@ def test_a_guess_goes_on_as_long_as_guesses_are_right_and_is_given_up_where_they
 def test_guesses_come_back_where_a_text_begins_to_repeat_itself(seed: int):
     lookup, noise = PromptLookup(4), random.Random(seed)
     for _ in range(150):
-        lookup.guess()
+        lookup.propose()
         lookup.extend([noise.randrange(3)])
     guessed: list[bool] = []
     for index in [5, 6, 7, 8, 9] * 30:
-        guessed.append(bool(lookup.guess()))
+        guessed.append(bool(lookup.propose()))
         lookup.extend([index])
     assert all(guessed[-100:])
 

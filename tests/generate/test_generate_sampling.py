@@ -55,7 +55,7 @@ def warped(logits: torch.Tensor, config: GenerationConfig) -> torch.Tensor:
 
 def drawn(logits: torch.Tensor, config: GenerationConfig, places: list[tuple[int, int]]) -> list[int]:
     """What is drawn from the same logits (V,) at each (seed, position)."""
-    texts = [SequenceState(config, seed, written=[0] * position) for seed, position in places]
+    texts = [SequenceState(config, seed, generated=[0] * position) for seed, position in places]
     return choose(logits.expand(len(texts), -1), texts)
 
 

@@ -51,9 +51,9 @@ def test_pieces_tell_each_token_once_and_the_end_last(build, tokenizer):
 
 def test_settings_are_spelled_out_in_the_tokenizers_ids(tokenizer):
     config = settings(9, bad_words=("cat", " ", "dog"))
-    asked = request_for(tokenizer, [1, 2], config, seed=3, source=[4], top_n=5, tells_beams=True)
+    asked = request_for(tokenizer, [1, 2], config, seed=3, source=[4], top_n=5, report_beams=True)
     separator = tokenizer.separator_id
-    assert (asked.ids, asked.seed, asked.source, asked.top_n, asked.tells_beams) == ([1, 2], 3, [4], 5, True)
+    assert (asked.ids, asked.seed, asked.source, asked.top_n, asked.report_beams) == ([1, 2], 3, [4], 5, True)
     assert asked.stop_ids == {separator}
     assert {tokenizer.decode(list(ids)) for ids in asked.bad_ids} == {"cat", " cat", " ", "  ", "dog", " dog"}
     assert request_for(tokenizer, [1], settings(9), stop_ids=frozenset()).stop_ids == frozenset()

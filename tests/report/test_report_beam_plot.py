@@ -17,7 +17,7 @@ from sklearn.isotonic import IsotonicRegression
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError
 from penna.formatting import format_probability, truncate_end, truncate_start
-from penna.generate.beam_tree import BeamNode, BeamTree, FoundText, TreeStep
+from penna.generate.beam_tree import BeamNode, BeamTree, RankedText, TreeStep
 from penna.report.beam_plot import apart, beam_figure, draw_beams, drawn_nodes, heights
 
 TOKENS = ("␣$x$", "<b>", "&", "␣밥을", "\\xe6", "天", "_", "^{")
@@ -53,9 +53,9 @@ def tree_of(beams: int, steps: int, prompt: str = "I & <eat> $5$\n") -> BeamTree
             count += 1
         made.append(TreeStep(number, tuple(nodes), 0.5))
         parents = [node for node in nodes if node.fate == "kept"]
-    ends = sorted((node for step in made for node in step.of("finished")), key=lambda node: -node.score)[:beams]
+    ends = sorted((node for step in made for node in step.with_fate("finished")), key=lambda node: -node.score)[:beams]
     texts = tuple(
-        FoundText(rank, node.number, node.ids, node.text, node.logprob, node.score, "stop")
+        RankedText(rank, node.number, node.ids, node.text, node.logprob, node.score, "stop")
         for rank, node in enumerate(ends, start=1)
     )
     return BeamTree(prompt, (0,), GenerationConfig(num_beams=beams), tuple(made), texts)
@@ -86,8 +86,8 @@ def test_the_svg_is_valid_and_holds_every_kept_node(tmp_path: Path, beams: int, 
             label = quoted + (f"  #{ranks[node.number]}" if node.number in ranks else "")
             assert label in words
     for step in tree.steps:
-        drawn = [node for node in step.of("pruned") if f"line-{node.number}" in lines]
-        assert len(drawn) == min(2, len(step.of("pruned")))
+        drawn = [node for node in step.with_fate("pruned") if f"line-{node.number}" in lines]
+        assert len(drawn) == min(2, len(step.with_fate("pruned")))
     assert "I & <eat> $5$⏎" in words
     assert any(word.endswith(truncate_end(tree.texts[0].text, 20)) for word in words if word.startswith("#1"))
 

@@ -23,7 +23,7 @@ from penna.runs.checkpoint import Checkpoint, write_checkpoint
 from penna.runs.folder import new_run
 from penna.serve.app import create_app
 from penna.serve.registry import Registry
-from penna.serve.server import listening, server_of
+from penna.serve.server import create_server, open_socket
 from penna.serve.settings import ServeSettings
 from penna.tokenizer.chat import with_chat_template
 from penna.tokenizer.special_tokens import with_special_tokens
@@ -102,8 +102,8 @@ def running(runs: Path, names: tuple[str, ...] = NAMES, **settings: Any) -> Gene
     """A server of these runs on a port of its own."""
     limits = ServeSettings(**{"port": 0, "drain_seconds": 5.0, **settings})
     registry = Registry(names, limits, runs_dir=runs, device="cpu")
-    server = server_of(create_app(registry, limits), limits)
-    with listening(limits) as listener:
+    server = create_server(create_app(registry, limits), limits)
+    with open_socket(limits) as listener:
         begun = threading.Event()
         startup = server.startup
 

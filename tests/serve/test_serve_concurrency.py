@@ -34,7 +34,7 @@ def test_64_clients_of_one_worker_get_the_texts_they_get_alone():
 
     async def client(worker: Worker, number: int, request: Request) -> tuple[str, list[int]]:
         text, ids = "", list[int]()
-        pieces = worker.write([request])
+        pieces = worker.generate([request])
         async for piece in pieces:
             text += piece.text
             ids += [piece.token.id] if piece.token else []

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from served import Running, made_runs, running
 
 from penna.serve import request_schemas as schemas
-from penna.serve.errors import Refused
+from penna.serve.errors import RequestRejected
 
 ROUTES = ("completions", "chat/completions", "embeddings", "classify", "score", "explain")
 GOOD: dict[str, dict[str, Any]] = {
@@ -26,7 +26,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "score": {"model": "writer", "input": "ab"},
     "explain": {"model": "writer", "input": "ab", "methods": ["gradient-x-input"]},
 }
-SCHEMAS: dict[str, type[schemas.Closed]] = {
+SCHEMAS: dict[str, type[schemas.RequestBody]] = {
     "completions": schemas.CompletionRequest,
     "chat/completions": schemas.ChatRequest,
     "embeddings": schemas.EmbeddingsRequest,
@@ -140,7 +140,7 @@ def test_others_are_answered_while_large_bodies_are_refused(server: Running):
 @pytest.mark.parametrize(("route", "body"), LARGE)
 def test_a_list_is_given_up_at_its_first_fault(route: str, body: dict[str, Any]):
     schema = SCHEMAS[route]
-    with pytest.raises((ValidationError, Refused)) as caught:
+    with pytest.raises((ValidationError, RequestRejected)) as caught:
         schema.model_validate({"model": "one", **body})
     if isinstance(caught.value, ValidationError):
         assert caught.value.error_count() <= 6  # one for each form that the field may have

@@ -12,7 +12,7 @@ from served import BLOCK, LETTERS, Running, events, made_runs, running
 
 from penna.api.chat import ChatSettings, Conversation
 from penna.api.complete import completer
-from penna.api.generate import generate_stream, write_request
+from penna.api.generate import generate_stream, prompt_request
 from penna.config.generation import GenerationConfig
 from penna.generate.text_stream import generate_texts
 from penna.interop.hf_folder import write_hf
@@ -140,7 +140,7 @@ def test_logprobs_are_those_of_the_model_itself(client: openai.OpenAI, server: R
     written = generate_texts(
         loaded.model,
         tokenizer,
-        [write_request(loaded, "the rain", GenerationConfig(max_new_tokens=8, temperature=0.8), seed=2)],
+        [prompt_request(loaded, "the rain", GenerationConfig(max_new_tokens=8, temperature=0.8), seed=2)],
     )[0]
     with torch.inference_mode():
         table = loaded.model(torch.tensor([[*ids, *written.ids]]))[0, len(ids) - 1 : -1].log_softmax(-1)
@@ -183,7 +183,7 @@ def test_a_greedy_text_is_told_n_times_and_written_once(client: openai.OpenAI, s
 def test_beams_give_their_n_best_texts(client: openai.OpenAI, server: Running):
     settings = {"num_beams": 4, "max_new_tokens": 8}
     loaded = server.loaded("writer")
-    best = generate_texts(loaded.model, LETTERS, [write_request(loaded, "the", GenerationConfig(**settings))])[
+    best = generate_texts(loaded.model, LETTERS, [prompt_request(loaded, "the", GenerationConfig(**settings))])[
         0
     ].hypotheses
     asked = {"model": "writer", "prompt": "the", "n": 3, "logprobs": 0, "extra_body": settings}

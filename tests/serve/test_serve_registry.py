@@ -20,7 +20,7 @@ from penna.serve.errors import _told
 from penna.serve.memory import Footprint, footprint
 from penna.serve.registry import Registry, UnknownModel, UnreadableModel
 from penna.serve.settings import ServeSettings, serve_settings
-from penna.serve.worker import Busy, Closing, Worker
+from penna.serve.worker import Busy, ModelClosing, Worker
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ async def asked(models: Registry, name: str) -> Worker:
 
 
 def states(models: Registry) -> list[str]:
-    return [card.state for card in models.cards()]
+    return [card.state for card in models.models()]
 
 
 def test_a_card_says_what_a_model_is_before_it_is_loaded(kept: Path, tmp_path: Path):
@@ -51,7 +51,7 @@ def test_a_card_says_what_a_model_is_before_it_is_loaded(kept: Path, tmp_path: P
     hf = tmp_path / "foreign"
     api.export_model(loaded, hf)
     models = registry(kept, "one", f"other={kept / 'two'}", str(checkpoint), str(hf), "again=one")
-    cards = models.cards()
+    cards = models.models()
     assert [card.name for card in cards] == ["one", "other", f"two-{checkpoint.name}", "foreign", "again"]
     assert {card.parameters for card in cards} == {count_parameters(loaded.model)}
     assert {(card.task, card.block_size, card.state) for card in cards} == {("pretrain", 48, "not loaded")}
@@ -205,7 +205,7 @@ def test_a_model_in_use_never_gives_way(kept: Path):
 
     async def run():
         one = await asked(models, "one")
-        stream = one.write([ask(one.loaded, count=10**6)])
+        stream = one.generate([ask(one.loaded, count=10**6)])
         may_end = asyncio.Event()
 
         async def using():
@@ -242,7 +242,7 @@ def test_the_memory_is_kept_to_where_a_model_is_used_again_while_another_gives_w
 
         async def close(worker: Worker, drain: float) -> None:
             if worker is one and not streams:
-                streams.append(two.write([ask(two.loaded, count=10**6)]))
+                streams.append(two.generate([ask(two.loaded, count=10**6)]))
             await whole_close(worker, drain)
 
         monkeypatch.setattr(Worker, "close", close)
@@ -335,13 +335,13 @@ def test_closing_ends_all_models_and_takes_nothing_new(kept: Path):
 
     async def run():
         workers = [await models.worker(name) for name in ("one", "two")]
-        streams = [worker.write([ask(worker.loaded, count=20)]) for worker in workers]
+        streams = [worker.generate([ask(worker.loaded, count=20)]) for worker in workers]
         loading = asyncio.create_task(models.worker("three"))
         await asyncio.sleep(0)
         await models.close(20)
-        with pytest.raises(Closing):
+        with pytest.raises(ModelClosing):
             await loading
-        with pytest.raises(Closing):
+        with pytest.raises(ModelClosing):
             await models.worker("one")
         for stream in streams:
             assert [piece.finish async for piece in stream][-1] in ("length", "stop")

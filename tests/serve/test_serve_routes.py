@@ -10,7 +10,7 @@ from penna.api.classify import classify
 from penna.api.explain import ExplainSettings, explain
 from penna.api.explain_query import ExplainQuery
 from penna.api.score import score, score_after
-from penna.serve.json_body import Json, LongJson
+from penna.serve.json_body import JsonResponse, LargeJsonResponse
 from penna.tokenizer.tokenizer import Tokenizer
 
 
@@ -168,7 +168,7 @@ def test_a_document_that_may_be_cut_is_read_however_long_it_is(client: httpx.Cli
 
 @pytest.mark.parametrize("content", [{"a": [1.5, "é", None, float("nan")]}, ["\ud800", {"b": True}], {}])
 def test_long_json_is_the_same_json(content: object):
-    assert LongJson(content).body == Json(content).body
+    assert LargeJsonResponse(content).body == JsonResponse(content).body
 
 
 def test_the_server_tells_how_it_is(client: httpx.Client):

@@ -26,19 +26,19 @@ def test_what_waits_is_limited_and_what_is_left_is_not_begun():
     held, reading = Held(), RequestThreadPool(max_waiting=2)
 
     async def run():
-        tasks = [asyncio.create_task(reading.do(held)) for _ in range(4)]
+        tasks = [asyncio.create_task(reading.run(held)) for _ in range(4)]
         await until(lambda: held.begun == 2)
         with pytest.raises(Busy, match="2 requests wait to be read"):
-            await reading.do(held)
+            await reading.run(held)
         tasks[3].cancel()
         await asyncio.wait([tasks[3]])
-        tasks.append(asyncio.create_task(reading.do(held)))  # in its place
+        tasks.append(asyncio.create_task(reading.run(held)))  # in its place
         await asyncio.sleep(0)
         held.may_end.set()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         assert [end for end in ends if not isinstance(end, asyncio.CancelledError)] == [7] * 4
         assert held.begun == 4
-        assert await reading.do(held) == 7
+        assert await reading.run(held) == 7
 
     in_time(run())
 
@@ -47,13 +47,13 @@ def test_those_who_leave_in_the_middle_keep_their_threads_until_these_are_free_a
     held, reading = Held(), RequestThreadPool(max_waiting=0)
 
     async def run():
-        tasks = [asyncio.create_task(reading.do(held)) for _ in range(2)]
+        tasks = [asyncio.create_task(reading.run(held)) for _ in range(2)]
         await until(lambda: held.begun == 2)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
         with pytest.raises(Busy):
-            await reading.do(held)
+            await reading.run(held)
         assert await asyncio.to_thread(lambda: 7) == 7  # others' threads are free
         held.may_end.set()
 
@@ -61,11 +61,11 @@ def test_those_who_leave_in_the_middle_keep_their_threads_until_these_are_free_a
             return reading._places._value == 2
 
         await until(is_free)
-        assert await reading.do(held) == 7
+        assert await reading.run(held) == 7
 
     in_time(run())
 
 
 def test_what_goes_wrong_is_raised():
     with pytest.raises(ZeroDivisionError):
-        in_time(RequestThreadPool(max_waiting=0).do(lambda: 1 // 0))
+        in_time(RequestThreadPool(max_waiting=0).run(lambda: 1 // 0))

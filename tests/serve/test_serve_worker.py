@@ -20,7 +20,7 @@ from penna.generate.request import Request
 from penna.generate.text_stream import generate_texts, stream_texts
 from penna.loading import LoadedModel
 from penna.serve.settings import ServeSettings
-from penna.serve.worker import Busy, Closing, Worker, WorkError
+from penna.serve.worker import Busy, InternalError, ModelClosing, Worker
 
 FOREVER = 10**6
 
@@ -88,7 +88,7 @@ def test_special_tokens_are_written_only_where_asked():
 
     async def run():
         async with working(loaded) as worker:
-            return ["".join([p.text async for p in worker.write([request], show_special=shown)]) for shown in (0, 1)]
+            return ["".join([p.text async for p in worker.generate([request], show_special=shown)]) for shown in (0, 1)]
 
     plain, shown = in_time(run())
     assert shown == loaded.tokenizer.decode([separator, 3, separator]) != plain == loaded.tokenizer.decode([3])
@@ -116,7 +116,7 @@ def test_a_client_that_leaves_frees_its_slots_and_the_others_go_on(how: str):
         async with working(loaded, slots=3, max_waiting=2) as worker:
             staying = asyncio.create_task(written_beside(worker, stays))
             leaving = [ask(loaded, count=FOREVER, seed=n, **each) for n, each in enumerate(({}, {"num_beams": 1}, {}))]
-            stream = worker.write(leaving)
+            stream = worker.generate(leaving)
             await anext(stream)
             assert worker.gauges().waiting == 1
             if how == "close":
@@ -163,7 +163,7 @@ def test_a_slot_is_free_at_the_engines_next_step(monkeypatch):
 
     async def run():
         async with working(loaded) as worker:
-            stays, leaves = (worker.write([ask(loaded, count=FOREVER, seed=n)]) for n in (1, 2))
+            stays, leaves = (worker.generate([ask(loaded, count=FOREVER, seed=n)]) for n in (1, 2))
             await anext(stays)
             await anext(leaves)
             held = threading.Event()
@@ -193,7 +193,7 @@ def test_what_is_left_before_it_began_is_never_begun():
             held = threading.Event()
             blocked = asyncio.create_task(worker.call(lambda _: held.wait(20)))
             await until(lambda: worker.gauges().calls == 1)
-            stream = worker.write([ask(loaded, count=FOREVER)] * 3)
+            stream = worker.generate([ask(loaded, count=FOREVER)] * 3)
             assert worker.gauges().running == 3
             await stream.aclose()
             other = asyncio.create_task(worker.call(lambda _: called.append(1)))
@@ -218,15 +218,15 @@ def test_what_can_never_be_written_is_refused_before_it_waits():
     async def run():
         async with working(loaded, slots=2, max_waiting=3) as worker:
             with pytest.raises(DataError, match="none of this model's tokens"):
-                worker.write([ask(loaded), Request([10**6])])
+                worker.generate([ask(loaded), Request([10**6])])
             with pytest.raises(DataError, match="6 texts are asked for at once") as caught:
-                worker.write([ask(loaded)] * 6)
+                worker.generate([ask(loaded)] * 6)
             assert "At most 5" in caught.value.expected
             assert worker.is_idle
             assert len(await whole(worker, [ask(loaded)] * 5)) == 5
         async with working(replace(loaded, tokenizer=None)) as worker:
             with pytest.raises(RunError, match="no tokenizer"):
-                worker.write([Request([1])])
+                worker.generate([Request([1])])
 
     in_time(run())
 
@@ -238,7 +238,7 @@ def test_a_search_beyond_the_memory_is_refused_at_once(monkeypatch):
         async with working(loaded) as worker:
             monkeypatch.setattr("penna.generate.memory.free_bytes", lambda _: 1000)
             with pytest.raises(DeviceError, match="all its beams counted"):
-                worker.write([ask(loaded, num_beams=8)])
+                worker.generate([ask(loaded, num_beams=8)])
 
     in_time(run())
 
@@ -248,17 +248,17 @@ def test_a_full_queue_says_so_and_takes_more_once_there_is_room():
 
     async def run():
         async with working(loaded, slots=2, max_waiting=2) as worker:
-            streams = [worker.write([ask(loaded, count=FOREVER)]) for _ in range(4)]
+            streams = [worker.generate([ask(loaded, count=FOREVER)]) for _ in range(4)]
             with pytest.raises(Busy) as caught:
-                worker.write([ask(loaded)])
+                worker.generate([ask(loaded)])
             assert caught.value.happened == "2 texts wait for this model already."
             assert 1 <= caught.value.retry_after <= 60
             assert (worker.gauges().running, worker.gauges().waiting) == (2, 2)
             await streams[3].aclose()
             await until(lambda: worker.gauges().waiting == 1)
             with pytest.raises(Busy):
-                worker.write([ask(loaded)] * 2)
-            last = worker.write([ask(loaded, count=3)])
+                worker.generate([ask(loaded)] * 2)
+            last = worker.generate([ask(loaded, count=3)])
             for stream in streams:
                 await stream.aclose()
             return [piece async for piece in last]
@@ -279,9 +279,9 @@ def test_a_text_that_fails_ends_alone(monkeypatch, caplog):
 
     async def run():
         async with working(loaded) as worker:
-            both = worker.write(good)
-            bad = worker.write([ask(loaded, num_beams=2), ask(loaded, count=FOREVER)])
-            with pytest.raises(WorkError, match="failed while it was writing") as caught:
+            both = worker.generate(good)
+            bad = worker.generate([ask(loaded, num_beams=2), ask(loaded, count=FOREVER)])
+            with pytest.raises(InternalError, match="failed while it was writing") as caught:
                 await _to_the_end(bad)
             assert "planted" not in str(caught.value)
             assert [piece async for piece in bad] == []
@@ -314,9 +314,9 @@ def test_where_a_step_fails_what_runs_ends_with_it_and_the_next_is_served(monkey
 
     async def run():
         async with working(loaded) as worker:
-            streams = [worker.write([ask(loaded, count=FOREVER, seed=n)]) for n in range(2)]
+            streams = [worker.generate([ask(loaded, count=FOREVER, seed=n)]) for n in range(2)]
             ends = await asyncio.gather(*map(_to_the_end, streams), return_exceptions=True)
-            assert [type(end) for end in ends] == [WorkError, WorkError]
+            assert [type(end) for end in ends] == [InternalError, InternalError]
             assert worker.gauges().failures == 2
             assert worker.is_idle
             return await whole(worker, [ask(loaded, seed=5)])
@@ -338,7 +338,7 @@ def test_other_work_runs_on_the_models_thread_between_steps_one_at_a_time(monkey
 
     async def run():
         async with working(loaded) as worker:
-            stream = worker.write([ask(loaded, count=FOREVER)])
+            stream = worker.generate([ask(loaded, count=FOREVER)])
             await anext(stream)
             found = await asyncio.gather(*(worker.call(note) for _ in range(9)))
             await stream.aclose()
@@ -439,12 +439,12 @@ def test_closing_lets_what_runs_end_and_takes_nothing_new():
 
     async def run():
         worker = Worker(loaded, ServeSettings(slots=1))
-        streams = [worker.write([ask(loaded, count=30, seed=n)]) for n in range(3)]
+        streams = [worker.generate([ask(loaded, count=30, seed=n)]) for n in range(3)]
         closing = asyncio.create_task(worker.close(30))
         await asyncio.sleep(0)
-        with pytest.raises(Closing):
-            worker.write([ask(loaded)])
-        with pytest.raises(Closing):
+        with pytest.raises(ModelClosing):
+            worker.generate([ask(loaded)])
+        with pytest.raises(ModelClosing):
             await worker.call(lambda _: 1)
         await closing
         return [[piece async for piece in stream][-1].finish for stream in streams]
@@ -457,11 +457,11 @@ def test_closing_cuts_off_what_does_not_end():
 
     async def run():
         worker = Worker(loaded, ServeSettings(slots=1))
-        streams = [worker.write([ask(loaded, count=FOREVER, seed=n)]) for n in range(3)]
+        streams = [worker.generate([ask(loaded, count=FOREVER, seed=n)]) for n in range(3)]
         await anext(streams[0])
         await worker.close(0)
         ends = await asyncio.gather(*map(_to_the_end, streams), return_exceptions=True)
-        assert [type(end) for end in ends] == [Closing] * 3
+        assert [type(end) for end in ends] == [ModelClosing] * 3
         assert worker.is_idle
         await worker.close(0)  # twice is once
 
@@ -481,7 +481,7 @@ def test_closing_cuts_off_other_work_that_does_not_end():
             endless.goes_on.set()
             await closing
         ends = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(end) for end in ends] == [Closing] * 2
+        assert [type(end) for end in ends] == [ModelClosing] * 2
         assert worker.is_idle
 
     in_time(run())
@@ -494,7 +494,7 @@ def test_a_loop_that_is_gone_leaves_nothing_behind():
     streams = []
 
     async def begin():
-        streams.append(worker.write([ask(loaded, count=FOREVER)]))
+        streams.append(worker.generate([ask(loaded, count=FOREVER)]))
         await anext(streams[0])
 
     async def end():

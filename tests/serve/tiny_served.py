@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from penna.api.generate import write_request
+from penna.api.generate import prompt_request
 from penna.config.generation import GenerationConfig
 from penna.config.recipe import build_recipe
 from penna.config.sections import ModelConfig, TokenizerConfig
@@ -69,7 +69,7 @@ def tiny_run(folder: Path, name: str, seed: int = 0, **fields: Any) -> RunFolder
 def ask(loaded: LoadedModel, prompt: str = "abc", count: int = 12, seed: int = 0, **fields: Any) -> Request:
     """One text; letters can end it no earlier."""
     config = GenerationConfig(max_new_tokens=count, min_new_tokens=min(count, 2), **fields)
-    return write_request(loaded, prompt, config, seed=seed, top_n=2)
+    return prompt_request(loaded, prompt, config, seed=seed, top_n=2)
 
 
 @asynccontextmanager
@@ -85,7 +85,7 @@ async def working(loaded: LoadedModel | None = None, **settings: Any) -> AsyncIt
 async def whole(worker: Worker, requests: Sequence[Request]) -> list[list[TextDelta]]:
     """All pieces of each request."""
     pieces: list[list[TextDelta]] = [[] for _ in requests]
-    async for piece in worker.write(requests):
+    async for piece in worker.generate(requests):
         pieces[piece.request].append(piece)
     return pieces
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_writers import BYTES, LETTERS, in_time, tiny, working
 
-from penna.api.generate import write_request
+from penna.api.generate import prompt_request
 from penna.config.generation import GenerationConfig
 from penna.config.tasks import ClassifyTask
 from penna.errors import RunError
@@ -44,7 +44,7 @@ def test_drafts_of_every_strategy_side_by_side_are_what_each_writes_alone():
     configs = [config(**fields) for fields in STRATEGIES]
     found = drafts_of(loaded, *(begun(loaded, "the rain", each, 5) for each in configs))
     for draft, each in zip(found, configs, strict=True):
-        alone = generate_texts(loaded.model, loaded.tokenizer, [write_request(loaded, "the rain", each, seed=5)])[0]
+        alone = generate_texts(loaded.model, loaded.tokenizer, [prompt_request(loaded, "the rain", each, seed=5)])[0]
         assert draft.finish == alone.finish
         assert tuple(token.id for token in draft.tokens) == alone.ids
         assert draft.text == alone.text
@@ -77,7 +77,7 @@ def test_a_branch_keeps_what_stands_before_and_goes_on_behind_the_new_token():
     assert branch.kept == 7
     whole = drafts_of(loaded, branch)[0]
     ids = (*branch.prompt_ids, *(token.id for token in branch.tokens))
-    asked = replace(write_request(loaded, "abc", config(temperature=0, max_new_tokens=13)), ids=ids)
+    asked = replace(prompt_request(loaded, "abc", config(temperature=0, max_new_tokens=13)), ids=ids)
     alone = generate_texts(loaded.model, LETTERS, [asked])[0]
     assert tuple(token.id for token in whole.tokens[7:]) == alone.ids
     assert whole.text == LETTERS.decode([token.id for token in whole.tokens])

@@ -7,7 +7,7 @@ from tiny_writers import in_time, tiny, working
 
 from penna.api.explain import DEFAULT, ExplainSettings, explain, measure_faithfulness
 from penna.errors import DataError
-from penna.serve.errors import Refused
+from penna.serve.errors import RequestRejected
 from penna.serve.settings import ServeSettings
 from penna.studio.explaining import MOST_TEXTS, explanation, faithfulness
 
@@ -36,7 +36,7 @@ def test_what_is_too_much_for_the_api_is_too_much_for_a_page(monkeypatch: pytest
     async def refused():
         async with working(loaded) as worker:
             for asked in (explanation(worker, TEXTS[0], DEFAULT, limits), faithfulness(worker, TEXTS, DEFAULT, limits)):
-                with pytest.raises(Refused, match="might have to read the text .* times"):
+                with pytest.raises(RequestRejected, match="might have to read the text .* times"):
                     await asked
 
     in_time(refused())

@@ -9,8 +9,8 @@ from penna.api.generation_defaults import override_settings
 from penna.cli.generation_options import add_generation_arguments, given_settings
 from penna.config.generation import GenerationConfig
 from penna.errors import RecipeError
-from penna.serve.errors import Refused
-from penna.serve.limits import check_limits
+from penna.serve.errors import RequestRejected
+from penna.serve.limits import check_generation
 from penna.serve.settings import ServeSettings
 from penna.studio.pages import chat_words, playground_words, settings_words
 from penna.studio.pages.settings_form import flag, flags, kind_of, typed_of, value_of
@@ -69,11 +69,11 @@ def test_half_a_token_is_refused_by_name():
     ],
 )
 def test_more_than_a_page_writes_at_once_is_refused(fields, named):
-    with pytest.raises(Refused, match=named) as error:
-        check_limits(GenerationConfig(**fields), ServeSettings())
+    with pytest.raises(RequestRejected, match=named) as error:
+        check_generation(GenerationConfig(**fields), ServeSettings())
     assert error.value.expected
     assert error.value.advice
-    check_limits(GenerationConfig(top_k=500), ServeSettings())
+    check_generation(GenerationConfig(top_k=500), ServeSettings())
 
 
 def test_a_value_that_looks_like_a_flag_is_kept_in_one_word():

@@ -90,7 +90,7 @@ def test_a_line_too_long_is_refused_and_nothing_was_said():
         ("a" * 60, SETTINGS),
         ("", SETTINGS),
         ("  ", SETTINGS),
-        ("abcdef", SETTINGS.changed(history_tokens=3)),
+        ("abcdef", SETTINGS.with_changes(history_tokens=3)),
     ):
         with pytest.raises(DataError):
             talk.asked(loaded, settings, line, 0)
@@ -106,6 +106,6 @@ def test_a_limit_of_turns_forgets_them():
     loaded = talker()
     talk = Talk()
     for line in ("a", "b", "c"):
-        asked: Asked = talk.asked(loaded, SETTINGS.changed(history_turns=2), line, talk.branches.current)
-        say(loaded, talk, line, SETTINGS.changed(history_turns=2))
+        asked: Asked = talk.asked(loaded, SETTINGS.with_changes(history_turns=2), line, talk.branches.current)
+        say(loaded, talk, line, SETTINGS.with_changes(history_turns=2))
     assert asked.read.forgotten == 2

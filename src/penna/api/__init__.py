@@ -4,7 +4,7 @@ The command line, and later the server and the studio, are thin over these. Path
 out; nothing is printed. What happens on the way is told to ``listen``.
 """
 
-from penna.api.beams import grow_beams
+from penna.api.beams import trace_beam_search
 from penna.api.chat import ChatSettings, Conversation
 from penna.api.chat_metrics import ChatMetrics, evaluate_chat
 from penna.api.classify import Classifier, classifier, classify, evaluate_classification
@@ -22,13 +22,13 @@ from penna.api.experiment_runner import run_experiment
 from penna.api.explain import ExplainSettings, explain, measure_faithfulness
 from penna.api.explain_query import ExplainQuery
 from penna.api.generate import (
+    SampleBatch,
     SampledText,
-    SideBySide,
     TextDelta,
     generate_stream,
     prompts_too_long,
-    side_by_side,
-    text_as_json,
+    sample_batch,
+    sample_to_json,
 )
 from penna.api.generation_defaults import default_settings, override_settings, save_default_settings
 from penna.api.inspect import inspect_model
@@ -52,8 +52,8 @@ __all__ = [
     "ExperimentPlan",
     "ExplainQuery",
     "ExplainSettings",
+    "SampleBatch",
     "SampledText",
-    "SideBySide",
     "TextDelta",
     "TextScore",
     "classifier",
@@ -76,7 +76,6 @@ __all__ = [
     "explain",
     "export_model",
     "generate_stream",
-    "grow_beams",
     "import_model",
     "inspect_data",
     "inspect_model",
@@ -94,11 +93,12 @@ __all__ = [
     "resolve_recipe",
     "resume",
     "run_experiment",
+    "sample_batch",
+    "sample_to_json",
     "save_default_settings",
     "score",
     "score_after",
-    "side_by_side",
-    "text_as_json",
+    "trace_beam_search",
     "train",
     "train_recipe",
     "train_tokenizer_from",

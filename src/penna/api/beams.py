@@ -7,23 +7,23 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from penna.api.generate import write_request
+from penna.api.generate import prompt_request
 from penna.config.generation import GenerationConfig
 from penna.errors import RecipeError
-from penna.generate.beam_tree import BeamTree, TreeGrower, TreeStep
+from penna.generate.beam_tree import BeamTree, BeamTreeBuilder, TreeStep
 from penna.generate.engine import generate
 from penna.generate.request import BeamStep, Finish
 from penna.loading import LoadedModel
 
 
-def grow_beams(
+def trace_beam_search(
     loaded: LoadedModel, prompt: str, config: GenerationConfig, *, on_event: Callable[[TreeStep], None] = lambda _: None
 ) -> BeamTree:
     """Search for the likeliest texts behind a prompt; ``listen`` hears of each step as it is done.
 
     With as many beams as there are partial texts of any step but the last, the search is exhaustive: the best text is
     the best of all. An empty prompt begins a document. Raises RecipeError where ``config`` means no beam search,
-    DeviceError where the memory does not hold so many beams, and what ``penna.api.generate.write_request`` raises.
+    DeviceError where the memory does not hold so many beams, and what ``penna.api.generate.prompt_request`` raises.
     """
     if config.strategy != "beam":
         raise RecipeError(
@@ -33,17 +33,17 @@ def grow_beams(
         )
     if not config.max_new_tokens:
         raise RecipeError("max_new_tokens = 0 leaves nothing to search.", "A step or more.", "Such as --steps 8.")
-    request = write_request(loaded, prompt, config, tells_beams=True)
-    grower = TreeGrower(loaded.require_tokenizer(), request, prompt)
+    request = prompt_request(loaded, prompt, config, report_beams=True)
+    grower = BeamTreeBuilder(loaded.require_tokenizer(), request, prompt)
     for event in generate(loaded.model, [request]):
         if isinstance(event, BeamStep):
-            on_event(grower.push(event))
+            on_event(grower.add_step(event))
         elif isinstance(event, Finish):
             return grower.finish(event)
     raise AssertionError("a request ends with its Finish")
 
 
-def tree_as_json(tree: BeamTree) -> dict[str, Any]:
+def beam_tree_to_json(tree: BeamTree) -> dict[str, Any]:
     """A whole tree as plain dictionaries, lists, strings and numbers."""
     return {
         "prompt": tree.prompt,

@@ -31,7 +31,7 @@ from penna.tokenizer.stream_decoder import SpacingFixer
 # exchanges fall out from the oldest, the system's turn and the last one never.
 
 
-class LongLineError(DataError):
+class PromptTooLongError(DataError):
     """The last turn alone is longer than may be read."""
 
 
@@ -41,7 +41,7 @@ class ChatWindow:
 
     kept: Dialogue  # the turns that are read, the system's first where there is one
     request: Request  # what the engine is asked
-    room: int  # tokens that could be read
+    budget: int  # tokens that could be read
     forgotten: int  # turns that fell out
 
     @property
@@ -61,7 +61,7 @@ def chat_window(
 ) -> ChatWindow:
     """What is read of ``turns``, the last of them the user's: ``most_tokens``, and ``most_turns`` before it, at most.
 
-    Raises LongLineError where not even the last turn fits; TokenizerError or RunError where the model cannot chat.
+    Raises PromptTooLongError where not even the last turn fits; TokenizerError or RunError where the model cannot chat.
     """
     check_can_generate(loaded)
     tokenizer, model = need_chat_tokenizer(loaded), loaded.model.config
@@ -79,7 +79,7 @@ def chat_window(
 
     kept = drop_oldest_turns(turns, fits)
     if kept is None:
-        raise LongLineError(
+        raise PromptTooLongError(
             f"The line takes {prompt_length(tokenizer, model, (*system, turns[-1])):,} tokens"
             + (", with the system turn." if system else "."),
             f"At most {room:,} can be read here; the rest of the block is kept for the reply.",
@@ -114,7 +114,7 @@ class ChatSettings:
                     "Change or leave out that setting.",
                 )
 
-    def changed(self, **changes: Any) -> ChatSettings:
+    def with_changes(self, **changes: Any) -> ChatSettings:
         """With other values of these fields, or of the generation's, laid over those there are (``laid_over``).
 
         Raises RecipeError for what cannot be.
@@ -128,7 +128,7 @@ class ChatSettings:
         """The settings that were given, or are not as they usually are, and all that are not of the generation."""
         return {**self.generation.explicit_settings(), **self._own()}
 
-    def as_json(self) -> dict[str, Any]:
+    def flatten(self) -> dict[str, Any]:
         """All settings in one row."""
         return {**self.generation.model_dump(mode="json"), **self._own()}
 
@@ -214,7 +214,7 @@ class Conversation:
 
     def change(self, **changes: Any) -> None:
         """Other settings from here on. Raises RecipeError for those that cannot be."""
-        self.settings = self.settings.changed(**changes)
+        self.settings = self.settings.with_changes(**changes)
 
     def transcript(self) -> list[dict[str, Any]]:
         """A row per conversation: its ``messages``, as chat data has them, and how each reply came about."""
@@ -229,7 +229,7 @@ class Conversation:
         return {
             "messages": [asdict(message) for message in self.messages],
             "model": str(self.loaded.source),
-            "settings": self.settings.as_json(),
+            "settings": self.settings.flatten(),
             "replies": [asdict(reply) for reply in self._replies],
         }
 

@@ -15,7 +15,7 @@ import penna
 from penna.api.chat import ChatSettings, Conversation
 from penna.api.classify import classifier
 from penna.api.complete import GREEDY, completer
-from penna.api.generate import DEFAULT, write_request
+from penna.api.generate import DEFAULT_CONFIG, prompt_request
 from penna.api.models import load
 from penna.config.experiment import CompareConfig
 from penna.config.generation import GenerationConfig
@@ -95,7 +95,7 @@ def text_settings(kind: str, max_new_tokens: int, seed: int) -> str:
     config, what = {
         "chat": (ChatSettings().generation, "replies"),
         "complete": (GREEDY, "completions"),
-    }.get(kind, (DEFAULT, "continuations"))
+    }.get(kind, (DEFAULT_CONFIG, "continuations"))
     drawn = "greedy" if config.temperature == 0 else f"temperature {config.temperature:g}, seeds from {seed}"
     return f"{what} of at most {plural(max_new_tokens, 'token', 'tokens')}, {drawn}, the same for every arm"
 
@@ -117,7 +117,7 @@ def _text(loaded: LoadedModel, prompt: str, max_new_tokens: int, seed: int) -> t
 
 
 def _continuation(loaded: LoadedModel, prompt: str, max_new_tokens: int, seed: int) -> tuple[str, str]:
-    request = write_request(loaded, prompt, _as_long(DEFAULT, max_new_tokens), seed=seed)
+    request = prompt_request(loaded, prompt, _as_long(DEFAULT_CONFIG, max_new_tokens), seed=seed)
     (written,) = generate_texts(loaded.model, loaded.require_tokenizer(), [request], show_special=True)
     return written.text, _ending(written.finish)
 

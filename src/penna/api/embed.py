@@ -21,20 +21,20 @@ _TOKENS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, eq=False)
-class Embedded:
+class Embeddings:
     """The vectors of N texts."""
 
     vectors: NDArray[np.float32]  # (N, n_embd)
     tokens: tuple[int, ...]  # read of each, the document separator in front among them
 
 
-def embed(loaded: LoadedModel, texts: Sequence[str]) -> Embedded:
+def embed(loaded: LoadedModel, texts: Sequence[str]) -> Embeddings:
     """The mean of the last hidden states of each text's tokens. Raises as ``embed_ids``."""
     return embed_ids(loaded, loaded.require_tokenizer().encode_batch(texts))
 
 
 @torch.inference_mode()
-def embed_ids(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> Embedded:
+def embed_ids(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> Embeddings:
     """The same of token ids.
 
     Where the model learned behind a document separator, it is read in front and not counted. Raises RunError for a
@@ -59,7 +59,7 @@ def embed_ids(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> Embedded:
         device = model.wte.weight.device
         states = model.hidden(ids.to(device)).float()  # (B, T, C)
         vectors[group] = (states * counted.to(device)[..., None]).sum(dim=1).cpu().numpy()
-    return Embedded(vectors, tuple(map(len, whole)))
+    return Embeddings(vectors, tuple(map(len, whole)))
 
 
 def _check(rows: Sequence[Sequence[int]], room: int) -> None:

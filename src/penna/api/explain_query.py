@@ -15,7 +15,7 @@ import torch
 from penna.api.capabilities import check_can_continue, check_can_generate, need_chat_tokenizer
 from penna.api.classify import classifier
 from penna.api.complete import completer
-from penna.api.generate import write_request
+from penna.api.generate import prompt_request
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, RecipeError
 from penna.explain.explanation import Kind, Prediction
@@ -234,7 +234,7 @@ def _request(loaded: LoadedModel, text: str, asked: ExplainQuery) -> Request:
         return completer(loaded).requests([text], config)[0][0]
     if not text:
         _check_not_empty(text, 0)
-    return write_request(loaded, text, config)
+    return prompt_request(loaded, text, config)
 
 
 def _behind(loaded: LoadedModel, tokenizer: Tokenizer, text: str, words: str, *, is_plain: bool) -> tuple[int, ...]:

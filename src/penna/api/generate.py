@@ -25,7 +25,7 @@ from penna.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Ask:
+class SampleRequest:
     """One request, and what it is of."""
 
     prompt_number: int  # from 0
@@ -41,23 +41,23 @@ class Ask:
 class SampledText:
     """One text that was written."""
 
-    ask: Ask
+    origin: SampleRequest
     number: int  # from 0, among the texts of its prompt and strategy
     text: str
     finish: str  # "stop", or "length" where all the tokens allowed were written
     tokens: int
     logprob: float  # natural logarithm of the probability of its tokens under the model; of a beam's, its end counts
     score: float | None  # what a beam search ranked it by
-    told: tuple[GeneratedToken, ...]  # its tokens
+    generated: tuple[GeneratedToken, ...]  # its tokens
 
     @property
     def seed(self) -> int:
         """What it was drawn with."""
-        return self.ask.request.seed
+        return self.origin.request.seed
 
 
 @dataclass(frozen=True)
-class CutPrompt:
+class TruncatedPrompt:
     """A prompt longer than the block: its beginning is not read."""
 
     number: int  # from 0
@@ -65,28 +65,28 @@ class CutPrompt:
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class SampleBatch:
     """All that is asked, in the order of prompts, then strategies, then samples."""
 
     loaded: LoadedModel
-    asks: tuple[Ask, ...]
-    cut: tuple[CutPrompt, ...]
-    lacking: tuple[str, ...]  # what stands in prompts and the vocabulary has no token for
+    requests: tuple[SampleRequest, ...]
+    truncated: tuple[TruncatedPrompt, ...]
+    unknown_text: tuple[str, ...]  # what stands in prompts and the vocabulary has no token for
 
     def stream(self) -> Iterator[TextDelta]:
         """What is asked, piece by piece."""
-        requests = [ask.request for ask in self.asks]
+        requests = [ask.request for ask in self.requests]
         return stream_texts(self.loaded.model, self.loaded.require_tokenizer(), requests, show_special=True)
 
-    def write(self) -> Iterator[tuple[int, list[SampledText]]]:
+    def results(self) -> Iterator[tuple[int, list[SampledText]]]:
         """The place of an ask and its texts, as soon as they are written; those of beam searches come last."""
-        searches = [place for place, ask in enumerate(self.asks) if ask.strategy.config.strategy == "beam"]
-        others = [place for place, ask in enumerate(self.asks) if ask.strategy.config.strategy != "beam"]
+        searches = [place for place, ask in enumerate(self.requests) if ask.strategy.config.strategy == "beam"]
+        others = [place for place, ask in enumerate(self.requests) if ask.strategy.config.strategy != "beam"]
         yield from self._write(others)
         yield from self._search(searches)
 
     def _write(self, places: Sequence[int]) -> Iterator[tuple[int, list[SampledText]]]:
-        asks = [self.asks[place] for place in places]
+        asks = [self.requests[place] for place in places]
         growing = [_Growing() for _ in asks]
         requests = [ask.request for ask in asks]
         for piece in stream_texts(self.loaded.model, self.loaded.require_tokenizer(), requests, show_special=True):
@@ -102,12 +102,12 @@ class SideBySide:
             yield places[piece.request], [written]
 
     def _search(self, places: Sequence[int]) -> Iterator[tuple[int, list[SampledText]]]:
-        asks = [self.asks[place] for place in places]
+        asks = [self.requests[place] for place in places]
         for event in generate(self.loaded.model, [ask.request for ask in asks]):
             if isinstance(event, Finish):
                 yield places[event.request], self._found(asks[event.request], event.hypotheses)
 
-    def _found(self, ask: Ask, hypotheses: Sequence[Hypothesis]) -> list[SampledText]:
+    def _found(self, ask: SampleRequest, hypotheses: Sequence[Hypothesis]) -> list[SampledText]:
         tokenizer = self.loaded.require_tokenizer()
         texts: list[SampledText] = []
         for number, each in enumerate(hypotheses[: ask.texts]):
@@ -124,7 +124,7 @@ class _Growing:
     tokens: list[GeneratedToken] = field(default_factory=list[GeneratedToken])
 
 
-def side_by_side(
+def sample_batch(
     loaded: LoadedModel,
     prompts: Sequence[str],
     strategies: Sequence[Strategy],
@@ -132,7 +132,7 @@ def side_by_side(
     samples: int = 1,
     seed: int = 0,
     top_n: int = 0,
-) -> SideBySide:
+) -> SampleBatch:
     """Ask for ``samples`` texts behind each prompt by each strategy, ``top_n`` likeliest tokens told with each token.
 
     Raises RunError where the model never learned to write, DataError where there is nothing to start from, and
@@ -143,31 +143,33 @@ def side_by_side(
     tokenizer, block = loaded.require_tokenizer(), loaded.model.config.block_size
     for strategy in strategies:
         _check_texts(strategy, samples)
-    asks: list[Ask] = []
-    cut: list[CutPrompt] = []
+    asks: list[SampleRequest] = []
+    cut: list[TruncatedPrompt] = []
     lacked: dict[str, None] = {}
     for number, prompt in enumerate(prompts):
         ids = _ids(loaded, prompt, number if len(prompts) > 1 else None)
         if len(ids) - loaded.starts_documents > block:
-            cut.append(CutPrompt(number, len(ids)))
+            cut.append(TruncatedPrompt(number, len(ids)))
         lacked |= dict.fromkeys(out_of_vocabulary(tokenizer, prompt, encode_with_offsets(tokenizer, prompt)))
         for strategy in strategies:
             first = request_for(tokenizer, ids, strategy.config, seed=seed, top_n=top_n)
             drawn = samples if strategy.config.strategy == "sample" else 1
             texts = samples if strategy.config.strategy == "beam" else 1
             for sample in range(drawn):
-                asks.append(Ask(number, prompt, strategy, sample, drawn, texts, replace(first, seed=seed + sample)))
-    return SideBySide(loaded, tuple(asks), tuple(cut), tuple(lacked))
+                asks.append(
+                    SampleRequest(number, prompt, strategy, sample, drawn, texts, replace(first, seed=seed + sample))
+                )
+    return SampleBatch(loaded, tuple(asks), tuple(cut), tuple(lacked))
 
 
-def text_as_json(text: SampledText, tokenizer: Tokenizer, *, tells_tokens: bool) -> dict[str, Any]:
+def sample_to_json(text: SampledText, tokenizer: Tokenizer, *, with_tokens: bool) -> dict[str, Any]:
     """A text for JSON, with the settings it was written by: max_new_tokens, and whatever is not as it usually is."""
-    config = text.ask.strategy.config
+    config = text.origin.strategy.config
     found: dict[str, Any] = {
-        "number": text.ask.prompt_number + 1,
-        "prompt": text.ask.prompt,
+        "number": text.origin.prompt_number + 1,
+        "prompt": text.origin.prompt,
         "text": text.text,
-        "strategy": text.ask.strategy.name,
+        "strategy": text.origin.strategy.name,
         "seed": text.seed,
         "finish": text.finish,
         "tokens": text.tokens,
@@ -175,8 +177,8 @@ def text_as_json(text: SampledText, tokenizer: Tokenizer, *, tells_tokens: bool)
     }
     if text.score is not None:
         found["score"] = text.score
-    if tells_tokens:
-        found["logprobs"] = [_token_json(each, tokenizer) for each in text.told]
+    if with_tokens:
+        found["logprobs"] = [_token_json(each, tokenizer) for each in text.generated]
     usual = {"max_new_tokens": config.max_new_tokens}
     return {**found, "settings": {**usual, **config.model_dump(mode="json", exclude_defaults=True)}}
 
@@ -220,36 +222,36 @@ def _token_json(token: GeneratedToken, tokenizer: Tokenizer) -> dict[str, Any]:
 # MERGED api.writing: Writing: a model and prompts in, texts out, piece by piece.
 
 
-DEFAULT = GenerationConfig(temperature=0.8)  # where a model has no settings of its own and none are given
+DEFAULT_CONFIG = GenerationConfig(temperature=0.8)  # where a model has no settings of its own and none are given
 
 
 def generate_stream(
-    loaded: LoadedModel, prompts: Sequence[str], config: GenerationConfig = DEFAULT, *, seed: int = 0
+    loaded: LoadedModel, prompts: Sequence[str], config: GenerationConfig = DEFAULT_CONFIG, *, seed: int = 0
 ) -> Iterator[TextDelta]:
     """Continue every prompt at once, in pieces as they are written; a document's end ends a text.
 
     Raises, before the first piece is asked for, RunError where the model never learned to write, and DataError where
     there is nothing to start from.
     """
-    requests = [write_request(loaded, prompt, config, seed=seed) for prompt in prompts]
+    requests = [prompt_request(loaded, prompt, config, seed=seed) for prompt in prompts]
     return stream_texts(loaded.model, loaded.require_tokenizer(), requests, show_special=True)
 
 
-def write_request(
+def prompt_request(
     loaded: LoadedModel,
     prompt: str,
-    config: GenerationConfig = DEFAULT,
+    config: GenerationConfig = DEFAULT_CONFIG,
     *,
     seed: int = 0,
     top_n: int = 0,
-    tells_beams: bool = False,
+    report_beams: bool = False,
 ) -> Request:
     """What the engine is asked to go on with a prompt. Raises as ``generate_stream``."""
     check_can_generate(loaded)
     check_can_continue(loaded)
     tokenizer = loaded.require_tokenizer()
     ids = prompt_ids(tokenizer, prompt, starts_document=loaded.starts_documents)
-    return request_for(tokenizer, ids, config, seed=seed, top_n=top_n, tells_beams=tells_beams)
+    return request_for(tokenizer, ids, config, seed=seed, top_n=top_n, report_beams=report_beams)
 
 
 def prompts_too_long(loaded: LoadedModel, prompts: Sequence[str]) -> list[int]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from penna.api.generate import DEFAULT
+from penna.api.generate import DEFAULT_CONFIG
 from penna.config.generation import GenerationConfig, generation_config
 from penna.errors import RunError
 from penna.interop.generation_config import GENERATION_FILE, read_generation_config, write_generation_config
@@ -30,7 +30,7 @@ _BESIDE_CHOICES = ("min_new_tokens", "bad_words", "stop", "no_repeat_ngram_size"
 _SAYS_HOW = (*GenerationConfig.model_fields, "do_sample", "stop_strings", "bad_words_ids")
 
 
-def default_settings(loaded: LoadedModel, otherwise: GenerationConfig = DEFAULT) -> GenerationConfig:
+def default_settings(loaded: LoadedModel, otherwise: GenerationConfig = DEFAULT_CONFIG) -> GenerationConfig:
     """A model's own settings; ``otherwise`` where it has none.
 
     Many a ``generation_config.json`` names special tokens and nothing else: that is none. Raises ExchangeError for a
@@ -57,10 +57,10 @@ def save_default_settings(loaded: LoadedModel, config: GenerationConfig) -> Path
             "A run folder, or one of its checkpoints.",
             f"Make a run of it first: `penna import {loaded.source} --name NAME`.",
         )
-    return save_default(loaded.run.path, config, loaded.tokenizer)
+    return save_run_defaults(loaded.run.path, config, loaded.tokenizer)
 
 
-def save_default(run_folder: Path, config: GenerationConfig, tokenizer: Tokenizer | None) -> Path:
+def save_run_defaults(run_folder: Path, config: GenerationConfig, tokenizer: Tokenizer | None) -> Path:
     """As ``save_default_settings``, for a run that is not loaded."""
     file = run_folder / GENERATION_FILE
     write_generation_config(file, config, tokenizer)

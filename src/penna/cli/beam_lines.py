@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from penna.generate.beam_tree import BeamNode, BeamTree, text_added
+from penna.generate.beam_tree import BeamNode, BeamTree, added_text
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Drawing:
         children = self._children.get(None if parent is None else parent.number, [])
         for place, node in enumerate(sorted(children, key=lambda node: -node.score), start=1):
             end = self._unbranched(node)
-            added = text_added("" if parent is None else parent.text, end.text)
+            added = added_text("" if parent is None else parent.text, end.text)
             is_last = place == len(children)
             yield TreeLine(
                 branch=branch + ("└─" if is_last else "├─"),

@@ -66,7 +66,7 @@ def add_beams_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     """Search, and show what was searched."""
-    from penna.api.beams import grow_beams, tree_as_json
+    from penna.api.beams import beam_tree_to_json, trace_beam_search
     from penna.api.generate import prompts_too_long
     from penna.cli.screen import say
     from penna.config.generation import generation_config
@@ -80,13 +80,13 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
         check_plot_path(Path(arguments.figure))
     loaded = load(arguments)
     if arguments.json:
-        tree = grow_beams(loaded, arguments.prompt, config)
-        print(json.dumps(tree_as_json(tree), ensure_ascii=False, indent=2, allow_nan=False))
+        tree = trace_beam_search(loaded, arguments.prompt, config)
+        print(json.dumps(beam_tree_to_json(tree), ensure_ascii=False, indent=2, allow_nan=False))
     else:
         from penna.cli.page import Page
 
         screen = _Screen(Page(), arguments.prompt, arguments.pruned)
-        tree = grow_beams(loaded, arguments.prompt, config, on_event=screen.show_step)
+        tree = trace_beam_search(loaded, arguments.prompt, config, on_event=screen.show_step)
         screen.show_tree(tree)
         screen.show_texts(tree)
     if prompts_too_long(loaded, [arguments.prompt]):
@@ -125,8 +125,8 @@ class _Screen:
         from penna.formatting import format_probability, one_line, truncate_end, truncate_start
 
         going_on = [node for node in step.nodes if node.fate != "pruned"]
-        kept = {node.number: place for place, node in enumerate(step.of("kept"), start=1)}
-        rows = going_on[:_SHOWN] + step.of("pruned")[: self._pruned]
+        kept = {node.number: place for place, node in enumerate(step.with_fate("kept"), start=1)}
+        rows = going_on[:_SHOWN] + step.with_fate("pruned")[: self._pruned]
         table = Table.grid(padding=(0, 2))
         for justify in ("left", "right", "right", "right", "left"):
             table.add_column(justify=justify, no_wrap=True)

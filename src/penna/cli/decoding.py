@@ -106,7 +106,7 @@ def _check_save(arguments: argparse.Namespace) -> None:
 
 
 def _save(arguments: argparse.Namespace, figures: DecodingMetrics) -> None:
-    from penna.api.generation_defaults import save_default
+    from penna.api.generation_defaults import save_run_defaults
     from penna.cli.screen import say
     from penna.errors import DataError
     from penna.loading import find_run_and_checkpoint
@@ -126,7 +126,7 @@ def _save(arguments: argparse.Namespace, figures: DecodingMetrics) -> None:
             "Compare more of them: --prefixes 100.",
         )
     folder, _ = find_run_and_checkpoint(arguments.run, Path(arguments.runs_dir))
-    file = save_default(folder.path, figures.strategy(name).config, Tokenizer.load(folder.tokenizer))
+    file = save_run_defaults(folder.path, figures.strategy(name).config, Tokenizer.load(folder.tokenizer))
     say(f"Saved as the run's default: {name} ({file}).")
 
 

@@ -13,7 +13,7 @@ from penna.cli.loading import add_device_arguments, load
 from penna.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
-    from penna.api.generate import SampledText, SideBySide
+    from penna.api.generate import SampleBatch, SampledText
     from penna.api.strategies import Strategy
     from penna.config.generation import GenerationConfig
 
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
         say(f"Saved as the run's own settings: {api.save_default_settings(loaded, config)}")
         if not prompts:
             return 0
-    asked = api.side_by_side(
+    asked = api.sample_batch(
         loaded,
         prompts or [""],
         _strategies(config, named),
@@ -111,13 +111,13 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     tokenizer, tells_tokens = loaded.require_tokenizer(), arguments.logprobs is not None
 
     def row(text: SampledText) -> dict[str, Any]:
-        return api.text_as_json(text, tokenizer, tells_tokens=tells_tokens)
+        return api.sample_to_json(text, tokenizer, with_tokens=tells_tokens)
 
     if arguments.json:
         print_json(asked, row)
     elif arguments.jsonl is not None:
         print_lines(asked, file, row)
-    elif len(asked.asks) == 1 and asked.asks[0].texts == 1:
+    elif len(asked.requests) == 1 and asked.requests[0].texts == 1:
         stream(asked)
     else:
         print_page(asked)
@@ -182,24 +182,26 @@ def _strategies(config: GenerationConfig, named: Sequence[tuple[str, dict[str, A
     return strategies
 
 
-def _tell(asked: SideBySide, samples: int) -> None:
+def _tell(asked: SampleBatch, samples: int) -> None:
     """What a person should know before reading: prompts that were cut, characters that are lacking, texts alike."""
     from penna.cli.screen import say
     from penna.formatting import one_line, truncate_end
 
-    alone, block = asked.asks[-1].prompt_number == 0, asked.loaded.model.config.block_size
-    for prompt in asked.cut:
+    alone, block = asked.requests[-1].prompt_number == 0, asked.loaded.model.config.block_size
+    for prompt in asked.truncated:
         which = "The prompt" if alone else f"Prompt {prompt.number + 1}"
         say(f"{which} has {prompt.tokens:,} tokens, the block {block:,}: cut from the left, {block:,} are read.")
-    if asked.lacking:
-        named = " ".join(truncate_end(one_line(part), 20) for part in asked.lacking[:_NAMED])
-        more = f" and {len(asked.lacking) - _NAMED:,} more" if len(asked.lacking) > _NAMED else ""
+    if asked.unknown_text:
+        named = " ".join(truncate_end(one_line(part), 20) for part in asked.unknown_text[:_NAMED])
+        more = f" and {len(asked.unknown_text) - _NAMED:,} more" if len(asked.unknown_text) > _NAMED else ""
         unknown = asked.loaded.require_tokenizer().unknown_id is not None
         read = "as the unknown token" if unknown else "byte by byte"
         say(f"The vocabulary has no token of its own for {named}{more}: read {read}.")
     if samples > 1:
         alike = {
-            ask.strategy.name: None for ask in asked.asks if ask.strategy.config.strategy in ("greedy", "contrastive")
+            ask.strategy.name: None
+            for ask in asked.requests
+            if ask.strategy.config.strategy in ("greedy", "contrastive")
         }
         for name in alike:
             say(f"{name}: the same with any seed, so it is written once.")

@@ -20,42 +20,42 @@ from penna.formatting import plural
 from penna.storage import friendly_disk_errors
 
 if TYPE_CHECKING:
-    from penna.api.generate import Ask, SampledText, SideBySide
+    from penna.api.generate import SampleBatch, SampledText, SampleRequest
 
 Row = Callable[["SampledText"], dict[str, Any]]
 
 
-def stream(asked: SideBySide) -> None:
+def stream(asked: SampleBatch) -> None:
     """The prompt, and a text behind it as it grows."""
-    print(printable(asked.asks[0].prompt), end="", flush=True)
+    print(printable(asked.requests[0].prompt), end="", flush=True)
     for piece in asked.stream():
         print(printable(piece.text), end="", flush=True)
     print()
 
 
-def print_json(asked: SideBySide, row: Row) -> None:
+def print_json(asked: SampleBatch, row: Row) -> None:
     """A list of all texts."""
     print(printable(json.dumps([row(text) for text in _in_order(asked)], ensure_ascii=False, indent=2)))
 
 
-def _in_order(asked: SideBySide) -> Iterator[SampledText]:
+def _in_order(asked: SampleBatch) -> Iterator[SampledText]:
     """All texts in the order they were asked for, each as soon as those before it are there."""
     done: dict[int, list[SampledText]] = {}
     following = 0
-    for place, texts in asked.write():
+    for place, texts in asked.results():
         done[place] = texts
         while following in done:
             yield from done.pop(following)
             following += 1
 
 
-def print_page(asked: SideBySide) -> None:
+def print_page(asked: SampleBatch) -> None:
     """A block per prompt, in it one per strategy, in it the samples."""
-    many = asked.asks[-1].prompt_number > 0
-    several = len({ask.strategy.name for ask in asked.asks}) > 1
-    before: Ask | None = None
+    many = asked.requests[-1].prompt_number > 0
+    several = len({ask.strategy.name for ask in asked.requests}) > 1
+    before: SampleRequest | None = None
     for text in _in_order(asked):
-        ask = text.ask
+        ask = text.origin
         is_new = before is None or before.prompt_number != ask.prompt_number
         if is_new and many:
             apart = "\n" if before is not None and (several or before.samples > 1 or before.texts > 1) else ""
@@ -72,17 +72,17 @@ def print_page(asked: SideBySide) -> None:
 
 def _heads(text: SampledText, several: bool) -> list[str]:
     """What tells a text from the others behind its prompt."""
-    heads = [text.ask.strategy.name] if several else []
-    if text.ask.texts > 1:
+    heads = [text.origin.strategy.name] if several else []
+    if text.origin.texts > 1:
         return [*heads, f"beam {text.number + 1}", f"log-prob {text.logprob:.2f}"]
-    return [*heads, f"seed {text.seed}"] if text.ask.samples > 1 else heads
+    return [*heads, f"seed {text.seed}"] if text.origin.samples > 1 else heads
 
 
-def print_lines(asked: SideBySide, file: Path | None, row: Row) -> None:
+def print_lines(asked: SampleBatch, file: Path | None, row: Row) -> None:
     """A line per text, as soon as it is done."""
     count = 0
     with _lines_of(file) as write:
-        for _, texts in asked.write():
+        for _, texts in asked.results():
             for text in texts:
                 write(json.dumps(row(text), ensure_ascii=False))
                 count += 1

@@ -13,7 +13,7 @@ from penna.cli.loading import add_device_arguments
 from penna.cli.serving import KEY, address_of, bytes_of, key_of, run_until_signal
 
 if TYPE_CHECKING:
-    from penna.serve.registry import Card
+    from penna.serve.registry import ModelInfo
     from penna.serve.settings import ServeSettings
 
 Overrides = Sequence[tuple[str, str]]
@@ -66,9 +66,9 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna.cli.screen import say
     from penna.serve.app import create_app
     from penna.serve.registry import Registry
-    from penna.serve.server import listening, server_of
+    from penna.serve.server import create_server, open_socket
 
-    with listening(settings) as socket:
+    with open_socket(settings) as socket:
         registry = Registry(
             arguments.run,
             settings,
@@ -76,8 +76,8 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
             device=arguments.device,
             dtype=arguments.dtype,
         )
-        server = server_of(create_app(registry, settings), settings)
-        say(_greeting(registry.cards(), settings, socket.getsockname()[1]))
+        server = create_server(create_app(registry, settings), settings)
+        say(_greeting(registry.models(), settings, socket.getsockname()[1]))
         return run_until_signal(server, socket, "Stopped.")
 
 
@@ -96,7 +96,7 @@ def _settings(arguments: argparse.Namespace) -> ServeSettings:
     return serve_settings(given)
 
 
-def _greeting(cards: Sequence[Card], settings: ServeSettings, port: int) -> str:
+def _greeting(cards: Sequence[ModelInfo], settings: ServeSettings, port: int) -> str:
     """Where the server listens, what it serves, and a request to try it with."""
     address = address_of(settings, port)
     path, body = _TRIALS.get(cards[0].task, _TRIAL)

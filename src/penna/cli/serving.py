@@ -44,7 +44,7 @@ def run_until_signal(server: Server, listener: socket, farewell: str) -> int:
     cannot be ended in the middle of torch.
     """
     from penna.cli.screen import say
-    from penna.serve.model_thread import are_at_work
+    from penna.serve.model_thread import model_threads_running
 
     received: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself another when all is over
@@ -52,7 +52,7 @@ def run_until_signal(server: Server, listener: socket, farewell: str) -> int:
     server.run(sockets=[listener])
     say(farewell)
     code = 128 + received[0] if received else 1
-    if are_at_work():
+    if model_threads_running():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -40,15 +40,15 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     settings = _settings(arguments)
     data_dir = _data_dir(arguments.data_dir)
     from penna.cli.screen import say
-    from penna.serve.server import listening, server_of
+    from penna.serve.server import create_server, open_socket
 
-    with listening(settings) as socket:
+    with open_socket(settings) as socket:
         from penna.studio.app import create_studio  # takes seconds: a port in use is told before
 
         app = create_studio(
             Path(arguments.runs_dir).expanduser(), data_dir=data_dir, settings=settings, device=arguments.device
         )
-        server = server_of(app, settings, web_sockets=True)
+        server = create_server(app, settings, web_sockets=True)
         address = address_of(settings, socket.getsockname()[1])
         say(_greeting(address, settings, Path(arguments.runs_dir)))
         if not arguments.no_browser:

@@ -36,7 +36,7 @@ class Row:
     number: int  # of its request
     request: Request
     context: list[int]  # what the cache holds, and the token to be read next
-    text: SequenceState
+    sequence: SequenceState
     lookup: PromptLookup | None
     is_done: bool = False
 
@@ -72,7 +72,7 @@ class DecodingBatch:
             self.rows.append(row)
             self._copy(self.rows.index(first), len(self.rows) - 1)
 
-    def make_room(self) -> int:
+    def trim_contexts(self) -> int:
         """Let texts that outgrew the block go on from a later part of it, read anew; then as many tokens can be read
         in every row at once."""
         block = self._model.config.block_size
@@ -101,11 +101,11 @@ class DecodingBatch:
                 return self._model.logits(self._step.hidden(ids, cache))
         return self._model.logits(self._model.hidden(ids, cache, encoder_cache=self._sources(0, B)))
 
-    def accept(self, counts: Sequence[int]) -> None:
+    def advance(self, counts: Sequence[int]) -> None:
         """So many of the tokens last read stay in each row."""
         self._cache.lengths[: len(counts)] += 1 if set(counts) == {1} else torch.tensor(counts)
 
-    def leave(self, places: Sequence[int]) -> None:
+    def remove(self, places: Sequence[int]) -> None:
         """Let rows go."""
         for place in sorted(places, reverse=True):
             last = len(self.rows) - 1

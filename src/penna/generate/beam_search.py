@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from penna.generate.logits_processors import adjust
+from penna.generate.logits_processors import process_logits
 from penna.generate.request import (
     BeamStep,
     Candidate,
@@ -90,7 +90,7 @@ class BeamSearch:
         hidden = self._tree.read([beam.last for beam in self._beams], [beam.parent for beam in self._beams])
         logits = self._model.logits(hidden).float()  # (N, vocab_size)
         logprobs = logits.log_softmax(dim=-1)
-        adjusted = adjust(logprobs, [self._continuation(beam) for beam in self._beams])
+        adjusted = process_logits(logprobs, [self._continuation(beam) for beam in self._beams])
         self._written += 1
         chosen: Counter[int] = Counter()  # by the groups before
         candidates: list[Candidate] = []
@@ -111,7 +111,7 @@ class BeamSearch:
                 group.members = list(range(len(beams), len(beams) + len(kept)))
                 beams += kept
         self._beams = beams
-        told: list[Event] = [BeamStep(self.number, tuple(candidates))] if self._request.tells_beams else []
+        told: list[Event] = [BeamStep(self.number, tuple(candidates))] if self._request.report_beams else []
         return told if beams else [*told, *self._end()]
 
     def _continuation(self, beam: _Beam) -> SequenceState:

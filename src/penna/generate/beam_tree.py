@@ -61,13 +61,13 @@ class TreeStep:
     nodes: tuple[BeamNode, ...]  # the best first, group by group
     held: float  # the probability of all texts that begin like one that was kept, or that are finished: 1 if all are
 
-    def of(self, fate: Fate) -> list[BeamNode]:
+    def with_fate(self, fate: Fate) -> list[BeamNode]:
         """The nodes with this fate, the best first."""
         return [node for node in self.nodes if node.fate == fate]
 
 
 @dataclass(frozen=True)
-class FoundText:
+class RankedText:
     """A whole text, as the search ranked it."""
 
     rank: int  # 1 for the best
@@ -92,7 +92,7 @@ class BeamTree:
     prompt_ids: tuple[int, ...]  # with the separator, where one was put in front
     config: GenerationConfig
     steps: tuple[TreeStep, ...]
-    texts: tuple[FoundText, ...]  # the best first
+    texts: tuple[RankedText, ...]  # the best first
 
     @cached_property
     def nodes(self) -> tuple[BeamNode, ...]:
@@ -111,18 +111,18 @@ class BeamTree:
         return frozenset(node.number for found in self.texts for node in self.path(self.nodes[found.node]))
 
 
-class TreeGrower:
+class BeamTreeBuilder:
     """Grows the tree of one request as its events come."""
 
     def __init__(self, tokenizer: Tokenizer, request: Request, prompt: str) -> None:
-        """``request`` is one with ``tells_beams``."""
+        """``request`` is one with ``report_beams``."""
         self._tokenizer, self._request, self._prompt = tokenizer, request, prompt
         self._beams: list[BeamNode] = []  # that the next step begins with
         self._steps: list[TreeStep] = []
         self._count = 0
         self._ended: dict[tuple[int, ...], float] = {}  # finished texts, and their probabilities
 
-    def push(self, told: BeamStep) -> TreeStep:
+    def add_step(self, told: BeamStep) -> TreeStep:
         """The nodes of a further step."""
         nodes = tuple(self._node(self._count + place, each) for place, each in enumerate(told.candidates))
         self._count += len(nodes)
@@ -137,7 +137,7 @@ class TreeGrower:
         """The whole tree, once the search has ended."""
         ends: dict[tuple[int, ...], list[BeamNode]] = {}
         for step in self._steps:
-            for node in step.of("finished"):
+            for node in step.with_fate("finished"):
                 ends.setdefault(self._without_end(node.ids), []).append(node)
         texts = tuple(
             self._found(rank, hypothesis, ends[hypothesis.ids])
@@ -148,7 +148,7 @@ class TreeGrower:
     def _node(self, number: int, told: Candidate) -> BeamNode:
         parent = self._beams[told.parent] if self._steps else None
         ids = (*(parent.ids if parent else ()), told.id)
-        text = readable(self._tokenizer, self._without_end(ids))
+        text = readable_text(self._tokenizer, self._without_end(ids))
         return BeamNode(
             number=number,
             step=len(self._steps) + 1,
@@ -157,24 +157,24 @@ class TreeGrower:
             token=self._tokenizer.token_text(told.id),
             ids=ids,
             text=text,
-            added=text_added(parent.text if parent else "", text),
+            added=added_text(parent.text if parent else "", text),
             token_logprob=told.logprob - (parent.logprob if parent else 0.0),
             logprob=told.logprob,
             score=told.score,
             fate=told.fate,
         )
 
-    def _found(self, rank: int, told: Hypothesis, ends: list[BeamNode]) -> FoundText:
+    def _found(self, rank: int, told: Hypothesis, ends: list[BeamNode]) -> RankedText:
         """A hypothesis and the node it is; of two that groups found alike, the next one."""
         node = ends.pop(0)
-        text = readable(self._tokenizer, told.ids)
-        return FoundText(rank, node.number, told.ids, text, told.logprob, told.score, told.reason)
+        text = readable_text(self._tokenizer, told.ids)
+        return RankedText(rank, node.number, told.ids, text, told.logprob, told.score, told.reason)
 
     def _without_end(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         return ids[:-1] if ids[-1] in self._request.stop_ids else ids
 
 
-def readable(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+def readable_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """Tokens inside a text as characters; bytes that are no whole character are spelled "\\xe2", control tokens by
     their names."""
     if not tokenizer.byte_table.is_supported:
@@ -183,7 +183,7 @@ def readable(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     return fix_spacing(tokenizer, pieces.decode("utf-8", errors="backslashreplace"))
 
 
-def text_added(before: str, after: str) -> str:
+def added_text(before: str, after: str) -> str:
     """By what a text goes beyond an earlier form of it: its end from where they differ, since the halves of a character
     may have become a whole one."""
     same = (place for place, (one, other) in enumerate(zip(before, after, strict=False)) if one != other)

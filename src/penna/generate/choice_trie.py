@@ -13,7 +13,7 @@ from typing import NamedTuple
 from penna.errors import DataError
 
 
-class Ahead(NamedTuple):
+class ChoiceOptions(NamedTuple):
     """What lies behind a beginning."""
 
     allowed: tuple[int, ...]  # the tokens that go on towards a choice
@@ -48,11 +48,11 @@ class ChoiceTrie:
                 "There are no choices.", "At least one text to choose.", "Give some, or let the text be free."
             )
 
-    def after(self, written: Iterable[int]) -> Ahead:
+    def after(self, written: Iterable[int]) -> ChoiceOptions:
         """What may follow these tokens. Where they are the beginning of no choice nothing may, and nothing is whole."""
         node = self._root
         for index in written:
             if index not in node.children:
-                return Ahead((), is_complete=False)
+                return ChoiceOptions((), is_complete=False)
             node = node.children[index]
-        return Ahead(tuple(node.children), node.is_complete)
+        return ChoiceOptions(tuple(node.children), node.is_complete)

@@ -11,7 +11,7 @@ import math
 
 from torch.nn.functional import normalize
 
-from penna.generate.logits_processors import adjust
+from penna.generate.logits_processors import process_logits
 from penna.generate.request import Event, Finish, GeneratedToken, Request, continuation
 from penna.generate.sampling import likelihoods
 from penna.generate.token_tree import TokenTree
@@ -45,7 +45,7 @@ class ContrastiveSearch:
     def step(self) -> list[Event]:
         """The next token, and the end where it is the last."""
         request = self._request
-        adjusted = adjust(self._logits, [self._text])[0]
+        adjusted = process_logits(self._logits, [self._text])[0]
         tried = adjusted.topk(min(self._width, len(adjusted))).indices
         tried = tried[adjusted[tried] > -math.inf]  # a token that is barred is not even tried
         likely = adjusted.softmax(dim=-1)[tried]
@@ -60,9 +60,9 @@ class ContrastiveSearch:
         if ids[best] in request.stop_ids:
             self.is_done = True
             return [Finish(self.number, "stop")]
-        self._text.written.append(ids[best])
+        self._text.generated.append(ids[best])
         events: list[Event] = [GeneratedToken(self.number, ids[best], logprob, rank, alternatives)]
-        if len(self._text.written) == request.config.max_new_tokens:
+        if len(self._text.generated) == request.config.max_new_tokens:
             self.is_done = True
             events.append(Finish(self.number, "length"))
         return events

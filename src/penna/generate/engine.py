@@ -19,7 +19,7 @@ from penna.errors import DataError, DeviceError
 from penna.generate.batch import DecodingBatch, Row
 from penna.generate.beam_search import BeamSearch
 from penna.generate.contrastive_search import ContrastiveSearch
-from penna.generate.memory import row_bytes, rows_that_fit
+from penna.generate.memory import max_rows, row_bytes
 from penna.generate.prompt_lookup import PromptLookup
 from penna.generate.request import (
     Event,
@@ -49,7 +49,7 @@ class Engine:
         if not model.wte.weight.requires_grad:  # its weights stay as they are
             model.freeze_for_inference()
         capacity = min(capacity or model.config.block_size, model.config.block_size)
-        self._slots = rows_that_fit(model, slots, capacity)
+        self._slots = max_rows(model, slots, capacity)
         self._capacity = capacity
         self._lane: DecodingBatch | None = None
         self._searches: list[BeamSearch | ContrastiveSearch] = []
@@ -91,7 +91,7 @@ class Engine:
         else:
             search = _search_of(request)
             capacity = tree_capacity(block, request, search.width(self._model, request))
-            rows_that_fit(self._model, 1, capacity, held=self._held_bytes())
+            max_rows(self._model, 1, capacity, held=self._held_bytes())
 
     def submit(self, request: Request) -> int:
         """Let a request wait for a slot; its number, by which events tell of it. Raises what ``check`` raises."""
@@ -109,7 +109,7 @@ class Engine:
         if waiting:
             del self._waiting[waiting[0]]
         elif rows and self._lane is not None:
-            self._lane.leave(rows)
+            self._lane.remove(rows)
         elif searches:
             self._searches.pop(searches[0])
         else:
@@ -160,7 +160,7 @@ class Engine:
         a lane they wait until searches have given theirs back."""
         try:
             if self._lane is None:
-                self._slots = rows_that_fit(self._model, self._slots, self._capacity)
+                self._slots = max_rows(self._model, self._slots, self._capacity)
                 self._lane = DecodingBatch(self._model, self._slots, self._capacity)
             held = len(self._lane.rows)
             try:
@@ -212,18 +212,18 @@ class Engine:
 
     def _step_lane(self, lane: DecodingBatch) -> list[Event]:
         """A token for every row, and further ones where they were guessed rightly."""
-        room = lane.make_room()
+        room = lane.trim_contexts()
         guesses = [self._guess(row, room) for row in lane.rows]
         logits = lane.read(guesses).float()  # (B, T, vocab_size)
         # Behind every guess a token is chosen as if it were right, and dropped where it was not.
         places = [(at, seen) for at, guess in enumerate(guesses) for seen in range(len(guess) + 1)]
         if len(places) == len(guesses):
-            behind, texts = logits[:, 0], [row.text for row in lane.rows]
+            behind, texts = logits[:, 0], [row.sequence for row in lane.rows]
         else:
             rows, seen = torch.tensor(places, device=logits.device).T
             behind = logits[rows, seen]
             texts = [
-                replace(lane.rows[at].text, written=[*lane.rows[at].text.written, *guesses[at][:seen]])
+                replace(lane.rows[at].sequence, generated=[*lane.rows[at].sequence.generated, *guesses[at][:seen]])
                 for at, seen in places
             ]
         drawn = choose(behind, texts)
@@ -242,34 +242,34 @@ class Engine:
                     agreeing = (
                         self._take(row, GeneratedToken(row.number, index, *likelihood), events) and index == guessed
                     )
-        lane.accept(counts)
-        lane.leave([at for at, row in enumerate(lane.rows) if row.is_done])
+        lane.advance(counts)
+        lane.remove([at for at, row in enumerate(lane.rows) if row.is_done])
         return events
 
     def _guess(self, row: Row, room: int) -> list[int]:
         """What might follow, where that is worth looking up."""
         if row.lookup is None or self.running > _GUESSING_ROWS:
             return []
-        return row.lookup.guess()[: room - 1]
+        return row.lookup.propose()[: room - 1]
 
     def _take(self, row: Row, token: GeneratedToken, events: list[Event]) -> bool:
         """Let a token be the next of a text and tell of it; whether the text goes on."""
-        request, text = row.request, row.text
+        request, text = row.request, row.sequence
         if token.id in request.stop_ids:
             events.append(Finish(row.number, "stop"))
             row.is_done = True
             return False
         events.append(token)
-        text.written.append(token.id)
+        text.generated.append(token.id)
         row.context.append(token.id)
         if row.lookup is not None:
             row.lookup.extend((token.id,))
         if (
-            text.choices is not None and not text.choices.after(text.written).allowed
+            text.choices is not None and not text.choices.after(text.generated).allowed
         ):  # a whole choice, and no longer one
             events.append(Finish(row.number, "stop"))
             row.is_done = True
-        elif len(text.written) == request.config.max_new_tokens:
+        elif len(text.generated) == request.config.max_new_tokens:
             events.append(Finish(row.number, "length"))
             row.is_done = True
         return not row.is_done

@@ -18,7 +18,7 @@ from torch import Tensor
 from penna.generate.sequence import SequenceState
 
 
-def adjust(logits: Tensor, texts: Sequence[SequenceState]) -> Tensor:
+def process_logits(logits: Tensor, texts: Sequence[SequenceState]) -> Tensor:
     """The logits (B, vocab_size) that the next tokens of B texts are chosen by; ``logits`` itself where nothing acts.
 
     Each row has at least one logit above -inf, and keeps one. In this order, as ``transformers`` has it:
@@ -95,7 +95,7 @@ def _to_choices(logits: Tensor, texts: Sequence[SequenceState]) -> Tensor:
     for row, text in enumerate(texts):
         if text.choices is None:
             continue
-        ahead = text.choices.after(text.written)
+        ahead = text.choices.after(text.generated)
         allowed = [*ahead.allowed, *(text.stop_ids if ahead.is_complete else ())]
         if not allowed:
             continue  # nothing can follow: the engine ends this text

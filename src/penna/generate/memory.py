@@ -32,7 +32,7 @@ def row_bytes(model: GPT, capacity: int) -> int:
     return cache_bytes(model.config, capacity, dtype) + source_bytes(model.config, dtype)
 
 
-def rows_that_fit(model: GPT, rows: int, capacity: int, *, held: int = 0) -> int:
+def max_rows(model: GPT, rows: int, capacity: int, *, held: int = 0) -> int:
     """As many of these rows of ``capacity`` tokens as there is memory for, where ``held`` bytes are given back first.
     Raises DeviceError where not one fits."""
     each = row_bytes(model, capacity)

@@ -43,7 +43,7 @@ class PromptLookup:
                 followed[index] = followed.get(index, (0, 0))[0] + 1, place
             self._ids.append(index)
 
-    def guess(self) -> list[int]:
+    def propose(self) -> list[int]:
         """What might follow; nothing where the last token is new, or a guess is not worth it."""
         context = self._ids[-_LONGEST:]
         guessed: list[tuple[int, int]] = []

@@ -30,7 +30,7 @@ class Request:
     bad_ids: tuple[tuple[int, ...], ...] = ()  # token sequences that are never written
     choice_ids: tuple[tuple[int, ...], ...] = ()  # the text is one of these
     top_n: int = 0  # so many of the likeliest tokens are told with each one
-    tells_beams: bool = False  # a beam search tells each of its steps
+    report_beams: bool = False  # a beam search tells each of its steps
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from penna.config.generation import GenerationConfig
-from penna.generate.logits_processors import adjust
+from penna.generate.logits_processors import process_logits
 from penna.generate.sequence import Limits, SequenceState
 
 _MASK = (1 << 64) - 1
@@ -33,7 +33,7 @@ def choose(logits: Tensor, texts: Sequence[SequenceState]) -> list[int]:
     Each row has at least one logit above -inf. Of equally likely tokens greedy takes the first. A GPU is waited for
     once.
     """
-    logits = adjust(logits, texts)
+    logits = process_logits(logits, texts)
     groups: dict[Limits | None, list[int]] = {}
     for row, text in enumerate(texts):
         groups.setdefault(text.limits, []).append(row)
@@ -83,7 +83,7 @@ def _chosen(logits: Tensor, limits: Limits | None, texts: Sequence[SequenceState
         return _likeliest(logits)
     weights, ids = _weights(logits, limits)
     cumulative = weights.cumsum(dim=-1)  # (B, N)
-    shares = [[uniform(text.seed, len(text.written))] for text in texts]
+    shares = [[uniform(text.seed, len(text.generated))] for text in texts]
     drawn = (
         cumulative.new_tensor(shares) * cumulative[:, -1:]
     )  # (B, 1), each below its whole: a share is at most 1-2^-53

@@ -40,7 +40,7 @@ class SequenceState:
     config: GenerationConfig
     seed: int = 0
     prompt: Sequence[int] = ()
-    written: list[int] = field(default_factory=list[int])
+    generated: list[int] = field(default_factory=list[int])
     stop_ids: frozenset[int] = frozenset()  # these end the text, and are not written
     bad_ids: tuple[tuple[int, ...], ...] = ()  # token sequences never written
     choices: ChoiceTrie | None = None  # the text is one of these
@@ -102,25 +102,25 @@ class SequenceState:
     @property
     def early(self) -> Iterable[int]:
         """The tokens that would end the text before ``min_new_tokens``."""
-        return self.stop_ids if len(self.written) < self.config.min_new_tokens else ()
+        return self.stop_ids if len(self.generated) < self.config.min_new_tokens else ()
 
     def _ends_with(self, ids: tuple[int, ...]) -> bool:
-        missing = len(ids) - len(self.written)
+        missing = len(ids) - len(self.generated)
         if missing <= 0:
-            return tuple(self.written[-len(ids) :]) == ids
-        return (*self.prompt[-missing:], *self.written) == ids
+            return tuple(self.generated[-len(ids) :]) == ids
+        return (*self.prompt[-missing:], *self.generated) == ids
 
     def _count(self) -> None:
         """Count what was written since the last time, and the prompt the first time."""
-        if self._counted == len(self.written):
+        if self._counted == len(self.generated):
             return
         if self._counted < 0:
             self._take_in(self.prompt)
             self._counted = 0
-        new = self.written[self._counted :]
+        new = self.generated[self._counted :]
         self._times.update(new)
         self._take_in(new)
-        self._counted = len(self.written)
+        self._counted = len(self.generated)
 
     def _take_in(self, ids: Sequence[int]) -> None:
         self._seen.update(dict.fromkeys(ids))

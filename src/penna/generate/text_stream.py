@@ -162,7 +162,7 @@ def request_for(
     source: Sequence[int] = (),
     stop_ids: frozenset[int] | None = None,
     top_n: int = 0,
-    tells_beams: bool = False,
+    report_beams: bool = False,
 ) -> Request:
     """A request whose settings are spelled out in this tokenizer's ids; the document separator ends the text unless
     other ``stop_ids`` are given. Raises RecipeError for a choice that is longer than the text may be."""
@@ -185,7 +185,7 @@ def request_for(
         bad_ids=tuple(dict.fromkeys(each for word in config.bad_words for each in _spellings(tokenizer, word))),
         choice_ids=choices,
         top_n=top_n,
-        tells_beams=tells_beams,
+        report_beams=report_beams,
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from penna.generate.batch import read_prompts, read_sources
-from penna.generate.memory import rows_that_fit
+from penna.generate.memory import max_rows
 from penna.generate.request import Request, cut_prompt
 from penna.model.cache import KVCache
 from penna.model.fast.decode import FastDecoder
@@ -41,7 +41,7 @@ class TokenTree:
         weight = model.wte.weight
         prompt = cut_prompt(request.ids, model.config.block_size)
         capacity = tree_capacity(model.config.block_size, request, width)
-        rows_that_fit(model, 1, capacity)
+        max_rows(model, 1, capacity)
         self.pending = prompt[-1]  # the prompt's last token, to be read first
         self._model = model
         self._step = FastDecoder(model) if FastDecoder.supports(model) else None

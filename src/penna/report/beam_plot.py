@@ -47,7 +47,7 @@ def drawn_nodes(tree: BeamTree, *, kept: int, pruned: int) -> list[list[BeamNode
         chosen.update(each.number for each in tree.path(tree.nodes[found.node]))
     columns: list[list[BeamNode]] = []
     for step in tree.steps:
-        given_up = [node for node in step.of("pruned") if node.parent is None or node.parent in chosen]
+        given_up = [node for node in step.with_fate("pruned") if node.parent is None or node.parent in chosen]
         shown = {node.number for node in sorted(given_up, key=lambda node: -node.score)[:pruned]} | chosen
         columns.append(sorted((node for node in step.nodes if node.number in shown), key=lambda node: -node.score))
     return columns

@@ -17,24 +17,29 @@ from starlette.middleware.cors import CORSMiddleware
 from penna import __version__
 from penna.serve import chat_completions, classify, completions, embeddings, explain, score, status
 from penna.serve.dependencies import ServerState
-from penna.serve.errors import ErrorAnswer, Faults, add_error_handlers
-from penna.serve.metrics import Measured, Metrics
-from penna.serve.middleware import ApiKey, HostAndOrigin, SecurityHeaders, WholeBody
+from penna.serve.errors import ErrorMiddleware, ErrorResponse, add_error_handlers
+from penna.serve.metrics import Metrics, MetricsMiddleware
+from penna.serve.middleware import (
+    ApiKeyMiddleware,
+    BodyLimitMiddleware,
+    HostOriginMiddleware,
+    SecurityHeadersMiddleware,
+)
 from penna.serve.registry import Registry
 from penna.serve.settings import ServeSettings
-from penna.serve.streaming import Streams
+from penna.serve.streaming import StreamLimit
 from penna.serve.thread_pool import RequestThreadPool
 
 _ROUTES = (status, completions, chat_completions, embeddings, classify, score, explain)
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorAnswer, "description": "The request is not served as it stands."},
-    "5XX": {"model": ErrorAnswer, "description": "The server cannot serve it now, or a fault of ours."},
+    "4XX": {"model": ErrorResponse, "description": "The request is not served as it stands."},
+    "5XX": {"model": ErrorResponse, "description": "The server cannot serve it now, or a fault of ours."},
 }
 
 
 def create_app(registry: Registry, settings: ServeSettings) -> FastAPI:
     """The application that serves these models; where it ends, the models are given ``drain_seconds`` and closed."""
-    streams = Streams(settings.max_streams)
+    streams = StreamLimit(settings.max_streams)
     serving = ServerState(
         registry, settings, streams, Metrics(registry, streams), RequestThreadPool(settings.max_waiting)
     )
@@ -60,9 +65,9 @@ def create_app(registry: Registry, settings: ServeSettings) -> FastAPI:
     for routes in _ROUTES:
         app.include_router(routes.router)
     add_error_handlers(app)
-    app.add_middleware(WholeBody, most=settings.max_body_bytes, seconds=settings.body_timeout)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes, seconds=settings.body_timeout)
     if settings.api_key is not None:
-        app.add_middleware(ApiKey, key=settings.api_key)
+        app.add_middleware(ApiKeyMiddleware, key=settings.api_key)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -70,8 +75,8 @@ def create_app(registry: Registry, settings: ServeSettings) -> FastAPI:
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
         )
-    app.add_middleware(HostAndOrigin, settings=settings)
-    app.add_middleware(Faults)
-    app.add_middleware(SecurityHeaders)
-    app.add_middleware(Measured, metrics=serving.metrics)
+    app.add_middleware(HostOriginMiddleware, settings=settings)
+    app.add_middleware(ErrorMiddleware)
+    app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(MetricsMiddleware, metrics=serving.metrics)
     return app

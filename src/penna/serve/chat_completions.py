@@ -14,19 +14,19 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from penna.api.chat import LongLineError, chat_window, reply_settings
+from penna.api.chat import PromptTooLongError, chat_window, reply_settings
 from penna.loading import LoadedModel
 from penna.serve.choices import Delta, Manner, ToldToken, gathered, written
 from penna.serve.completions import STREAMED
-from penna.serve.dependencies import Answering, Served, ServerState, answering
-from penna.serve.errors import Refused, by_name
-from penna.serve.json_body import Json
+from penna.serve.dependencies import Answering, ServerState, ServerStateDep, answering
+from penna.serve.errors import RequestRejected, hide_model_path
+from penna.serve.json_body import JsonResponse
 from penna.serve.logprobs import chat_logprobs
 from penna.serve.params import Ask, asks_of, check_texts, generation_of, seed_of
 from penna.serve.request_schemas import ChatRequest
 from penna.serve.response_schemas import ChatCompletion, usage
 from penna.serve.settings import ServeSettings
-from penna.serve.streaming import answered, event_stream
+from penna.serve.streaming import event_stream, run_until_disconnect
 from penna.serve.worker import Worker
 from penna.tasks.chat import Dialogue
 from penna.tokenizer.chat_template import Message
@@ -52,7 +52,7 @@ class _Plan:
 
 
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAMED)
-async def chat(asked: ChatRequest, request: Request, serving: Served) -> Response:
+async def chat(asked: ChatRequest, request: Request, serving: ServerStateDep) -> Response:
     """Reply to the last turn."""
     check_texts(asked, serving.settings)
     marks = answering("chatcmpl", asked.model, seed_of(asked))
@@ -60,12 +60,12 @@ async def chat(asked: ChatRequest, request: Request, serving: Served) -> Respons
         chunks = _chunks(asked, serving, marks)
         return await event_stream(request, chunks, serving.streams, serving.settings.request_timeout)
     whole = _whole(asked, serving, marks)
-    return Json(await answered(request, whole, serving.settings.request_timeout))
+    return JsonResponse(await run_until_disconnect(request, whole, serving.settings.request_timeout))
 
 
 async def _whole(asked: ChatRequest, serving: ServerState, marks: Answering) -> dict[str, Any]:
     worker, plan = await _ready(asked, serving, marks)
-    with by_name(worker.loaded, asked.model):
+    with hide_model_path(worker.loaded, asked.model):
         choices, count = await gathered(worker, plan.asks, _MANNER)
     told = [
         {
@@ -84,7 +84,7 @@ async def _chunks(asked: ChatRequest, serving: ServerState, marks: Answering) ->
     worker, plan = await _ready(asked, serving, marks)
     head = _head(marks, plan, "chat.completion.chunk")
     begun, count = set[int](), 0
-    with by_name(worker.loaded, asked.model):
+    with hide_model_path(worker.loaded, asked.model):
         async with aclosing(written(worker, plan.asks, _MANNER)) as deltas:
             async for delta in deltas:
                 count += delta.written
@@ -113,16 +113,16 @@ def _choice(index: int, delta: dict[str, Any], finish: str | None = None) -> dic
 async def _ready(asked: ChatRequest, serving: ServerState, marks: Answering) -> tuple[Worker, _Plan]:
     """The model's worker and what it is asked; the turns are read beside the loop, which goes on meanwhile."""
     worker = await serving.registry.worker(asked.model)
-    with by_name(worker.loaded, asked.model):
-        return worker, await serving.reading.do(_plan, worker.loaded, asked, serving.settings, marks.seed)
+    with hide_model_path(worker.loaded, asked.model):
+        return worker, await serving.thread_pool.run(_plan, worker.loaded, asked, serving.settings, marks.seed)
 
 
 def _plan(loaded: LoadedModel, asked: ChatRequest, limits: ServeSettings, seed: int) -> _Plan:
     config = generation_of(asked, reply_settings(loaded), limits)
     try:
         read = chat_window(loaded, _turns(asked), config, seed=seed, most_tokens=limits.max_prompt_tokens)
-    except LongLineError as error:
-        raise Refused(
+    except PromptTooLongError as error:
+        raise RequestRejected(
             error.happened,
             error.expected,
             "Say it in fewer words, or ask for a shorter reply (max_tokens).",
@@ -134,7 +134,7 @@ def _plan(loaded: LoadedModel, asked: ChatRequest, limits: ServeSettings, seed: 
 
 
 def _turns(asked: ChatRequest) -> Dialogue:
-    """The turns of a dialogue. Raises Refused where the user's and the assistant's do not come by turns."""
+    """The turns of a dialogue. Raises RequestRejected where the user's and the assistant's do not come by turns."""
     turns = [Message("system" if turn.role == "developer" else turn.role, turn.text) for turn in asked.messages]
     spoken = turns[1:] if turns[0].role == "system" else turns
     for place, turn in enumerate(spoken):
@@ -146,8 +146,8 @@ def _turns(asked: ChatRequest) -> Dialogue:
     return tuple(turns)
 
 
-def _out_of_turn(number: int, speaker: str, due: str) -> Refused:
-    return Refused(
+def _out_of_turn(number: int, speaker: str, due: str) -> RequestRejected:
+    return RequestRejected(
         f"Turn {number} is {speaker}'s, and the {due}'s is due.",
         "A system turn or none, then the user's and the assistant's by turns, the user's last.",
         "Put the turns in this order, two of one speaker into one.",

@@ -14,7 +14,7 @@ from typing import Literal
 from penna.generate.request import GeneratedToken
 from penna.generate.stop_strings import StopFinder
 from penna.generate.text_stream import TextDelta, decoder_after
-from penna.serve.errors import Refused
+from penna.serve.errors import RequestRejected
 from penna.serve.params import Ask
 from penna.serve.worker import Worker
 from penna.tokenizer.stream_decoder import SpacingFixer, fix_spacing
@@ -63,7 +63,7 @@ class Manner:
 async def written(worker: Worker, asks: Sequence[Ask], manner: Manner) -> AsyncGenerator[Delta]:
     """The choices of all requests as they grow; closing the generator lets go of all of them.
 
-    Raises what ``Worker.write`` raises, and Refused where the server goes down meanwhile.
+    Raises what ``Worker.generate`` raises, and RequestRejected where the server goes down meanwhile.
     """
     tokenizer = worker.loaded.require_tokenizer()
     growing = [_Growing(tokenizer, ask, manner) for ask in asks]
@@ -71,11 +71,11 @@ async def written(worker: Worker, asks: Sequence[Ask], manner: Manner) -> AsyncG
         for choice in ask.choices:
             if ask.echoed:
                 yield Delta(choice, ask.echoed)
-    stream = worker.write([ask.request for ask in asks], show_special=manner.shows_special)
+    stream = worker.generate([ask.request for ask in asks], show_special=manner.shows_special)
     async with aclosing(stream):
         async for piece in stream:
             if piece.finish == "cancelled":
-                raise Refused(
+                raise RequestRejected(
                     "The text was ended before it was whole.",
                     "A server that goes on.",
                     "Ask again in a while.",

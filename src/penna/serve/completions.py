@@ -15,23 +15,23 @@ from starlette.responses import Response
 
 from penna.api.capabilities import check_can_continue, check_can_generate
 from penna.api.complete import GREEDY, completer
-from penna.api.generate import DEFAULT
+from penna.api.generate import DEFAULT_CONFIG
 from penna.api.generation_defaults import override_settings
 from penna.config.generation import GenerationConfig
 from penna.generate import request as engine
 from penna.generate.text_stream import prompt_ids, request_for
 from penna.loading import LoadedModel
 from penna.serve.choices import Ending, Manner, ToldToken, gathered, written
-from penna.serve.dependencies import Answering, Served, ServerState, answering
-from penna.serve.errors import Refused, by_name
-from penna.serve.json_body import Json
-from penna.serve.limits import check_count, read_ids
+from penna.serve.dependencies import Answering, ServerState, ServerStateDep, answering
+from penna.serve.errors import RequestRejected, hide_model_path
+from penna.serve.json_body import JsonResponse
+from penna.serve.limits import check_count, encode_within_limit
 from penna.serve.logprobs import completion_logprobs
 from penna.serve.params import Ask, asks_of, check_texts, generation_of, most_tokens, seed_of
 from penna.serve.request_schemas import CompletionRequest
 from penna.serve.response_schemas import Completion, CompletionChoice, Usage, usage
 from penna.serve.settings import ServeSettings
-from penna.serve.streaming import answered, event_stream
+from penna.serve.streaming import event_stream, run_until_disconnect
 from penna.serve.worker import Worker
 from penna.tokenizer.tokenizer import Tokenizer
 
@@ -60,7 +60,7 @@ class _Plan:
 
 
 @router.post("/v1/completions", response_model=Completion, responses=STREAMED)
-async def complete(asked: CompletionRequest, request: Request, serving: Served) -> Response:
+async def complete(asked: CompletionRequest, request: Request, serving: ServerStateDep) -> Response:
     """Go on with each prompt."""
     check_texts(asked, serving.settings)
     marks = answering("cmpl", asked.model, seed_of(asked))
@@ -68,12 +68,12 @@ async def complete(asked: CompletionRequest, request: Request, serving: Served) 
         chunks = _chunks(asked, serving, marks)
         return await event_stream(request, chunks, serving.streams, serving.settings.request_timeout)
     whole = _whole(asked, serving, marks)
-    return Json(await answered(request, whole, serving.settings.request_timeout))
+    return JsonResponse(await run_until_disconnect(request, whole, serving.settings.request_timeout))
 
 
 async def _whole(asked: CompletionRequest, serving: ServerState, marks: Answering) -> dict[str, Any]:
     worker, plan = await _ready(asked, serving, marks)
-    with by_name(worker.loaded, asked.model):
+    with hide_model_path(worker.loaded, asked.model):
         choices, count = await gathered(worker, plan.asks, plan.manner)
     told = [plan.choice(index, each.text, each.tokens, each.finish) for index, each in enumerate(choices)]
     return _answer(marks, told, usage(plan.prompt_tokens, count))
@@ -82,7 +82,7 @@ async def _whole(asked: CompletionRequest, serving: ServerState, marks: Answerin
 async def _chunks(asked: CompletionRequest, serving: ServerState, marks: Answering) -> AsyncGenerator[dict[str, Any]]:
     worker, plan = await _ready(asked, serving, marks)
     count = 0
-    with by_name(worker.loaded, asked.model):
+    with hide_model_path(worker.loaded, asked.model):
         async with aclosing(written(worker, plan.asks, plan.manner)) as deltas:
             async for delta in deltas:
                 count += delta.written
@@ -99,13 +99,13 @@ def _answer(marks: Answering, choices: list[dict[str, Any]], used: Usage | None)
 async def _ready(asked: CompletionRequest, serving: ServerState, marks: Answering) -> tuple[Worker, _Plan]:
     """The model's worker and what it is asked; the texts are read beside the loop, which goes on meanwhile."""
     worker = await serving.registry.worker(asked.model)
-    with by_name(worker.loaded, asked.model):
-        return worker, await serving.reading.do(_plan, worker, asked, serving.settings, marks.seed)
+    with hide_model_path(worker.loaded, asked.model):
+        return worker, await serving.thread_pool.run(_plan, worker, asked, serving.settings, marks.seed)
 
 
 def _plan(worker: Worker, asked: CompletionRequest, limits: ServeSettings, seed: int) -> _Plan:
     if asked.echo and asked.tells_tokens:
-        raise Refused(
+        raise RequestRejected(
             "echo and logprobs are asked for together.",
             "The tokens of what is written; those of a prompt are told by /v1/score.",
             "Leave one of the two out.",
@@ -114,13 +114,13 @@ def _plan(worker: Worker, asked: CompletionRequest, limits: ServeSettings, seed:
     loaded = worker.loaded
     tokenizer = loaded.require_tokenizer()
     is_completer = loaded.task.kind == "complete"
-    config = generation_of(asked, worker.defaults(GREEDY if is_completer else DEFAULT), limits)
+    config = generation_of(asked, worker.defaults(GREEDY if is_completer else DEFAULT_CONFIG), limits)
     prompts = texts_or_ids(asked.prompt)
     check_count(len(prompts), limits, "prompt")
     cuts = is_completer and all(isinstance(prompt, str) for prompt in prompts)  # as it learned to
     if not cuts or limits.max_prompt_tokens is not None:
         for prompt in prompts:
-            read_ids(tokenizer, prompt, limits, loaded.model.config.block_size, "prompt")
+            encode_within_limit(tokenizer, prompt, limits, loaded.model.config.block_size, "prompt")
     if cuts:
         requests = _completions(
             loaded, cast(list[str], prompts), config, most=most_tokens(asked), limits=limits, seed=seed

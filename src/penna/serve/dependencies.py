@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 from penna.serve.metrics import Metrics
 from penna.serve.registry import Registry
 from penna.serve.settings import ServeSettings
-from penna.serve.streaming import Streams
+from penna.serve.streaming import StreamLimit
 from penna.serve.thread_pool import RequestThreadPool
 
 
@@ -22,9 +22,9 @@ class ServerState:
 
     registry: Registry
     settings: ServeSettings
-    streams: Streams
+    streams: StreamLimit
     metrics: Metrics
-    reading: RequestThreadPool
+    thread_pool: RequestThreadPool
     is_closing: bool = False
 
 
@@ -32,7 +32,7 @@ def _serving(request: Request) -> ServerState:
     return cast(ServerState, request.app.state.serving)
 
 
-Served = Annotated[ServerState, Depends(_serving)]
+ServerStateDep = Annotated[ServerState, Depends(_serving)]
 
 
 @dataclass(frozen=True)

@@ -12,28 +12,28 @@ from starlette.responses import Response
 from penna.api.embed import embed_ids
 from penna.loading import LoadedModel
 from penna.serve.completions import texts_or_ids
-from penna.serve.dependencies import Served, ServerState
-from penna.serve.errors import Refused, by_name
-from penna.serve.json_body import Json
-from penna.serve.limits import check_count, read_ids
+from penna.serve.dependencies import ServerState, ServerStateDep
+from penna.serve.errors import RequestRejected, hide_model_path
+from penna.serve.json_body import JsonResponse
+from penna.serve.limits import check_count, encode_within_limit
 from penna.serve.request_schemas import EmbeddingsRequest
 from penna.serve.response_schemas import Embeddings
 from penna.serve.settings import ServeSettings
-from penna.serve.streaming import answered
+from penna.serve.streaming import run_until_disconnect
 
 router = APIRouter()
 
 
 @router.post("/v1/embeddings", response_model=Embeddings)
-async def embeddings(asked: EmbeddingsRequest, request: Request, serving: Served) -> Response:
+async def embeddings(asked: EmbeddingsRequest, request: Request, serving: ServerStateDep) -> Response:
     """Tell the vector of each text."""
-    return Json(await answered(request, _answer(asked, serving), serving.settings.request_timeout))
+    return JsonResponse(await run_until_disconnect(request, _answer(asked, serving), serving.settings.request_timeout))
 
 
 async def _answer(asked: EmbeddingsRequest, serving: ServerState) -> dict[str, Any]:
     worker = await serving.registry.worker(asked.model)
-    with by_name(worker.loaded, asked.model):
-        rows = await serving.reading.do(_rows, worker.loaded, asked, serving.settings)
+    with hide_model_path(worker.loaded, asked.model):
+        rows = await serving.thread_pool.run(_rows, worker.loaded, asked, serving.settings)
         found = await worker.call(lambda loaded: embed_ids(loaded, rows))
     told = [
         base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
@@ -53,7 +53,7 @@ async def _answer(asked: EmbeddingsRequest, serving: ServerState) -> dict[str, A
 def _rows(loaded: LoadedModel, asked: EmbeddingsRequest, limits: ServeSettings) -> list[Sequence[int]]:
     width = loaded.model.config.n_embd
     if asked.dimensions not in (None, width):
-        raise Refused(
+        raise RequestRejected(
             f"dimensions = {asked.dimensions:,} cannot be.",
             f"{width:,}, the width of this model: vectors are not shortened.",
             "Leave it out.",
@@ -62,4 +62,4 @@ def _rows(loaded: LoadedModel, asked: EmbeddingsRequest, limits: ServeSettings) 
     texts = texts_or_ids(asked.input)
     check_count(len(texts), limits, "input")
     tokenizer, block = loaded.require_tokenizer(), loaded.model.config.block_size
-    return [read_ids(tokenizer, text, limits, block, "input") for text in texts]
+    return [encode_within_limit(tokenizer, text, limits, block, "input") for text in texts]

@@ -23,10 +23,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penna.errors import DeviceError, PennaError
 from penna.loading import LoadedModel
-from penna.serve.job import stopping
-from penna.serve.json_body import Json
+from penna.serve.job import server_stopping
+from penna.serve.json_body import JsonResponse
 from penna.serve.registry import UnknownModel
-from penna.serve.worker import Busy, WorkError
+from penna.serve.worker import Busy, InternalError
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = 60  # characters of a value that was sent
@@ -46,13 +46,13 @@ class ErrorDetail(BaseModel):
     code: str | None
 
 
-class ErrorAnswer(BaseModel):
+class ErrorResponse(BaseModel):
     """The body of every answer that is none, as OpenAI's API has it."""
 
     error: ErrorDetail
 
 
-class Refused(PennaError):  # noqa: N818 - told to the client, and nobody's fault
+class RequestRejected(PennaError):  # noqa: N818 - told to the client, and nobody's fault
     """A request that is not served as it stands."""
 
     def __init__(
@@ -70,14 +70,14 @@ class Refused(PennaError):  # noqa: N818 - told to the client, and nobody's faul
         self.param, self.code, self.status, self.headers = param, code, status, dict(headers or {})
 
 
-class ClientLeft(Exception):  # noqa: N818 - no error: nobody is there to be told
+class ClientDisconnected(Exception):  # noqa: N818 - no error: nobody is there to be told
     """The client closed its connection before it was answered."""
 
 
-def refusal(error: PennaError) -> Response:
+def error_response(error: PennaError) -> Response:
     """The answer that tells of an error."""
     status, detail, headers = _told(error)
-    return Json({"error": detail.model_dump()}, status, headers)
+    return JsonResponse({"error": detail.model_dump()}, status, headers)
 
 
 def error_event(error: Exception) -> dict[str, Any]:
@@ -98,12 +98,12 @@ def _told(error: PennaError) -> tuple[int, ErrorDetail, dict[str, str]]:
     if isinstance(error, UnknownModel):
         detail = ErrorDetail(message=message, type="invalid_request_error", param="model", code="model_not_found")
         return 404, detail, {}
-    if isinstance(error, Refused):
+    if isinstance(error, RequestRejected):
         kinds: dict[int, Kind] = {401: "authentication_error", 429: "rate_limit_error"}
         kind = "server_error" if error.status >= 500 else kinds.get(error.status, "invalid_request_error")
         detail = ErrorDetail(message=message, type=kind, param=error.param, code=error.code)
         return error.status, detail, error.headers
-    if isinstance(error, WorkError):
+    if isinstance(error, InternalError):
         return 500, _OURS, {}
     if isinstance(error, DeviceError) or error.exit_code != PennaError.exit_code:
         return 503, ErrorDetail(message=message, type="server_error", param=None, code=None), {}
@@ -126,11 +126,11 @@ _OURS = ErrorDetail(
 
 
 @contextmanager
-def by_name(loaded: LoadedModel, name: str) -> Generator[None]:
+def hide_model_path(loaded: LoadedModel, name: str) -> Generator[None]:
     """Errors raised inside call the model by the name it is served under, and not by its place on this machine."""
     try:
         yield
-    except Refused:
+    except RequestRejected:
         raise
     except PennaError as error:
         parts = (error.happened, error.expected, error.advice)
@@ -139,7 +139,7 @@ def by_name(loaded: LoadedModel, name: str) -> Generator[None]:
         raise
 
 
-class Faults:
+class ErrorMiddleware:
     """ASGI: answers what nobody caught, a fault of ours, and lets the log have it; and what the server could not wait
     for when it ended."""
 
@@ -159,12 +159,12 @@ class Faults:
             await self._app(scope, receive, watched)
         except asyncio.CancelledError:  # by the server, which has waited for long enough
             if not has_begun and scope["type"] == "http":
-                await refusal(stopping())(scope, receive, send)
+                await error_response(server_stopping())(scope, receive, send)
         except Exception:
             if has_begun:
                 raise
             _LOG.exception("a request failed")
-            await Json({"error": _OURS.model_dump()}, 500)(scope, receive, send)
+            await JsonResponse({"error": _OURS.model_dump()}, 500)(scope, receive, send)
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -172,15 +172,15 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def on_penna_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, PennaError)
-        return refusal(error)
+        return error_response(error)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return refusal(_invalid(error.errors()))
+        return error_response(_invalid(error.errors()))
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return refusal(_http(request, error))
+        return error_response(_http(request, error))
 
     async def on_left(request: Request, error: Exception) -> Response:
         return Response(status_code=499)
@@ -188,10 +188,10 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(PennaError, on_penna_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(ClientLeft, on_left)
+    app.add_exception_handler(ClientDisconnected, on_left)
 
 
-def _invalid(faults: Sequence[Any]) -> Refused:
+def _invalid(faults: Sequence[Any]) -> RequestRejected:
     """The faults of a body as one error, those of one field together."""
     by_field: dict[str, list[Any]] = {}
     for fault in faults:
@@ -200,14 +200,14 @@ def _invalid(faults: Sequence[Any]) -> Refused:
     first = next(iter(by_field))
     kind = by_field[first][0]["type"]
     if kind == "json_invalid":
-        return Refused(
+        return RequestRejected(
             f"The body is no JSON: {by_field[first][0]['ctx']['error']} at character {first}.",
             "One JSON object, in UTF-8.",
             "Check quotes, commas and braces.",
             code="invalid_json",
         )
     if not first or first == "body":
-        return Refused(
+        return RequestRejected(
             "The body is missing or no JSON object.",
             "One JSON object, sent with the header Content-Type: application/json.",
             "Check body and header.",
@@ -215,7 +215,7 @@ def _invalid(faults: Sequence[Any]) -> Refused:
         )
     happened = [_fault(name, own) for name, own in list(by_field.items())[:_NAMED]]
     more = len(by_field) - _NAMED
-    return Refused(
+    return RequestRejected(
         " ".join(happened) + (f" And {more} fields more." if more > 0 else ""),
         " ".join(dict.fromkeys(_expected(own) for own in list(by_field.values())[:_NAMED])),
         "Change or leave out what is named; /openapi.json describes every field.",
@@ -247,10 +247,10 @@ def _shown(text: str) -> str:
     return flat if len(flat) <= _SHOWN else flat[:_SHOWN] + "…"
 
 
-def _http(request: Request, error: HTTPException) -> Refused:
+def _http(request: Request, error: HTTPException) -> RequestRejected:
     path, headers = _shown(request.url.path), dict(error.headers or {})
     if error.status_code == 404:
-        return Refused(
+        return RequestRejected(
             f"There is nothing at {path}.",
             "A route such as /v1/completions.",
             "/openapi.json lists all of them.",
@@ -258,14 +258,14 @@ def _http(request: Request, error: HTTPException) -> Refused:
             headers=headers,
         )
     if error.status_code == 405:
-        return Refused(
+        return RequestRejected(
             f"{request.method} is not for {path}.",
             f"{headers.get('Allow', 'Another method')}.",
             "/openapi.json says which method each route takes.",
             status=405,
             headers=headers,
         )
-    return Refused(
+    return RequestRejected(
         f"{error.detail}.".replace("..", "."),
         "One JSON object, in UTF-8." if error.status_code == 400 else "",
         "Check what is sent.",

@@ -11,36 +11,36 @@ from penna.api.explain import DEFAULT_METHODS, ExplainSettings
 from penna.api.explain import explain as explanation_of
 from penna.api.explain_query import LONGEST, ExplainQuery
 from penna.explain.explanation import Method
-from penna.serve.dependencies import Served, ServerState
-from penna.serve.errors import Refused, by_name
-from penna.serve.json_body import LongJson
+from penna.serve.dependencies import ServerState, ServerStateDep
+from penna.serve.errors import RequestRejected, hide_model_path
+from penna.serve.json_body import LargeJsonResponse
 from penna.serve.limits import check_explanation
 from penna.serve.request_schemas import ExplainRequest
-from penna.serve.streaming import answered
+from penna.serve.streaming import run_until_disconnect
 
 router = APIRouter()
 
 
 @router.post("/v1/explain", response_model=dict[str, Any])
-async def explain(asked: ExplainRequest, request: Request, serving: Served) -> Response:
+async def explain(asked: ExplainRequest, request: Request, serving: ServerStateDep) -> Response:
     """Tell what moved the answer; the answer is that of `penna explain --json`."""
-    return await answered(request, _answer(asked, serving), serving.settings.request_timeout)
+    return await run_until_disconnect(request, _answer(asked, serving), serving.settings.request_timeout)
 
 
 async def _answer(asked: ExplainRequest, serving: ServerState) -> Response:
     settings = _settings(asked)
     worker = await serving.registry.worker(asked.model)
-    with by_name(worker.loaded, asked.model):
-        await serving.reading.do(check_explanation, worker.loaded, asked.input, settings, serving.settings)
+    with hide_model_path(worker.loaded, asked.model):
+        await serving.thread_pool.run(check_explanation, worker.loaded, asked.input, settings, serving.settings)
         found = await worker.call(lambda loaded: explanation_of(loaded, asked.input, settings).as_json())
-    return await serving.reading.do(LongJson, {**found, "model": asked.model})
+    return await serving.thread_pool.run(LargeJsonResponse, {**found, "model": asked.model})
 
 
 def _settings(asked: ExplainRequest) -> ExplainSettings:
     """What is asked. Raises RecipeError for what cannot be or go together."""
     methods = DEFAULT_METHODS if asked.methods is None else cast(tuple[Method, ...], tuple(asked.methods))
     if asked.longest is not None and asked.longest > LONGEST:
-        raise Refused(
+        raise RequestRejected(
             f"longest = {asked.longest:,} tokens are to be explained.",
             f"At most {LONGEST:,} here.",
             "Ask about fewer.",

@@ -19,18 +19,18 @@ from penna.generate.text_stream import GrowingText, TextDelta
 from penna.loading import LoadedModel
 
 
-class Closing(PennaError):  # noqa: N818 - no fault
+class ModelClosing(PennaError):  # noqa: N818 - no fault
     """A model that is being put away."""
 
     exit_code = 1
 
 
-def stopping() -> Closing:
+def server_stopping() -> ModelClosing:
     """What is told to those who are not served to the end, or not at all, since the server stops."""
-    return Closing("The server stops.", "Requests that end while it waits for them.", "Ask again later.")
+    return ModelClosing("The server stops.", "Requests that end while it waits for them.", "Ask again later.")
 
 
-class WorkError(PennaError):
+class InternalError(PennaError):
     """A fault of ours in the middle of the work."""
 
     exit_code = 1
@@ -56,7 +56,7 @@ class GenerationJob:
 
 
 @dataclass(eq=False)
-class Call:
+class ModelCall:
     """Other work on a model."""
 
     function: Callable[[LoadedModel], Any]
@@ -64,7 +64,7 @@ class Call:
     is_left: bool = False  # nobody waits for it any more
 
 
-class Writing(AsyncGenerator[TextDelta, None]):
+class DeltaStream(AsyncGenerator[TextDelta, None]):
     """Pieces of a job's texts. Closed, cancelled while it is waited for or forgotten, it gives the texts up."""
 
     def __init__(self, job: GenerationJob, leave: Callable[[GenerationJob], None]) -> None:

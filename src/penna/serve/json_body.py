@@ -10,25 +10,25 @@ from typing import Any
 from starlette.responses import Response
 
 
-class Json(Response):
+class JsonResponse(Response):
     """JSON for any content: what no JSON can say, a number that is none, is null."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         """The content as bytes."""
-        return as_json(content).encode("utf-8")
+        return dump_json(content).encode("utf-8")
 
 
-class LongJson(Json):
+class LargeJsonResponse(JsonResponse):
     """JSON of what may be megabytes, to be made in a thread; others have their turn meanwhile."""
 
     def render(self, content: Any) -> bytes:
         """The content as bytes."""
-        return as_json(content, _dumped_by_turns).encode("utf-8")
+        return dump_json(content, _dumped_by_turns).encode("utf-8")
 
 
-def as_json(content: Any, dumped: Callable[..., str] = json.dumps) -> str:
+def dump_json(content: Any, dumped: Callable[..., str] = json.dumps) -> str:
     """JSON on one line; numbers that are none are null, and what has no UTF-8 form is escaped."""
     how: dict[str, Any] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
     try:

@@ -1,4 +1,4 @@
-"""What one request may ask for: settings, texts and explanations in, `Refused` where they are beyond the limits.
+"""What one request may ask for: settings, texts and explanations in, errors out.
 
 A limit holds whoever set what passes it, the request or the run's own settings. The studio's pages ask here too.
 """
@@ -14,7 +14,7 @@ from penna.explain.gradients import MOST_STEPS
 from penna.explain.information import DRAWS, STEPS
 from penna.formatting import plural
 from penna.loading import LoadedModel
-from penna.serve.errors import Refused
+from penna.serve.errors import RequestRejected
 from penna.serve.settings import ServeSettings
 from penna.tokenizer.tokenizer import Tokenizer
 
@@ -28,8 +28,8 @@ _READS: dict[str, int] = {  # how often a method reads the text, at most; the ot
 }
 
 
-def check_limits(config: GenerationConfig, limits: ServeSettings) -> None:
-    """Raise Refused for more than is written at once."""
+def check_generation(config: GenerationConfig, limits: ServeSettings) -> None:
+    """Reject more than is written at once."""
     weighed = config.top_k if config.penalty_alpha is not None else None  # texts side by side, as beams are
     bounds = {
         "max_tokens": (config.max_new_tokens, limits.max_new_tokens, "tokens"),
@@ -39,15 +39,15 @@ def check_limits(config: GenerationConfig, limits: ServeSettings) -> None:
     }
     for name, (value, most, what) in bounds.items():
         if value is not None and value > most:
-            raise Refused(
+            raise RequestRejected(
                 f"{value:,} {what} are asked for ({name}).", f"At most {most:,} here.", "Ask for fewer.", param=name
             )
 
 
 def check_count(count: int, limits: ServeSettings, param: str) -> None:
-    """Raise Refused for more texts than one request may hold."""
+    """Raise RequestRejected for more texts than one request may hold."""
     if count > limits.max_batch:
-        raise Refused(
+        raise RequestRejected(
             f"{count:,} texts are in {param}.",
             f"At most {limits.max_batch:,} in one request.",
             "Send them in several.",
@@ -55,10 +55,10 @@ def check_count(count: int, limits: ServeSettings, param: str) -> None:
         )
 
 
-def read_ids(
+def encode_within_limit(
     tokenizer: Tokenizer, given: str | list[int], limits: ServeSettings, block_size: int, param: str
 ) -> Sequence[int]:
-    """The ids of a text, or ids that were given. Raises Refused for more than are read here, of a text that is far too
+    """The ids of a text, or ids that were given. RequestRejected for more than are read here, of a text far too
     long before it is read at all, and for an id that is none of the tokenizer's."""
     most = limits.max_prompt_tokens or block_size
     if isinstance(given, str) and len(given) > tokenizer.max_characters(most):
@@ -68,7 +68,7 @@ def read_ids(
         raise _too_long(f"{len(ids):,} tokens", most, param)
     wrong = next((index for index in ids if index >= tokenizer.vocab_size), None)
     if wrong is not None:
-        raise Refused(
+        raise RequestRejected(
             f"{wrong} in {param} is no token's id.",
             f"From 0 to {tokenizer.vocab_size - 1:,}.",
             "Use the tokenizer of this model.",
@@ -77,8 +77,8 @@ def read_ids(
     return ids
 
 
-def _too_long(length: str, most: int, param: str) -> Refused:
-    return Refused(
+def _too_long(length: str, most: int, param: str) -> RequestRejected:
+    return RequestRejected(
         f"A text of {param} has {length}.",
         f"At most {most:,} tokens are read here.",
         "Shorten it, or send it in parts.",
@@ -88,27 +88,27 @@ def _too_long(length: str, most: int, param: str) -> Refused:
 
 
 def check_explanation(loaded: LoadedModel, text: str, settings: ExplainSettings, limits: ServeSettings) -> None:
-    """Raise Refused for more than is explained here. A text may be longer than the model reads, which is cut then."""
+    """Reject more than is explained here. A text may be longer than the model reads, which is cut then."""
     model, tokenizer, asked = loaded.model.config, loaded.require_tokenizer(), settings.query
     if limits.max_prompt_tokens is None:
         tokens = len(tokenizer.encode(text))
     else:
-        tokens = len(read_ids(tokenizer, text, limits, model.block_size, "input"))
+        tokens = len(encode_within_limit(tokenizer, text, limits, model.block_size, "input"))
     for name, given in (("continuation", asked.continuation), ("against", asked.against)):
         if given is not None:
-            read_ids(tokenizer, given, limits, model.block_size, name)
+            encode_within_limit(tokenizer, given, limits, model.block_size, name)
     if settings.attention:
         _check_maps(model, min(tokens + asked.generate, asked.longest))
     _check_steps(model, settings, tokens, limits)
 
 
 def _check_steps(model: ModelConfig, settings: ExplainSettings, tokens: int, limits: ServeSettings) -> None:
-    """Raise Refused where an explanation of so many tokens might let the model read them more often than it may."""
+    """Reject an explanation of so many tokens might let the model read them more often than it may."""
     explained, answers = min(tokens, settings.query.longest), max(settings.query.generate, 1)
     steps = sum(answers * _READS.get(method, explained) for method in settings.methods)
     steps += model.n_layer * (settings.heads * model.n_head + settings.layers * _READS["information"])
     if steps > limits.max_explain_steps:
-        raise Refused(
+        raise RequestRejected(
             f"The model might have to read the text {steps:,} times: its {plural(explained, 'token', 'tokens')}, asked "
             f"about {plural(answers, 'answer', 'answers')}.",
             f"At most {limits.max_explain_steps:,} times in one request.",
@@ -118,10 +118,10 @@ def _check_steps(model: ModelConfig, settings: ExplainSettings, tokens: int, lim
 
 
 def _check_maps(model: ModelConfig, longest: int) -> None:
-    """Raise Refused for attention maps, those of the last ``longest`` tokens, of more numbers than an answer holds."""
+    """Reject attention maps, those of the last ``longest`` tokens, of more numbers than an answer holds."""
     maps, shown = model.n_layer * model.n_head, min(longest, model.block_size)
     if maps * shown**2 > _MOST_WEIGHTS:
-        raise Refused(
+        raise RequestRejected(
             f"{maps:,} attention maps of {shown:,} tokens are {maps * shown**2:,} numbers.",
             f"At most {_MOST_WEIGHTS:,}.",
             f"Ask for no maps, or for the last tokens alone: longest = {int((_MOST_WEIGHTS / maps) ** 0.5):,}.",

@@ -19,14 +19,14 @@ def completion_logprobs(tokenizer: Tokenizer, tokens: Sequence[ToldToken], befor
     """As /v1/completions tells them; ``before`` characters of the choice stand in front of what is written."""
     told = [each.token for each in tokens]
     return CompletionLogprobs(
-        tokens=[spelled(tokenizer, token.id) for token in told],
+        tokens=[token_text(tokenizer, token.id) for token in told],
         token_logprobs=[_finite(token.logprob) for token in told],
         top_logprobs=[
             {
-                spelled(tokenizer, index): _finite(logprob)  # of tokens that are spelled alike, the likeliest
+                token_text(tokenizer, index): _finite(logprob)  # of tokens that are spelled alike, the likeliest
                 for index, logprob in reversed((*token.alternatives,))
             }
-            | {spelled(tokenizer, token.id): _finite(token.logprob)}
+            | {token_text(tokenizer, token.id): _finite(token.logprob)}
             if token.alternatives
             else {}
             for token in told
@@ -48,7 +48,7 @@ def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[ToldToken]) -> ChatLogp
     )
 
 
-def spelled(tokenizer: Tokenizer, index: int) -> str:
+def token_text(tokenizer: Tokenizer, index: int) -> str:
     """A token as text; one that is no whole character as its bytes."""
     found = tokenizer.rendered_bytes(index)
     try:

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penna.serve.registry import Registry
-from penna.serve.streaming import Streams
+from penna.serve.streaming import StreamLimit
 
 _NOBODY_THERE = 499  # the client left before it was answered
 _SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -30,7 +30,7 @@ _OF_A_MODEL: dict[str, tuple[type[GaugeMetricFamily] | type[CounterMetricFamily]
 class Metrics:
     """All that is counted, in a registry of its own."""
 
-    def __init__(self, registry: Registry, streams: Streams) -> None:
+    def __init__(self, registry: Registry, streams: StreamLimit) -> None:
         self._all = CollectorRegistry()
         labels = ["route", "status"]
         self.requests = Counter("penna_requests", "Requests answered.", labels, registry=self._all)
@@ -44,7 +44,7 @@ class Metrics:
         return generate_latest(self._all), CONTENT_TYPE_LATEST
 
 
-class Measured:
+class MetricsMiddleware:
     """ASGI: counts every answer by its route, never by the path that was asked for."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -77,7 +77,7 @@ class Measured:
 class _Models(Collector):
     """What each loaded model is at, read when it is asked for."""
 
-    def __init__(self, registry: Registry, streams: Streams) -> None:
+    def __init__(self, registry: Registry, streams: StreamLimit) -> None:
         self._registry, self._streams = registry, streams
 
     def collect(self) -> Iterator[Metric]:

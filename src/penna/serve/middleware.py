@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penna.serve.errors import Refused, refusal
+from penna.serve.errors import RequestRejected, error_response
 from penna.serve.settings import ServeSettings
 
-OPEN = frozenset({"/health"})  # answered without a key
+PUBLIC_PATHS = frozenset({"/health"})  # answered without a key
 SECURITY_HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -32,7 +32,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
-class SecurityHeaders:
+class SecurityHeadersMiddleware:
     """Puts headers on every answer that tell a browser to do nothing with it; a route's own headers stay."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -51,7 +51,7 @@ class SecurityHeaders:
         await self._app(scope, receive, guarded if scope["type"] == "http" else send)
 
 
-class HostAndOrigin:
+class HostOriginMiddleware:
     """Lets in what names this server, and no page of another one."""
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
@@ -66,13 +66,13 @@ class HostAndOrigin:
         if refused is None:
             await self._app(scope, receive, send)
         else:
-            await refusal(refused)(scope, receive, send)
+            await error_response(refused)(scope, receive, send)
 
-    def _refused(self, scope: Scope) -> Refused | None:
+    def _refused(self, scope: Scope) -> RequestRejected | None:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_known(_name_of(hosts[0])):
-            return Refused(
+            return RequestRejected(
                 f"The request is for {', '.join(host[:60] for host in hosts) or 'no host'}, which this server is not.",
                 "A Host header with one of the server's names.",
                 "Call it by the address it told when it started, or start it with --allowed-host NAME.",
@@ -81,7 +81,7 @@ class HostAndOrigin:
             )
         origins = {origin.lower() for origin in headers.getlist("origin")}
         if origins - self._origins - {f"{scheme}://{hosts[0].lower()}" for scheme in ("http", "https")}:
-            return Refused(
+            return RequestRejected(
                 "The request comes from a page of another site.",
                 "One of the server's own pages, or a program that is no browser.",
                 "To let that page in, start the server with --allowed-origin ORIGIN.",
@@ -95,7 +95,7 @@ class HostAndOrigin:
         return name in self._names or "*" in self._names or (self._is_open and _is_address(name))
 
 
-class ApiKey:
+class ApiKeyMiddleware:
     """Asks for the key on every route but /health. How long the check takes tells nothing of the key."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
@@ -103,11 +103,11 @@ class ApiKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or refuse."""
-        if scope["type"] in ("http", "websocket") and scope["path"] not in OPEN:
+        if scope["type"] in ("http", "websocket") and scope["path"] not in PUBLIC_PATHS:
             scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
             is_right = hmac.compare_digest(_digest(given.strip().encode("latin-1")), self._digest)
             if not (scheme.lower() == "bearer" and is_right):
-                refused = Refused(
+                refused = RequestRejected(
                     "The request has no API key, or another one.",
                     "The header Authorization: Bearer KEY, with the key the server was started with.",
                     "Give the client that key.",
@@ -115,16 +115,16 @@ class ApiKey:
                     status=401,
                     headers={"WWW-Authenticate": "Bearer"},
                 )
-                await refusal(refused)(scope, receive, send)
+                await error_response(refused)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-class WholeBody:
+class BodyLimitMiddleware:
     """Reads a body of at most ``most`` bytes within ``seconds``, whatever length was told, and passes it on whole."""
 
-    def __init__(self, app: ASGIApp, most: int, seconds: float) -> None:
-        self._app, self._most, self._seconds = app, most, seconds
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
+        self._app, self._most, self._seconds = app, max_bytes, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read, then pass on; or refuse, and close the connection."""
@@ -133,8 +133,8 @@ class WholeBody:
             return
         try:
             body = await self._read(Headers(scope=scope), receive)
-        except Refused as refused:
-            await refusal(refused)(scope, receive, send)
+        except RequestRejected as refused:
+            await error_response(refused)(scope, receive, send)
             return
         if body is None:
             return
@@ -167,7 +167,7 @@ class WholeBody:
                     if not message.get("more_body", False):
                         return bytes(body)
         except TimeoutError:
-            raise Refused(
+            raise RequestRejected(
                 f"The body was not whole after {self._seconds:g} seconds.",
                 "All of it within that time.",
                 "Send it faster, or less of it.",
@@ -176,8 +176,8 @@ class WholeBody:
                 headers={"Connection": "close"},
             ) from None
 
-    def _too_large(self) -> Refused:
-        return Refused(
+    def _too_large(self) -> RequestRejected:
+        return RequestRejected(
             f"The body is larger than {self._most:,} bytes.",
             "At most that much in one request.",
             "Send it in parts.",

@@ -25,17 +25,17 @@ from penna.generate.engine import Engine
 from penna.generate.request import BeamStep, Failed, Finish, GeneratedToken
 from penna.loading import LoadedModel
 from penna.model.gpt import Block
-from penna.serve.job import Call, GenerationJob, Told, WorkError, stopping
+from penna.serve.job import GenerationJob, InternalError, ModelCall, Told, server_stopping
 
 _LOG = logging.getLogger("penna.serve")
 
 
-NAME = "penna model"  # and where it is from
+THREAD_NAME = "penna model"  # and where it is from
 
 
-def are_at_work() -> bool:
+def model_threads_running() -> bool:
     """Whether models of this process have threads that did not end."""
-    return any(thread.name.startswith(NAME) for thread in threading.enumerate())
+    return any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate())
 
 
 class ModelThread:
@@ -51,10 +51,10 @@ class ModelThread:
         self._loaded, self._engine = loaded, engine
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._live: dict[int, tuple[GenerationJob, int]] = {}  # the engine's number -> whose text, and its place
-        self._calls: deque[Call] = deque()
+        self._calls: deque[ModelCall] = deque()
         self._telling: dict[asyncio.AbstractEventLoop, list[tuple[GenerationJob, Told]]] = {}
         self._is_closing = self._is_cut_off = False
-        threading.Thread(target=self._serve, name=f"{NAME} {loaded.source}", daemon=True).start()
+        threading.Thread(target=self._serve, name=f"{THREAD_NAME} {loaded.source}", daemon=True).start()
 
     def write(self, job: GenerationJob) -> None:
         """Write the texts of a job."""
@@ -64,7 +64,7 @@ class ModelThread:
         """Give a job up, at once where it runs."""
         self._inbox.put(partial(self._drop, job))
 
-    def call(self, call: Call) -> None:
+    def call(self, call: ModelCall) -> None:
         """Do other work."""
         self._inbox.put(partial(self._calls.append, call))
 
@@ -168,7 +168,7 @@ class ModelThread:
         self.failures += len(job.left)
         if not isinstance(error, PennaError):
             _LOG.error("Writing failed", exc_info=error)
-            error = WorkError(
+            error = InternalError(
                 f"The model failed while it was writing ({type(error).__name__}).",
                 "A whole text; the fault is ours, and the server's log has it.",
                 "Try again, or ask for less at once.",
@@ -190,7 +190,7 @@ class ModelThread:
         with self.lock:
             self.held -= texts
 
-    def _do(self, call: Call) -> None:
+    def _do(self, call: ModelCall) -> None:
         if call.future.set_running_or_notify_cancel():
             try:
                 with self._stopped_once_left(call):
@@ -205,14 +205,14 @@ class ModelThread:
             self._called_back()
 
     @contextmanager
-    def _stopped_once_left(self, call: Call) -> Generator[None]:
+    def _stopped_once_left(self, call: ModelCall) -> Generator[None]:
         """Let no layer of the model be read for a call that is left, or cut off."""
 
         def check(*_: object) -> None:
             if call.is_left:
                 raise CancelledError
             if self._is_cut_off:
-                raise stopping()
+                raise server_stopping()
 
         blocks = (module for module in self._loaded.model.modules() if isinstance(module, Block))
         hooks = [block.register_forward_pre_hook(check) for block in blocks]
@@ -227,7 +227,7 @@ class ModelThread:
             self.called -= 1
 
     def _give_up(self) -> None:
-        error = stopping()
+        error = server_stopping()
         for job in {job: None for job, _ in self._live.values()}:
             self._tell(job, error)
             self._drop(job)

@@ -10,9 +10,9 @@ from typing import Any
 from penna.api.generation_defaults import override_settings
 from penna.config.generation import GenerationConfig
 from penna.generate.request import Request
-from penna.serve.errors import Refused
-from penna.serve.limits import check_limits
-from penna.serve.request_schemas import ChatRequest, Writing
+from penna.serve.errors import RequestRejected
+from penna.serve.limits import check_generation
+from penna.serve.request_schemas import ChatRequest, GenerationRequest
 from penna.serve.settings import ServeSettings
 
 _LIMITS_OF_A_DRAW = ("top_k", "top_p", "min_p")  # each keeps the likeliest token
@@ -32,18 +32,18 @@ class Ask:
     echoed: str = ""  # told before the text
 
 
-def generation_of(asked: Writing, defaults: GenerationConfig, limits: ServeSettings) -> GenerationConfig:
-    """The settings of a request. Raises Refused beyond a limit, RecipeError for what cannot be or go together."""
+def generation_of(asked: GenerationRequest, defaults: GenerationConfig, limits: ServeSettings) -> GenerationConfig:
+    """The settings of a request. Raises RequestRejected beyond a limit, or RecipeError."""
     given = _given(asked)
     config = override_settings(defaults, given)
     if "max_new_tokens" not in given and config.max_new_tokens > limits.max_new_tokens:  # the run's own
         config = override_settings(config, {"max_new_tokens": limits.max_new_tokens})
-    check_limits(config, limits)
+    check_generation(config, limits)
     return config
 
 
-def asks_of(requests: Sequence[Request], asked: Writing, echoed: Sequence[str] = ()) -> list[Ask]:
-    """What the engine is asked for ``n`` texts of each request. Raises Refused where a search has fewer."""
+def asks_of(requests: Sequence[Request], asked: GenerationRequest, echoed: Sequence[str] = ()) -> list[Ask]:
+    """What the engine is asked for ``n`` texts of each request. Raises RequestRejected where a search has fewer."""
     n = asked.n or 1
     asks: list[Ask] = []
     for number, request in enumerate(requests):
@@ -51,7 +51,7 @@ def asks_of(requests: Sequence[Request], asked: Writing, echoed: Sequence[str] =
         echo = echoed[number] if echoed else ""
         strategy = request.config.strategy
         if strategy == "beam" and n > request.config.num_beams:
-            raise Refused(
+            raise RequestRejected(
                 f"n = {n} texts are asked of a search with num_beams = {request.config.num_beams}.",
                 "A beam search gives its best texts, at most as many as it has beams.",
                 "Ask for fewer, or take more beams.",
@@ -67,19 +67,19 @@ def asks_of(requests: Sequence[Request], asked: Writing, echoed: Sequence[str] =
     return asks
 
 
-def seed_of(asked: Writing) -> int:
+def seed_of(asked: GenerationRequest) -> int:
     """The request's seed, else any."""
     return secrets.randbelow(_SEEDS) if asked.seed is None else asked.seed
 
 
-def most_tokens(asked: Writing) -> int | None:
-    """How many tokens a request wants written at most, where it says so. Raises Refused where it says it twice."""
+def most_tokens(asked: GenerationRequest) -> int | None:
+    """How many tokens a request wants written at most, where it says so. RequestRejected where it says it twice."""
     named = {"max_new_tokens": asked.max_new_tokens, "max_tokens": asked.max_tokens}
     if isinstance(asked, ChatRequest):
         named["max_completion_tokens"] = asked.max_completion_tokens
     named = {name: value for name, value in named.items() if value is not None}
     if len(set(named.values())) > 1:
-        raise Refused(
+        raise RequestRejected(
             f"{' and '.join(f'{name} = {value}' for name, value in named.items())} mean the same.",
             "One of them, or the same number.",
             "Leave the others out.",
@@ -88,7 +88,7 @@ def most_tokens(asked: Writing) -> int | None:
     return next(iter(named.values()), None)
 
 
-def _given(asked: Writing) -> dict[str, Any]:
+def _given(asked: GenerationRequest) -> dict[str, Any]:
     """The settings that a request names, by the names of GenerationConfig."""
     own = {name: getattr(asked, name) for name in GenerationConfig.model_fields}
     given = {name: value for name, value in own.items() if value is not None}
@@ -107,24 +107,24 @@ def _given(asked: Writing) -> dict[str, Any]:
     return given
 
 
-def check_texts(asked: Writing, limits: ServeSettings) -> None:
-    """Raise Refused for more texts of a prompt than are written here, and for options that go with another."""
+def check_texts(asked: GenerationRequest, limits: ServeSettings) -> None:
+    """Raise RequestRejected for more texts of a prompt than are written here, and for options that go with another."""
     if (asked.n or 1) > limits.max_n:
-        raise Refused(
+        raise RequestRejected(
             f"n = {asked.n:,} texts of each prompt are asked for.",
             f"At most {limits.max_n:,} here.",
             "Ask for fewer.",
             param="n",
         )
     if asked.stream_options is not None and not asked.stream:
-        raise Refused(
+        raise RequestRejected(
             "stream_options say how a stream is told, and none is asked for.",
             "stream_options with stream = true.",
             "Leave them out, or ask for a stream.",
             param="stream_options",
         )
     if asked.top_n and not asked.tells_tokens:
-        raise Refused(
+        raise RequestRejected(
             "top_logprobs are asked for without logprobs.",
             "top_logprobs with logprobs = true.",
             "Set logprobs, or leave top_logprobs out.",

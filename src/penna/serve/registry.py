@@ -26,7 +26,7 @@ from penna.loading import LoadedModel, find_run_and_checkpoint, hf_folder
 from penna.model.precision import Dtype
 from penna.runs.checkpoint import MODEL
 from penna.runs.folder import RUNS, RunFolder, check_name
-from penna.serve.job import stopping
+from penna.serve.job import server_stopping
 from penna.serve.memory import Footprint, footprint
 from penna.serve.settings import ServeSettings
 from penna.serve.worker import Busy, Worker
@@ -40,7 +40,7 @@ State = Literal["loaded", "not loaded", "gone"]
 
 
 @dataclass(frozen=True)
-class Card:
+class ModelInfo:
     """What is known of a model without loading it."""
 
     name: str
@@ -52,16 +52,16 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Target:
+class ServedTarget:
     """A model that can be served."""
 
-    card: Card
+    card: ModelInfo
     path: str
     proofs: tuple[Path, ...]  # files without which there is no model
     footprint: Footprint
 
 
-def target_of(word: str, runs_dir: Path, device: str, dtype: Dtype) -> Target:
+def inspect_target(word: str, runs_dir: Path, device: str, dtype: Dtype) -> ServedTarget:
     """What is known of a target, also one given as NAME=TARGET. Raises RunError or ExchangeError where it is none."""
     alias, is_named, rest = word.partition("=")
     if not is_named or Path(word).exists():
@@ -92,8 +92,8 @@ def target_of(word: str, runs_dir: Path, device: str, dtype: Dtype) -> Target:
         if checkpoint is not None:
             name, path, proofs = f"{name}-{checkpoint.name}", checkpoint, (checkpoint / MODEL,)
     takes = footprint(config, files, resolve_device(device), dtype)
-    card = Card(alias or name, task.kind, created, config.block_size, takes.parameters, "not loaded")
-    return Target(card, str(path), proofs, takes)
+    card = ModelInfo(alias or name, task.kind, created, config.block_size, takes.parameters, "not loaded")
+    return ServedTarget(card, str(path), proofs, takes)
 
 
 def _weights_of(folder: Path) -> list[Path]:
@@ -139,7 +139,7 @@ class _KeptRun(RunFolder):
 class _Entry:
     """A model that is served."""
 
-    card: Card
+    card: ModelInfo
     target: str
     proofs: tuple[Path, ...]  # files without which there is no model
     footprint: Footprint
@@ -199,13 +199,13 @@ class Registry:
                 )
             self._entries[name] = entry
 
-    def cards(self) -> list[Card]:
+    def models(self) -> list[ModelInfo]:
         """What is served, in the order of the targets."""
         return [replace(entry.card, state=entry.state) for entry in self._entries.values()]
 
-    def card(self, name: str) -> Card:
+    def model(self, name: str) -> ModelInfo:
         """What is known of one. Raises UnknownModel where there is none of this name."""
-        cards = {card.name: card for card in self.cards()}
+        cards = {card.name: card for card in self.models()}
         if name not in cards:
             raise self._unknown(name)
         return cards[name]
@@ -251,7 +251,7 @@ class Registry:
 
     def _check_open(self) -> None:
         if self._is_closing:
-            raise stopping()
+            raise server_stopping()
 
     async def _loaded(self, entry: _Entry) -> Worker:
         """The worker of a model that is being loaded, whoever asked for it first; who leaves does not stop that."""
@@ -268,7 +268,7 @@ class Registry:
             return await asyncio.shield(loading)
         except asyncio.CancelledError:
             if loading.cancelled():
-                raise stopping() from None
+                raise server_stopping() from None
             raise
         finally:
             entry.waiting -= 1
@@ -326,7 +326,7 @@ class Registry:
 
     def _looked_at(self, word: str) -> _Entry:
         """What is known of a target without loading it."""
-        found = target_of(word, self._runs_dir, self._device, self._dtype)
+        found = inspect_target(word, self._runs_dir, self._device, self._dtype)
         card, takes = found.card, found.footprint
         limit = self._settings.memory_limit
         slots = takes.slots_within(limit, self._settings.slots)

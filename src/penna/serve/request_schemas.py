@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from penna.config.generation import GenerationConfig
 from penna.explain.explanation import METHODS
-from penna.serve.errors import Refused
+from penna.serve.errors import RequestRejected
 
 _LONGEST_WORD = 1024  # characters of a stop string, a bad word or a choice
 _WORDS = 256  # bad words or choices
@@ -50,7 +50,7 @@ _NEVER_READ = frozenset(
 """Fields of OpenAI's API that change no answer: left aside."""
 
 
-class Closed(BaseModel):
+class RequestBody(BaseModel):
     """Base of all bodies: closed to unknown fields, and exact about types ("5" is no number)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -64,14 +64,14 @@ class Closed(BaseModel):
         if not isinstance(values, dict):
             return values
         if len(values) > _FIELDS:
-            raise Refused(
+            raise RequestRejected(
                 f"An object of the body has {len(values):,} fields.",
                 f"At most {_FIELDS}; /openapi.json describes every one.",
                 "Leave out those that are not known here.",
             )
         for name, idle in cls.unserved.items():
             if name in values and values[name] is not None and not any(values[name] == value for value in idle):
-                raise Refused(
+                raise RequestRejected(
                     f"{name} is not served here.",
                     f"A request without {name}: Penna has no such thing, and the answer would not be what was asked.",
                     "Leave it out.",
@@ -89,14 +89,14 @@ def _setting(name: str) -> Any:
     return Field(default=None, description=field.description, **bounds)
 
 
-class StreamOptions(Closed):
+class StreamOptions(RequestBody):
     """How a stream is told."""
 
     include_usage: bool | None = Field(default=None, description="A last chunk says how many tokens there were.")
     include_obfuscation: bool | None = Field(default=None, description="Taken and left aside.")
 
 
-class Writing(Closed):
+class GenerationRequest(RequestBody):
     """What every request to write may say. What it leaves open is as the run's own settings say."""
 
     model: str = Field(max_length=256, description="A name that /v1/models lists.")
@@ -145,7 +145,7 @@ class Writing(Closed):
         return False
 
 
-class CompletionRequest(Writing):
+class CompletionRequest(GenerationRequest):
     """Go on with a text, as /v1/completions of OpenAI's API."""
 
     unserved = {"logit_bias": ({},), "best_of": (1,), "suffix": ("",)}
@@ -167,7 +167,7 @@ class CompletionRequest(Writing):
         return self.logprobs is not None
 
 
-class TextPart(Closed):
+class TextPart(RequestBody):
     """A part of a turn."""
 
     type: Literal["text"]
@@ -177,7 +177,7 @@ class TextPart(Closed):
 Parts = Annotated[list[TextPart], Field(min_length=1, max_length=_TURNS, fail_fast=True)]
 
 
-class Turn(Closed):
+class ChatMessage(RequestBody):
     """A turn of a dialogue."""
 
     unserved = {"tool_calls": ([],), "function_call": (), "audio": (), "refusal": ("",)}
@@ -194,7 +194,7 @@ class Turn(Closed):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
-class ChatRequest(Writing):
+class ChatRequest(GenerationRequest):
     """Reply to a dialogue, as /v1/chat/completions of OpenAI's API."""
 
     unserved = {
@@ -211,7 +211,7 @@ class ChatRequest(Writing):
         "web_search_options": (),
     }
 
-    messages: Annotated[list[Turn], Field(min_length=1, max_length=_TURNS, fail_fast=True)] = Field(
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=_TURNS, fail_fast=True)] = Field(
         description="The turns so far: a system turn or none, then the user's and the assistant's by turns, the user's "
         "last. Where they do not fit, whole exchanges are left out from the oldest."
     )
@@ -232,7 +232,7 @@ class ChatRequest(Writing):
         return bool(self.logprobs)
 
 
-class EmbeddingsRequest(Closed):
+class EmbeddingsRequest(RequestBody):
     """Texts as vectors, as /v1/embeddings of OpenAI's API: the mean of the model's last hidden states."""
 
     model: str = Field(max_length=256, description="A name that /v1/models lists.")
@@ -243,7 +243,7 @@ class EmbeddingsRequest(Closed):
     dimensions: int | None = Field(default=None, ge=1, description="The model's own width, or none.")
 
 
-class ClassifyRequest(Closed):
+class ClassifyRequest(RequestBody):
     """The classes of texts."""
 
     model: str = Field(max_length=256, description="A name that /v1/models lists.")
@@ -253,7 +253,7 @@ class ClassifyRequest(Closed):
     )
 
 
-class ScoreRequest(Closed):
+class ScoreRequest(RequestBody):
     """How likely a model finds texts; or, behind a context, words."""
 
     model: str = Field(max_length=256, description="A name that /v1/models lists.")
@@ -267,7 +267,7 @@ class ScoreRequest(Closed):
     )
 
 
-class ExplainRequest(Closed):
+class ExplainRequest(RequestBody):
     """Which words of a text moved a model's answer."""
 
     model: str = Field(max_length=256, description="A name that /v1/models lists.")

@@ -165,7 +165,7 @@ class ClassifiedText(BaseModel):
     probabilities: dict[str, float]
 
 
-class Classes(BaseModel):
+class Classification(BaseModel):
     """The answer of /v1/classify."""
 
     object: Literal["list"] = "list"
@@ -201,7 +201,7 @@ class ModelList(BaseModel):
     data: list[ModelRow]
 
 
-class State(BaseModel):
+class Health(BaseModel):
     """Whether the server is well."""
 
     status: str

@@ -11,30 +11,30 @@ from starlette.responses import Response
 from penna.api.score import score as score_texts
 from penna.api.score import score_after
 from penna.loading import LoadedModel
-from penna.serve.dependencies import Served, ServerState
-from penna.serve.errors import Refused, by_name
-from penna.serve.json_body import Json
-from penna.serve.limits import check_count, read_ids
+from penna.serve.dependencies import ServerState, ServerStateDep
+from penna.serve.errors import RequestRejected, hide_model_path
+from penna.serve.json_body import JsonResponse
+from penna.serve.limits import check_count, encode_within_limit
 from penna.serve.request_schemas import ScoreRequest
 from penna.serve.response_schemas import ScoredTexts
 from penna.serve.settings import ServeSettings
-from penna.serve.streaming import answered
+from penna.serve.streaming import run_until_disconnect
 
 router = APIRouter()
 _TOP = 10  # likeliest next tokens
 
 
 @router.post("/v1/score", response_model=ScoredTexts)
-async def score(asked: ScoreRequest, request: Request, serving: Served) -> Response:
+async def score(asked: ScoreRequest, request: Request, serving: ServerStateDep) -> Response:
     """Tell how likely texts are, or words behind a context."""
-    return Json(await answered(request, _answer(asked, serving), serving.settings.request_timeout))
+    return JsonResponse(await run_until_disconnect(request, _answer(asked, serving), serving.settings.request_timeout))
 
 
 async def _answer(asked: ScoreRequest, serving: ServerState) -> dict[str, Any]:
     _check_one_question(asked)
     worker = await serving.registry.worker(asked.model)
-    with by_name(worker.loaded, asked.model):
-        await serving.reading.do(_check_texts, worker.loaded, asked, serving.settings)
+    with hide_model_path(worker.loaded, asked.model):
+        await serving.thread_pool.run(_check_texts, worker.loaded, asked, serving.settings)
         found = await worker.call(lambda loaded: _rows(loaded, asked))
     return {"object": "list" if asked.context is None else "words", "model": asked.model, "data": found}
 
@@ -55,7 +55,7 @@ def _texts(asked: ScoreRequest) -> list[str]:
 def _check_one_question(asked: ScoreRequest) -> None:
     behind = {"words": asked.words, "top": asked.top, "space": asked.space}
     if (asked.input is None) == (asked.context is None):
-        raise Refused(
+        raise RequestRejected(
             f"{'Neither' if asked.input is None else 'Both'} input {'nor' if asked.input is None else 'and'} context "
             "is asked about.",
             "Texts in input; or a context, with words that may stand behind it.",
@@ -64,7 +64,7 @@ def _check_one_question(asked: ScoreRequest) -> None:
         )
     for name, value in behind.items():
         if asked.context is None and value is not None:
-            raise Refused(f"{name} goes with a context.", "context and words.", "Give a context.", param=name)
+            raise RequestRejected(f"{name} goes with a context.", "context and words.", "Give a context.", param=name)
 
 
 def _check_texts(loaded: LoadedModel, asked: ScoreRequest, limits: ServeSettings) -> None:
@@ -75,4 +75,4 @@ def _check_texts(loaded: LoadedModel, asked: ScoreRequest, limits: ServeSettings
     check_count(len(texts), limits, "input")
     check_count(len(asked.words or ()), limits, "words")
     for text, param in parts:
-        read_ids(loaded.require_tokenizer(), text, limits, loaded.model.config.block_size, param)
+        encode_within_limit(loaded.require_tokenizer(), text, limits, loaded.model.config.block_size, param)

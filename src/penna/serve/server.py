@@ -104,7 +104,7 @@ class PatientProtocol(H11Protocol):
         return bool(self.cycle) and not self.cycle.response_complete
 
 
-class EndingServer(Server):
+class GracefulServer(Server):
     """uvicorn that lets the application begin to end as soon as it takes nothing new."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -115,7 +115,7 @@ class EndingServer(Server):
             await ending
 
 
-def server_of(app: FastAPI, settings: ServeSettings, *, web_sockets: bool = False) -> Server:
+def create_server(app: FastAPI, settings: ServeSettings, *, web_sockets: bool = False) -> Server:
     """uvicorn with these limits; on SIGTERM it takes nothing new and gives what it has begun ``drain_seconds``."""
     protocol = type("Protocol", (PatientProtocol,), {"patience": settings.body_timeout})
     config = Config(
@@ -133,10 +133,10 @@ def server_of(app: FastAPI, settings: ServeSettings, *, web_sockets: bool = Fals
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + _TO_SAY_SO,
         h11_max_incomplete_event_size=_HEADERS,
     )
-    return EndingServer(config)
+    return GracefulServer(config)
 
 
-def listening(settings: ServeSettings) -> socket.socket:
+def open_socket(settings: ServeSettings) -> socket.socket:
     """A socket that listens at the settings' address. Raises DeviceError where there is none to be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:

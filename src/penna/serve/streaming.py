@@ -17,15 +17,15 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from penna.errors import PennaError
-from penna.serve.errors import ClientLeft, Refused, error_event
-from penna.serve.json_body import as_json
+from penna.serve.errors import ClientDisconnected, RequestRejected, error_event
+from penna.serve.json_body import dump_json
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _TO_TAKE_IT = 5.0  # seconds a slow reader has for what was made within the time
 
 
-class Streams:
+class StreamLimit:
     """How many streams are open, and how many may be."""
 
     def __init__(self, most: int) -> None:
@@ -33,9 +33,9 @@ class Streams:
 
     @contextmanager
     def one(self) -> Generator[None]:
-        """Hold one open. Raises Refused where there are as many as may be."""
+        """Hold one open. Raises RequestRejected where there are as many as may be."""
         if self.open >= self._most:
-            raise Refused(
+            raise RequestRejected(
                 f"{self.open:,} streams are open.",
                 f"At most {self._most:,} at once.",
                 "Ask again in a second, or without a stream.",
@@ -50,8 +50,8 @@ class Streams:
             self.open -= 1
 
 
-async def answered(request: Request, work: Awaitable[T], seconds: float) -> T:
-    """What ``work`` comes to; it is cancelled where the client leaves (ClientLeft) or the time is over (Refused)."""
+async def run_until_disconnect(request: Request, work: Awaitable[T], seconds: float) -> T:
+    """What ``work`` comes to; it is cancelled where the client leaves or the time is over."""
     doing = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_left(request.receive))
     try:
@@ -59,18 +59,20 @@ async def answered(request: Request, work: Awaitable[T], seconds: float) -> T:
         if doing in done:
             return doing.result()
         if leaving in done:
-            raise ClientLeft
+            raise ClientDisconnected
         raise _too_long(seconds)
     finally:
         await _cancelled(doing, leaving)
 
 
-async def event_stream(request: Request, chunks: AsyncGenerator[Any], streams: Streams, seconds: float) -> EventStream:
+async def event_stream(
+    request: Request, chunks: AsyncGenerator[Any], streams: StreamLimit, seconds: float
+) -> EventStream:
     """An answer in events. Whatever is raised before the first of them is raised here, and can be told by a status."""
     end = asyncio.get_running_loop().time() + seconds
     events = _events(chunks, streams, end, seconds)
     try:
-        first = await answered(request, anext(events), seconds)
+        first = await run_until_disconnect(request, anext(events), seconds)
     except BaseException:
         await events.aclose()
         raise
@@ -108,7 +110,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _events(chunks: AsyncGenerator[Any], streams: Streams, end: float, seconds: float) -> AsyncGenerator[str]:
+async def _events(chunks: AsyncGenerator[Any], streams: StreamLimit, end: float, seconds: float) -> AsyncGenerator[str]:
     """Each chunk as an event, and the end."""
     has_begun = False
     async with aclosing(chunks):
@@ -134,7 +136,7 @@ async def _events(chunks: AsyncGenerator[Any], streams: Streams, end: float, sec
 
 
 def _event(content: Any) -> str:
-    return f"data: {as_json(content)}\n\n"
+    return f"data: {dump_json(content)}\n\n"
 
 
 async def _left(receive: Receive) -> None:
@@ -149,8 +151,8 @@ async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _too_long(seconds: float) -> Refused:
-    return Refused(
+def _too_long(seconds: float) -> RequestRejected:
+    return RequestRejected(
         f"The request took longer than {seconds:g} seconds.",
         "An answer within that time.",
         "Ask for fewer tokens or texts, or again when the server is less busy.",

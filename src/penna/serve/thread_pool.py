@@ -27,7 +27,7 @@ class RequestThreadPool:
         self._places = threading.Semaphore(_THREADS + max_waiting)
         self._max_waiting = max_waiting
 
-    async def do(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    async def run(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """What a function comes to, done in one of the threads; not begun where the caller is cancelled before. Raises
         Busy where too many wait."""
         if not self._places.acquire(blocking=False):

@@ -20,9 +20,9 @@ from penna.generate.engine import Engine
 from penna.generate.request import Request
 from penna.generate.text_stream import GrowingText, TextDelta
 from penna.loading import LoadedModel
-from penna.serve.job import Call, GenerationJob, Writing
-from penna.serve.job import Closing as Closing
-from penna.serve.job import WorkError as WorkError
+from penna.serve.job import DeltaStream, GenerationJob, ModelCall
+from penna.serve.job import InternalError as InternalError
+from penna.serve.job import ModelClosing as ModelClosing
 from penna.serve.model_thread import ModelThread
 from penna.serve.settings import ServeSettings
 
@@ -75,7 +75,7 @@ class Worker:
         """Whether nothing is under way, nor waits."""
         return not (self._thread.held or self._thread.called)
 
-    def write(self, requests: Sequence[Request], *, show_special: bool = False) -> AsyncGenerator[TextDelta, None]:
+    def generate(self, requests: Sequence[Request], *, show_special: bool = False) -> AsyncGenerator[TextDelta, None]:
         """Write texts: pieces of all of them as they grow; ``Piece.request`` is the place in ``requests``.
 
         At once, not with the first piece: raises Busy where too many texts wait, Closing where the model is being put
@@ -102,7 +102,7 @@ class Worker:
                 raise self._busy(f"{waiting:,} texts", waiting + 1)
             self._thread.held += len(requests)
             self._thread.write(job)
-        return Writing(job, self._thread.leave)
+        return DeltaStream(job, self._thread.leave)
 
     async def call(self, function: Callable[[LoadedModel], T]) -> T:
         """What ``function`` makes of the model, on the model's own thread, between two steps.
@@ -111,7 +111,7 @@ class Worker:
         of the model: others wait no longer for what nobody wants. Only tokens that the model writes within it are
         written first. Raises Busy where too much such work waits, Closing, and whatever ``function`` raises.
         """
-        call = Call(function)
+        call = ModelCall(function)
         with self._thread.lock:
             self._check_open()
             if self._thread.called > self._max_waiting:
@@ -142,7 +142,9 @@ class Worker:
 
     def _check_open(self) -> None:
         if self._is_closing:
-            raise Closing("This model is being put away.", "A model that takes requests.", "Ask again in a moment.")
+            raise ModelClosing(
+                "This model is being put away.", "A model that takes requests.", "Ask again in a moment."
+            )
 
     def _busy(self, waiting: str, turns: int) -> Busy:
         """The error that says so, and when so many of those that wait will have a slot, about."""

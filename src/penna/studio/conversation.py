@@ -108,7 +108,7 @@ class Talk:
         )
         is_seq2seq = loaded.model.config.arch == "seq2seq"
         rendered = render_chat(loaded.require_tokenizer(), read.kept, add_generation_prompt=not is_seq2seq)
-        return Asked(line, behind, read.request, Read(rendered, read.tokens, read.room, read.forgotten))
+        return Asked(line, behind, read.request, Read(rendered, read.tokens, read.budget, read.forgotten))
 
     def begin(self, asked: Asked) -> int:
         """Say the line; the exchange's number."""
@@ -121,10 +121,10 @@ class Talk:
 
 
 async def replied(worker: Worker, asked: Asked) -> AsyncGenerator[Exchange]:
-    """The exchange as its reply grows; closing the generator lets go of it. Raises what ``Worker.write`` raises."""
+    """The exchange as its reply grows; closing the generator lets go of it. Raises what ``Worker.generate`` raises."""
     mender = SpacingFixer(worker.loaded.require_tokenizer())
     exchange = asked.exchange
-    async with aclosing(worker.write([asked.request])) as pieces:
+    async with aclosing(worker.generate([asked.request])) as pieces:
         async for piece in pieces:
             text = mender.push(piece.text) + (mender.finish() if piece.finish else "")
             if piece.token is not None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from penna.api.generate import write_request
+from penna.api.generate import prompt_request
 from penna.config.generation import GenerationConfig
 from penna.evaluate.language_model import perplexity
 from penna.generate.request import FinishReason, GeneratedToken, Request
@@ -71,8 +71,8 @@ class Alternative:
 
 
 def begun(loaded: LoadedModel, prompt: str, config: GenerationConfig, seed: int) -> Draft:
-    """A draft of which nothing is written. Raises what `penna.api.generate.write_request` raises."""
-    request = write_request(loaded, prompt, config, seed=seed)
+    """A draft of which nothing is written. Raises what `penna.api.generate.prompt_request` raises."""
+    request = prompt_request(loaded, prompt, config, seed=seed)
     return Draft(prompt, tuple(request.ids), config, seed)
 
 
@@ -183,7 +183,7 @@ class Growth:
 async def written(worker: Worker, drafts: Sequence[Draft]) -> AsyncGenerator[tuple[int, Draft]]:
     """The place of a draft and the draft as it grows, all of them at once; those that are whole already come first.
 
-    Closing the generator lets go of all of them. Raises what ``Worker.write`` raises.
+    Closing the generator lets go of all of them. Raises what ``Worker.generate`` raises.
     """
     tokenizer = worker.loaded.require_tokenizer()
     asked = [(place, rest(tokenizer, draft)) for place, draft in enumerate(drafts)]
@@ -192,7 +192,7 @@ async def written(worker: Worker, drafts: Sequence[Draft]) -> AsyncGenerator[tup
             yield place, replace(drafts[place], finish=drafts[place].finish or "length")
     growing = [(place, Growth(tokenizer, drafts[place])) for place, request in asked if request is not None]
     requests = [request for _, request in asked if request is not None]
-    async with aclosing(worker.write(requests, show_special=True)) as pieces:
+    async with aclosing(worker.generate(requests, show_special=True)) as pieces:
         async for piece in pieces:
             place, growth = growing[piece.request]
             growth.push(piece)

@@ -22,7 +22,7 @@ MOST_TEXTS = 50  # that methods are measured on
 
 
 async def explanation(worker: Worker, text: str, settings: ExplainSettings, limits: ServeSettings) -> Explanation:
-    """What moved the answer to a text. Raises Refused beyond a limit, and what ``explain`` and the worker raise."""
+    """Raises RequestRejected beyond a limit, and what ``explain`` and the worker raise."""
     await asyncio.to_thread(check_explanation, worker.loaded, text, settings, limits)
     return await worker.call(lambda loaded: explain(loaded, text, settings))
 

@@ -17,7 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penna.serve.middleware import HostAndOrigin, WholeBody
+from penna.serve.middleware import BodyLimitMiddleware, HostOriginMiddleware
 from penna.serve.settings import ServeSettings
 
 _API = ("/v1/", "/health", "/ready", "/metrics", "/openapi.json")
@@ -38,11 +38,11 @@ PAGE_HEADERS: Mapping[str, str] = {
 
 def guarded(app: FastAPI, api: ASGIApp, settings: ServeSettings) -> None:
     """Put all of it around the pages of ``app``; what the API answers goes to ``api``, which has guards of its own."""
-    app.add_middleware(WholeBody, most=_BODY, seconds=settings.body_timeout)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=_BODY, seconds=settings.body_timeout)
     app.add_middleware(PageHeaders)
     if settings.api_key is not None:
         app.add_middleware(PageKey, key=settings.api_key)
-    app.add_middleware(HostAndOrigin, settings=settings)
+    app.add_middleware(HostOriginMiddleware, settings=settings)
     app.add_middleware(Beside, api=api)
 
 

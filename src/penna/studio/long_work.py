@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from penna.serve.model_thread import NAME
+from penna.serve.model_thread import THREAD_NAME
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,7 +38,9 @@ class LongWork:
     def begin(self, function: Callable[[], T]) -> Future[T]:
         """Call the function when it is its turn."""
         future: Future[T] = Future()
-        threading.Thread(target=self._work, args=(function, future), name=f"{NAME} at long work", daemon=True).start()
+        threading.Thread(
+            target=self._work, args=(function, future), name=f"{THREAD_NAME} at long work", daemon=True
+        ).start()
         return future
 
     def end(self) -> None:

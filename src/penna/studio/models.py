@@ -12,7 +12,7 @@ from pathlib import Path
 from penna.errors import PennaError, RunError
 from penna.runs.checkpoint import MODEL
 from penna.runs.folder import RunFolder
-from penna.serve.registry import Card, Registry, UnknownModel
+from penna.serve.registry import ModelInfo, Registry, UnknownModel
 from penna.serve.settings import ServeSettings
 from penna.serve.worker import Worker
 
@@ -49,14 +49,14 @@ class StudioModels(Registry):
         super().__init__((), settings, runs_dir=runs_dir, device=device)
         self._read: dict[str, _Weights] = {}  # what a name stands for
 
-    def cards(self) -> list[Card]:
+    def cards(self) -> list[ModelInfo]:
         """What can be used now. What is loaded stays as it is, however old."""
         for name, run in runs_within(self._runs_dir).items():
             try:
                 self._look(name, run)
             except PennaError:
                 continue  # its own page says what it lacks
-        return [card for card in super().cards() if card.state != "gone"]
+        return [card for card in super().models() if card.state != "gone"]
 
     async def worker(self, name: str) -> Worker:
         """The model of a run, at its best checkpoint of now unless an earlier one is at work.

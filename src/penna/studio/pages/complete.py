@@ -17,7 +17,7 @@ from penna.evaluate.sentences import sentences
 from penna.generate.request import Request
 from penna.generate.text_stream import TextDelta
 from penna.loading import LoadedModel
-from penna.serve.limits import check_limits
+from penna.serve.limits import check_generation
 from penna.serve.settings import ServeSettings
 from penna.studio.frame import busy, frame, heading, meaning, run_select, told_problems
 from penna.studio.jobs import as_typed, from_here
@@ -120,7 +120,7 @@ class _Page:
                 request, output.cut = await worker.call(
                     lambda loaded: _request(loaded, source, given, seed, self._studio.settings)
                 )
-                async with aclosing(worker.write([request])) as pieces:
+                async with aclosing(worker.generate([request])) as pieces:
                     async for piece in pieces:
                         output.take(piece)
                         shown.set_text(output.text)
@@ -172,9 +172,9 @@ def own_items(loaded: LoadedModel) -> list[tuple[Completion, str]]:
 def _request(
     loaded: LoadedModel, source: str, given: dict[str, Any], seed: int, limits: ServeSettings
 ) -> tuple[Request, str | None]:
-    """What the engine is asked, and which part of the source had to be left out. Raises Refused beyond a limit."""
+    """What the engine is asked, and what was cut. Raises RequestRejected beyond a limit."""
     at_hand, config = completer(loaded), override_settings(completion_settings(loaded), given)
-    check_limits(config, limits)
+    check_generation(config, limits)
     requests, cut = at_hand.requests([source], config, seed=seed)
     return requests[0], at_hand.format.task.cut if cut[0] else None
 

@@ -8,7 +8,7 @@ from typing import Any
 from nicegui import ui
 
 from penna.api.decoding import DecodingResult
-from penna.api.generation_defaults import save_default
+from penna.api.generation_defaults import save_run_defaults
 from penna.evaluate.decoding import DecodingMetrics
 from penna.evaluate.texts.statistics import Continuation
 from penna.formatting import one_line, truncate_end
@@ -78,7 +78,7 @@ def _show_recommendation(figures: DecodingMetrics, studio: Studio, run: str) -> 
         def save() -> None:
             with told_problems(said):
                 folder = studio.run(run)
-                save_default(folder.path, figures.strategy(name).config, Tokenizer.load(folder.tokenizer))
+                save_run_defaults(folder.path, figures.strategy(name).config, Tokenizer.load(folder.tokenizer))
                 with said:
                     ui.label(t("decoding.saved", name=name))
 

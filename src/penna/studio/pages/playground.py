@@ -12,7 +12,7 @@ from typing import cast
 
 from nicegui import app, context, ui
 
-from penna.api.generate import DEFAULT
+from penna.api.generate import DEFAULT_CONFIG
 from penna.serve.worker import Worker
 from penna.studio.branches import Branches
 from penna.studio.drafts import Draft, begun, branched, written
@@ -107,7 +107,7 @@ class _Page:
         with told_problems(self._told):
             with self._told, busy():
                 self._worker = await self._studio.models.worker(self._runs.value)
-            self._form.show(self._worker.defaults(DEFAULT))
+            self._form.show(self._worker.defaults(DEFAULT_CONFIG))
             self._side.offer(self._worker.loaded.require_tokenizer().vocab_size)
             self._show()
 
@@ -198,7 +198,7 @@ class _Page:
         self._facts.set_text(facts(draft))
         if not draft.kept:
             words = ["penna", "generate", str(self._studio.runs_dir / self._runs.value), *flag("prompt", draft.prompt)]
-            words += ["--seed", str(draft.seed), *flags(draft.config, self._worker.defaults(DEFAULT))]
+            words += ["--seed", str(draft.seed), *flags(draft.config, self._worker.defaults(DEFAULT_CONFIG))]
             with self._command:
                 ui.label(t("play.command")).classes("name")
                 ui.label(as_typed(words)).classes("code")

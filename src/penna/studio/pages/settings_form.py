@@ -15,7 +15,7 @@ from nicegui import ui
 
 from penna.api.generation_defaults import override_settings
 from penna.config.generation import GenerationConfig
-from penna.serve.limits import check_limits
+from penna.serve.limits import check_generation
 from penna.serve.settings import ServeSettings
 from penna.studio.words import t
 
@@ -113,9 +113,9 @@ class SettingsForm:
         return {name: value for name, value in values.items() if value != getattr(self._own, name)}
 
     def config(self) -> GenerationConfig:
-        """The settings. Raises RecipeError for what cannot be, Refused for what is too much for a page."""
+        """The settings. Raises RecipeError for what cannot be, RequestRejected for what is too much for a page."""
         config = override_settings(self._own, self.given())
-        check_limits(config, self._limits)
+        check_generation(config, self._limits)
         return config
 
     def _draw(self, name: str) -> None:

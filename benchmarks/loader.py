@@ -11,7 +11,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -83,16 +83,15 @@ def many_shards(folder: Path) -> Path:
     from penna.data.encode import EncodedChunks
     from penna.data.shards import write_shards
 
-    def source(skip: int) -> Generator[EncodedChunks]:
-        assert skip == 0
+    def source(_: Mapping[str, int]) -> Generator[EncodedChunks]:
         random = np.random.default_rng(0)
-        pieces = 1000
-        ones = np.ones(pieces, dtype=np.int64)
-        for _ in range(MANY_TOKENS // (DOCUMENT * pieces)):
-            ids = random.integers(0, 256, DOCUMENT * pieces, dtype=np.uint32)
-            yield EncodedChunks(ids, np.cumsum(ones * DOCUMENT), ones, ones * DOCUMENT, ones)
+        chunks = 1000
+        ones = np.ones(chunks, dtype=np.int64)
+        for _ in range(MANY_TOKENS // (DOCUMENT * chunks)):
+            ids = random.integers(0, 256, DOCUMENT * chunks, dtype=np.uint32)
+            yield EncodedChunks("train", ids, np.cumsum(ones * DOCUMENT), ones, ones * DOCUMENT, ones)
 
-    write_shards(folder, {"train": source}, vocab_size=256, tokenizer_hash="", content_hash="")
+    write_shards(folder, source, ["train"], vocab_size=256, tokenizer_hash="", content_hash="")
     return folder
 
 

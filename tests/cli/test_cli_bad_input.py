@@ -131,7 +131,7 @@ CASES = [
         "no field for the text (found: 'body', 'head'",
         written("c.jsonl", b'{"body": "fine", "head": "x"}\n'),
     ),
-    Case("zero validation windows", "train tiny.toml --data.split document --data.valid-fraction 0.0001", "zero windows"),
+    Case("zero validation windows", "train tiny.toml --data.split document --data.valid-fraction 0.0001", "validation text is"),
     Case("unset variable", "train shakespeare-char", "needs the environment variable PENNA_DATA"),
     Case("unknown recipe", "train shakespear-char", "Did you mean 'shakespeare-char'"),
     Case("missing recipe file", "train mine.toml", "mine.toml cannot be read"),

@@ -295,7 +295,7 @@ def test_data_prepare_prints_what_it_made_and_training_finds_it(
     assert run(f"data prepare {tmp_path} {flags}".split()) == 0
     again = capsys.readouterr()
     assert again.out.splitlines() == printed
-    assert "Turning the text into tokens" not in again.err
+    assert "Tokenizing the text" not in again.err
     assert "1 .md" in again.err
 
 

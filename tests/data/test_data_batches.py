@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from written_shards import write_documents
 
 from penna.config.sections import ModelConfig
-from penna.data import batches
-from penna.data import shards as shard_writer
+from penna.data import batches, shards
 from penna.data.batches import (
     IGNORE_INDEX,
     TrainingDocuments,
@@ -311,7 +310,7 @@ def test_padding_changes_no_loss_and_no_gradient():
 
 
 def test_documents_over_several_shard_files_are_read_as_one_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(shard_writer, "_SHARD_TOKENS", 20)
+    monkeypatch.setattr(shards, "_SHARD_TOKENS", 20)
     random = np.random.default_rng(1)
     documents = [random.integers(8, 50, length).tolist() for length in (5, 30, 0, 1, 17, 8, 8, 3)]
     write_documents(tmp_path / "s", {"train": [[SEPARATOR, *document] for document in documents]})
@@ -322,9 +321,9 @@ def test_documents_over_several_shard_files_are_read_as_one_stream(tmp_path: Pat
 
 @pytest.mark.parametrize("documents", [[], [[]], [[], [], []]])
 def test_a_text_without_a_document_that_holds_a_token_is_refused(documents: list[list[int]]):
-    with pytest.raises(DataError, match="training text has no document with a token"):
+    with pytest.raises(DataError, match="training text has . documents, and none has a token"):
         TrainingDocuments(stream_of(documents), SEPARATOR, 4, 0)
-    with pytest.raises(DataError, match="validation text has no document with a token"):
+    with pytest.raises(DataError, match="validation text has . documents, and none has a token"):
         ValidationDocuments(stream_of(documents), SEPARATOR, 4)
 
 

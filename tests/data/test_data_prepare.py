@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penna.config.sections import DataConfig, TokenizerConfig
-from penna.data import encode
+from penna.data import encode, shards
 from penna.data import prepare as module
-from penna.data import shards as shard_writer
-from penna.data.corpus import TextChangedError
 from penna.data.encode import count_words
 from penna.data.prepare import PreparedShards, describe_counts, prepare, prepare_for_evaluation
 from penna.data.shards import MANIFEST, TokenStream
 from penna.data.sources import records
+from penna.data.split import TextChangedError
 from penna.errors import DataError, PennaError
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
@@ -127,9 +126,9 @@ def test_the_second_time_nothing_is_encoded_or_learned_again(tmp_path: Path, mon
     first = prepare(data, config, report=said.append)
     assert said == [
         "Reading the text",
-        "Learning a bpe tokenizer",
+        "Training a bpe tokenizer",
         "The text gave 289 tokens of the 300 asked for.",
-        "Turning the text into tokens",
+        "Tokenizing the text",
     ]
 
     def forbidden(*_: object, **__: object) -> None:
@@ -228,7 +227,7 @@ def test_a_text_that_changes_while_it_is_prepared_is_refused_and_nothing_of_it_i
     data = DataConfig(path=source(tmp_path, SENTENCES))
 
     def change(said: str) -> None:
-        if said == "Turning the text into tokens":
+        if said == "Tokenizing the text":
             source(tmp_path, [*SENTENCES[:-1], "changed"])
 
     with pytest.raises(TextChangedError, match="changed while it was being prepared"):
@@ -244,7 +243,7 @@ def test_a_text_that_changes_while_the_tokenizer_learns_from_it_leaves_no_tokeni
     data = DataConfig(path=source(tmp_path, SENTENCES))
 
     def change(said: str) -> None:
-        if said.startswith("Learning"):
+        if said.startswith("Training"):
             source(tmp_path, [*SENTENCES[:-1], "changed"])
 
     with pytest.raises(TextChangedError, match="changed while it was being prepared"):
@@ -252,13 +251,13 @@ def test_a_text_that_changes_while_the_tokenizer_learns_from_it_leaves_no_tokeni
     assert not [entry for entry in (tmp_path / "cache" / "tokenizers").iterdir() if entry.suffix != ".lock"]
 
 
-@pytest.mark.parametrize("batches", [2, 9])
+@pytest.mark.parametrize("batches", [6, 12])
 def test_a_preparation_that_was_cut_off_goes_on_where_it_was_and_ends_the_same(
     tmp_path: Path, learned, monkeypatch: pytest.MonkeyPatch, batches: int
 ):
     monkeypatch.setattr(records, "CHUNK_CHARACTERS", 64)  # less than two sentences
     monkeypatch.setattr(encode, "_BATCH", 200)
-    monkeypatch.setattr(shard_writer, "_SHARD_TOKENS", 120)
+    monkeypatch.setattr(shards, "_SHARD_TOKENS", 120)
     texts = ["".join(SENTENCES[number : number + 3]) for number in range(30)]
     data = DataConfig(path=source(tmp_path, texts), split="document", valid_fraction=0.4)
     encode_batch = Tokenizer.encode_batch
@@ -310,13 +309,13 @@ def test_what_another_process_prepares_is_waited_for_and_taken(
 
     def say(text: str) -> None:
         said.append(text)
-        if "Another process" in text:
+        if "another process" in text:
             waited_for.set()
 
     monkeypatch.setattr(module, "write_shards", None)
     assert prepare(data, learned["bpe"], report=say).folder == folder
     at_work.join()
-    assert said == ["Reading the text", "Another process is preparing the same text: waiting for it"]
+    assert said == ["Reading the text", "Waiting for another process that is preparing the same text"]
 
 
 AT_ONCE = """
@@ -343,7 +342,7 @@ def test_of_two_processes_at_once_one_does_the_work_and_both_have_the_result(tmp
     assert [process.returncode for process in both] == [0, 0], outputs
     lines = [out.splitlines() for out, _ in outputs]
     assert lines[0][-1] == lines[1][-1]
-    for work in ("Learning a bpe tokenizer", "Turning the text into tokens"):
+    for work in ("Training a bpe tokenizer", "Tokenizing the text"):
         assert sum(each.count(work) for each in lines) == 1
 
 
@@ -363,7 +362,7 @@ def test_counts_are_described_with_what_was_left_out(tmp_path: Path):
     (tmp_path / "a.jsonl").write_text('{"text": "abc"}\n{"text": ""}\n{\n', encoding="utf-8")
     data = DataConfig(path=str(tmp_path / "a.jsonl"), allow_bad_records=0.5)
     line = describe_counts(prepare(data, TokenizerConfig(kind="char")).corpus.counts)
-    assert line.startswith("1 documents, 3 characters, 3 bytes, 1 empty ones left out, 1 bad records left out")
+    assert line.startswith("1 document, 3 characters, 3 bytes, 1 empty document skipped, 1 bad record skipped")
     assert "a.jsonl:3: not JSON" in line
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from written_shards import write_documents
 
-from penna.data import shards as shard_writer
+from penna.data import shards
 from penna.data.shards import MANIFEST, Manifest, TokenStream, read_manifest
 from penna.errors import DataError
 
@@ -21,7 +21,7 @@ def write(folder: Path, documents: list[list[int]], vocab_size: int = 300, part:
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_writer, "_SHARD_TOKENS", 5)
+    monkeypatch.setattr(shards, "_SHARD_TOKENS", 5)
 
 
 @settings(max_examples=50, deadline=None)
@@ -33,7 +33,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ids_come_back_as_they_were_written(tmp_path_factory, documents, vocab_size, shard_tokens):
     folder = tmp_path_factory.mktemp("s") / "shards"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shard_writer, "_SHARD_TOKENS", shard_tokens)
+        patch.setattr(shards, "_SHARD_TOKENS", shard_tokens)
         patch.setattr(os, "fsync", lambda _: None)  # which takes milliseconds
         manifest = write(folder, documents, vocab_size)
     expected = [number for ids in documents for number in ids]
@@ -68,7 +68,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> tuple[TokenStream, np.ndar
     """A stream over shards of 6, 12 and 1 tokens, and its tokens."""
     folder = tmp_path_factory.mktemp("ring") / "s"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shard_writer, "_SHARD_TOKENS", 5)
+        patch.setattr(shards, "_SHARD_TOKENS", 5)
         write(folder, [[1, 2], [3, 4, 5, 6], [7], list(range(8, 19)), [19]])
     return TokenStream(folder, "train"), np.arange(1, 20)
 
@@ -83,7 +83,7 @@ def test_reading_goes_over_shard_borders_and_round_the_ring(ring, start: int, co
 
 @pytest.mark.parametrize("shard_tokens", [5, 1 << 20])
 def test_windows_are_what_reading_one_by_one_gives(shard_tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(shard_writer, "_SHARD_TOKENS", shard_tokens)
+    monkeypatch.setattr(shards, "_SHARD_TOKENS", shard_tokens)
     write(tmp_path / "s", [list(range(10 * n, 10 * n + 7)) for n in range(5)])
     stream = TokenStream(tmp_path / "s", "train")
     starts = np.array([0, 3, 33, 34, 40, 69])

@@ -218,7 +218,7 @@ def test_a_chat_run_trains_samples_and_resumes_bit_exactly(arch: str, tmp_path: 
     run, _ = train_recipe(recipe, name="whole", runs_dir=tmp_path, on_event=listen)
     assert run.info()["data"]["bad_records"] == 1
     assert run.info()["data"]["records"] == 59  # dialogues, however many examples each one makes
-    assert any("characters, 1 bad records left out (the first: " in line for line in said)
+    assert any("characters, 1 bad record skipped (the first: " in line for line in said)
     assert {"train_targets", "valid_targets", "content_hash", "tokenizer_hash"} <= run.info()["data"].keys()
     rows = [row for row in run.metrics() if row["split"] == "valid"]
     assert rows[-1]["loss"] < rows[0]["loss"]

@@ -308,12 +308,12 @@ def test_class_weights_balance_classes_or_follow_a_table() -> None:
     [
         (
             {"task.class_weights": {"bad": 2.0, "ugly": 1.0}},
-            "the label 'ugly' is none of those that are learned: 'bad'",
+            "the label 'ugly' is not one of the classes 'bad'",
         ),
         ({"task.class_weights": {"bad": 0.0}}, "gives 'bad' the weight 0"),
         ({"task.labels": ["bad", "good", "bad"]}, "names 'bad' twice"),
         ({"task.labels": ["bad"]}, "names one class: 'bad'"),
-        ({"task.labels": ["bad", "fair", "good"]}, "names 'fair', of which the training part has no example"),
+        ({"task.labels": ["bad", "fair", "good"]}, "names 'fair', but the training part has no example of it"),
         ({"model.block_size": 2}, "model.block_size = 2 holds no text"),
         ({"model.block_size": 4, "data.pair_column": "text"}, "model.block_size = 4 holds no text"),
     ],

@@ -251,15 +251,15 @@ def test_lines_say_what_was_read_what_is_due_and_what_cannot_be_used(tmp_path: P
     read, due, *_ = ready.lines()
     assert read == f"Completions: 60 records, {ready.prepared.counts.characters:,} characters"
     assert due.startswith(
-        f"Examples: {train.examples} ({train.targets:,} of {train.tokens:,} tokens due) to learn from, "
+        f"Examples: {train.examples} ({train.targets:,} of {train.tokens:,} tokens are targets) for training, "
     )
-    assert f", {valid.examples} ({valid.targets:,} of {valid.tokens:,} tokens due) for validation" in due
+    assert f", {valid.examples} ({valid.targets:,} of {valid.tokens:,} tokens are targets) for validation" in due
     rows = (tmp_path / "pairs.jsonl").read_text(encoding="utf-8")
     (tmp_path / "more.jsonl").write_text(f'{rows}\n{{"prompt": "the cat", "completion": " "}}', encoding="utf-8")
     data = recipe.data.model_copy(update={"path": [str(tmp_path / "more.jsonl")], "allow_bad_records": 0.1})
     more = prepare_complete(recipe.model_copy(update={"data": data}), ready.tokenizer, lambda _: None)
     assert more.lines()[0].endswith(
-        f", 1 bad records left out (the first: {tmp_path / 'more.jsonl'}:61: the completion is empty)"
+        f", 1 bad record skipped (the first: {tmp_path / 'more.jsonl'}:61: the completion is empty)"
     )
 
 

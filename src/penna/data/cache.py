@@ -1,4 +1,8 @@
-"""Where Penna keeps what it can make again: prepared text, tokenizers learned on the way, what was piped in."""
+"""The cache folder: prepared text, trained tokenizers and saved standard input.
+
+An entry is named after a hash of everything it depends on. One process at a time writes it, and it appears complete or
+not at all.
+"""
 
 from __future__ import annotations
 
@@ -13,36 +17,32 @@ from filelock import FileLock, Timeout
 
 from penna.storage import flush, friendly_disk_errors
 
+Progress = Callable[[str], None]
+"""Called with a line of text that says what is being done."""
+
 
 def cache_folder() -> Path:
-    """$PENNA_CACHE, or penna under the user's cache folder."""
+    """$PENNA_CACHE, or penna in the user's cache folder."""
     if given := os.environ.get("PENNA_CACHE"):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penna"
 
 
-# MERGED data.making: How what is prepared gets into the cache: named by all it depends on, made by one process,
-# whole or not at all.
-
-
-Progress = Callable[[str], None]
-
-
 def cache_key(*parts: str) -> str:
-    """The name of what is made from these parts and nothing else."""
+    """The name of an entry that depends on these strings alone."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
 @contextmanager
 def exclusive_lock(folder: Path, report: Progress) -> Generator[None]:
-    """Be the only process that makes ``folder``; where another is at it, wait until it is done or dead."""
+    """Be the only process that writes ``folder``; wait while another process does."""
     with friendly_disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f".{folder.name}.lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            report("Another process is preparing the same text: waiting for it")
+            report("Waiting for another process that is preparing the same text")
             lock.acquire()
     try:
         yield
@@ -52,20 +52,20 @@ def exclusive_lock(folder: Path, report: Progress) -> Generator[None]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Generator[Path]:
-    """An empty folder to write to, which gets the name ``folder`` in one step at the end, and on an error is removed.
+    """An empty folder to write to; it is renamed to ``folder`` at the end, and removed after an error.
 
-    A kill leaves it beside ``folder`` under a name of its own, where the next attempt removes it. Whoever writes must
-    be ``alone``.
+    A killed process leaves it under a hidden name, which the next attempt removes. The caller must hold the
+    ``exclusive_lock``.
     """
-    growing = folder.with_name(f".{folder.name}.partial")
+    partial = folder.with_name(f".{folder.name}.partial")
     try:
         with friendly_disk_errors(folder):
-            shutil.rmtree(growing, ignore_errors=True)
-            growing.mkdir(parents=True)
-        yield growing
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        yield partial
         with friendly_disk_errors(folder):
-            flush(growing)
-            growing.rename(folder)
+            flush(partial)
+            partial.rename(folder)
             flush(folder.parent)
     finally:
-        shutil.rmtree(growing, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)

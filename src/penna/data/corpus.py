@@ -1,174 +1,197 @@
-"""A corpus: the documents of a recipe, counted once, and dealt out to training and validation.
+"""A corpus: the documents of a recipe, counted and split into training and validation.
 
-One pass counts documents, characters, bytes and words, hashes the text and collects bad records; after it the split is
-fixed and both parts can be streamed any number of times, piece by piece, so that no document need fit in memory. Whole
-documents go to validation by a hash of their first piece, which is nearly always all of their text, so exact duplicates
-never stand on both sides; by position, the last share of all characters is cut off. Every later pass over the whole
-text hashes it again: what is made from a text that was changed meanwhile must not be kept under the old text's name.
+One pass counts documents, characters, bytes and words, hashes the text, collects bad records and decides the split.
+Later passes stream the documents in chunks, so a document need not fit in memory. They verify that the text is still
+the one that was counted: by the stamps of its files, or by hashing it again if the stamps prove nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 from penna.config.sections import DataConfig
 from penna.data.encode import WordCounter
-from penna.data.sources.reader import read_texts
+from penna.data.sources.reader import PARTS, Part, read_texts
 from penna.data.sources.records import BadRecord, BadRecords, TextChunk, check_bad_records, usable_chunks
-from penna.data.split import AUTO_DOCUMENTS, goes_to_validation
+from penna.data.split import (
+    SplitMethod,
+    Stamps,
+    changed_error,
+    describe_source,
+    goes_to_validation,
+    source_stamps,
+    split_method,
+)
 from penna.errors import DataError
-
-Split = Literal["train", "valid"]
-
-
-class TextChangedError(DataError):
-    """A text that is not the one that was counted."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What one pass over the documents found."""
+    """What one pass over the documents found. Empty documents count as ``empty`` and nowhere else."""
 
-    documents: int  # without the empty ones, as all that follow
+    documents: int
     characters: int
     bytes: int  # in UTF-8
     words: int  # white-space words and line ends
     empty: int
     bad_records: int
     bad: tuple[BadRecord, ...]  # the first of them
-    content_hash: str  # SHA-256 over every document in order, wherever it was cut into pieces
+    content_hash: str  # SHA-256 of all documents in order, independent of their chunks
+    held_out: bytearray = field(default_factory=bytearray, repr=False, compare=False)
+    """Per document, 1 if its hash puts it in validation; empty unless ``count_text`` was asked for it."""
+    stamps: Stamps | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents with a fixed split."""
+    """Documents with a fixed split.
+
+    By document, the hash of a document's first chunk (nearly always its whole text) decides. By position, the last
+    share of all characters is validation. With ``valid_path``, its files are validation.
+    """
 
     config: DataConfig
     counts: Counts
-    valid_counts: Counts | None  # of valid_path, where it is given
-    split: Literal["document", "position", "files"]
+    valid_counts: Counts | None  # of valid_path, if it is given
+    split: SplitMethod
 
     @property
     def content_hash(self) -> str:
-        """A hash of all the text and of how it is split; the same text gives the same hash wherever it lies."""
+        """A hash of the text and its split, independent of paths."""
         parts = [self.counts.content_hash, self.split, str(self.config.valid_fraction)]
         if self.valid_counts is not None:
             parts.append(self.valid_counts.content_hash)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def chunks(self, part: Split) -> Iterator[TextChunk]:
-        """The documents of one part, in order and in pieces. Raises TextChangedError where the text is another now."""
-        if self.split == "files" and part == "valid":
-            assert self.valid_counts is not None
-            yield from verified_chunks(self.config, self.valid_counts, "valid")
-        elif self.split == "files":
-            yield from verified_chunks(self.config, self.counts)
+    def chunks(self, part: Part) -> Iterator[TextChunk]:
+        """The documents of one part, in order and in chunks. Raises TextChangedError."""
+        if self.valid_counts is not None:
+            return verified_chunks(self.config, self.valid_counts if part == "valid" else self.counts, part)
+        return (chunk for owner, chunk in self.split_chunks() if owner == part)
+
+    def split_chunks(self) -> Iterator[tuple[Part, TextChunk]]:
+        """All documents in chunks, each with its part; the text is read once. Raises TextChangedError."""
+        if self.valid_counts is not None:
+            for part in PARTS:
+                yield from ((part, chunk) for chunk in self.chunks(part))
         elif self.split == "document":
-            yield from self._by_document(part)
+            yield from self._split_by_document()
         else:
-            yield from self._by_position(part)
+            yield from self._split_by_position()
 
-    def _by_document(self, part: Split) -> Iterator[TextChunk]:
-        held_out = False
-        for piece in verified_chunks(self.config, self.counts):
-            if piece.starts:
-                held_out = goes_to_validation(piece.text, self.config.valid_fraction)
-            if held_out == (part == "valid"):
-                yield piece
+    def _split_by_document(self) -> Iterator[tuple[Part, TextChunk]]:
+        number = -1
+        part: Part = "train"
+        for chunk in verified_chunks(self.config, self.counts):
+            if chunk.starts:
+                number += 1
+                # A slice, because a text that changed may have more documents; the error comes at its end.
+                part = "valid" if any(self.counts.held_out[number : number + 1]) else "train"
+            yield part, chunk
 
-    def _by_position(self, part: Split) -> Iterator[TextChunk]:
-        cut = _cut_position(self.counts.characters, self.config)
+    def _split_by_position(self) -> Iterator[tuple[Part, TextChunk]]:
+        border = _training_characters(self.counts.characters, self.config)
         seen = 0
-        for piece in verified_chunks(self.config, self.counts):
-            here = min(max(cut - seen, 0), len(piece.text))  # characters of this piece that belong to training
-            if part == "train" and here:
-                yield TextChunk(piece.text[:here], piece.starts)
-            elif part == "valid" and here < len(piece.text):
-                yield TextChunk(piece.text[here:], piece.starts or seen <= cut)
-            seen += len(piece.text)
+        for chunk in verified_chunks(self.config, self.counts):
+            kept = min(max(border - seen, 0), len(chunk.text))  # characters of this chunk that belong to training
+            if kept:
+                yield "train", TextChunk(chunk.text[:kept], chunk.starts)
+            if kept < len(chunk.text):
+                yield "valid", TextChunk(chunk.text[kept:], chunk.starts or seen <= border)
+            seen += len(chunk.text)
 
 
 def read_corpus(config: DataConfig) -> Corpus:
     """Count a recipe's documents and fix their split.
 
-    Raises DataError where there is no text, or more bad records than ``allow_bad_records``.
+    Raises DataError if there is no text, or more bad records than ``allow_bad_records``.
     """
     if config.source == "files" and not config.path:
         raise DataError(
             "The recipe names no text.",
-            "data.path is a file or a folder of text.",
-            "Give it: `penna train my.txt`, or --data.path my.txt.",
+            "data.path must be a file or folder of text.",
+            "Name one: `penna train my.txt`, or --data.path my.txt.",
         )
-    counts = count_text(config)
-    if config.valid_path:
-        return Corpus(config, counts, count_text(config, "valid"), "files")
-    split = config.split
-    if split == "auto":
-        split = "document" if counts.documents >= AUTO_DOCUMENTS else "position"
-    if split == "position" and _cut_position(counts.characters, config) == 0:
+    counts = count_text(config, with_split=not config.valid_path and config.split != "position")
+    split = split_method(config, counts.documents)
+    if split == "position" and _training_characters(counts.characters, config) == 0:
         raise DataError(
-            f"The text in {_where(config)} is {counts.characters} characters long, and none is left to learn from.",
-            f"Validation takes {config.valid_fraction:.0%} of it (data.valid_fraction).",
+            f"The text in {describe_source(config, 'train')} has {counts.characters} characters; none is left for "
+            "training.",
+            f"Validation takes {config.valid_fraction:.0%} of the text (data.valid_fraction).",
             "Give more text.",
         )
-    return Corpus(config, counts, None, split)
+    return Corpus(config, counts, count_text(config, "valid") if config.valid_path else None, split)
 
 
-def count_text(config: DataConfig, part: Split = "train") -> Counts:
-    """Read through the text of ``path`` (or, for "valid", of ``valid_path``) and count it.
+def count_text(config: DataConfig, part: Part = "train", *, with_split: bool = False) -> Counts:
+    """Read the text of ``path`` (or, for "valid", of ``valid_path``) once and count it.
 
-    Raises DataError where there is no text, or more bad records than ``allow_bad_records``.
+    ``with_split`` also decides for each document whether its hash puts it in validation. Raises DataError if there is
+    no text, or more bad records than ``allow_bad_records``.
     """
+    stamps = source_stamps(config, part)
     tally = _Tally()
     words = WordCounter()
     content = hashlib.sha256()
+    held_out = bytearray()
     documents = characters = size = word_count = 0
-    for piece in usable_chunks(tally.pieces(read_texts(config, part))):
-        documents += piece.starts
-        characters += len(piece.text)
-        content.update(marked := _marked(piece))
-        size += len(marked) - piece.starts
-        word_count += words.count(piece.text, piece.starts)
+    for chunk in usable_chunks(tally.chunks(read_texts(config, part))):
+        documents += chunk.starts
+        characters += len(chunk.text)
+        content.update(marked := _marked(chunk))
+        size += len(marked) - chunk.starts
+        word_count += words.count(chunk.text, chunk.starts)
+        if with_split and chunk.starts:
+            held_out.append(goes_to_validation(chunk.text, config.valid_fraction))
     bad = tally.bad
     check_bad_records(bad.count, bad.first, tally.documents + bad.count, config)
     if documents == 0:
         raise DataError(
-            f"There is no text in {_where(config, part)}.",
-            "At least a few pages of text to learn from.",
-            "Check that the file is the right one and not empty.",
+            f"There is no text in {describe_source(config, part)}.",
+            "Training needs at least a few pages of text.",
+            "Check that this is the right file and that it is not empty.",
         )
-    empty = tally.documents - documents
-    return Counts(documents, characters, size, word_count, empty, bad.count, tuple(bad.first), content.hexdigest())
+    return Counts(
+        documents=documents,
+        characters=characters,
+        bytes=size,
+        words=word_count,
+        empty=tally.documents - documents,
+        bad_records=bad.count,
+        bad=tuple(bad.first),
+        content_hash=content.hexdigest(),
+        held_out=held_out,
+        stamps=stamps if stamps == source_stamps(config, part) else None,
+    )
 
 
-def verified_chunks(config: DataConfig, counts: Counts, part: Split = "train") -> Iterator[TextChunk]:
-    """Every usable piece of a text that was counted before.
+def verified_chunks(config: DataConfig, counts: Counts, part: Part = "train") -> Iterator[TextChunk]:
+    """Every usable chunk of a text that was counted before.
 
-    Raises TextChangedError behind the last piece where the text is not the one that ``counts`` counted.
+    Raises TextChangedError after the last chunk if the text is not the one that was counted.
     """
-    content = hashlib.sha256()
-    for piece in usable_chunks(_Tally().pieces(read_texts(config, part))):
-        content.update(_marked(piece))
-        yield piece
-    if content.hexdigest() != counts.content_hash:
-        raise TextChangedError(
-            f"The text in {_where(config, part)} was changed while it was being prepared.",
-            "The same text each time it is read: to be counted, learned from and turned into tokens.",
-            "Start again when nothing writes to it any more.",
-        )
+    stamps = source_stamps(config, part)
+    content = hashlib.sha256() if stamps is None or stamps != counts.stamps else None
+    for chunk in usable_chunks(_Tally().chunks(read_texts(config, part))):
+        if content is not None:
+            content.update(_marked(chunk))
+        yield chunk
+    unchanged = stamps == source_stamps(config, part) if content is None else content.hexdigest() == counts.content_hash
+    if not unchanged:
+        raise changed_error(f"The text in {describe_source(config, part)}")
 
 
 class _Tally:
-    """Takes bad records out of a stream of pieces, and counts them and all documents."""
+    """Counts documents, and removes bad records from a stream."""
 
     def __init__(self) -> None:
         self.documents = 0
         self.bad = BadRecords()
 
-    def pieces(self, records: Iterable[TextChunk | BadRecord]) -> Iterator[TextChunk]:
+    def chunks(self, records: Iterable[TextChunk | BadRecord]) -> Iterator[TextChunk]:
         for record in records:
             if isinstance(record, TextChunk):
                 self.documents += record.starts
@@ -177,20 +200,11 @@ class _Tally:
                 self.bad.add(record)
 
 
-def _marked(piece: TextChunk) -> bytes:
-    """A piece's UTF-8 for a hash of documents, with 0xFF before each document.
-
-    0xFF stands in no UTF-8: it makes the borders of documents part of the hash, and no length need be known.
-    """
-    return b"\xff" * piece.starts + piece.text.encode("utf-8")
+def _marked(chunk: TextChunk) -> bytes:
+    """A chunk's UTF-8 with 0xFF, which UTF-8 never contains, before each document: borders are part of the hash."""
+    return b"\xff" * chunk.starts + chunk.text.encode("utf-8")
 
 
-def _cut_position(characters: int, config: DataConfig) -> int:
-    """How many characters stand before the validation text."""
+def _training_characters(characters: int, config: DataConfig) -> int:
+    """How many characters of a text split by position belong to training."""
     return int(characters * (1 - config.valid_fraction))
-
-
-def _where(config: DataConfig, part: Split = "train") -> str:
-    if part == "valid":
-        return ", ".join(config.valid_path)
-    return "Python's own documentation" if config.source == "python" else ", ".join(config.path)

@@ -1,16 +1,15 @@
-"""Pieces of documents to token ids, on all cores.
+"""Text chunks to token ids, on all cores.
 
-The tokenizer's own threads encode a batch of pieces side by side, and while they are at work the next batch is read
-and the last one written. Ids leave as flat arrays with the sizes of every piece, each document behind its separator.
+The tokenizer's own threads encode a batch of chunks while the next batch is read and the previous one is written.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -20,78 +19,56 @@ from penna.data.sources.records import TextChunk
 from penna.errors import DataError
 from penna.tokenizer.tokenizer import Tokenizer
 
-# MERGED data.words: Words, as word-level perplexities of WikiText and PTB count them: white-space words plus line
-# ends.
-#
-# A text may come in pieces; a word that was cut in two is still counted once.
-
-
-def count_words(text: str) -> int:
-    """White-space words plus line ends."""
-    return len(text.split()) + text.count("\n")
-
-
-class WordCounter:
-    """Counts the words of documents that come in pieces, wherever they were cut."""
-
-    def __init__(self) -> None:
-        self._inside = False  # whether the last piece ended inside a word
-
-    def count(self, text: str, starts: bool) -> int:
-        """The words that this piece adds; ``starts`` where it begins a document, and with it a new word."""
-        words = count_words(text)
-        if self._inside and not starts and text and not text[0].isspace():
-            words -= 1
-        if text or starts:
-            self._inside = bool(text) and not text[-1].isspace()
-        return words
-
-
-_BATCH = 1 << 19  # characters handed to the tokenizer's threads together: two pieces of a long document, or more
-_AT_WORK = max(2, (os.cpu_count() or 1) // 2)  # batches encoded at a time, so that each core has a piece
-_WAITING = 1  # batches read ahead of them
+_BATCH = 1 << 19  # characters encoded together: two chunks of a long document, or more
+_RUNNING = max(2, (os.cpu_count() or 1) // 2)  # batches encoded at a time, so that each core has a chunk
+_WAITING = 1  # batches read ahead
 
 
 @dataclass(frozen=True)
 class EncodedChunks:
-    """Token ids of some pieces, and what each piece was: the arrays but the first have an entry per piece."""
+    """Token ids of consecutive chunks of one part; the arrays after ``ids`` have one entry per chunk."""
 
-    ids: NDArray[np.uint32]  # of all pieces, one behind another, separators included
-    ends: NDArray[np.int64]  # where in ``ids`` each piece ends
-    documents: NDArray[np.int64]  # 1 for the first piece of a document, which begins with its separator; else 0
-    bytes: NDArray[np.int64]  # of its text in UTF-8
+    part: str  # train or valid
+    ids: NDArray[np.uint32]  # of all chunks, concatenated, with separators
+    ends: NDArray[np.int64]  # the end of each chunk in ``ids``
+    documents: NDArray[np.int64]  # 1 for the first chunk of a document, which starts with the separator; else 0
+    bytes: NDArray[np.int64]  # of the text in UTF-8
     words: NDArray[np.int64]  # white-space words and line ends
 
 
 @dataclass(frozen=True)
 class _Batch:
-    texts: list[str]
-    starts: list[bool]
-    words: list[int]
+    part: str
+    texts: list[str] = field(default_factory=list)
+    starts: list[bool] = field(default_factory=list)
+    words: list[int] = field(default_factory=list)
 
 
-def encode_chunks(pieces: Iterable[TextChunk], tokenizer: Tokenizer, skip: int = 0) -> Generator[EncodedChunks]:
-    """Pieces as ids, in order, in batches; the first ``skip`` pieces are read and not encoded.
+def encode_chunks(
+    chunks: Iterable[tuple[str, TextChunk]], tokenizer: Tokenizer, skip: Mapping[str, int]
+) -> Generator[EncodedChunks]:
+    """Encode chunks, each given with its part, in batches; the order within a part is kept.
 
-    Raises DataError at once where the tokenizer has no document separator.
+    ``skip`` maps a part to the number of its first chunks that are read but not encoded. Raises DataError immediately
+    if the tokenizer has no document separator.
     """
     separator = tokenizer.separator_id
     if separator is None:
         raise DataError(
             "The tokenizer has no document separator.",
-            "A special token such as <|endoftext|>, [SEP] or </s> that stands between documents.",
-            "Choose another tokenizer, or name its eos_token in tokenizer_config.json.",
+            "A special token such as <|endoftext|>, [SEP] or </s> must separate documents.",
+            "Choose another tokenizer, or set eos_token in its tokenizer_config.json.",
         )
-    return _encoded(_batches(pieces, skip), tokenizer, separator)
+    return _encode_in_threads(_batches(chunks, skip), tokenizer, separator)
 
 
-def _encoded(batches: Iterator[_Batch], tokenizer: Tokenizer, separator: int) -> Generator[EncodedChunks]:
-    with ThreadPoolExecutor(_AT_WORK, thread_name_prefix="penna-encode") as threads:
+def _encode_in_threads(batches: Iterator[_Batch], tokenizer: Tokenizer, separator: int) -> Generator[EncodedChunks]:
+    with ThreadPoolExecutor(_RUNNING, thread_name_prefix="penna-encode") as threads:
         running: deque[Future[EncodedChunks]] = deque()
         try:
             for batch in batches:
                 running.append(threads.submit(_encode_batch, batch, tokenizer, separator))
-                if len(running) > _AT_WORK + _WAITING:
+                if len(running) > _RUNNING + _WAITING:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
@@ -100,22 +77,25 @@ def _encoded(batches: Iterator[_Batch], tokenizer: Tokenizer, separator: int) ->
                 future.cancel()
 
 
-def _batches(pieces: Iterable[TextChunk], skip: int) -> Iterator[_Batch]:
-    counter = WordCounter()
-    batch, held = _Batch([], [], []), 0
-    for number, piece in enumerate(pieces):
-        words = counter.count(piece.text, piece.starts)
-        if number < skip:
+def _batches(chunks: Iterable[tuple[str, TextChunk]], skip: Mapping[str, int]) -> Iterator[_Batch]:
+    counters: defaultdict[str, WordCounter] = defaultdict(WordCounter)
+    numbers: Counter[str] = Counter()
+    open_batches: dict[str, _Batch] = {}
+    characters: Counter[str] = Counter()
+    for part, chunk in chunks:
+        words = counters[part].count(chunk.text, chunk.starts)
+        numbers[part] += 1
+        if numbers[part] <= skip.get(part, 0):
             continue
-        batch.texts.append(piece.text)
-        batch.starts.append(piece.starts)
+        batch = open_batches.setdefault(part, _Batch(part))
+        batch.texts.append(chunk.text)
+        batch.starts.append(chunk.starts)
         batch.words.append(words)
-        held += len(piece.text)
-        if held >= _BATCH:
-            yield batch
-            batch, held = _Batch([], [], []), 0
-    if held:
-        yield batch
+        characters[part] += len(chunk.text)
+        if characters[part] >= _BATCH:
+            yield open_batches.pop(part)
+            characters[part] = 0
+    yield from open_batches.values()
 
 
 def _encode_batch(batch: _Batch, tokenizer: Tokenizer, separator: int) -> EncodedChunks:
@@ -123,11 +103,33 @@ def _encode_batch(batch: _Batch, tokenizer: Tokenizer, separator: int) -> Encode
     lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
     starts = np.array(batch.starts, dtype=np.int64)
     ids = np.fromiter(chain.from_iterable(encoded), dtype=np.uint32, count=int(lengths.sum()))
-    begins = (np.cumsum(lengths) - lengths)[starts == 1]
+    first_ids = (np.cumsum(lengths) - lengths)[starts == 1]
     return EncodedChunks(
-        ids=np.insert(ids, begins, separator),
+        part=batch.part,
+        ids=np.insert(ids, first_ids, separator),
         ends=np.cumsum(lengths + starts),
         documents=starts,
         bytes=np.fromiter((len(text.encode("utf-8")) for text in batch.texts), dtype=np.int64),
         words=np.array(batch.words, dtype=np.int64),
     )
+
+
+def count_words(text: str) -> int:
+    """White-space words plus line ends, as the word-level perplexities of WikiText and PTB count them."""
+    return len(text.split()) + text.count("\n")
+
+
+class WordCounter:
+    """Counts the words of documents that come in chunks; a word that is split between chunks counts once."""
+
+    def __init__(self) -> None:
+        self._inside = False  # whether the last chunk ended inside a word
+
+    def count(self, text: str, starts: bool) -> int:
+        """The words that this chunk adds; ``starts`` if it begins a document."""
+        words = count_words(text)
+        if self._inside and not starts and text and not text[0].isspace():
+            words -= 1
+        if text or starts:
+            self._inside = bool(text) and not text[-1].isspace()
+        return words

@@ -66,7 +66,7 @@ def test_an_example_without_a_label_among_labelled_ones_asks_for_none():
 
 def test_the_first_id_is_never_due():
     examples = pack_examples([Example([5, 6], target_mask=[True, True]), Example([7])])
-    assert examples.due == 1
+    assert examples.targets == 1
     assert examples.tokens == 3
 
 
@@ -149,12 +149,12 @@ def test_each_epoch_reads_what_is_drawn_for_it():
     first = numbered(20, shift=1)
     drawn: list[int] = []
 
-    def redrawn(epoch: int) -> Examples:
+    def redraw(epoch: int) -> Examples:
         drawn.append(epoch)
         return numbered(20, seed=epoch, shift=2 + epoch)
 
-    training = TrainingExamples(first, 4, seed=0, redrawn=redrawn)
-    assert (training.rows, training.tokens) == (20, first.due)
+    training = TrainingExamples(first, 4, seed=0, redraw=redraw)
+    assert (training.rows, training.tokens) == (20, first.targets)
     for epoch in (0, 1, 5):
         found = {int(training.batch(epoch, range(row, row + 1))["targets"][0, 0]) for row in range(20)}
         assert found == {2 + epoch}
@@ -169,7 +169,7 @@ def test_tokens_of_an_epoch_are_those_that_are_counted():
 
 
 def test_examples_of_which_nothing_is_due_cannot_be_learned_from():
-    with pytest.raises(DataError, match="nothing to learn from"):
+    with pytest.raises(DataError, match="has no target tokens"):
         TrainingExamples(pack_examples([Example([1, 2], target_mask=[False, False])]), 2, 0)
     TrainingExamples(pack_examples([Example([1, 2], target_mask=[False, False], label=0)]), 2, 0)
 

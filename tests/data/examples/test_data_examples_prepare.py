@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from penna.config.sections import DataConfig, TokenizerConfig
-from penna.data.corpus import TextChangedError
 from penna.data.examples import encode
-from penna.data.examples.encode import PartWriter
+from penna.data.examples.encode import PartWriter, write_manifest
 from penna.data.examples.example import Example
 from penna.data.examples.prepare import PreparedExamples, prepare_examples, read_evaluation_items, read_validation_items
-from penna.data.examples.store import Examples, file_name, open_examples
+from penna.data.examples.store import Examples, Manifest, file_name, id_dtype, open_examples
 from penna.data.sources.fields import LabeledText, labeled_text_of
 from penna.data.sources.records import BadRecord, Record
+from penna.data.split import TextChangedError
 from penna.errors import DataError, RecipeError
 from penna.tokenizer.special_tokens import with_special_tokens
 from penna.tokenizer.tokenizer import Tokenizer
@@ -118,7 +118,7 @@ def test_examples_are_the_records_dealt_out_by_a_hash_of_their_texts(tmp_path: P
     part = prepared.train_counts
     assert part.examples == len(prepared.train) == len(train)
     assert part.tokens == prepared.train.tokens == sum(len(text) + 2 for text, _ in train)
-    assert part.targets == prepared.train.due == part.tokens - len(train)
+    assert part.targets == prepared.train.targets == part.tokens - len(train)
     assert part.bytes == sum(len(text.encode()) for text, _ in train)
 
 
@@ -182,7 +182,7 @@ def test_records_without_labels_make_examples_without_them(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("labels", "missing"),
-    [(["a", "c"], "task.labels names 'c', of which"), (["c", "b", "d"], "task.labels names 'c', 'd', of which")],
+    [(["a", "c"], "task.labels names 'c', but"), (["c", "b", "d"], "task.labels names 'c', 'd', but")],
 )
 def test_a_label_that_is_given_has_an_example_to_learn_from(tmp_path: Path, labels: list[str], missing: str):
     file = written(tmp_path / "a.jsonl", [(f"{n}", "ab"[n % 2]) for n in range(40)])
@@ -190,7 +190,7 @@ def test_a_label_that_is_given_has_an_example_to_learn_from(tmp_path: Path, labe
     with pytest.raises(RecipeError) as caught:
         prepare_examples(DataConfig(path=file, valid_path=unseen), CHAR, Form(), labels=labels)
     assert caught.value.happened.startswith(missing)
-    assert caught.value.expected == "Classes it has: 'a', 'b'."
+    assert caught.value.expected == "Its classes are 'a', 'b'."
     assert caught.value.advice
 
 
@@ -231,7 +231,7 @@ def test_too_many_refusals_stop_and_leave_nothing(tmp_path: Path):
         prepare_examples(data, CHAR, Form(most=10))
     assert left_in_cache(tmp_path) == []
     allowed = data.model_copy(update={"allow_bad_records": 1.0})
-    with pytest.raises(DataError, match="No example of the training part"):
+    with pytest.raises(DataError, match="make no training example"):
         prepare_examples(allowed, CHAR, Form(most=1))
 
 
@@ -242,10 +242,10 @@ def left_in_cache(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("rows", "fraction", "message"),
     [
-        ([("same", label) for label in "ab" * 30], 0.1, "none goes to the"),
-        (ROWS[:1], 0.5, "none goes to the training part"),
+        ([("same", label) for label in "ab" * 30], 0.1, "part is empty"),
+        (ROWS[:1], 0.5, "the training part is empty"),
         ([], 0.1, "no usable record"),
-        ([(f"{n}", "ab"[n % 2]) for n in range(20)], 1e-9, "none goes to the validation part"),
+        ([(f"{n}", "ab"[n % 2]) for n in range(20)], 1e-9, "the validation part is empty"),
     ],
 )
 def test_a_part_without_a_record_is_refused(tmp_path: Path, rows: Any, fraction: float, message: str):
@@ -297,7 +297,7 @@ def test_the_second_time_nothing_is_encoded_and_other_settings_are_encoded_anew(
     data = DataConfig(path=written(tmp_path / "a.jsonl"))
     said: list[str] = []
     first = prepare_examples(data, CHAR, Form(), report=said.append)
-    assert said == ["Reading the records", "Learning a char tokenizer", "Turning the records into examples"]
+    assert said == ["Reading the records", "Training a char tokenizer", "Tokenizing the records"]
     prepare_examples(data, CHAR, Form(most=500))
     prepare_examples(data, CHAR, Form(), labels=["pos", "neg"])
     prepare_examples(data.model_copy(update={"valid_fraction": 0.2}), CHAR, Form())
@@ -329,10 +329,10 @@ def test_records_that_change_meanwhile_are_refused_and_nothing_of_them_is_kept(t
     data = DataConfig(path=written(file))
 
     def changing(rows: Sequence[tuple[str, str]]) -> Callable[[str], None]:
-        return lambda said: None if said != "Turning the records into examples" else void(written(file, rows))
+        return lambda said: None if said != "Tokenizing the records" else void(written(file, rows))
 
     for rows in ([*ROWS[:-1], ("changed", "pos")], ROWS[:-1], [*ROWS, ("more", "neg")]):
-        with pytest.raises(TextChangedError, match="changed while they were being prepared"):
+        with pytest.raises(TextChangedError, match="changed while it was being prepared"):
             prepare_examples(data, CHAR, Form(), report=changing(rows))
         assert left_in_cache(tmp_path) == []
         written(file)
@@ -359,14 +359,11 @@ def test_a_validation_part_of_other_data_than_was_learned_from_is_refused(tmp_pa
     learned = prepare_examples(data, CHAR, Form()).content_hash
     assert read_validation_items(data, Form(), learned) == read_validation_items(data, Form(), None)
     written(tmp_path / "a.jsonl", ROWS[1:])
-    with pytest.raises(DataError, match=r"a\.jsonl is not what the run learned from"):
+    with pytest.raises(DataError, match=r"a\.jsonl is not the data that the run was trained on"):
         read_validation_items(data, Form(), learned)
 
 
 def test_sources_and_masks_come_back_from_the_disk(tmp_path: Path):
-    from penna.data.examples.encode import dtype_for, write_manifest
-    from penna.data.examples.store import Manifest
-
     for vocab_size in (10, 70_000):
         folder = tmp_path / str(vocab_size)
         folder.mkdir()
@@ -374,20 +371,20 @@ def test_sources_and_masks_come_back_from_the_disk(tmp_path: Path):
         with PartWriter(folder, "train", vocab_size) as writer:
             writer.write(given[:1], 1, 1)
             writer.write(given[1:], 1, 1)
-            with pytest.raises(ValueError, match="beyond the vocabulary"):
+            with pytest.raises(ValueError, match="outside the vocabulary"):
                 writer.write([Example([vocab_size])], 1, 1)
             part = writer.finish()
-        write_manifest(folder, Manifest(dtype_for(vocab_size), "t", "c", [], {"train": part}, {}))
+        write_manifest(folder, Manifest(id_dtype(vocab_size), "t", "c", [], {"train": part}, {}))
         examples = open_examples(folder, "train")
         assert examples.ids.tolist() == [1, 2, vocab_size - 1, 3]
         assert examples.target_mask.tolist() == [0, 0, 1, 0]
         assert examples.source_ids.tolist() == [4, 5, 6]
         assert examples.source_lengths is not None
         assert examples.source_lengths.tolist() == [1, 2]
-        assert (examples.due, examples.tokens, part.source_tokens) == (1, 4, 3)
+        assert (examples.targets, examples.tokens, part.source_tokens) == (1, 4, 3)
         with pytest.raises(DataError, match="no part 'valid'"):
             open_examples(folder, "valid")
-        write_manifest(folder, Manifest(dtype_for(10), "t", "c", [], {"train": replace(part, examples=3)}, {}))
+        write_manifest(folder, Manifest(id_dtype(10), "t", "c", [], {"train": replace(part, examples=3)}, {}))
         with pytest.raises(DataError, match="damaged"):
             open_examples(folder, "train")
 
@@ -415,4 +412,4 @@ def test_of_two_processes_at_once_one_does_the_work_and_both_have_the_result(tmp
     assert [process.returncode for process in both] == [0, 0], outputs
     lines = [out.splitlines() for out, _ in outputs]
     assert lines[0][-1] == lines[1][-1]
-    assert sum(each.count("Turning the records into examples") for each in lines) == 1
+    assert sum(each.count("Tokenizing the records") for each in lines) == 1

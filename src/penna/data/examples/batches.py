@@ -1,9 +1,9 @@
-"""Examples to batches: rows of like length side by side, filled up on the right, in a seeded order.
+"""Examples to batches of similar length, padded on the right, in a seeded order.
 
-Each epoch is a seeded permutation, sorted by length inside pools of many batches and cut into batches, whose order is
-permuted in turn: batches hold little padding, and which rows stand together still changes from epoch to epoch. A batch
-is a function of (seed, epoch, rows) alone, so going on from any step needs no replay, and rank r of many takes every
-r-th row of a batch, which keeps the lengths of all ranks alike.
+Each epoch is a seeded permutation, sorted by length within pools of many batches. The pools are cut into batches, whose
+order is permuted as well: there is little padding, and the rows of a batch still change from epoch to epoch. A batch is
+a function of (seed, epoch, rows) alone, so resuming needs no replay. Rank r takes every r-th row of a batch, so all
+ranks have similar lengths.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from penna.data.examples.store import Examples
 from penna.errors import DataError
 
 _POOL = 256  # batches whose rows are sorted together
-_WIDTHS = 8  # wide batches are as wide as a multiple of this, which keeps shapes few
-_WIDE = 64  # narrower ones are as wide as their longest row: there a multiple of 8 would be much padding
+_WIDTHS = 8  # wide batches have a multiple of this width, so that there are few shapes
+_WIDE = 64  # narrower ones are as wide as their longest row, because rounding up would add much padding
 
 
 class TrainingExamples:
-    """The rows of an epoch, in another order each time, batches of ``batch_size`` rows being of like length.
+    """Training examples, in a new order each epoch; the ``batch_size`` rows of a batch have similar lengths.
 
-    ``redrawn`` gives the same records encoded otherwise for an epoch (subword sampling); without it, each epoch reads
+    ``redraw`` returns the same records encoded anew for an epoch (subword sampling); without it, each epoch reads
     ``examples``. A range of rows that begins at a multiple of ``batch_size`` and is at most that long lies within one
-    batch. Raises DataError where there is nothing to learn from.
+    batch. Raises DataError if there is no target.
     """
 
     def __init__(
-        self, examples: Examples, batch_size: int, seed: int, redrawn: Callable[[int], Examples] | None = None
+        self, examples: Examples, batch_size: int, seed: int, redraw: Callable[[int], Examples] | None = None
     ) -> None:
-        if not examples.due and examples.labels is None:
+        if not examples.targets and examples.labels is None:
             raise DataError(
-                f"The training part has nothing to learn from ({len(examples)} examples, and no token of them is due).",
-                "At least one example with a token to predict.",
+                f"The training part has no target tokens in its {len(examples):,} examples.",
+                "At least one example must have a token to predict.",
                 "Give more text, or a longer block (--model.block-size).",
             )
-        self._examples, self._redrawn = examples, redrawn
+        self._examples, self._redraw = examples, redraw
         self._batch_size, self._seed = batch_size, seed
         self._epoch: tuple[int, Examples, NDArray[np.int64]] | None = None  # its number, examples and their order
 
@@ -52,13 +52,13 @@ class TrainingExamples:
 
     @property
     def tokens(self) -> int:
-        """Tokens counted in an epoch, before any are drawn anew: all that are read with labels, else the targets."""
-        return self._examples.due if self._examples.labels is None else self._examples.tokens
+        """Tokens counted in an epoch, without redrawing: all tokens if the examples have labels, else the targets."""
+        return self._examples.targets if self._examples.labels is None else self._examples.tokens
 
     def batch(self, epoch: int, rows: range) -> Batch:
-        """These rows (positions in the epoch's order) as ``batch_of`` gives them."""
+        """These rows (positions in the epoch's order); see ``batch_of``."""
         if self._epoch is None or self._epoch[0] != epoch:
-            examples = self._examples if self._redrawn is None else self._redrawn(epoch)
+            examples = self._examples if self._redraw is None else self._redraw(epoch)
             self._epoch = (epoch, examples, self._order_of(epoch, examples.lengths))
         _, examples, order = self._epoch
         return batch_of(examples, order[rows.start : rows.stop : rows.step])
@@ -66,7 +66,7 @@ class TrainingExamples:
     def _order_of(self, epoch: int, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         random = np.random.default_rng((self._seed, epoch))
         order = random.permutation(self.rows)
-        full = self.rows // self._batch_size  # what does not fill a batch is a short one at the end, of any lengths
+        full = self.rows // self._batch_size  # the rest is a short batch at the end, of any lengths
         filled, rest = np.split(order, [full * self._batch_size])
         pools = np.arange(len(filled)) // (_POOL * self._batch_size)
         filled = filled[np.lexsort((lengths[filled], pools))]
@@ -75,7 +75,7 @@ class TrainingExamples:
 
 
 class ValidationExamples:
-    """All rows once, the shorter first; row r is the example of number ``order[r]``."""
+    """All rows once, shorter ones first; row r is the example ``order[r]``."""
 
     def __init__(self, examples: Examples) -> None:
         self._examples = examples
@@ -83,33 +83,32 @@ class ValidationExamples:
 
     @property
     def rows(self) -> int:
-        """Examples in all."""
+        """The number of examples."""
         return len(self._examples)
 
     def batch(self, rows: range) -> Batch:
-        """These rows as ``batch_of`` gives them."""
+        """These rows; see ``batch_of``."""
         return batch_of(self._examples, self.order[rows.start : rows.stop : rows.step])
 
 
 def batch_of(examples: Examples, rows: NDArray[np.int64] | Sequence[int]) -> Batch:
-    """Examples by number as one batch, (B, T) with T as the longest of them needs.
+    """These examples as one batch, all of int64 and padded with 0 on the right.
 
-    ``ids`` (B, T) and ``targets`` (B, T), the next id where that is due and -100 elsewhere, of int64; ``lengths`` (B,),
-    how many ids of each row are real. Where examples have labels, ``label`` (B,), -100 for one without, and all ids are
-    read; else the last one is not, since nothing is predicted behind it. Where they have sources, ``source`` (B, S) and
-    ``source_lengths`` (B,). What is filled up on the right is 0.
+    ``ids`` (B, T); ``targets`` (B, T), the next id if it is a target, else -100; ``lengths`` (B,), the number of ids
+    without padding. If examples have labels, ``label`` (B,), -100 for none, and all ids are read; else the last id is
+    not, because nothing is predicted after it. If they have sources, ``source`` (B, S) and ``source_lengths`` (B,).
     """
     rows = np.asarray(rows, dtype=np.int64)
     lengths = examples.lengths[rows]
     read = examples.read_lengths[rows]
     width = _width(read, examples)
     inside = np.arange(width + 1) < lengths[:, None]  # (B, T + 1)
-    places = np.where(inside, examples.starts[rows][:, None] + np.arange(width + 1), 0)
-    ids = np.where(inside, examples.ids[places], 0).astype(np.int64)
-    due = inside & (examples.target_mask[places] != 0)
+    positions = np.where(inside, examples.starts[rows][:, None] + np.arange(width + 1), 0)
+    ids = np.where(inside, examples.ids[positions], 0).astype(np.int64)
+    is_target = inside & (examples.target_mask[positions] != 0)
     arrays = {
         "ids": np.where(np.arange(width) < read[:, None], ids[:, :-1], 0),
-        "targets": np.where(due[:, 1:], ids[:, 1:], IGNORE_INDEX),
+        "targets": np.where(is_target[:, 1:], ids[:, 1:], IGNORE_INDEX),
         "lengths": read,
     }
     if examples.labels is not None:
@@ -122,7 +121,7 @@ def batch_of(examples: Examples, rows: NDArray[np.int64] | Sequence[int]) -> Bat
 
 
 def _width(read: NDArray[np.int64], examples: Examples) -> int:
-    """A batch's width: never more than the longest example of all needs, which a model's block is known to hold."""
+    """A batch's width: at most that of the longest example, which is known to fit the model's block."""
     longest = int(read.max(initial=1))
     if longest < _WIDE:
         return longest
@@ -130,7 +129,7 @@ def _width(read: NDArray[np.int64], examples: Examples) -> int:
 
 
 def _padded(flat: NDArray[Any], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Stretches of a flat array as rows, filled up with 0 on the right."""
+    """Slices of a flat array as rows, padded with 0 on the right."""
     columns = np.arange(max(int(lengths.max(initial=1)), 1))
     inside = columns < lengths[:, None]
     return np.where(inside, flat[np.where(inside, starts[:, None] + columns, 0)], 0).astype(np.int64)

@@ -1,7 +1,7 @@
-"""An example: the ids of one record, which of them are due, and its label or source where the task has one.
+"""An example, the token ids of one record, and the protocol by which a task turns records into examples.
 
-A ``Form`` is what a task makes of records: how a record is read, what of it the tokenizer learns from, and how it
-becomes ids. Everything else, splitting, keeping, batching, is the same for all tasks.
+An ``ExampleFormat`` says how a record is read, which of its texts the tokenizer is trained on, and how it is encoded.
+Splitting, caching and batching are the same for all tasks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from penna.config.tasks import Truncation
 from penna.data.sources.records import BadRecord, Record
 from penna.tokenizer.tokenizer import Tokenizer
 
-T = TypeVar("T")  # a record as a task sees it
+T = TypeVar("T")  # an item: a record as a task reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,32 +23,30 @@ class Example:
     """One record as the model reads it."""
 
     ids: Sequence[int]  # what a decoder reads, its separator first; at least one
-    target_mask: Sequence[bool] | None = (
-        None  # per id, whether predicting it is learned; the first never is. None: all others
-    )
-    label: int | None = None  # the class
+    target_mask: Sequence[bool] | None = None  # per id, whether it is a target; the first never is. None: all others
+    label: int | None = None  # the index of the class
     source: Sequence[int] = ()  # what an encoder reads
-    truncated: bool = False  # whether a part of the record was left out to make it fit
+    truncated: bool = False  # whether a part of the record was dropped to make it fit
 
 
 class ExampleFormat(Protocol[T]):
-    """What a task makes of records."""
+    """How a task turns records into examples."""
 
     @property
     def settings(self) -> str:
-        """All that examples depend on beside the text and the tokenizer, as part of the cache key."""
+        """Everything that examples depend on besides the text and the tokenizer; part of the cache key."""
         ...
 
     def read(self, record: Record, data: DataConfig) -> T | BadRecord:
-        """A record as the task sees it, or why it cannot be used."""
+        """A record as an item, or why it cannot be used."""
         ...
 
     def texts(self, item: T) -> Sequence[str]:
-        """Its texts: the tokenizer learns from them, and their hash decides which part it goes to."""
+        """The texts of an item: the tokenizer is trained on them, and their hash decides the item's part."""
         ...
 
     def label(self, item: T) -> str | None:
-        """Its class by name, where the task has such."""
+        """The class of an item by name, if the task has classes."""
         ...
 
     def adapt(self, tokenizer: Tokenizer) -> Tokenizer:
@@ -58,21 +56,20 @@ class ExampleFormat(Protocol[T]):
     def encode(
         self, items: Sequence[T], tokenizer: Tokenizer, labels: Sequence[str]
     ) -> Sequence[Example | Sequence[Example] | str]:
-        """Examples of items, side by side, of one item perhaps several; or a sentence why it cannot be used, such as a
-        target beyond the block.
+        """For each item its example, its examples, or the reason why it cannot be used.
 
-        ``labels`` are the names of the classes in order; empty where the task has none.
+        ``labels`` are the names of the classes in order; empty if the task has none.
         """
         ...
 
 
 def truncate(ids: Sequence[int], size: int, side: Truncation) -> list[int]:
-    """At most ``size`` of the ids, in their order; ``cut`` says which part is left out where there are more.
+    """At most ``size`` of the ids, in order; ``side`` says which part of a longer sequence is dropped.
 
-    The middle leaves the beginning and the end, and of an odd number the beginning has one more.
+    Without the middle, the start keeps one more id than the end if ``size`` is odd.
     """
     if len(ids) <= size:
         return list(ids)
     size = max(size, 0)
-    begin = {"tail": size, "head": 0, "middle": size - size // 2}[side]
-    return [*ids[:begin], *ids[len(ids) - (size - begin) :]]
+    start = {"tail": size, "head": 0, "middle": size - size // 2}[side]
+    return [*ids[:start], *ids[len(ids) - (size - start) :]]

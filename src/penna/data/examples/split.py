@@ -1,7 +1,8 @@
-"""A recipe's items, dealt out to training and validation, with the classes the training part has.
+"""The items of a recipe, split into training and validation.
 
-Where ``valid_path`` is given its items are the validation part. Else items go there by a hash of their texts, so exact
-duplicates stand on one side; by position, the last share of them is cut off.
+An item is a record as a task reads it. One pass counts the items, hashes them, and notes the location, label and part
+of each; it keeps about twenty bytes per item and none of the text. Later passes verify that the items are still the
+same.
 """
 
 from __future__ import annotations
@@ -12,27 +13,28 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Generic, Literal
+from typing import Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penna.config.sections import DataConfig
-from penna.data.corpus import TextChangedError
 from penna.data.examples.example import ExampleFormat, T
 from penna.data.sources.reader import Part, read_records
 from penna.data.sources.records import BadRecord, BadRecords, check_bad_records
-from penna.data.split import AUTO_DOCUMENTS, goes_to_validation
+from penna.data.split import (
+    SplitMethod,
+    Stamps,
+    changed_error,
+    describe_source,
+    goes_to_validation,
+    source_stamps,
+    split_method,
+)
 from penna.errors import DataError, RecipeError
 
-# MERGED data.examples.survey: A source's records as a task sees them, gone through once: counted, hashed, and where
-# each one stands.
-#
-# The pass keeps some twenty bytes for a record and none of its text. Every later pass hashes the items again: what is
-# made from records that were changed meanwhile must not be kept under the old ones' name.
-
-
-_UNLABELLED = -1
+_UNLABELED = -1
+_LISTED = 12  # labels named in a message
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,19 @@ class ItemIndex:
     """What one pass over the records of ``path``, or of ``valid_path``, found; items are numbered from 0."""
 
     items: int
-    content_hash: str  # SHA-256 of all items in order, wherever they lie
-    texts_hash: str  # SHA-256 of their texts, which a tokenizer may learn from
-    held_out: bytearray  # per item, 1 where its text's hash sends it to validation
-    labels: tuple[str, ...]  # the classes met, in the order of their first items
-    codes: array[int]  # per item, which of them it has, or -1
-    bad: BadRecords  # records that are no items
+    content_hash: str  # SHA-256 of all items in order, independent of paths
+    texts_hash: str  # SHA-256 of their texts, which a tokenizer may be trained on
+    held_out: bytearray  # per item, 1 if the hash of its texts puts it in validation
+    labels: tuple[str, ...]  # in the order of their first items
+    codes: array[int]  # per item, the index of its label, or -1
+    bad: BadRecords  # records that make no item
     files: tuple[tuple[int, str], ...]  # each file, with the number of its first item
-    lines: array[int]  # per item, where its record begins
+    lines: array[int]  # per item, the line of its record
+    stamps: Stamps | None
 
     @property
     def records(self) -> int:
-        """Records read, bad ones counted in."""
+        """All records that were read, including bad ones."""
         return self.items + self.bad.count
 
     def location(self, number: int) -> tuple[str, int]:
@@ -60,23 +63,127 @@ class ItemIndex:
         return file, self.lines[number]
 
 
-def survey_items(data: DataConfig, form: ExampleFormat[T], source: Part) -> ItemIndex:
-    """Go through the records of ``path``, or for "valid" of ``valid_path``."""
+@dataclass(frozen=True)
+class SplitData(Generic[T]):
+    """Indexed items with a fixed split.
+
+    By document, the hash of an item's texts decides. By position, the last share of the items is validation. With
+    ``valid_path``, its items are validation.
+    """
+
+    data: DataConfig
+    format: ExampleFormat[T]
+    indexes: Mapping[Part, ItemIndex]  # of ``path``, and of ``valid_path`` if it is given
+    split: SplitMethod
+
+    @property
+    def content_hash(self) -> str:
+        """A hash of all items and their split, independent of paths."""
+        return self._hash([index.content_hash for index in self.indexes.values()])
+
+    @property
+    def texts_hash(self) -> str:
+        """A hash of what the tokenizer is trained on."""
+        return self._hash([self.indexes["train"].texts_hash])
+
+    def _hash(self, hashes: list[str]) -> str:
+        return hashlib.sha256("\n".join([*hashes, self.split, str(self.data.valid_fraction)]).encode()).hexdigest()
+
+    def in_validation(self, source: Part) -> NDArray[np.bool_]:
+        """Which items of a source belong to validation: (items,)."""
+        index = self.indexes[source]
+        if self.split == "files":
+            return np.full(index.items, source == "valid")
+        if self.split == "document":
+            return np.frombuffer(index.held_out, dtype=np.uint8) != 0
+        return np.arange(index.items) >= int(index.items * (1 - self.data.valid_fraction))
+
+    def split_items(self) -> Iterator[tuple[Part, Part, int, T]]:
+        """All items as (part, source, number in the source, item), each source read once. Raises TextChangedError."""
+        for source, index in self.indexes.items():
+            held_out = self.in_validation(source)
+            for number, item in verified_items(self.data, self.format, source, index):
+                yield "valid" if held_out[number] else "train", source, number, item
+
+    def items(self, part: Part) -> Iterator[tuple[Part, int, T]]:
+        """The items of one part, each with its source and its number there. Raises TextChangedError."""
+        for source, index in self.indexes.items():
+            chosen = self.in_validation(source) == (part == "valid")
+            if chosen.any():
+                for number, item in verified_items(self.data, self.format, source, index):
+                    if chosen[number]:
+                        yield source, number, item
+
+    def label_counts(self) -> dict[str, int]:
+        """How many training items each label has, sorted by number if all labels are whole numbers, else by name."""
+        index = self.indexes["train"]
+        codes = np.frombuffer(index.codes, dtype=np.int32)[~self.in_validation("train")]
+        counts = np.bincount(codes[codes >= 0], minlength=len(index.labels)).tolist()
+        found = {label: count for label, count in zip(index.labels, counts, strict=True) if count}
+        whole_numbers = all(re.fullmatch("[+-]?[0-9]+", label) for label in found)
+        ordered = sorted(found, key=lambda label: (int(label) if whole_numbers else 0, label))
+        return {label: found[label] for label in ordered}
+
+
+def split(data: DataConfig, format: ExampleFormat[T]) -> SplitData[T]:
+    """Index a recipe's items and fix their split.
+
+    Raises DataError if there are none, more bad records than ``allow_bad_records``, or a part without an item.
+    """
+    if data.source == "files" and not data.path:
+        raise DataError(
+            "The recipe names no data.",
+            "data.path must be a file or folder of records.",
+            "Name one: --data.path my.jsonl.",
+        )
+    indexes: dict[Part, ItemIndex] = {"train": index_items(data, format, "train")}
+    method = split_method(data, indexes["train"].items)
+    if method == "files":
+        indexes["valid"] = index_items(data, format, "valid")
+        return SplitData(data, format, indexes, method)
+    found = SplitData(data, format, indexes, method)
+    items, held_out = indexes["train"].items, int(found.in_validation("train").sum())
+    if held_out in (0, items):
+        empty, other = ("validation", "training") if held_out == 0 else ("training", "validation")
+        chosen = "by a hash of their texts" if method == "document" else "from the end"
+        raise DataError(
+            f"All {items:,} usable records in {describe_source(data, 'train')} go to the {other} part, and the {empty} "
+            "part is empty.",
+            f"Both parts need records. Validation takes {data.valid_fraction:.0%} (data.valid_fraction), {chosen}.",
+            f"Give more records, another share (--data.valid-fraction {0.5 if held_out == 0 else 0.1}), or a separate "
+            "validation file (--data.valid-path).",
+        )
+    return found
+
+
+def index_items(data: DataConfig, format: ExampleFormat[T], source: Part) -> ItemIndex:
+    """Read the records of ``path``, or for "valid" of ``valid_path``, once.
+
+    Raises DataError if they make no item, or if too many are bad.
+    """
+    stamps = source_stamps(data, source)
     content, texts_hash = hashlib.sha256(), hashlib.sha256()
     held_out, codes, lines = bytearray(), array("i"), array("q")
     labels: dict[str, int] = {}
     files: list[tuple[int, str]] = []
     bad = BadRecords()
-    for item, file, line in _read_items(data, form, source, bad):
-        texts = form.texts(item)
+    for item, file, line in _read_items(data, format, source, bad):
+        texts = format.texts(item)
         content.update(_marked(item))
         texts_hash.update(_marked(texts))
         held_out.append(goes_to_validation("\n".join(texts), data.valid_fraction))
-        label = form.label(item)
-        codes.append(_UNLABELLED if label is None else labels.setdefault(label, len(labels)))
+        label = format.label(item)
+        codes.append(_UNLABELED if label is None else labels.setdefault(label, len(labels)))
         if not files or files[-1][1] != file:
             files.append((len(lines), file))
         lines.append(line)
+    check_bad_records(bad.count, bad.first, len(lines) + bad.count, data)
+    if not lines:
+        raise DataError(
+            f"There is no usable record in {describe_source(data, source)} ({bad.count} bad ones).",
+            "Evaluation needs at least one record, and training one more for validation.",
+            "Check that this is the right file and that it is not empty.",
+        )
     return ItemIndex(
         items=len(lines),
         content_hash=content.hexdigest(),
@@ -87,38 +194,37 @@ def survey_items(data: DataConfig, form: ExampleFormat[T], source: Part) -> Item
         bad=bad,
         files=tuple(files),
         lines=lines,
+        stamps=stamps if stamps == source_stamps(data, source) else None,
     )
 
 
 def verified_items(
-    data: DataConfig, form: ExampleFormat[T], source: Part, survey: ItemIndex
+    data: DataConfig, format: ExampleFormat[T], source: Part, index: ItemIndex
 ) -> Iterator[tuple[int, T]]:
-    """Every item that was surveyed, with its number.
+    """Every indexed item with its number.
 
-    Raises TextChangedError, behind the last one at the latest, where they are not the ones that were surveyed.
+    Raises TextChangedError, after the last item at the latest, if they are not the items that were indexed.
     """
-    content = hashlib.sha256()
+    stamps = source_stamps(data, source)
+    content = hashlib.sha256() if stamps is None or stamps != index.stamps else None
     number = -1
-    for number, (item, _, _) in enumerate(_read_items(data, form, source, BadRecords())):
-        if number == survey.items:
+    for number, (item, _, _) in enumerate(_read_items(data, format, source, BadRecords())):
+        if number == index.items:
             break
-        content.update(_marked(item))
+        if content is not None:
+            content.update(_marked(item))
         yield number, item
-    if number + 1 != survey.items or content.hexdigest() != survey.content_hash:
-        raise TextChangedError(
-            f"The records in {', '.join(data.path if source == 'train' else data.valid_path)} were changed while they "
-            "were being prepared.",
-            "The same records each time they are read: to be counted, learned from and turned into tokens.",
-            "Start again when nothing writes to them any more.",
-        )
+    unchanged = stamps == source_stamps(data, source) if content is None else content.hexdigest() == index.content_hash
+    if number + 1 != index.items or not unchanged:
+        raise changed_error(f"The text in {describe_source(data, source)}")
 
 
 def _read_items(
-    data: DataConfig, form: ExampleFormat[T], source: Part, bad: BadRecords
+    data: DataConfig, format: ExampleFormat[T], source: Part, bad: BadRecords
 ) -> Iterator[tuple[T, str, int]]:
-    """Items with the file and line of their records; what is none is added to ``bad``."""
+    """Items with the file and line of their records; bad records are added to ``bad``."""
     for record in read_records(data, source):
-        item = record if isinstance(record, BadRecord) else form.read(record, data)
+        item = record if isinstance(record, BadRecord) else format.read(record, data)
         if isinstance(item, BadRecord):
             bad.add(item)
         else:
@@ -126,8 +232,10 @@ def _read_items(
 
 
 def _marked(value: Any) -> bytes:
-    """An item's content for a hash. Bytes that stand in no UTF-8 mark its borders and kinds of values; the names of its
-    class and fields are no part of it."""
+    """The content of an item, for a hash.
+
+    Bytes that UTF-8 never contains mark borders and types. The names of classes and fields are not part of it.
+    """
     if isinstance(value, str):
         return b"\xff" + value.encode("utf-8")
     if isinstance(value, list | tuple):
@@ -139,141 +247,37 @@ def _marked(value: Any) -> bytes:
     raise TypeError(f"an item holds a {type(value).__name__}, whose content cannot be hashed")
 
 
-PARTS: tuple[Part, ...] = ("train", "valid")
-_LISTED = 12  # labels named in a message
-
-
-@dataclass(frozen=True)
-class SplitData(Generic[T]):
-    """Surveyed items with a fixed split."""
-
-    data: DataConfig
-    format: ExampleFormat[T]
-    surveys: Mapping[Part, ItemIndex]  # of ``path``, and of ``valid_path`` where it is given
-    split: Literal["document", "position", "files"]
-
-    @property
-    def content_hash(self) -> str:
-        """A hash of all items and of how they are split; the same ones give the same hash wherever they lie."""
-        return self._hash([survey.content_hash for survey in self.surveys.values()])
-
-    @property
-    def texts_hash(self) -> str:
-        """A hash of what the tokenizer learns from."""
-        return self._hash([self.surveys["train"].texts_hash])
-
-    def _hash(self, hashes: list[str]) -> str:
-        return hashlib.sha256("\n".join([*hashes, self.split, str(self.data.valid_fraction)]).encode()).hexdigest()
-
-    def in_validation(self, source: Part) -> NDArray[np.bool_]:
-        """Which items of a source the validation part has: (items,)."""
-        survey = self.surveys[source]
-        if self.split == "files":
-            return np.full(survey.items, source == "valid")
-        if self.split == "document":
-            return np.frombuffer(survey.held_out, dtype=np.uint8) != 0
-        return np.arange(survey.items) >= int(survey.items * (1 - self.data.valid_fraction))
-
-    def items(self, part: Part) -> Iterator[tuple[Part, int, T]]:
-        """The items of one part, each with its source and its number there. Raises TextChangedError."""
-        for source, survey in self.surveys.items():
-            wanted = self.in_validation(source) == (part == "valid")
-            if wanted.any():
-                for number, item in verified_items(self.data, self.format, source, survey):
-                    if wanted[number]:
-                        yield source, number, item
-
-    def label_counts(self) -> dict[str, int]:
-        """How many items of each class the training part has, by whole numbers or by name; none without a label."""
-        survey = self.surveys["train"]
-        codes = np.frombuffer(survey.codes, dtype=np.int32)[~self.in_validation("train")]
-        counts = np.bincount(codes[codes >= 0], minlength=len(survey.labels)).tolist()
-        found = {label: count for label, count in zip(survey.labels, counts, strict=True) if count}
-        whole_numbers = all(re.fullmatch("[+-]?[0-9]+", label) for label in found)
-        ordered = sorted(found, key=lambda label: (int(label) if whole_numbers else 0, label))
-        return {label: found[label] for label in ordered}
-
-
-def split(data: DataConfig, form: ExampleFormat[T]) -> SplitData[T]:
-    """Survey a recipe's items and fix their split.
-
-    Raises DataError where there are none, more bad records than ``allow_bad_records``, or a part without an item.
-    """
-    if data.source == "files" and not data.path:
-        raise DataError(
-            "The recipe names no data.",
-            "data.path is a file or a folder of records.",
-            "Give it: --data.path my.jsonl.",
-        )
-    surveys: dict[Part, ItemIndex] = {"train": index_items(data, form, "train")}
-    if data.valid_path:
-        return SplitData(data, form, {**surveys, "valid": index_items(data, form, "valid")}, "files")
-    split = data.split
-    if split == "auto":
-        split = "document" if surveys["train"].items >= AUTO_DOCUMENTS else "position"
-    dealt = SplitData(data, form, surveys, split)
-    items, held_out = surveys["train"].items, int(dealt.in_validation("train").sum())
-    if held_out in (0, items):
-        which, other = ("validation", "training") if held_out == 0 else ("training", "validation")
-        raise DataError(
-            f"Of {items:,} usable records in {describe_source(data, 'train')}, none goes to the {which} part.",
-            f"Both parts need some; validation takes {data.valid_fraction:.0%} (data.valid_fraction), "
-            + ("by a hash of their texts, and equal texts go together." if split == "document" else "the last ones."),
-            f"Give more records, another share (--data.valid-fraction {0.5 if held_out == 0 else 0.1}), or a file for "
-            f"validation alone (--data.valid-path); all of them are now in the {other} part.",
-        )
-    return dealt
-
-
-def index_items(data: DataConfig, form: ExampleFormat[T], source: Part) -> ItemIndex:
-    """The survey of a source. Raises DataError where it has no item, or too many bad records."""
-    survey = survey_items(data, form, source)
-    check_bad_records(survey.bad.count, survey.bad.first, survey.records, data)
-    if survey.items == 0:
-        raise DataError(
-            f"There is no usable record in {describe_source(data, source)} ({survey.bad.count} bad ones).",
-            "At least one; to train, two: one to learn from and one to validate with.",
-            "Check that the file is the right one and not empty.",
-        )
-    return survey
-
-
-def describe_source(data: DataConfig, source: Part) -> str:
-    """A source in words."""
-    if source == "valid":
-        return ", ".join(data.valid_path)
-    return "Python's own documentation" if data.source == "python" else ", ".join(data.path)
-
-
 def choose_labels(found: Mapping[str, int], given: Sequence[str]) -> tuple[str, ...]:
-    """The classes to learn: those that are given, else those of the training part; none where there are no labels.
+    """The classes to train on: the given ones, else those of the training part; empty if there are no labels.
 
-    ``found`` are the classes of the training part. Raises RecipeError where it has no example of one that is given,
-    DataError where it has a single class.
+    ``found`` are the classes of the training part. Raises RecipeError if it has no example of a given class, DataError
+    if it has a single class.
     """
     if missing := [label for label in given if label not in found]:
         raise RecipeError(
-            f"task.labels names {join_labels(missing)}, of which the training part has no example.",
-            f"Classes it has: {join_labels(list(found))}.",
-            "Correct task.labels, or give records of each class to learn from; where they come sorted by class, do not "
+            f"task.labels names {join_labels(missing)}, but the training part has no example of it."
+            if len(missing) == 1
+            else f"task.labels names {join_labels(missing)}, but the training part has no examples of them.",
+            f"Its classes are {join_labels(list(found))}.",
+            "Correct task.labels, or add training records of each class. If the records are sorted by class, do not "
             "split them by position.",
         )
     if len(found) == 1:
         raise DataError(
             f"The training part has a single class, {join_labels(list(found))}.",
-            "Examples of at least two classes.",
-            "Check the column (--data.label-column) and that the records are not of one class alone; where they come "
-            "sorted by class, do not split them by position.",
+            "A classifier needs examples of at least two classes.",
+            "Check the label column (--data.label-column). If the records are sorted by class, do not split them by "
+            "position.",
         )
     return tuple(given or found)
 
 
 def unknown_label_reason(label: str, labels: Sequence[str]) -> str:
     """Why a record with this label cannot be used."""
-    return f"the label {label!r} is none of those that are learned: {join_labels(labels)}"
+    return f"the label {label!r} is not one of the classes {join_labels(labels)}"
 
 
 def join_labels(labels: Sequence[str]) -> str:
-    """Labels for a message, the first of them where they are many."""
+    """Labels for a message; of many, the first ones."""
     more = f" and {len(labels) - _LISTED:,} more" if len(labels) > _LISTED else ""
     return ", ".join(map(repr, labels[:_LISTED])) + more or "none"

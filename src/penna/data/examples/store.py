@@ -1,8 +1,8 @@
-"""Examples as flat arrays: ids one behind another, what of them is due, labels and sources; in memory or on disk.
+"""Examples as flat arrays of ids, target masks, labels and sources, in memory or on disk.
 
 A folder holds, for each part, the files that ``ARRAYS`` names (little-endian, without a header) and a
-``manifest.json`` with counts, hashes and checksums. `penna.data.examples.encode` writes it; here it is read: checksums
-are verified, ids and masks mapped into memory, and the rest, a few numbers for an example, read.
+``manifest.json`` with counts, hashes and checksums. ``encode`` writes it. Reading verifies the checksums and maps ids
+and masks into memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from penna.storage import sha256
 
 MANIFEST = "manifest.json"
 DTYPES = ("<u2", "<u4")
-UNLABELED = -1  # in ``labels``, an example without one among others that have one
+UNLABELED = -1  # in ``labels``, an example without a label
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ class PartManifest:
     """One part (train or valid) of a folder of examples."""
 
     examples: int
-    tokens: int  # ids in all
-    targets: int  # targets in all
+    tokens: int  # ids
+    targets: int
     source_tokens: int  # ids of all sources
     truncated: int  # examples that lack a part of their record
-    characters: int  # of the texts the examples were made of
+    characters: int  # of the texts of the examples
     bytes: int  # the same in UTF-8
     files: dict[str, str]  # file name -> SHA-256
 
 
 @dataclass(frozen=True)
-class Refused:
-    """Records that no example could be made of, of one source: how many, and the first ones' numbers and reasons."""
+class RefusedItems:
+    """The items of one source that make no example: how many, and the numbers and reasons of the first."""
 
     count: int
     first: list[tuple[int, str]]
@@ -50,24 +50,24 @@ class Refused:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of examples holds."""
+    """The contents of a folder of examples."""
 
     dtype: str
     tokenizer_hash: str
     content_hash: str
     labels: list[str]
     parts: dict[str, PartManifest]
-    refused: dict[str, Refused]
+    refused: dict[str, RefusedItems]
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """Examples one behind another."""
+    """Examples, concatenated."""
 
     ids: NDArray[Any]
     target_mask: NDArray[np.uint8]  # per id
     lengths: NDArray[np.int64]  # ids of each example
-    labels: NDArray[np.int32]  # UNLABELLED where there is none
+    labels: NDArray[np.int32]  # UNLABELED for none
     sources: NDArray[Any]
     source_lengths: NDArray[np.int64]
 
@@ -77,7 +77,7 @@ class Arrays:
         return {name: len(getattr(self, name)) for name in ARRAYS}
 
 
-# What each array is on disk; None: the manifest's type of ids.
+# The type of each array on disk; None: the manifest's type of ids.
 ARRAYS: dict[str, str | None] = {
     "ids": None,
     "target_mask": "<u1",
@@ -95,15 +95,15 @@ class Examples:
         self.ids, self.target_mask = arrays.ids, arrays.target_mask  # flat, (tokens,) each
         self.lengths = arrays.lengths  # (N,) ids each
         self.labels = arrays.labels if (arrays.labels != UNLABELED).any() else None  # (N,)
-        self.starts = _starts(arrays.lengths)  # (N,) where in ``ids`` each begins
+        self.starts = _starts(arrays.lengths)  # (N,) start of each in ``ids``
         self.source_ids = arrays.sources  # flat
         self.source_lengths = arrays.source_lengths if len(arrays.sources) else None  # (N,)
         self.source_starts = _starts(arrays.source_lengths)
-        # (N,) how many ids of each a batch shows: without a label all but the last, behind which nothing is predicted.
+        # (N,) ids of each that a model reads: without a label all but the last, after which nothing is predicted.
         self.read_lengths = arrays.lengths if self.labels is not None else np.maximum(arrays.lengths - 1, 1)
         self.longest = int(self.read_lengths.max(initial=1))
         self.tokens = len(arrays.ids)
-        self.due = int(np.count_nonzero(arrays.target_mask))
+        self.targets = int(np.count_nonzero(arrays.target_mask))
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -114,19 +114,21 @@ def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def flatten_examples(examples: Sequence[Example]) -> Arrays:
-    """Examples as arrays, ids of uint32; the first id of none is due. Raises ValueError where one has no id, or a mask
-    of another length."""
+    """Examples as arrays, ids of uint32; the first id of an example is never a target.
+
+    Raises ValueError for an example without an id, or with a mask of another length.
+    """
     lengths = np.fromiter((len(example.ids) for example in examples), dtype=np.int64, count=len(examples))
     if not lengths.all():
-        raise ValueError("an example has at least one id")
+        raise ValueError("an example must have at least one id")
     for example in examples:
         if example.target_mask is not None and len(example.target_mask) != len(example.ids):
             raise ValueError(f"an example of {len(example.ids)} ids has a mask of {len(example.target_mask)}")
-    due = _flat((_mask(example) for example in examples), np.uint8)
-    due[_starts(lengths)] = 0
+    target_mask = _flat((_mask(example) for example in examples), np.uint8)
+    target_mask[_starts(lengths)] = 0
     return Arrays(
         ids=_flat((example.ids for example in examples), np.uint32),
-        target_mask=due,
+        target_mask=target_mask,
         lengths=lengths,
         labels=np.array([UNLABELED if example.label is None else example.label for example in examples], np.int32),
         sources=_flat((example.source for example in examples), np.uint32),
@@ -147,33 +149,38 @@ def pack_examples(examples: Sequence[Example]) -> Examples:
     return Examples(flatten_examples(examples))
 
 
+def id_dtype(vocab_size: int) -> str:
+    """The narrowest type on disk that holds the ids of a vocabulary."""
+    return DTYPES[0] if vocab_size <= 1 << 16 else DTYPES[1]
+
+
 def file_name(part: str, array: str) -> str:
     """The file of one array of a part."""
     return f"{part}-{array}.bin"
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder of examples. Raises DataError where it is missing or damaged."""
+    """The manifest of a folder of examples. Raises DataError if it is missing or damaged."""
     try:
         raw: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         parts = {name: PartManifest(**part) for name, part in raw["parts"].items()}
         refused = {
-            name: Refused(given["count"], [(int(number), str(reason)) for number, reason in given["first"]])
+            name: RefusedItems(given["count"], [(int(number), str(reason)) for number, reason in given["first"]])
             for name, given in raw["refused"].items()
         }
         manifest = replace(Manifest(**raw), parts=parts, refused=refused)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _damaged(folder / MANIFEST, str(error)) from error
     if manifest.dtype not in DTYPES:
-        raise _damaged(folder / MANIFEST, f"ids of an unknown type {manifest.dtype!r}")
+        raise _damaged(folder / MANIFEST, f"its type of ids {manifest.dtype!r} is unknown")
     return manifest
 
 
 def open_examples(folder: Path, part: str) -> Examples:
-    """The examples of one part. Raises DataError where a file differs from its checksum, or is not what is counted."""
+    """The examples of one part. Raises DataError if a file differs from its checksum or its count."""
     manifest = read_manifest(folder)
     if part not in manifest.parts:
-        raise _damaged(folder / MANIFEST, f"it names no part {part!r}")
+        raise _damaged(folder / MANIFEST, f"it has no part {part!r}")
     arrays = Arrays(**{array: _open_array(folder, manifest, part, array) for array in ARRAYS})
     counted = manifest.parts[part]
     agrees = (
@@ -190,7 +197,7 @@ def open_examples(folder: Path, part: str) -> Examples:
         and int(arrays.source_lengths.sum()) == counted.source_tokens
     )
     if not agrees:
-        raise _damaged(folder / MANIFEST, f"its files do not hold the {counted.examples} examples it counts")
+        raise _damaged(folder / MANIFEST, f"its files do not hold the {counted.examples} examples that it counts")
     return Examples(arrays)
 
 
@@ -215,5 +222,5 @@ def _damaged(file: Path, reason: str) -> DataError:
     return DataError(
         f"The prepared examples {file} are damaged: {reason}.",
         "They must match the checksums in their manifest.",
-        f"Remove the folder {file.parent}; it is made again from the source text.",
+        f"Remove the folder {file.parent}; the next run prepares the examples again.",
     )

@@ -31,6 +31,7 @@ from penna.data.sources.text_files import document_chunks, text_records
 from penna.errors import DataError
 
 Part = Literal["train", "valid"]
+PARTS: tuple[Part, ...] = ("train", "valid")
 Source = Path | HubDataset
 
 

@@ -122,7 +122,8 @@ def to_json(value: Any) -> Any:
     """Turn dataclasses, mappings, sequences, paths, pydantic models and numpy values into plain JSON values.
 
     A dataclass becomes a dictionary of its fields, less those with ``metadata={"json": False}``, and of the properties
-    that its class names in ``json_properties``. JSON has no infinity and no NaN: both become None.
+    that its class names in ``json_properties``. The keys of a field with ``metadata={"json": "inline"}`` are merged into
+    that dictionary. JSON has no infinity and no NaN: both become None.
     """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -139,9 +140,13 @@ def to_json(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy
         return to_json(value.tolist())
     if is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in fields(value) if field.metadata.get("json", True)]
-        names += getattr(value, "json_properties", ())
-        return {name: to_json(getattr(value, name)) for name in names}
+        found: dict[str, Any] = {}
+        for field in fields(value):
+            form = field.metadata.get("json", True)
+            if form:
+                item = to_json(getattr(value, field.name))
+                found |= item if form == "inline" else {field.name: item}
+        return found | {name: to_json(getattr(value, name)) for name in getattr(value, "json_properties", ())}
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 

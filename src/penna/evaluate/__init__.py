@@ -1,1 +1,1 @@
-"""Models and texts to numbers."""
+"""Metrics of models and texts."""

@@ -1,9 +1,9 @@
-"""BLEU and chrF of outputs against references, by sacrebleu: texts in, two figures out that others can reproduce.
+"""BLEU and chrF of outputs against references, computed by sacrebleu.
 
-BLEU (Papineni et al. 2002) counts words, and sacrebleu has to be told what a word is: its "zh" for Chinese (Han
-character by character, the rest as in 13a), "char" for other scripts without spaces and for Korean, whose spaced words
-carry endings that rarely repeat, and mteval's "13a" for everything else. chrF (Popović 2015) counts characters and
-needs no such choice. Both are sums over the whole set, not means over texts, from 0 to 100.
+BLEU (Papineni et al. 2002) counts words, so sacrebleu needs a tokenization: its "zh" for Chinese (one token per Han
+character, otherwise as in 13a), "char" for other scripts without spaces and for Korean, whose spaced words carry endings
+that rarely repeat, and mteval's "13a" for everything else. chrF (Popović 2015) counts characters and needs no such
+choice. Both are corpus scores, not means over texts, from 0 to 100.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Tokenization = Literal["13a", "zh", "char"]
 
 @dataclass(frozen=True)
 class OverlapMetrics:
-    """BLEU and chrF of a set, from 0 to 100, with sacrebleu's signatures, which say how they were made."""
+    """Corpus BLEU and chrF, from 0 to 100, with the sacrebleu signatures that make them reproducible."""
 
     bleu: float
     chrf: float
@@ -29,27 +29,27 @@ class OverlapMetrics:
 
 
 def choose_tokenization(texts: Sequence[str]) -> Tokenization:
-    """What sacrebleu's BLEU should take for words in such texts, by the scripts of their letters."""
+    """The sacrebleu tokenization that suits the scripts of these texts."""
     scripts: Counter[str] = Counter()
     letters = Counter("".join(texts))
     for letter, count in letters.items():
         if letter.isalpha():
             scripts[script_of(letter)] += count
-    single = sum(count for script, count in scripts.items() if script in UNSPACED or script == "Hangul")
-    if 2 * single <= scripts.total():
+    unspaced = sum(count for script, count in scripts.items() if script in UNSPACED or script == "Hangul")
+    if 2 * unspaced <= scripts.total():
         return "13a"
-    return "zh" if scripts["Han"] > 0.9 * single else "char"
+    return "zh" if scripts["Han"] > 0.9 * unspaced else "char"
 
 
 class OverlapScorer:
-    """Compares the outputs of one system after another with the same references."""
+    """Compares the outputs of any number of systems with the same references."""
 
     def __init__(self, references: Sequence[str]) -> None:
         from sacrebleu.metrics.bleu import BLEU
         from sacrebleu.metrics.chrf import CHRF
 
         self.tokenization: Tokenization = choose_tokenization(references)
-        # force: no warning on stderr about outputs that look tokenized already; the figure is the same.
+        # force: no warning on stderr about outputs that look tokenized already; the score is the same.
         self._bleu = BLEU(tokenize=self.tokenization, force=True, references=[references])
         self._chrf = CHRF(references=[references])
 

@@ -1,15 +1,13 @@
-"""How well a model predicts what is due in each of many examples, and whether it reads what stands in front of it.
+"""The loss of a model on the target tokens of examples, and how much of it reading the source saves.
 
-A model that has learned a language writes a plausible summary without looking at the article. So each target is scored
-behind its own source and behind another item's: by how much its loss rises is what reading the source is worth.
+A language model can generate a plausible summary without looking at the article. So each target is scored once after its
+own source and once after another item's; the rise of the loss measures how much the model uses the source.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,8 +23,8 @@ from penna.evaluate.rouge import Interval, bootstrap_means, interval
 from penna.model.gpt import GPT
 from penna.train.objective import Batch, encode_source
 
-_TOKENS_AT_ONCE = 8192
-_LOGITS_AT_ONCE = 512  # rows
+_BATCH_TOKENS = 8192
+_LOGIT_ROWS = 512
 
 Nats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -34,46 +32,42 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ExampleScores:
-    """What each example's due tokens cost."""
+    """The cost of each example's target tokens."""
 
-    nats: Nats  # (N,) summed over the example's due tokens
-    tokens: Numbers  # (N,) how many are due
+    nats: Nats  # (N,) summed over the example's target tokens
+    tokens: Numbers  # (N,) target tokens
 
     @property
     def loss(self) -> float:
-        """Nats per due token, over all examples."""
+        """Nats per target token, over all examples."""
         return float(self.nats.sum() / self.tokens.sum())
 
     @property
     def means(self) -> Nats:
-        """Nats per due token of each example: (N,)."""
+        """Nats per target token of each example: (N,)."""
         return self.nats / self.tokens
 
 
 @dataclass(frozen=True)
 class SourceUse:
-    """What reading its own source is worth to a model, beside reading another item's."""
+    """The loss with each item's own source, compared with the loss with another item's source."""
 
     items: int
-    loss: float  # nats per token of the targets, each behind its own source
-    shuffled_loss: float  # each behind another item's
-    rise: Interval  # the second less the first, with a paired interval over items
+    loss: float  # nats per target token, after the item's own source
+    shuffled_loss: float  # after another item's source
+    rise: Interval  # shuffled_loss - loss, with a paired interval over items
     perplexity: float
     shuffled_perplexity: float
 
-    def as_json(self) -> dict[str, Any]:
-        """A dictionary for JSON; an overflowing perplexity is null."""
-        return {name: None if value == math.inf else value for name, value in asdict(self).items()}
-
 
 def score_examples(model: GPT, examples: Sequence[Example]) -> ExampleScores:
-    """Nats and counts of the due tokens of each example, each at least one; the model is in evaluation mode."""
+    """Nats and target tokens of each example, which has at least one; the model is in evaluation mode."""
     packed = pack_examples(examples)
     order = np.argsort(packed.lengths, kind="stable")
-    at_once = max(1, _TOKENS_AT_ONCE // (model.config.block_size + 1))
+    batch_rows = max(1, _BATCH_TOKENS // (model.config.block_size + 1))
     nats, tokens = np.zeros(len(examples)), np.zeros(len(examples), dtype=np.int64)
-    for start in range(0, len(order), at_once):
-        rows = order[start : start + at_once]
+    for start in range(0, len(order), batch_rows):
+        rows = order[start : start + batch_rows]
         batch = {name: tensor.to(model.wte.weight.device) for name, tensor in batch_of(packed, rows).items()}
         nats[rows] = row_nats(model, batch).cpu().numpy()
         tokens[rows] = (batch["targets"] != IGNORE_INDEX).sum(dim=1).cpu().numpy()
@@ -82,22 +76,22 @@ def score_examples(model: GPT, examples: Sequence[Example]) -> ExampleScores:
 
 @torch.no_grad()
 def row_nats(model: GPT, batch: Batch) -> Tensor:
-    """Nats of the due targets of each row, summed: (B,) of float64. Logits are made for due tokens alone."""
+    """Nats of each row's targets, summed: (B,) in float64. Logits are computed for target tokens only."""
     targets = batch["targets"]  # (B, T)
-    due = targets != IGNORE_INDEX
-    hidden = model.hidden(batch["ids"], encoder_cache=encode_source(model, batch))[due]  # (due tokens, C)
+    is_target = targets != IGNORE_INDEX
+    hidden = model.hidden(batch["ids"], encoder_cache=encode_source(model, batch))[is_target]  # (target tokens, C)
     costs = [
-        torch.nn.functional.cross_entropy(model.logits(states).float(), wanted, reduction="none").double()
-        for states, wanted in zip(hidden.split(_LOGITS_AT_ONCE), targets[due].split(_LOGITS_AT_ONCE), strict=True)
+        torch.nn.functional.cross_entropy(model.logits(states).float(), ids, reduction="none").double()
+        for states, ids in zip(hidden.split(_LOGIT_ROWS), targets[is_target].split(_LOGIT_ROWS), strict=True)
     ]
-    places = due.nonzero()[:, 0]  # (due tokens,) the row of each
-    return torch.zeros(len(targets), dtype=torch.float64, device=targets.device).index_add_(0, places, torch.cat(costs))
+    rows = is_target.nonzero()[:, 0]  # (target tokens,) the row of each
+    return torch.zeros(len(targets), dtype=torch.float64, device=targets.device).index_add_(0, rows, torch.cat(costs))
 
 
 def source_use(own: ExampleScores, shuffled: ExampleScores, seed: int) -> SourceUse:
-    """Compare the same targets behind their own sources and behind others'.
+    """Compare the same targets after their own sources and after shuffled ones.
 
-    The interval is of resampled items (a paired bootstrap: Koehn 2004), with all tokens of each.
+    The interval is a paired bootstrap over items (Koehn 2004), each with all of its tokens.
     """
     rise = shuffled.nats - own.nats
     resampled = bootstrap_means(np.stack([rise, own.tokens.astype(np.float64)], axis=1), seed)  # (RESAMPLES, 2)
@@ -112,7 +106,7 @@ def source_use(own: ExampleScores, shuffled: ExampleScores, seed: int) -> Source
 
 
 def derangement(count: int, seed: int) -> Numbers:
-    """A permutation of at least two items that leaves none in its place: one cycle through all (Sattolo 1986)."""
+    """A random permutation of at least two items that leaves none in place: one cycle through all (Sattolo 1986)."""
     random = np.random.default_rng(seed)
     order = np.arange(count)
     for last in range(count - 1, 0, -1):

@@ -1,14 +1,14 @@
-"""How well a model predicts running text: model and windows in, sums and figures out.
+"""Loss, perplexity and accuracy of a model on running text.
 
-Windows stand side by side (the stride is their length), so early tokens of a window see little context; the figures
-say the stride they were taken with. Nothing is drawn at random.
+Windows do not overlap (the stride is their length), so the first tokens of a window have little context; the metrics
+report the stride. Nothing is random.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,15 +16,15 @@ from torch import Tensor
 from penna.model.gpt import GPT
 from penna.train.objective import Objective
 
-_TOKENS_AT_ONCE = 8192
+_BATCH_TOKENS = 8192
 
 
 class EvaluationRows(Protocol):
-    """Rows to be scored, each once."""
+    """Rows that are each scored once."""
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """The number of rows."""
         ...
 
     def batch(self, rows: range) -> dict[str, Tensor]:
@@ -35,49 +35,45 @@ class EvaluationRows(Protocol):
 def score_rows(
     model: GPT, objective: Objective, windows: EvaluationRows, rank: int = 0, world: int = 1
 ) -> tuple[dict[str, float], dict[str, int]]:
-    """Sums and counts of every ``world``-th batch of rows from ``rank`` on; the model is in evaluation mode."""
+    """Sums and counts of every ``world``-th batch of rows, starting at ``rank``; the model is in evaluation mode."""
     device = model.wte.weight.device
-    at_once = max(1, _TOKENS_AT_ONCE // model.config.block_size)
+    batch_rows = max(1, _BATCH_TOKENS // model.config.block_size)
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
     with torch.no_grad():
-        for number, start in enumerate(range(0, windows.rows, at_once)):
-            mine = number % world == rank
-            # Every rank names the same terms, also where it has no rows: the first batch is then counted as nothing.
-            if not mine and sums:
+        for number, start in enumerate(range(0, windows.rows, batch_rows)):
+            is_own = number % world == rank
+            # Every rank names the same terms even if it has no rows: then the first batch counts as nothing.
+            if not is_own and sums:
                 continue
-            batch = windows.batch(range(start, min(start + at_once, windows.rows)))
+            batch = windows.batch(range(start, min(start + batch_rows, windows.rows)))
             batch_sums = objective.sums(model, {name: tensor.to(device) for name, tensor in batch.items()})
             for term, value in batch_sums.items():
-                sums[term] = sums.get(term, 0.0) + (float(value) if mine else 0.0)
+                sums[term] = sums.get(term, 0.0) + (float(value) if is_own else 0.0)
             for term, count in objective.counts(batch).items():
-                counts[term] = counts.get(term, 0) + (count if mine else 0)
+                counts[term] = counts.get(term, 0) + (count if is_own else 0)
     return sums, counts
 
 
 @dataclass(frozen=True)
 class LanguageModelMetrics:
-    """What `penna evaluate` tells about running text."""
+    """What `penna evaluate` reports about running text."""
 
     loss: float  # nats per token
     bits_per_byte: float
     token_perplexity: float
     word_perplexity: float  # per white-space word and line end, from the same total
-    accuracy: float  # share of tokens whose likeliest prediction was right
+    accuracy: float  # share of tokens that were the most probable prediction
     tokens: int  # scored tokens
     words: int
     bytes: int
-    stride: int  # tokens from one window to the next; equal to their length
-
-    def as_json(self) -> dict[str, Any]:
-        """A dictionary for JSON; an overflowing perplexity is null."""
-        return {name: None if value == math.inf else value for name, value in asdict(self).items()}
+    stride: int  # tokens from one window to the next, which is also their length
 
 
 def language_model_metrics(
     sums: dict[str, float], counts: dict[str, int], words: int, stride: int
 ) -> LanguageModelMetrics:
-    """Figures from the sums of a whole text of ``words`` white-space words and line ends."""
+    """Metrics from the sums over a whole text of ``words`` white-space words and line ends."""
     nats, tokens = sums["loss"], max(counts["loss"], 1)
     return LanguageModelMetrics(
         loss=nats / tokens,
@@ -93,7 +89,7 @@ def language_model_metrics(
 
 
 def perplexity(loss: float) -> float:
-    """exp of a loss in nats; infinite where that is too large for a float."""
+    """exp of a loss in nats; infinite if that is too large for a float."""
     try:
         return math.exp(loss)
     except OverflowError:

@@ -1,23 +1,21 @@
-"""Whether a model recites: what it wrote and the text it learned from in, the share that stands there verbatim out.
+"""How much of generated text is a verbatim copy of the training text.
 
-A token of a written text is *verbatim* where it lies in a span of at least ``shortest`` tokens that stands, token for
-token, inside one document of the training text. The separator and the prompt are not what the model wrote and do not
-count. Spans as the measure, and unseen text of the same kind as the yardstick beside it, are those of McCoy et al. 2021
-("How much do language models copy from their training data?"); that verbatim continuation means memorisation, of
-Carlini et al. 2021 ("Extracting training data from large language models") and 2023 ("Quantifying memorization").
+A token is *verbatim* if it is in a span of at least ``shortest`` tokens that appears, token for token, inside one
+document of the training text. Separators and the prompt do not count. Measuring spans, and comparing with unseen text of
+the same kind, follows McCoy et al. 2021 ("How much do language models copy from their training data?"); that verbatim
+continuation means memorization, Carlini et al. 2021 ("Extracting training data from large language models") and 2023
+("Quantifying memorization").
 
-The shortest span is 13 tokens, the length at which Brown et al. 2020 (GPT-3, appendix C) take overlap for no accident,
-or as many as stand for 50 bytes of text (nine English words, 17 Chinese characters), whichever is more: thirteen
-letters of a character tokenizer are two words, and prove nothing. A model recites where half of what it wrote is
-verbatim, or where one span is four times the shortest: about 50 tokens, the length at which Carlini et al. 2023 call a
-continuation memorised.
+The shortest span is 13 tokens, the length from which Brown et al. 2020 (GPT-3, appendix C) treat overlap as no accident,
+or 50 bytes of text (nine English words, 17 Chinese characters), whichever is longer: 13 letters of a character tokenizer
+are two words and prove nothing. Text counts as memorized if half of it is verbatim or if one span is four times the
+shortest: about 50 tokens, the length from which Carlini et al. 2023 call a continuation memorized.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,16 +23,17 @@ from numpy.typing import NDArray
 from penna.evaluate.verbatim import Match, Tokens, find_verbatim
 from penna.tokenizer.tokenizer import Tokenizer
 
-MEMORIZED_SHARE, MEMORIZED_SPANS = 0.5, 4  # a model recites from this share on, or from a span of so many shortest ones
+MEMORIZED_SHARE = 0.5  # text counts as memorized from this verbatim share
+MEMORIZED_SPANS = 4  # or from a span of this many times the shortest
 
 _SHORTEST_TOKENS, _SHORTEST_BYTES = 13, 50
-_UNSEEN = 16  # stretches of unseen text measured beside
+_UNSEEN = 16  # passages of unseen text to compare with
 _QUOTED = 100  # characters of a span shown in the verdict
 
 
 @dataclass(frozen=True)
 class GeneratedText:
-    """What a model wrote behind a prompt; separators between the ids part one document from the next."""
+    """The continuation of a prompt. Separators among the ids end documents."""
 
     prompt: str
     ids: Sequence[int]
@@ -42,12 +41,12 @@ class GeneratedText:
 
 @dataclass(frozen=True)
 class VerbatimSpan:
-    """A stretch of a written text that stands in the training text, and the first place where it does."""
+    """A span of a generated text that appears in the training text, and the first document that has it."""
 
     text: str
     tokens: int
     characters: int
-    document: int  # of the training part, the first being 1
+    document: int  # of the training part, from 1
 
 
 @dataclass(frozen=True)
@@ -55,32 +54,34 @@ class MemorizedText:
     """How much of one text is verbatim."""
 
     prompt: str
-    tokens: int  # written, without separators
+    tokens: int  # generated, without separators
     verbatim: int  # of them, in spans of at least the shortest length
-    longest: VerbatimSpan | None  # None where no span is long enough
+    longest: VerbatimSpan | None  # None if no span is long enough
+    json_properties = ("share",)
 
     @property
     def share(self) -> float:
-        """Verbatim tokens among those written."""
+        """Verbatim tokens among the generated ones."""
         return self.verbatim / max(self.tokens, 1)
 
 
 @dataclass(frozen=True)
 class Memorization:
-    """How much of what a model wrote stands verbatim in its training text."""
+    """How much of a set of generated texts is verbatim."""
 
-    shortest: int  # tokens a span must have
+    shortest: int  # tokens of the shortest span that counts
     texts: tuple[MemorizedText, ...]
-    unseen_share: float | None  # the same share of unseen text of the same kind, where there is any
+    unseen_share: float | None  # the same share for unseen text of the same kind, if there is any
+    json_properties = ("memorized", "verdict", "share")
 
     @property
     def share(self) -> float:
-        """Verbatim tokens among all that were written."""
+        """Verbatim tokens among all generated ones."""
         return sum(text.verbatim for text in self.texts) / max(sum(text.tokens for text in self.texts), 1)
 
     @property
     def memorized(self) -> bool:
-        """Whether at least half of what was written is verbatim, or one span is four times the shortest."""
+        """Whether at least half of the tokens are verbatim, or one span is four times the shortest."""
         return self.share >= MEMORIZED_SHARE or (
             self.longest is not None and self.longest.tokens >= MEMORIZED_SPANS * self.shortest
         )
@@ -93,40 +94,36 @@ class Memorization:
 
     @property
     def verdict(self) -> str:
-        """One sentence for a person."""
+        """The result for a person, in one or two sentences."""
         if all(text.tokens < self.shortest for text in self.texts):
-            return f"What it wrote is too short to tell whether it recites: less than {self.shortest} tokens."
+            return f"The sample is too short to check for memorization: it has fewer than {self.shortest} tokens."
         if self.longest is None:
-            return f"It does not recite: nothing of {self.shortest} tokens or more stands in its training text."
-        does = "recites" if self.memorized else "does not recite"
-        in_places = " in places" if self.memorized and self.share < MEMORIZED_SHARE else ""
-        unseen = "" if self.unseen_share is None else f" (of unseen text, {self.unseen_share:.0%} does)"
+            return (
+                f"No memorization found: no passage of {self.shortest} or more tokens in this sample appears in the "
+                "training text."
+            )
+        if not self.memorized:
+            found = "Little memorization found"
+        elif self.share < MEMORIZED_SHARE:
+            found = "Memorized passages found"
+        else:
+            found = "Memorization found"
+        unseen = "" if self.unseen_share is None else f" (compared with {self.unseen_share:.0%} of unseen text)"
         return (
-            f"It {does} its training text{in_places}: {self.share:.0%} of what it wrote stands there word for word"
-            f"{unseen}; the longest span is {self.longest.tokens} tokens: “{_shortened(self.longest.text)}”."
+            f"{found}: {self.share:.0%} of this sample appears verbatim in the training text{unseen}. The longest "
+            f"passage has {self.longest.tokens} tokens: “{_truncated(self.longest.text)}”."
         )
-
-    def as_json(self) -> dict[str, Any]:
-        """A dictionary for JSON."""
-        return {
-            "recites": self.memorized,
-            "verdict": self.verdict,
-            "share": self.share,
-            "unseen_share": self.unseen_share,
-            "shortest": self.shortest,
-            "texts": [{**asdict(text), "share": text.share} for text in self.texts],
-        }
 
 
 def shortest_span(bytes_per_token: float) -> int:
-    """How many tokens a span must have to count, for a tokenizer whose tokens stand for so many bytes on average."""
+    """The tokens that a span must have to count, for a tokenizer with this mean number of bytes per token."""
     return max(_SHORTEST_TOKENS, round(_SHORTEST_BYTES / max(bytes_per_token, 1e-9)))
 
 
 def generated_ids(tokenizer: Tokenizer, prompt: str, text: str) -> list[int]:
-    """The ids of a written text as its training text would have them: encoded behind its prompt, which is taken off.
+    """The ids of a generated text as the training text would have them: encoded with the prompt, which is removed.
 
-    A separator that was written by its name is the separator again.
+    A separator that is spelled out in the text becomes the separator token again.
     """
     separator = tokenizer.separator_id
     name = None if separator is None else tokenizer.rendered_bytes(separator).decode(errors="replace")
@@ -139,33 +136,33 @@ def generated_ids(tokenizer: Tokenizer, prompt: str, text: str) -> list[int]:
 
 
 def unseen_passages(stream: Tokens, length: int) -> list[list[int]]:
-    """Stretches of ``length`` ids, evenly over a stream of unseen text: 16, or as many as lie in it side by side."""
+    """Up to 16 passages of ``length`` ids that do not overlap, evenly spread over a stream of unseen text."""
     count = min(_UNSEEN, len(stream) // max(length, 1)) if length else 0
     return [stream.read(int(start), length).tolist() for start in np.linspace(0, len(stream) - length, count)]
 
 
 def measure_memorization(
     stream: Tokens,
-    written: Sequence[GeneratedText],
+    generated: Sequence[GeneratedText],
     tokenizer: Tokenizer,
     *,
     shortest: int,
     unseen: Sequence[Sequence[int]] = (),
 ) -> Memorization:
-    """Look for ``written`` texts in a training stream, and for ``unseen`` ones (ids) as a yardstick.
+    """Search a training stream for ``generated`` texts, and for ``unseen`` ones (ids) to compare with.
 
-    ``shortest`` is how many tokens a span must have (`shortest_span`).
+    ``shortest`` is the number of tokens that a span must have (`shortest_span`).
     """
     separator = -1 if tokenizer.separator_id is None else tokenizer.separator_id
-    texts = [np.asarray(ids, dtype=np.int64) for ids in (*(text.ids for text in written), *unseen)]
+    texts = [np.asarray(ids, dtype=np.int64) for ids in (*(text.ids for text in generated), *unseen)]
     found = find_verbatim(stream, texts, separator=separator, shortest=shortest)
     results: list[MemorizedText] = []
-    for text, ids, verbatim in zip(written, texts, found, strict=False):
+    for text, ids, verbatim in zip(generated, texts, found, strict=False):
         count = int((ids != separator).sum())
         span = None if verbatim.longest is None else _span(ids, verbatim.longest, tokenizer)
         results.append(MemorizedText(text.prompt, count, int(verbatim.tokens.sum()), span))
-    unseen_count = sum(int((ids != separator).sum()) for ids in texts[len(written) :])
-    unseen_verbatim = sum(int(verbatim.tokens.sum()) for verbatim in found[len(written) :])
+    unseen_count = sum(int((ids != separator).sum()) for ids in texts[len(generated) :])
+    unseen_verbatim = sum(int(verbatim.tokens.sum()) for verbatim in found[len(generated) :])
     return Memorization(shortest, tuple(results), unseen_verbatim / unseen_count if unseen_count else None)
 
 
@@ -174,8 +171,8 @@ def _span(ids: NDArray[np.int64], match: Match, tokenizer: Tokenizer) -> Verbati
     return VerbatimSpan(text, match.tokens, len(text), match.document)
 
 
-def _shortened(text: str) -> str:
-    """On one line, and cut behind a word where it is long."""
+def _truncated(text: str) -> str:
+    """A text on one line; a long one is cut after a word."""
     flat = " ".join(text.split())
     if len(flat) <= _QUOTED:
         return flat

@@ -1,9 +1,9 @@
-"""The chain P(token | all before it) of texts: a model and ids in, each token's log-probability and rank out.
+"""Log-probability and rank of each token of a text given all tokens before it.
 
-A text longer than the block is read in overlapping windows, placed as writing past the block goes on: where a window
-is full, the next one begins so that the first token it predicts has half a block before it. So a token's probability
-rests on all that stands before it, or on half a block to a whole one. Windows of all texts are read side by side, and
-logits are made for a few rows at a time and only where they are asked for, so that memory does not grow with the texts.
+A text longer than the block is read in overlapping windows, placed as in generation past the block: when a window is
+full, the next one starts so that the first token it predicts has half a block before it. So a prediction sees the whole
+text before it, or between half a block and a block. Windows of all texts are batched, and logits are computed a few rows
+at a time and only for scored tokens, so that memory does not grow with the texts.
 """
 
 from __future__ import annotations
@@ -18,49 +18,48 @@ from torch import Tensor
 
 from penna.model.gpt import GPT
 
-_TOKENS_AT_ONCE = 8192
-_LOGITS_AT_ONCE = 1 << 22  # 16 MB
+_BATCH_TOKENS = 8192
+_LOGIT_VALUES = 1 << 22  # 16 MB
 
 
 @dataclass(frozen=True, eq=False)
 class SequenceScores:
-    """How likely each token of one text is behind those before it."""
+    """How likely each token of one text is after those before it."""
 
-    logprobs: NDArray[np.float64]  # (n,) natural logarithms; nan before the first one asked for
-    ranks: NDArray[np.int64]  # (n,) 1 for the likeliest token of the vocabulary; 0 where there is no log-probability
-    windows: int  # how many the text was read in; 1 where it fits the block
+    logprobs: NDArray[np.float64]  # (n,) natural logarithms; nan before the first scored token
+    ranks: NDArray[np.int64]  # (n,) 1 for the most probable token of the vocabulary; 0 if there is no log-probability
+    windows: int  # number of windows in which the text was read; 1 if it fits the block
 
 
 @dataclass(frozen=True)
 class _Window:
-    text: int  # its place among the texts
+    text: int  # number of the text
     start: int  # the first token that is read
     first: int  # the first token that is scored
-    last: int  # the last one that is scored; those before it are read
+    last: int  # the last token that is scored; those before it are read
 
     @property
     def length(self) -> int:
         return self.last - self.start
 
 
-def window_start(place: int, block_size: int) -> int:
-    """Where the window begins from which the token at ``place`` of a text is predicted.
+def window_start(position: int, block_size: int) -> int:
+    """The start of the window from which the token at ``position`` of a text is predicted.
 
-    From 0 while the block holds all before it; then at least half a block before it, and at most a whole one.
+    0 as long as the block holds all tokens before it; then with at least half a block and at most a block before it.
     """
-    if place <= block_size:
+    if position <= block_size:
         return 0
-    stride = block_size + 1 - _least_context(block_size)
-    return -(-(place - block_size) // stride) * stride
+    stride = block_size + 1 - _min_context(block_size)
+    return -(-(position - block_size) // stride) * stride
 
 
 def score_sequences(
     model: GPT, texts: Sequence[Sequence[int]], firsts: Sequence[int] | None = None
 ) -> list[SequenceScores]:
-    """The chain of each text; the model is in evaluation mode, and no seq2seq.
+    """The scores of each text; the model is in evaluation mode and has no encoder.
 
-    ``firsts`` says for each text the first token that is scored, 1 or more; 1 unless said, for before the first token
-    of a text there is nothing.
+    ``firsts`` gives, for each text, the first token that is scored, at least 1 (the default): nothing precedes token 0.
     """
     firsts = [1] * len(texts) if firsts is None else firsts
     logprobs = [np.full(len(ids), np.nan) for ids in texts]
@@ -71,29 +70,29 @@ def score_sequences(
         own = list(_windows(number, len(ids), first, model.config.block_size))
         counts[number] = max(len(own), 1)
         windows += own
-    for rows in _groups(sorted(windows, key=lambda window: window.length)):
-        scores, places = _score(model, texts, rows)
-        begun = 0
-        for row in rows:
-            end = begun + row.last + 1 - row.first
-            logprobs[row.text][row.first : row.last + 1] = scores[begun:end]
-            ranks[row.text][row.first : row.last + 1] = places[begun:end]
-            begun = end
+    for batch in _batches(sorted(windows, key=lambda window: window.length)):
+        batch_logprobs, batch_ranks = _score(model, texts, batch)
+        begin = 0
+        for window in batch:
+            end = begin + window.last + 1 - window.first
+            logprobs[window.text][window.first : window.last + 1] = batch_logprobs[begin:end]
+            ranks[window.text][window.first : window.last + 1] = batch_ranks[begin:end]
+            begin = end
     return [SequenceScores(*found) for found in zip(logprobs, ranks, counts, strict=True)]
 
 
 @torch.no_grad()
 def next_token_logprobs(model: GPT, ids: Sequence[int]) -> NDArray[np.float64]:
-    """Natural logarithms of the probability of every token behind ``ids``, at least one: (vocab_size,).
+    """Natural logarithms of the probability of every token after ``ids``, at least one: (vocab_size,).
 
-    Read from the same window as in the chain of any text that goes on from ``ids``.
+    The window is the same as for any longer text that starts with ``ids``.
     """
     start = window_start(len(ids), model.config.block_size)
-    read = torch.tensor([list(ids[start:])], device=model.wte.weight.device)
-    return model.logits(model.hidden(read)[0, -1]).float().log_softmax(dim=-1).double().cpu().numpy()
+    window = torch.tensor([list(ids[start:])], device=model.wte.weight.device)
+    return model.logits(model.hidden(window)[0, -1]).float().log_softmax(dim=-1).double().cpu().numpy()
 
 
-def _least_context(block_size: int) -> int:
+def _min_context(block_size: int) -> int:
     return (block_size + 1) // 2
 
 
@@ -106,42 +105,42 @@ def _windows(text: int, count: int, first: int, block_size: int) -> Iterator[_Wi
         first = last + 1
 
 
-def _groups(windows: Sequence[_Window]) -> Iterator[list[_Window]]:
-    """Windows in the order of their lengths, as many together as make up a batch."""
-    rows: list[_Window] = []
+def _batches(windows: Sequence[_Window]) -> Iterator[list[_Window]]:
+    """Windows in the order of their lengths, as many together as fit a batch."""
+    batch: list[_Window] = []
     for window in windows:
-        if rows and (len(rows) + 1) * window.length > _TOKENS_AT_ONCE:
-            yield rows
-            rows = []
-        rows.append(window)
-    if rows:
-        yield rows
+        if batch and (len(batch) + 1) * window.length > _BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch
 
 
 @torch.no_grad()
 def _score(
-    model: GPT, texts: Sequence[Sequence[int]], rows: Sequence[_Window]
+    model: GPT, texts: Sequence[Sequence[int]], windows: Sequence[_Window]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Log-probabilities and ranks of the scored tokens of these windows, one window behind the other."""
+    """Log-probabilities and ranks of the scored tokens of these windows, concatenated."""
     device = model.wte.weight.device
-    padded = torch.zeros(len(rows), max(row.length for row in rows), dtype=torch.int64)
-    due = torch.zeros_like(padded, dtype=torch.bool)  # where something behind is scored
-    for number, row in enumerate(rows):
-        padded[number, : row.length] = torch.tensor(texts[row.text][row.start : row.last])
-        due[number, row.first - 1 - row.start : row.length] = True
-    targets = torch.tensor([index for row in rows for index in texts[row.text][row.first : row.last + 1]])
-    hidden = model.hidden(padded.to(device))[due.to(device)]  # (scored tokens, C)
-    at_once = max(1, _LOGITS_AT_ONCE // model.config.rows)
+    padded = torch.zeros(len(windows), max(window.length for window in windows), dtype=torch.int64)
+    is_scored = torch.zeros_like(padded, dtype=torch.bool)  # positions whose next token is scored
+    for row, window in enumerate(windows):
+        padded[row, : window.length] = torch.tensor(texts[window.text][window.start : window.last])
+        is_scored[row, window.first - 1 - window.start : window.length] = True
+    targets = torch.tensor([index for window in windows for index in texts[window.text][window.first : window.last + 1]])
+    hidden = model.hidden(padded.to(device))[is_scored.to(device)]  # (scored tokens, C)
+    rows = max(1, _LOGIT_VALUES // model.config.rows)
     parts = [
-        _of_logits(model.logits(states).float(), wanted)
-        for states, wanted in zip(hidden.split(at_once), targets.to(device).split(at_once), strict=True)
+        _logprobs_and_ranks(model.logits(states).float(), ids)
+        for states, ids in zip(hidden.split(rows), targets.to(device).split(rows), strict=True)
     ]
-    scores, ranks = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-    return scores, ranks
+    logprobs, ranks = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    return logprobs, ranks
 
 
-def _of_logits(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and ranks of tokens (N,) by their logits (N, vocab_size)."""
-    chosen = logits.gather(1, wanted[:, None])  # (N, 1)
-    likelier = (logits > chosen).sum(dim=1)
-    return (chosen[:, 0] - logits.logsumexp(dim=1)).double(), likelier + 1
+def _logprobs_and_ranks(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and ranks of tokens (N,) given their logits (N, vocab_size)."""
+    chosen = logits.gather(1, ids[:, None])  # (N, 1)
+    better = (logits > chosen).sum(dim=1)
+    return (chosen[:, 0] - logits.logsumexp(dim=1)).double(), better + 1

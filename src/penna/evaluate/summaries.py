@@ -1,17 +1,16 @@
-"""How good summaries are: sources, references and outputs in, one result out, with what the source alone would get.
+"""Quality of summaries: ROUGE, BLEU, chrF and copying, compared with baselines made from the sources.
 
-Lead-3 (the first three sentences of the source) is a baseline that many summarisers of news do not beat; random-3
-(three of its sentences, in their order; ROUGE over ten draws) says what any piece of the source is worth, and the whole
-source what a model gets that only copies. They are measured on the same items as the system, and the system's lead over
-each of them comes with a paired interval: one that spans zero says that the items cannot tell the two apart. The
-references are measured against the sources too: how much people copy and add is the yardstick for the system's copying.
+Lead-3 (the first three sentences of the source) is a baseline that many news summarizers do not beat. Random-3 (three
+random sentences in their order; ROUGE is the mean of ten draws) measures what any part of the source is worth, and the
+whole source is what a model that only copies gets. Baselines are measured on the same items as the system, and the
+system's lead over each has a paired interval: if it contains zero, the items cannot separate the two. The references are
+compared with the sources too, because human copying is the standard for the system's copying.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from penna.errors import DataError
 from penna.evaluate.bleu import OverlapMetrics, OverlapScorer, Tokenization
 from penna.evaluate.copying import CopyMetrics, Source, copy_metrics
 from penna.evaluate.rouge import (
+    FMEASURE,
     ROUGE_KINDS,
     Interval,
     RougeKind,
@@ -32,39 +32,26 @@ from penna.evaluate.sentences import sentences
 from penna.evaluate.words import words
 
 _SENTENCES = 3  # of the baselines lead-3 and random-3
-_DRAWS = 10  # of random-3: a single one is a point of ROUGE-2 above or below their mean on 200 items
-_FMEASURE = 2  # column of `rouge_scores`
+_DRAWS = 10  # of random-3: one draw differs from their mean by about a point of ROUGE-2 on 200 items
 
 
 @dataclass(frozen=True)
 class SystemMetrics:
-    """One system, or one baseline, on all items."""
+    """Metrics of one system or baseline on all items."""
 
     name: str
     rouge: Mapping[RougeKind, RougeMetrics]
-    overlap: OverlapMetrics
-    words: int  # of all outputs, in `rouge_words`
-    length_ratio: float | None  # words of all outputs over those of all references
+    overlap: OverlapMetrics = field(metadata={"json": "inline"})
+    words: int  # of all outputs
+    length_ratio: float | None  # words of all outputs divided by those of all references
     empty: int  # outputs without a word; they count as 0
     copying: CopyMetrics
-    fmeasures: tuple[tuple[float, ...], ...]  # per item, ROUGE F-measures in the order of KINDS; not part of the JSON
-
-    def as_json(self) -> dict[str, Any]:
-        """A dictionary for JSON."""
-        return {
-            "name": self.name,
-            "rouge": {kind: asdict(figures) for kind, figures in self.rouge.items()},
-            **asdict(self.overlap),
-            "words": self.words,
-            "length_ratio": self.length_ratio,
-            "empty": self.empty,
-            "copying": self.copying.as_json(),
-        }
+    fmeasures: tuple[tuple[float, ...], ...] = field(metadata={"json": False})  # per item, in the order of ROUGE_KINDS
 
 
 @dataclass(frozen=True)
 class SummaryMetrics:
-    """A system's summaries, beside baselines made from the sources and the references themselves."""
+    """Metrics of a system's summaries, of the baselines and of the references."""
 
     items: int
     source_words: int  # of all sources
@@ -77,34 +64,19 @@ class SummaryMetrics:
     leads: Mapping[str, Mapping[RougeKind, Interval]]  # per baseline, the system's mean F-measure minus the baseline's
     references: CopyMetrics
 
-    def as_json(self) -> dict[str, Any]:
-        """A dictionary for JSON."""
-        return {
-            "items": self.items,
-            "source_words": self.source_words,
-            "reference_words": self.reference_words,
-            "empty_references": self.empty_references,
-            "bleu_tokenization": self.bleu_tokenization,
-            "seed": self.seed,
-            "system": self.system.as_json(),
-            "baselines": [baseline.as_json() for baseline in self.baselines],
-            "leads": {name: {kind: asdict(lead) for kind, lead in leads.items()} for name, leads in self.leads.items()},
-            "references": self.references.as_json(),
-        }
-
 
 class SummaryScorer:
-    """Sources and references, read once, on which any number of systems can be measured."""
+    """Sources and references, parsed once, on which any number of systems can be measured."""
 
     def __init__(self, sources: Sequence[str], references: Sequence[str], *, seed: int = 0) -> None:
-        """Texts item by item; ``seed`` decides what random-3 takes and what the bootstrap draws.
+        """``seed`` determines the sentences of random-3 and the bootstrap resamples.
 
-        Raises DataError where there are none, or not as many references as sources.
+        Raises DataError if there are no items, or not one reference for each source.
         """
         if not sources or len(sources) != len(references):
             raise DataError(
                 f"There are {len(sources)} sources and {len(references)} references.",
-                "One reference for each source, and at least one of them.",
+                "Expected one reference for each source, and at least one item.",
                 "Check the columns of the data.",
             )
         self.seed = seed
@@ -115,21 +87,21 @@ class SummaryScorer:
         self._reference_words, self._empty_references = sum(lengths), lengths.count(0)
 
     def score(self, name: str, outputs: Sequence[str], *further: Sequence[str]) -> SystemMetrics:
-        """The figures of a system's outputs, one for each item. Raises DataError where their number is another.
+        """Metrics of a system's outputs, one for each item. Raises DataError if their number differs.
 
-        ROUGE is the mean over these outputs and ``further`` draws of the same system; all else is of these.
+        ROUGE is the mean over ``outputs`` and ``further`` draws of the same system; all else is of ``outputs``.
         """
         if len(outputs) != len(self._references):
             raise DataError(
                 f"{name} has {len(outputs)} outputs for {len(self._references)} items.",
-                "One output for each item, which may be empty.",
+                "Expected one output, possibly empty, for each item.",
                 "Generate the missing ones.",
             )
         outputs = list(outputs)
         lengths = [len(words(output)) for output in outputs]
         draws = [np.stack(list(map(rouge_scores, self._references, texts))) for texts in (outputs, *further)]
         scores = np.mean(draws, axis=0)  # (N, kinds, 3)
-        fmeasures = scores[:, :, _FMEASURE]
+        fmeasures = scores[:, :, FMEASURE]
         precision, recall, mean = scores.mean(axis=0).T
         resampled = bootstrap_means(fmeasures, self.seed)
         return SystemMetrics(
@@ -159,7 +131,7 @@ class SummaryScorer:
         )
 
     def compare(self, outputs: Sequence[str], *, name: str = "system") -> SummaryMetrics:
-        """A system beside the baselines."""
+        """Metrics of a system and of the baselines."""
         system, baselines = self.score(name, outputs), self.baselines()
         return SummaryMetrics(
             items=len(self._sources),
@@ -178,25 +150,25 @@ class SummaryScorer:
 def measure_summaries(
     sources: Sequence[str], references: Sequence[str], outputs: Sequence[str], *, seed: int = 0, name: str = "system"
 ) -> SummaryMetrics:
-    """Measure outputs, one for each item, in any language. Raises DataError where the lists do not go together."""
+    """Measure outputs, one for each item, in any language. Raises DataError if the lengths differ."""
     return SummaryScorer(sources, references, seed=seed).compare(outputs, name=name)
 
 
 def paired_leads(one: SystemMetrics, other: SystemMetrics, seed: int) -> dict[RougeKind, Interval]:
-    """By how much the mean F-measures of one system are above another's on the same items, item by item."""
+    """The mean F-measures of one system minus another's on the same items, with paired intervals."""
     differences: Scores = np.array(one.fmeasures) - np.array(other.fmeasures)  # (N, kinds)
     mean, resampled = differences.mean(axis=0), bootstrap_means(differences, seed)
     return {kind: interval(mean[at], resampled[:, at]) for at, kind in enumerate(ROUGE_KINDS)}
 
 
 def lead_3(text: str) -> str:
-    """The first three sentences, or as many as there are."""
+    """The first three sentences, or all if there are fewer."""
     return "\n".join(sentences(text)[:_SENTENCES])
 
 
 def random_3(text: str, seed: Sequence[int]) -> str:
-    """Three sentences drawn without replacement, in the order of the text, or as many as there are."""
+    """Three random sentences in the order of the text, or all if there are fewer."""
     found = sentences(text)
     random = np.random.default_rng(seed)
     chosen = random.choice(len(found), min(_SENTENCES, len(found)), replace=False) if found else []
-    return "\n".join(found[place] for place in sorted(chosen))
+    return "\n".join(found[number] for number in sorted(chosen))

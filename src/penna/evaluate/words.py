@@ -1,10 +1,12 @@
-"""The words that summaries are compared in: a text in any language in, a list of words out.
+"""The words in which texts of any language are compared.
 
-A word is a run of letters and digits with the marks that belong to them, case folded, so "don't" is "don" and "t", as
-the ROUGE package has it (Lin 2004), which knows a-z and 0-9 alone. Scripts that put no space between words (Han,
-Hiragana, Katakana, Thai, Lao, Khmer, Burmese) are taken character by character, as is usual for ROUGE in Chinese and
-Japanese; Korean goes by its spaced words. Two spellings that Unicode calls the same text (canonical equivalents) are
-the same word, and so are words that differ in invisible joiners alone; nothing else is normalised.
+A word is a run of letters and digits with their combining marks, so "don't" is "don" and "t", as in the ROUGE package
+(Lin 2004), which knows only a-z and 0-9. Scripts without spaces between words (Han, Hiragana, Katakana, Thai, Lao,
+Khmer, Burmese) are split into characters, as is usual for ROUGE in Chinese and Japanese; Korean is split at spaces.
+Canonically equivalent spellings (Unicode NFC) are the same word.
+
+A spaced Korean word includes its endings, and a Chinese character is less than a word, so word statistics of different
+languages are not comparable.
 """
 
 from __future__ import annotations
@@ -22,23 +24,42 @@ _INVISIBLE = dict.fromkeys((0xAD, 0x200C, 0x200D, 0x2060, 0xFEFF, *range(0xFE00,
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in their order."""
+    """The words of a text in order, case-folded and without invisible joiners."""
     return _pattern().findall(unicodedata.normalize("NFC", text.translate(_INVISIBLE).casefold()))
 
 
 def words_with_offsets(text: str) -> list[tuple[int, str]]:
-    """The words as they are written, in their own case, each with its place in the text."""
+    """The words as spelled in the text, each with the offset of its first character."""
     return [(found.start(), found[0]) for found in _pattern().finditer(text)]
+
+
+def words_and_punctuation(text: str) -> list[str]:
+    """The words of a text in their own case, and every other visible character as a word of its own.
+
+    Punctuation is part of a text's style; Holtzman et al. 2020 count it, too.
+    """
+    composed = unicodedata.normalize("NFC", text)
+    found: list[str] = []
+    end = 0
+    for start, word in words_with_offsets(composed):
+        found += _visible(composed[end:start])
+        found.append(word)
+        end = start + len(word)
+    return found + _visible(composed[end:])
+
+
+def _visible(text: str) -> list[str]:
+    return [character for character in text if not character.isspace()]
 
 
 @lru_cache(maxsize=1)
 def _pattern() -> re.Pattern[str]:
-    marks = _marks()
-    # A mark that stands alone is no word: normalised, it may change places with its neighbour.
+    marks = _combining_marks()
+    # A mark without a base is not a word: normalization may swap it with its neighbor.
     return re.compile(f"(?![{marks}])[{_UNSPACED}][{marks}]*|(?:[^\\W_{_UNSPACED}][{marks}]*)+")
 
 
-def _marks() -> str:
+def _combining_marks() -> str:
     """All combining marks as ranges of a character class: `re` counts them neither as letters nor as digits."""
     ranges: list[list[int]] = []
     for code in range(0x300, 0x1F000):
@@ -48,34 +69,3 @@ def _marks() -> str:
             else:
                 ranges.append([code, code])
     return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
-
-
-# MERGED evaluate.texts.text_words: What a word is where texts are compared by their statistics: a text in any
-# language in, its words in order out.
-#
-# A word is a run of letters and digits with the marks that belong to them; scripts that put no space between words
-# are
-# taken character by character, and Korean goes by its spaced words, as in `penna.evaluate.words`. Beside these,
-# every sign that is no white space is a word of its own, since punctuation is part of how a text is written
-# (Holtzman et
-# al. 2020 count it, too). Case is kept. Canonical equivalents (NFC) are the same word.
-#
-# A spaced Korean word carries its endings, and a Chinese character is less than a word, so that statistics of words
-# are
-# lower in one and higher in the other than in English: compare texts of one language alone.
-
-
-def words_and_punctuation(text: str) -> list[str]:
-    """The words of a text, punctuation included."""
-    composed = unicodedata.normalize("NFC", text)
-    words: list[str] = []
-    end = 0
-    for place, word in words_with_offsets(composed):
-        words += _signs(composed[end:place])
-        words.append(word)
-        end = place + len(word)
-    return words + _signs(composed[end:])
-
-
-def _signs(between: str) -> list[str]:
-    return [sign for sign in between if not sign.isspace()]

@@ -1,1 +1,1 @@
-"""Statistics of many texts at once, as written text is compared with human text: one idea a file, no model."""
+"""Statistics of sets of texts, which compare generated text with human text. No model is needed."""

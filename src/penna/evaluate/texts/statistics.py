@@ -1,16 +1,15 @@
-"""One set of continuations, measured: texts with their likelihoods in; the statistics of all or of some of them out.
+"""Statistics of a set of continuations, for all texts or a subset, and the amount of text that each statistic needs.
 
-What belongs to one text (its words, whether it repeats, its BLEU against the others) is found once. What belongs to
-many texts together (Zipf's exponent, different n-grams) is counted from it anew for whichever texts are asked for, so
-that a statistic's uncertainty can be told by asking for other halves.
+What belongs to one text (its words, whether it repeats, its BLEU against the others) is computed once. What belongs to
+many texts together (Zipf's exponent, different n-grams) is counted for each subset, so that the spread between random
+halves can serve as the uncertainty of a statistic.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,51 +20,54 @@ from penna.evaluate.words import words_and_punctuation
 Rows = NDArray[np.int64]
 DISTINCT = (1, 2, 3)
 
+# From these amounts on, statistics of two sets of human texts of one kind differ by less than a tenth on average, as
+# measured on WikiText-2, TinyStories, and Chinese and Korean texts of about 150 words each (perplexity on 90 tokens of
+# the latter three). Repetition is a share of texts: from 100 on, one text is at most a percent. For MAUVE, Pillutla et
+# al. 2021 use 5,000 texts; a tenth of these gives 50 clusters.
+_TEXTS = (("perplexity", 30), ("distance", 50), ("self-BLEU-4", 200), ("repetition", 100), ("MAUVE", 500))
+_WORDS = (("distinct-n", 5000), ("words used", 5000), ("Zipf", 10_000))
+
 
 @dataclass(frozen=True)
 class Continuation:
-    """What stands behind one prefix, written by a model or a person."""
+    """The text after one prefix, generated or human."""
 
     ids: tuple[int, ...]  # without the separator that may have ended it
     text: str
-    ended: bool  # the text ended before the length that was asked for
+    ended: bool  # whether the text ended before the requested length
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """What a set of continuations costs a model that reads them behind their prefixes, without any setting."""
+    """The cost of N continuations after their prefixes, under a model without decoding settings."""
 
     nats: NDArray[np.float64]  # (N,)
-    tokens: Rows  # (N,), of the tokenizer of the model that reads
+    tokens: Rows  # (N,), of that model's tokenizer
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """The statistics of a set of continuations. None: too little text for it, or nothing to measure it by.
+    """The statistics of a set of continuations. None: too little text, or nothing to measure it with.
 
-    A text that ended early stays as it is, in all of them: it is not filled up, drawn anew or left out, as Holtzman et
-    al. 2020 keep it. The separator that ended it counts in none. Distinct-n, words used and Zipf's exponent go by how
-    much text there is, so they compare sets of alike ``length`` alone.
+    A text that ended early is used as it is, as in Holtzman et al. 2020; it is not padded, redrawn or left out. The
+    separator that ended it never counts. Distinct-n, words used and Zipf's exponent depend on the amount of text, so
+    compare only sets of similar ``length``.
     """
 
     texts: int
-    words: int  # `text_words` of all texts
-    perplexity: float | None  # exp(nats per token over all texts), behind their prefixes
+    words: int  # of all texts, punctuation included
+    perplexity: float | None  # exp(nats per token over all texts), after their prefixes
     judge_perplexity: float | None
     self_bleu: float | None  # mean over the texts with words
     zipf: float | None
-    repetition: float  # share of texts that end in a phrase again and again
+    repetition: float  # share of texts that end in a repeated phrase
     distinct_1: float | None  # different n-grams of words among all n-grams
     distinct_2: float | None
     distinct_3: float | None
     words_used: int  # different words
-    vocabulary_use: float  # different tokens over the tokenizer's vocabulary
+    vocabulary_use: float  # different tokens divided by the vocabulary size
     length: float  # tokens, mean
-    ended: float  # share of texts that ended before the length asked for
-
-    def as_json(self) -> dict[str, Any]:
-        """A dictionary for JSON."""
-        return {name: None if value == math.inf else value for name, value in asdict(self).items()}
+    ended: float  # share of texts that ended before the requested length
 
 
 class MeasuredTexts:
@@ -85,20 +87,20 @@ class MeasuredTexts:
         self._repeats = np.array([ends_in_repetition(text.ids) for text in texts])
         self._ended = np.array([text.ended for text in texts])
         self._lengths = np.array([len(text.ids) for text in texts])
-        self._grams = {order: _numbered(words, order) for order in DISTINCT}
-        self._tokens = _numbered([text.ids for text in texts], 1)
+        self._grams = {order: _numbered_ngrams(words, order) for order in DISTINCT}
+        self._tokens = _numbered_ngrams([text.ids for text in texts], 1)
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def statistics(self, rows: Rows | None = None) -> Statistics:
-        """The statistics of the texts of some prefixes, each once; of all where none are named.
+        """The statistics of the texts in these rows, each once; of all texts by default.
 
-        Self-BLEU keeps all texts of the set for references, so that fewer texts do not make it lower.
+        Self-BLEU keeps all texts of the set as references, so that fewer texts do not lower it.
         """
         rows = np.arange(len(self)) if rows is None else rows
         counts = {order: _counts(numbers, rows) for order, numbers in self._grams.items()}
-        distinct = {order: _different(counted) for order, counted in counts.items()}
+        distinct = {order: _distinct_share(counted) for order, counted in counts.items()}
         bleu = self._bleu[rows]
         bleu = bleu[~np.isnan(bleu)]
         return Statistics(
@@ -119,8 +121,37 @@ class MeasuredTexts:
         )
 
 
-def _numbered(texts: Sequence[Sequence[Hashable]], order: int) -> list[Rows]:
-    """The n-grams of each text as numbers; the same n-gram has the same number in all texts."""
+@dataclass(frozen=True)
+class SampleSizeWarning:
+    """A statistic that is unreliable, and the amount of text it needs."""
+
+    statistic: str
+    had: int
+    needs: int
+    unit: str  # texts or words
+
+    @property
+    def message(self) -> str:
+        """The warning for a person."""
+        return f"{self.statistic} is unreliable: it needs about {self.needs:,} {self.unit} (got {self.had:,})."
+
+
+def sample_size_warnings(human: Statistics) -> list[SampleSizeWarning]:
+    """The statistics for which the human side has too little text; every strategy has as many texts."""
+    return [
+        *(SampleSizeWarning(name, human.texts, needs, "texts") for name, needs in _TEXTS if human.texts < needs),
+        *(SampleSizeWarning(name, human.words, needs, "words") for name, needs in _WORDS if human.words < needs),
+    ]
+
+
+def reliable_statistics(human: Statistics) -> list[str]:
+    """The statistics for which there is enough text."""
+    unreliable = {warning.statistic for warning in sample_size_warnings(human)}
+    return [name for name, _ in (*_TEXTS, *_WORDS) if name not in unreliable]
+
+
+def _numbered_ngrams(texts: Sequence[Sequence[Hashable]], order: int) -> list[Rows]:
+    """The n-grams of each text as numbers; an n-gram has the same number in all texts."""
     numbers: dict[tuple[Hashable, ...], int] = {}
     return [
         np.array(
@@ -135,12 +166,12 @@ def _numbered(texts: Sequence[Sequence[Hashable]], order: int) -> list[Rows]:
 
 
 def _counts(numbers: Sequence[Rows], rows: Rows) -> Rows:
-    """How often each n-gram stands in the texts of these rows."""
+    """How often each n-gram is in the texts of these rows."""
     return np.bincount(np.concatenate([numbers[row] for row in rows.tolist()]))
 
 
-def _different(counts: Rows) -> float | None:
-    """distinct-n (Li et al. 2016), as `penna.evaluate.texts.diversity`, from counts."""
+def _distinct_share(counts: Rows) -> float | None:
+    """Distinct-n (`penna.evaluate.texts.diversity`) from counts."""
     total = int(counts.sum())
     return int(np.count_nonzero(counts)) / total if total else None
 
@@ -151,52 +182,3 @@ def _perplexity(likelihood: Likelihood, rows: Rows) -> float | None:
         return None
     with np.errstate(over="ignore"):
         return float(np.exp(likelihood.nats[rows].sum() / tokens))
-
-
-# MERGED evaluate.texts.trust: What statistics of so much text are worth: counts in, a sentence for each statistic
-# that needs more out.
-#
-# From these amounts on, the statistics of two sets of human texts of one kind differ by less than a tenth on
-# average: so
-# it was on WikiText-2, TinyStories, Chinese and Korean texts of about 150 words each, and with perplexity on 90
-# tokens
-# of the latter three. Repetition is a share of texts, and
-# from 100 on one text is no more than a percent. For MAUVE, Pillutla et al. 2021 take 5,000 texts; with a tenth of
-# these
-# its clusters are 50.
-
-
-@dataclass(frozen=True)
-class SampleSizeWarning:
-    """A statistic that cannot be trusted, and how much text it needs."""
-
-    statistic: str
-    had: int
-    needs: int
-    unit: str  # texts, tokens or words
-
-    @property
-    def message(self) -> str:
-        """For a person."""
-        return (
-            f"{self.statistic} cannot be trusted: it needs about {self.needs:,} {self.unit}, and there are "
-            f"{self.had:,}."
-        )
-
-
-_TEXTS = (("perplexity", 30), ("distance", 50), ("self-BLEU-4", 200), ("repetition", 100), ("MAUVE", 500))
-_WORDS = (("distinct-n", 5000), ("words used", 5000), ("Zipf", 10_000))
-
-
-def sample_size_warnings(human: Statistics) -> list[SampleSizeWarning]:
-    """What the human side has too little text for; each writer has as many texts."""
-    return [
-        *(SampleSizeWarning(name, human.texts, needs, "texts") for name, needs in _TEXTS if human.texts < needs),
-        *(SampleSizeWarning(name, human.words, needs, "words") for name, needs in _WORDS if human.words < needs),
-    ]
-
-
-def reliable_statistics(human: Statistics) -> list[str]:
-    """The statistics that there is text enough for."""
-    doubted = {doubt.statistic for doubt in sample_size_warnings(human)}
-    return [name for name, _ in (*_TEXTS, *_WORDS) if name not in doubted]

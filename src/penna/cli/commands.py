@@ -88,6 +88,7 @@ def _evaluate(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna.cli.evaluation import print_figures
     from penna.cli.screen import say
     from penna.config.recipe import parse_overrides
+    from penna.storage import to_json
 
     figures = api.evaluate(
         arguments.run,
@@ -98,7 +99,7 @@ def _evaluate(arguments: argparse.Namespace, overrides: Overrides) -> int:
         report=say,
     )
     if arguments.json:
-        print(json.dumps(figures.as_json(), ensure_ascii=False, indent=2))
+        print(json.dumps(to_json(figures), ensure_ascii=False, indent=2))
     else:
         print_figures(figures)
     return 0

@@ -124,12 +124,14 @@ def _complete(
 
 def _beside(text: str, output: str, reference: str) -> dict[str, Any]:
     """What an output copied from its text, and beside a reference also what that copied and what they share."""
-    from penna.evaluate.copy_report import copy_report, rouge_fmeasures
+    from penna.evaluate.copying import copy_report
+    from penna.evaluate.rouge import rouge_fmeasures
+    from penna.storage import to_json
 
-    found: dict[str, Any] = {"copied": copy_report(text, output).as_json()}
+    found: dict[str, Any] = {"copied": to_json(copy_report(text, output))}
     if reference:
         found["reference"] = {
-            "copied": copy_report(text, reference).as_json(),
+            "copied": to_json(copy_report(text, reference)),
             "rouge": rouge_fmeasures(reference, output),
         }
     return found

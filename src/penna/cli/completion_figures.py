@@ -90,7 +90,7 @@ def _overlap(system: SystemMetrics) -> list[str]:
 
 def _copying(copying: CopyMetrics) -> list[str]:
     length = "-" if copying.density is None else f"{copying.density:.1f}"
-    shares = [copying.novel[0], copying.novel[1], copying.numbers.share, copying.names.share]
+    shares = [copying.novel["1-grams"], copying.novel["2-grams"], copying.numbers.share, copying.names.share]
     return [_percent(copying.coverage), length, *map(_percent, shares)]
 
 

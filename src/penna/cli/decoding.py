@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna.api.decoding import DecodingSettings, compare_decoding
     from penna.api.strategies import named_strategies
     from penna.cli.screen import say
+    from penna.storage import to_json
     from penna.config.generation import parse_strategy
 
     if arguments.save:
@@ -90,7 +91,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
             on_event=listen,
         )
     if arguments.json:
-        print(json.dumps({"folder": str(found.folder), **found.metrics.as_json()}, ensure_ascii=False, indent=2))
+        print(json.dumps({"folder": str(found.folder), **to_json(found.metrics)}, ensure_ascii=False, indent=2))
     else:
         _print(found.metrics, found.folder)
     if arguments.save:

@@ -7,6 +7,7 @@ from penna.api.evaluate import Metrics
 from penna.cli.classification_figures import print_classification
 from penna.cli.completion_figures import print_completion_figures
 from penna.evaluate.classification import ClassificationMetrics
+from penna.storage import to_json
 
 
 def print_figures(figures: Metrics) -> None:
@@ -16,7 +17,7 @@ def print_figures(figures: Metrics) -> None:
     elif isinstance(figures, CompletionMetrics):
         print_completion_figures(figures)
     else:
-        _print_plain(figures.as_json())
+        _print_plain(to_json(figures))
 
 
 def _print_plain(figures: dict[str, object], indent: str = "") -> None:

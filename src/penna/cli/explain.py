@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from penna.cli.lines import opened, text_lines
 from penna.cli.loading import load
 from penna.errors import DataError, RecipeError
+from penna.storage import to_json
 
 if TYPE_CHECKING:
     from penna.api.explain import ExplainSettings
@@ -98,7 +99,7 @@ def _explain(loaded: LoadedModel, text: str, settings: ExplainSettings, argument
     for notice in explanation.notices:
         say(notice)
     if arguments.json:
-        print(json.dumps(explanation.as_json(), ensure_ascii=False, indent=2, allow_nan=False))
+        print(json.dumps(to_json(explanation), ensure_ascii=False, indent=2, allow_nan=False))
     else:
         print_explanation(explanation)
     if arguments.svg:
@@ -124,7 +125,7 @@ def _measure(loaded: LoadedModel, texts: Sequence[str], settings: ExplainSetting
 
     measured = measure_faithfulness(loaded, texts, settings)
     if as_json:
-        print(json.dumps(measured.as_json(), ensure_ascii=False, indent=2, allow_nan=False))
+        print(json.dumps(to_json(measured), ensure_ascii=False, indent=2, allow_nan=False))
     else:
         print_faithfulness(measured)
     return 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from penna.cli.lines import opened, text_lines
 from penna.errors import DataError, RecipeError
+from penna.storage import to_json
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
         heads_on=heads_on,
     )
     if arguments.json:
-        print(json.dumps(seen.as_json(), ensure_ascii=False, indent=2, allow_nan=False))
+        print(json.dumps(to_json(seen), ensure_ascii=False, indent=2, allow_nan=False))
     else:
         print_model(seen, "the last samples of the run" if given is None else "the text")
     return 0

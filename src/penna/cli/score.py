@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 from penna.cli.lines import opened, text_lines
 from penna.cli.loading import add_device_arguments, add_run_and_texts, load
 from penna.errors import DataError, RecipeError
+from penna.storage import to_json
 
 if TYPE_CHECKING:
     from penna.api.score import Measure, TextScore
@@ -81,7 +82,7 @@ def _score(loaded: LoadedModel, texts: Sequence[str], arguments: argparse.Namesp
     _tell_windows(scores, loaded.model.config.block_size)
     _tell_lacking(loaded, [part for found in scores for part in found.lacking])
     if arguments.json:
-        print(json.dumps([found.as_json() for found in scores], ensure_ascii=False, indent=2, allow_nan=False))
+        print(json.dumps([to_json(found) for found in scores], ensure_ascii=False, indent=2, allow_nan=False))
         return
     from penna.cli.page import Page
     from penna.cli.score_tables import print_ranking, print_texts
@@ -119,7 +120,7 @@ def _score_after(loaded: LoadedModel, words: Sequence[str], arguments: argparse.
             )
     _tell_lacking(loaded, found.lacking)
     if arguments.json:
-        print(json.dumps(found.as_json(), ensure_ascii=False, indent=2, allow_nan=False))
+        print(json.dumps(to_json(found), ensure_ascii=False, indent=2, allow_nan=False))
     else:
         print_after(Page(), found)
 

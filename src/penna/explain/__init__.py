@@ -1,1 +1,1 @@
-"""What mattered: a model and a text in, a score for each of its tokens out."""
+"""Explanations of a model's predictions: attributions, attention maps, lenses and head statistics."""

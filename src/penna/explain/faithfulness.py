@@ -1,19 +1,17 @@
-"""Whether scores tell the truth: words are taken out in the order a method gives them, and the answer is asked again.
+"""Faithfulness of attributions: how the answer's probability changes as high-scoring words are removed.
 
-For each text come in a probe, its words (units) and each method's score of each; out come comprehensiveness, how much
-of the target's probability goes with the k % of words scored highest, and sufficiency, how much is missing where they
-alone are left (DeYoung et al. 2020, "ERASER", section 4.2). Over several k their mean is the area over the perturbation
-curve, AOPC. A good order takes much and misses little: high comprehensiveness, low sufficiency. The floor is the mean
-of several random orders of the same text. To take a word out is to delete its tokens and to read the rest anew; tokens
-that are not asked about stay. Shapes: N texts, K shares.
+DeYoung et al. 2020 ("ERASER", section 4.2): comprehensiveness is the drop of the target's probability when the k % of
+words with the highest scores are removed, sufficiency the drop when only they remain. The mean over several k is the area
+over the perturbation curve, AOPC. Good attributions have high comprehensiveness and low sufficiency. The baseline is the
+mean of several random orders of the same text. Removing a word deletes its tokens, and the rest is read again; tokens
+outside of the question stay. Shapes: N texts, K shares.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,24 +30,24 @@ _Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Curves:
-    """What is lost of the target's probability, for each of `SHARES`."""
+    """The drop of the target's probability for each of `SHARES`."""
 
-    comprehensiveness: tuple[float, ...]  # with the words scored highest gone
-    sufficiency: tuple[float, ...]  # with them alone left
+    comprehensiveness: tuple[float, ...]  # without the words that have the highest scores
+    sufficiency: tuple[float, ...]  # with only these words
 
 
 @dataclass(frozen=True)
 class TextFaithfulness:
-    """The methods on one text."""
+    """The curves of each method on one text."""
 
-    probability: float  # of the target, with all words there
+    probability: float  # of the target, with all words
     words: int
-    methods: dict[Method, Curves]  # "random" among them
+    methods: dict[Method, Curves]  # including "random"
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over texts, and between what the middle 95 % of its bootstrap resamples lie."""
+    """A mean over texts, and the bounds of the middle 95 % of its bootstrap resamples."""
 
     mean: float
     low: float
@@ -58,11 +56,11 @@ class Mean:
 
 @dataclass(frozen=True)
 class Measure:
-    """Comprehensiveness, or sufficiency, of one method over texts."""
+    """Comprehensiveness or sufficiency of one method over texts."""
 
     aopc: Mean
     shares: tuple[float, ...]  # the mean for each of `SHARES`
-    lead: Mean  # AOPC less that of the random orders, text by text
+    lead: Mean  # AOPC minus that of the random orders, text by text
 
 
 @dataclass(frozen=True)
@@ -75,16 +73,14 @@ class MethodMetrics:
 
 @dataclass(frozen=True)
 class FaithfulnessMetrics:
-    """The methods side by side on the same texts."""
+    """The faithfulness of several methods on the same texts."""
 
     texts: int
-    words: float  # of a text, on average
-    probability: float  # of the target, on average
+    words: float  # per text, mean
+    probability: float  # of the target, mean
     methods: dict[Method, MethodMetrics]
-
-    def as_json(self) -> dict[str, Any]:
-        """A dictionary for JSON."""
-        return {**asdict(self), "percent_of_words": list(SHARES), "random_orders": RANDOM_ORDERS}
+    percent_of_words: tuple[int, ...] = SHARES
+    random_orders: int = RANDOM_ORDERS
 
 
 def measure_text(
@@ -92,51 +88,51 @@ def measure_text(
 ) -> TextFaithfulness:
     """The curves of each method's scores, one for each word, and of random orders drawn from ``seed``.
 
-    Words lie within the question's features, their tokens counted as in its ids. Of words with the same score the
-    earlier counts as the higher. Raises DataError for a single word, of which nothing would be left.
+    Words are within the question's features; their token numbers are those of its ids. Of equal scores the earlier word
+    counts as higher. Raises DataError with fewer than two words, because nothing would be left.
     """
     if len(words) < 2:
         raise DataError(
-            "There is only one word to take out, or none.",
-            "A text of two words or more: one is taken, and another is left.",
-            "Leave such texts out, or make them longer.",
+            f"The text has {len(words)} word{'' if len(words) == 1 else 's'} that could be removed.",
+            "At least two are needed: one is removed and another remains.",
+            "Use a longer text.",
         )
     for method, values in scores.items():
         if len(values) != len(words):
             raise ValueError(f"{method} scores {len(values)} of {len(words)} words")
     features = probe.question.features
     if any(word.start < features.start or word.end > features.stop for word in words):
-        raise ValueError("a word reaches beyond the tokens that are asked about")
+        raise ValueError("a word is outside of the explained tokens")
     random = np.random.default_rng(seed)
     orders: dict[Method, list[NDArray[np.int64]]] = {
         method: [np.argsort(-np.asarray(values), kind="stable")] for method, values in scores.items()
     }
     orders["random"] = [random.permutation(len(words)) for _ in range(RANDOM_ORDERS)]
-    without = {method: [_rows(probe, words, order, keep=False) for order in own] for method, own in orders.items()}
-    alone = {method: [_rows(probe, words, order, keep=True) for order in own] for method, own in orders.items()}
+    removed = {method: [_rows(probe, words, order, keep=False) for order in own] for method, own in orders.items()}
+    kept = {method: [_rows(probe, words, order, keep=True) for order in own] for method, own in orders.items()}
     ids = probe.question.ids
-    asked = {ids} | {row for found in (without, alone) for own in found.values() for rows in own for row in rows}
-    probabilities = _probabilities(probe, asked)
+    rows = {ids} | {row for found in (removed, kept) for own in found.values() for rows in own for row in rows}
+    probabilities = _probabilities(probe, rows)
 
     def curve(own: Sequence[Sequence[_Ids]]) -> tuple[float, ...]:
-        lost = [[probabilities[ids] - probabilities[row] for row in rows] for rows in own]
-        return tuple(np.mean(lost, axis=0).tolist())
+        drops = [[probabilities[ids] - probabilities[row] for row in rows] for rows in own]
+        return tuple(np.mean(drops, axis=0).tolist())
 
-    methods: dict[Method, Curves] = {method: Curves(curve(without[method]), curve(alone[method])) for method in orders}
+    methods: dict[Method, Curves] = {method: Curves(curve(removed[method]), curve(kept[method])) for method in orders}
     return TextFaithfulness(probabilities[ids], len(words), methods)
 
 
 def summarize_faithfulness(texts: Sequence[TextFaithfulness], *, seed: int = 0) -> FaithfulnessMetrics:
-    """Means over texts on which the same methods were measured, with bootstrap intervals drawn from ``seed``.
+    """Means over texts that were measured with the same methods, with bootstrap intervals drawn from ``seed``.
 
-    The lead over the random orders is resampled text by text (a paired bootstrap: Koehn 2004). Raises DataError where
-    there is no text.
+    The lead over the random orders is resampled text by text (a paired bootstrap: Koehn 2004). Raises DataError without
+    texts.
     """
     if not texts:
         raise DataError(
-            "There is no text to measure on.",
-            "Texts of two words or more.",
-            "Give a file with more or longer texts.",
+            "No text can be measured.",
+            "Expected texts of at least two words.",
+            "Use a file with more or longer texts.",
         )
     methods = tuple(texts[0].methods)
     if any(text.methods.keys() != texts[0].methods.keys() for text in texts):
@@ -144,11 +140,11 @@ def summarize_faithfulness(texts: Sequence[TextFaithfulness], *, seed: int = 0) 
     draws = np.random.default_rng(seed).integers(0, len(texts), (RESAMPLES, len(texts)))
 
     def measure(method: Method, name: str) -> Measure:
-        curves, floor = (
+        curves, baseline = (
             np.array([getattr(text.methods[which], name) for text in texts]) for which in (method, "random")
         )  # (N, K) both
         aopc = curves.mean(axis=1)
-        lead = _mean(aopc - floor.mean(axis=1), draws)
+        lead = _mean(aopc - baseline.mean(axis=1), draws)
         return Measure(_mean(aopc, draws), tuple(curves.mean(axis=0).tolist()), lead)
 
     return FaithfulnessMetrics(
@@ -163,24 +159,24 @@ def summarize_faithfulness(texts: Sequence[TextFaithfulness], *, seed: int = 0) 
 
 
 def _rows(probe: Probe, words: Sequence[Word], order: NDArray[np.int64], *, keep: bool) -> list[_Ids]:
-    """For each of `SHARES` the ids without the first so many words of an order, or with them alone."""
+    """For each of `SHARES`, the ids without the first words of an order, or with only them."""
     rows: list[_Ids] = []
     for share in SHARES:
         count = -(-share * len(words) // 100)
-        taken = order[count:] if keep else order[:count]
-        gone = {place for word in taken for place in range(words[word].start, words[word].end)}
-        rows.append(tuple(index for place, index in enumerate(probe.question.ids) if place not in gone))
+        removed_words = order[count:] if keep else order[:count]
+        removed = {at for word in removed_words for at in range(words[word].start, words[word].end)}
+        rows.append(tuple(index for at, index in enumerate(probe.question.ids) if at not in removed))
     return rows
 
 
-def _probabilities(probe: Probe, asked: set[_Ids]) -> dict[_Ids, float]:
-    """Of the target behind each of the rows, those of one length read together."""
+def _probabilities(probe: Probe, rows: set[_Ids]) -> dict[_Ids, float]:
+    """The target's probability after each row; rows of equal length are batched."""
     by_length: defaultdict[int, list[_Ids]] = defaultdict(list)
-    for row in sorted(asked):
+    for row in sorted(rows):
         by_length[len(row)].append(row)
     found: dict[_Ids, float] = {}
-    for rows in by_length.values():
-        found |= zip(rows, probe.values_and_probabilities(rows)[1].tolist(), strict=True)
+    for batch in by_length.values():
+        found |= zip(batch, probe.values_and_probabilities(batch)[1].tolist(), strict=True)
     return found
 
 

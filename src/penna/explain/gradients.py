@@ -1,14 +1,13 @@
-"""Attribution by gradients: how the question's value answers to the embeddings of what was read.
+"""Gradient attributions: how the question's value depends on the input embeddings.
 
-A probe comes in, a signed score in nats for each token that may have mattered comes out. Gradient times input is the
-first-order guess at what an embedding adds to the value (Shrikumar et al. 2016, "Not Just a Black Box"). Integrated
-gradients follow the value from a baseline to the text (Sundararajan et al. 2017, "Axiomatic Attribution for Deep
-Networks", equation 1), so that the scores add up to how far it moved. Positions stay where they are, and so do tokens
-that are not asked about.
+Gradient times input is the first-order estimate of what an embedding adds to the value (Shrikumar et al. 2016, "Not Just
+a Black Box"). Integrated gradients follow the value from a baseline to the input (Sundararajan et al. 2017, "Axiomatic
+Attribution for Deep Networks", equation 1), so that the scores sum to the change of the value. Scores are signed, in
+nats. Positions stay where they are, and so do tokens outside of the question.
 
-A model that adds no positions and normalises whatever it reads hardly sees how long an embedding is. Of such a model
-gradient times input is next to nothing, and on the way to a baseline of zeros all happens within so short a stretch in
-front of it that no rule finds it; the mean embedding serves as well as anywhere. Shapes: T tokens, C n_embd, S steps.
+A model that adds no positions and normalizes its input hardly depends on the length of an embedding. For such a model
+gradient times input is almost zero, and from a baseline of zeros all change happens so close to the baseline that no
+quadrature rule finds it; use the mean embedding as the baseline. Shapes: T tokens, C n_embd, S steps.
 """
 
 from __future__ import annotations
@@ -25,27 +24,27 @@ from penna.explain.probe import Probe
 Baseline = Literal["zero", "mean"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
-STEPS = 32  # gradients along the path to begin with
+STEPS = 32  # initial number of gradients along the path
 MOST_STEPS = 256
-TOLERANCE = 0.02  # of how far the value moves: the gap at which there are steps enough
-_LEAST_GAP = 1e-3  # nats: a gap below which there are, however little the value moves
+TOLERANCE = 0.02  # the largest gap that counts as converged, as a share of the change of the value
+_MIN_GAP = 1e-3  # nats: a smaller gap always counts as converged
 
 
 def gradient_x_input(probe: Probe) -> Scores:
-    """The gradient of the value by each token's embedding, times that embedding."""
+    """The gradient of the value with respect to each token's embedding, times that embedding."""
     embeddings = probe.embeddings()  # (1, T, C)
     scores = (_gradients(probe, embeddings) * embeddings).sum(dim=-1)[0]  # (T,)
-    return Scores("gradient-x-input", _of_features(probe, scores))
+    return Scores("gradient-x-input", _feature_scores(probe, scores))
 
 
 def integrated_gradients(
     probe: Probe, *, baseline: Baseline = "mean", steps: int = STEPS, most_steps: int = MOST_STEPS
 ) -> Scores:
-    """Gradients along the straight way from a baseline, times that way.
+    """Gradients along the straight path from a baseline, times that path.
 
-    At the baseline the tokens asked about are embedded as ``zero``, or as the ``mean`` of the vocabulary's embeddings.
-    The integral is taken by Gauss and Legendre's rule with ``steps`` gradients, doubled until the scores add up to the
-    difference of the values at both ends to 2 % of it, or ``most_steps`` are taken. What is missing is told as ``gap``.
+    In the baseline, the explained tokens are embedded as ``zero`` or as the ``mean`` of the vocabulary's embeddings. The
+    integral uses Gauss-Legendre quadrature with ``steps`` gradients, doubled until the scores sum to the difference of
+    the values at both ends up to 2 %, or until ``most_steps``. ``about`` reports what is missing as ``gap``.
     """
     embeddings = probe.embeddings()  # (1, T, C)
     features = slice(probe.question.first, probe.question.end)
@@ -56,7 +55,7 @@ def integrated_gradients(
     while True:
         scores = _integral(probe, start, embeddings, steps)
         gap = float(scores.sum()) - difference
-        converged = abs(gap) <= max(TOLERANCE * abs(difference), _LEAST_GAP)
+        converged = abs(gap) <= max(TOLERANCE * abs(difference), _MIN_GAP)
         if converged or steps >= most_steps:
             break
         steps = min(2 * steps, most_steps)
@@ -68,32 +67,32 @@ def integrated_gradients(
         "gap": gap,
         "converged": converged,
     }
-    return Scores("integrated-gradients", _of_features(probe, scores), about)
+    return Scores("integrated-gradients", _feature_scores(probe, scores), about)
 
 
 def _integral(probe: Probe, start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Each token's share of the value's way from ``start`` to ``end``, both (1, T, C): (T,), in float64.
+    """Each token's share of the change of the value from ``start`` to ``end``, both (1, T, C): (T,) in float64.
 
-    Of the rule's times t on 0 to 1, t² of the way is gone: steps are shortest near the baseline, where most happens.
+    The path is t² for t from 0 to 1: steps are shortest near the baseline, where the value changes most.
     """
     nodes, weights = np.polynomial.legendre.leggauss(steps)  # on -1 to 1
     times = (nodes + 1) / 2
-    places, weights = torch.from_numpy(times**2).to(end), torch.from_numpy(times * weights)  # d(t²) = 2t dt
-    way = end - start
+    fractions, weights = torch.from_numpy(times**2).to(end), torch.from_numpy(times * weights)  # d(t²) = 2t dt
+    path = end - start
     total = torch.zeros(end.shape[1], dtype=torch.float64)
-    at_once = probe.batch_rows(end.shape[1])
-    for some, counts in zip(places.split(at_once), weights.split(at_once), strict=True):
-        gradients = _gradients(probe, start + some[:, None, None] * way)  # (S, T, C)
-        total += counts @ (gradients * way).sum(dim=-1).double().cpu()
+    rows = probe.batch_rows(end.shape[1])
+    for some, counts in zip(fractions.split(rows), weights.split(rows), strict=True):
+        gradients = _gradients(probe, start + some[:, None, None] * path)  # (S, T, C)
+        total += counts @ (gradients * path).sum(dim=-1).double().cpu()
     return total
 
 
 def _gradients(probe: Probe, embeddings: Tensor) -> Tensor:
-    """Of each row's value by what is embedded: (B, T, C) -> (B, T, C)."""
+    """The gradient of each row's value with respect to its embeddings: (B, T, C) -> (B, T, C)."""
     embeddings = embeddings.detach().requires_grad_(True)
     with torch.enable_grad():
         return torch.autograd.grad(probe.value(embeddings).sum(), embeddings)[0]
 
 
-def _of_features(probe: Probe, scores: Tensor) -> tuple[float, ...]:
+def _feature_scores(probe: Probe, scores: Tensor) -> tuple[float, ...]:
     return tuple(scores[probe.question.first : probe.question.end].tolist())

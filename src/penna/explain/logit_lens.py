@@ -1,8 +1,8 @@
-"""The logit lens: what a model would answer if it stopped behind a block.
+"""The logit lens: what a model would predict if it stopped after a block.
 
-The state behind each block goes through the final norm and the matrix of the logits, or the head that tells classes, as
-if it were the last (nostalgebraist 2020, "interpreting GPT: the logit lens"). Early states were never made to be read
-so: that an answer does not show there does not mean that it is not there. Shapes: T tokens, C n_embd, N answers.
+The state after each block goes through the final norm and the logit matrix (or the classification head), as if it were
+the last (nostalgebraist 2020, "interpreting GPT: the logit lens"). Early states were not trained to be read this way: an
+answer that does not show there may still be encoded. Shapes: T tokens, C n_embd, N answers.
 """
 
 from __future__ import annotations
@@ -18,50 +18,49 @@ from penna.train.classification import class_logits
 
 
 class ScoredId(NamedTuple):
-    """Something the model could have answered."""
+    """A possible answer."""
 
-    id: int  # of a token, or the number of a class
+    id: int  # of a token or a class
     probability: float
 
 
 @dataclass(frozen=True)
 class LayerPrediction:
-    """What a state says."""
+    """The prediction from one state."""
 
-    probability: float  # of the answer that is asked about
-    rank: int  # of the answer, 1: the likeliest; of several tokens that of the least expected, each behind the others
-    top: tuple[ScoredId, ...]  # the likeliest answers; of several tokens in the place of the last
+    probability: float  # of the question's target
+    rank: int  # of the target, 1: the most probable; of several tokens the worst rank, each after the previous ones
+    top: tuple[ScoredId, ...]  # the most probable answers; for several tokens, those for the last one
 
 
 @torch.inference_mode()
 def logit_lens(probe: Probe, top: int = 5, known: int | None = None) -> tuple[LayerPrediction, ...]:
-    """What the states say before the first block (the embeddings) and behind each: L + 1 readings.
+    """The predictions before the first block (the embeddings) and after each: L + 1.
 
-    The last is the model's own answer. ``known`` keeps ids from there on out of ``top``, where an embedding has rows
-    that no token has.
+    The last is the model's own. ``known`` limits ``top`` to smaller ids, if an embedding has rows without tokens.
     """
-    return tuple(_read(probe, state, top, known) for state in probe.states(probe.embeddings()))
+    return tuple(_predict(probe, state, top, known) for state in probe.states(probe.embeddings()))
 
 
 @torch.inference_mode()
 def current_prediction(probe: Probe, top: int = 5, known: int | None = None) -> LayerPrediction:
-    """The model's own answer, from all its blocks as they are now."""
-    return _read(probe, probe.run_blocks(probe.add_positions(probe.embeddings())), top, known)
+    """The model's own prediction, with all blocks as they are now."""
+    return _predict(probe, probe.run_blocks(probe.add_positions(probe.embeddings())), top, known)
 
 
-def _read(probe: Probe, state: Tensor, top: int, known: int | None) -> LayerPrediction:
-    """What one state (1, T, C) says."""
+def _predict(probe: Probe, state: Tensor, top: int, known: int | None) -> LayerPrediction:
+    """The prediction from one state (1, T, C)."""
     hidden, target = probe.final_norm(state), probe.question.target
     if isinstance(target, Label):
         lengths = torch.tensor([hidden.shape[1]], device=hidden.device)
         scores = class_logits(probe.model, hidden, lengths, target.pooling)  # (1, N)
     else:
         scores = probe.model.logits(hidden[0, -target.last_positions :]).float()  # (tokens, N)
-    wanted = torch.tensor(target.tokens if isinstance(target, NextTokens) else [target.number], device=scores.device)
-    ranks = 1 + (scores > scores.gather(1, wanted[:, None])).sum(1)
-    guesses = scores[-1].softmax(-1)[:known].topk(min(top, len(scores[-1][:known])))
+    ids = torch.tensor(target.tokens if isinstance(target, NextTokens) else [target.number], device=scores.device)
+    ranks = 1 + (scores > scores.gather(1, ids[:, None])).sum(1)
+    best = scores[-1].softmax(-1)[:known].topk(min(top, len(scores[-1][:known])))
     return LayerPrediction(
         probability=float(target.probability(probe.model, hidden)),
         rank=int(ranks.max()),
-        top=tuple(map(ScoredId, guesses.indices.tolist(), guesses.values.tolist())),
+        top=tuple(map(ScoredId, best.indices.tolist(), best.values.tolist())),
     )

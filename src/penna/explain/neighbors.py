@@ -1,15 +1,14 @@
-"""Neighbours of a word: the tokens whose embeddings point the same way.
+"""Nearest neighbors of a word in the embedding space: the tokens whose vectors have the highest cosine similarity.
 
-A word in; the tokens nearest to it by the cosine of their rows, in the matrix that is read and, where another one gives
-the logits, in that as well. A word of several tokens stands where their mean does, which says less the more there are.
-Shapes: V vocab_size, C n_embd.
+They are computed in the input embedding and, if the logits have a matrix of their own, in that as well. A word of several
+tokens is represented by their mean, which says less the more there are. Shapes: V vocab_size, C n_embd.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,26 +20,27 @@ from penna.tokenizer.tokenizer import Tokenizer
 Matrix = Literal["wte", "lm_head"]
 
 
-class Neighbor(NamedTuple):
-    """A token beside a word."""
+@dataclass(frozen=True)
+class Neighbor:
+    """A token near a word."""
 
-    token: str  # as `Tokenizer.token_text` shows it
+    token: str  # in the form of `Tokenizer.token_text`
     id: int
     cosine: float
 
 
 @dataclass(frozen=True)
 class Neighbors:
-    """A word, its tokens, and what is near it."""
+    """A word, its tokens, and the tokens near it."""
 
     word: str
     tokens: tuple[str, ...]
     ids: tuple[int, ...]
-    near: dict[Matrix, tuple[Neighbor, ...]]  # the nearest first
+    near: dict[Matrix, tuple[Neighbor, ...]]  # nearest first
 
 
 def neighbors(model: GPT, tokenizer: Tokenizer, word: str, top: int = 10) -> Neighbors:
-    """The ``top`` nearest tokens of a word, its own left out. The word has a token at least."""
+    """The ``top`` nearest tokens of a word with at least one token; its own tokens are left out."""
     ids = word_ids(tokenizer, word)
     matrices: dict[Matrix, Tensor] = {"wte": model.wte.weight}
     if model.lm_head is not None:
@@ -53,7 +53,7 @@ def neighbors(model: GPT, tokenizer: Tokenizer, word: str, top: int = 10) -> Nei
 
 
 def word_ids(tokenizer: Tokenizer, word: str) -> list[int]:
-    """A word's tokens as it stands within a text: with the space before it, unless it has fewer tokens without."""
+    """The ids of a word inside a text: with a space before it, unless it has fewer tokens without."""
     alone = tokenizer.encode(word)
     if word[:1].isspace() or tokenizer.kind == "characters":
         return alone
@@ -63,9 +63,9 @@ def word_ids(tokenizer: Tokenizer, word: str) -> list[int]:
 
 @torch.inference_mode()
 def _nearest(matrix: Tensor, ids: Sequence[int], top: int) -> list[tuple[int, float]]:
-    """Rows of a matrix (V, C) nearest to the mean of some of them, which are left out."""
+    """The rows of a matrix (V, C) nearest to the mean of some of them, which are left out."""
     own = torch.tensor(ids, device=matrix.device)
     cosines = F.cosine_similarity(matrix.float(), matrix[own].float().mean(0, keepdim=True))  # (V,)
-    cosines[own] = -2.0  # behind all others
+    cosines[own] = -2.0  # below all others
     found = cosines.topk(min(top, len(matrix) - len(own.unique())))
     return list(zip(found.indices.tolist(), found.values.tolist(), strict=True))

@@ -1,9 +1,8 @@
-"""Occlusion: each token left out in turn, and what that takes from the question's value.
+"""Occlusion: how much the answer's log-probability drops when a token is removed.
 
-A probe comes in, a signed score in nats for each token that may have mattered comes out (leave one out: Li et al. 2016,
-"Understanding Neural Networks through Representation Erasure", equation 1, as a difference). What is left is read anew
-from its ids: tokens behind move up a place, and n-grams are those of the shorter text. Nothing is put in a token's
-place, so that nothing is read that no one wrote.
+Leave one out (Li et al. 2016, "Understanding Neural Networks through Representation Erasure", equation 1, as a
+difference). The rest is read again from its ids: later tokens move up one position, and n-grams are those of the shorter
+text. Nothing replaces the token, so the model reads no text that nobody wrote. Scores are signed, in nats.
 """
 
 from __future__ import annotations
@@ -14,18 +13,15 @@ from penna.explain.probe import Probe
 
 
 def occlusion(probe: Probe) -> Scores:
-    """How much higher the value is with each token than without it.
-
-    Raises DataError for a single token, without which there is nothing to read.
-    """
+    """The question's value with each token minus the value without it. Raises DataError for a single token."""
     question = probe.question
     if len(question.ids) <= question.target.last_positions:
         raise DataError(
-            "Only one token was read: without it there is nothing to answer from.",
-            "A text of two tokens or more to leave one out of.",
-            "Give a longer text, or take another method, such as gradient-x-input.",
+            "The text has only one token: without it nothing is left to predict from.",
+            "Occlusion needs at least two tokens.",
+            "Use a longer text or another method, such as gradient-x-input.",
         )
     ids = question.ids
-    whole, _ = probe.values_and_probabilities([ids])
-    without, _ = probe.values_and_probabilities([ids[:place] + ids[place + 1 :] for place in question.features])
-    return Scores("occlusion", tuple((whole - without).tolist()))
+    complete, _ = probe.values_and_probabilities([ids])
+    without, _ = probe.values_and_probabilities([ids[:at] + ids[at + 1 :] for at in question.features])
+    return Scores("occlusion", tuple((complete - without).tolist()))

@@ -44,7 +44,7 @@ def draw_decoding(figures: DecodingMetrics, folder: Path) -> list[Path]:
     ):
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the SVG's viewer may have others
         drawn = {"strategies": strategies_figure(figures)}
-        if figures.human.perplexity is not None and figures.human.self_bleu is not None:
+        if figures.human.statistics.perplexity is not None and figures.human.statistics.self_bleu is not None:
             drawn["plane"] = plane_figure(figures)
         for name, figure in drawn.items():
             for ending in ("svg", "png"):
@@ -60,7 +60,7 @@ def strategies_figure(figures: DecodingMetrics) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    human = figures.human
+    human = figures.human.statistics
     panels: list[tuple[str, _Reading, float | None]] = [
         ("perplexity", lambda own: own.statistics.perplexity, human.perplexity),
         ("self-BLEU-4", lambda own: own.statistics.self_bleu, human.self_bleu),
@@ -129,12 +129,12 @@ def plane_figure(figures: DecodingMetrics) -> Any:
         if own.statistics.perplexity is not None and own.statistics.self_bleu is not None
     ]
     points = [point for point in points if math.isfinite(point[1])]
-    assert figures.human.perplexity is not None and figures.human.self_bleu is not None
+    assert figures.human.statistics.perplexity is not None and figures.human.statistics.self_bleu is not None
     _log_scale(axis)
     for name, perplexity, bleu in points:
         chosen = name == figures.recommendation.name
         axis.plot(perplexity, bleu, "o", color=_CHOSEN if chosen else _OTHER, markersize=5)
-    axis.plot(figures.human.perplexity, figures.human.self_bleu, "*", color=_HUMAN, markersize=14)
+    axis.plot(figures.human.statistics.perplexity, figures.human.statistics.self_bleu, "*", color=_HUMAN, markersize=14)
     axis.set_xlabel("perplexity of the text to the model")
     axis.set_ylabel("self-BLEU-4 (higher: texts are more alike)")
     axis.grid(alpha=0.25)
@@ -142,7 +142,7 @@ def plane_figure(figures: DecodingMetrics) -> Any:
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_title(_title(figures), fontsize=10, parse_math=False)
     figure.draw_without_rendering()  # lays the axes out, so that names can be kept apart
-    _write_names(axis, [("human", figures.human.perplexity, figures.human.self_bleu), *points])
+    _write_names(axis, [("human", figures.human.statistics.perplexity, figures.human.statistics.self_bleu), *points])
     return figure
 
 

@@ -69,7 +69,7 @@ COLUMNS = (
 def table_rows(figures: DecodingMetrics) -> list[tuple[str, dict[str, Value]]]:
     """The human row, then a row for each strategy, as name and values by column."""
     floor = figures.floor
-    rows = [("human", _values(figures.human, floor, None, figures.human_novelty, None))]
+    rows = [("human", _values(figures.human.statistics, floor, None, figures.human.novelty, None))]
     rows += [
         (own.name, _values(own.statistics, own.distance, own.mauve, own.novelty, own.seconds))
         for own in figures.strategies
@@ -115,7 +115,7 @@ def write_tables(figures: DecodingMetrics, folder: Path) -> list[Path]:
     files = [folder / name for name in ("table.md", "table.csv", "figures.json", "samples.md")]
     write_atomically(files[0], markdown(figures))
     write_atomically(files[1], _csv(rows))
-    write_json(files[2], figures.as_json())
+    write_json(files[2], figures)
     write_atomically(files[3], samples(figures))
     return files
 
@@ -136,8 +136,8 @@ def legend(figures: DecodingMetrics) -> str:
         "Distance: mean |log ratio| to human text of perplexity, self-BLEU-4, Zipf, repetition, distinct-2 and length; "
         f"low and high hold 95 % of half-samples; in the human row: {human}."
     )
-    if figures.human_novelty is not None:
-        shortest = figures.human_novelty.memorization.shortest
+    if figures.human.novelty is not None:
+        shortest = figures.human.novelty.memorization.shortest
         text += (
             f" New: share of {NOVEL}-grams of tokens that stand nowhere in the training text. Verbatim: share of "
             f"tokens in spans of {shortest} or more that stand there word for word."
@@ -187,7 +187,7 @@ def samples(figures: DecodingMetrics) -> str:
     parts = ["# Samples", "", conditions(figures)]
     for number in shown:
         parts += ["", f"## Prefix {number + 1}", "", _quoted(figures.prefix_texts[number])]
-        texts = [("human", figures.human_texts[number])]
+        texts = [("human", figures.human.texts[number])]
         texts += [(own.name, own.texts[number]) for own in figures.strategies]
         for name, text in texts:
             parts += ["", f"### {_escaped(name)}{_ending(text)}", "", _quoted(text.text)]

@@ -17,6 +17,7 @@ from penna.serve.json_body import LargeJsonResponse
 from penna.serve.limits import check_explanation
 from penna.serve.request_schemas import ExplainRequest
 from penna.serve.streaming import run_until_disconnect
+from penna.storage import to_json
 
 router = APIRouter()
 
@@ -32,7 +33,7 @@ async def _answer(asked: ExplainRequest, serving: ServerState) -> Response:
     worker = await serving.registry.worker(asked.model)
     with hide_model_path(worker.loaded, asked.model):
         await serving.thread_pool.run(check_explanation, worker.loaded, asked.input, settings, serving.settings)
-        found = await worker.call(lambda loaded: explanation_of(loaded, asked.input, settings).as_json())
+        found = await worker.call(lambda loaded: to_json(explanation_of(loaded, asked.input, settings)))
     return await serving.thread_pool.run(LargeJsonResponse, {**found, "model": asked.model})
 
 

@@ -19,6 +19,7 @@ from penna.serve.request_schemas import ScoreRequest
 from penna.serve.response_schemas import ScoredTexts
 from penna.serve.settings import ServeSettings
 from penna.serve.streaming import run_until_disconnect
+from penna.storage import to_json
 
 router = APIRouter()
 _TOP = 10  # likeliest next tokens
@@ -42,10 +43,10 @@ async def _answer(asked: ScoreRequest, serving: ServerState) -> dict[str, Any]:
 def _rows(loaded: LoadedModel, asked: ScoreRequest) -> list[dict[str, Any]]:
     start_token = bool(asked.start_token)
     if asked.context is None:
-        return [found.as_json() for found in score_texts(loaded, _texts(asked), start_token)]
+        return [to_json(found) for found in score_texts(loaded, _texts(asked), start_token)]
     top, space = _TOP if asked.top is None else asked.top, asked.space is not False
     found = score_after(loaded, asked.context, asked.words or (), top, start_token=start_token, space=space)
-    return [found.as_json()]
+    return [to_json(found)]
 
 
 def _texts(asked: ScoreRequest) -> list[str]:

@@ -8,8 +8,8 @@ from html import escape
 from nicegui import ui
 
 from penna.api.complete import RankedSentence
-from penna.evaluate.copy_report import CopyReport, copy_report, rouge_fmeasures
-from penna.evaluate.copying import ORDERS, CopiedSpan, CopyMetrics, Support
+from penna.evaluate.copying import ORDERS, CopiedSpan, CopyMetrics, CopyReport, Support, copy_report
+from penna.evaluate.rouge import rouge_fmeasures
 from penna.studio.frame import heading, meaning
 from penna.studio.pages.shading import cell, shaded, shaded_cell, table
 from penna.studio.words import t
@@ -101,7 +101,7 @@ def _copying(found: CopyMetrics) -> list[tuple[str, str]]:
     return [
         (t("complete.coverage"), _percent(found.coverage)),
         (t("complete.density"), "–" if found.density is None else f"{found.density:.1f}"),
-        *((t("complete.novel", order=order), _percent(found.novel[order - 1])) for order in ORDERS[:2]),
+        *((t("complete.novel", order=order), _percent(found.novel[f"{order}-grams"])) for order in ORDERS[:2]),
         (t("complete.numbers"), _absent(found.numbers)),
         (t("complete.names"), _absent(found.names)),
     ]

@@ -88,7 +88,7 @@ def _show_recommendation(figures: DecodingMetrics, studio: Studio, run: str) -> 
 
 def plane_options(figures: DecodingMetrics) -> dict[str, Any] | None:
     """Perplexity against self-BLEU, a point for each strategy; None where human text has none of the two."""
-    human = _point(figures.human.perplexity, figures.human.self_bleu)
+    human = _point(figures.human.statistics.perplexity, figures.human.statistics.self_bleu)
     if human is None:
         return None
     points = {own.name: _point(own.statistics.perplexity, own.statistics.self_bleu) for own in figures.strategies}
@@ -164,7 +164,7 @@ def _show_samples(figures: DecodingMetrics) -> None:
     def beside(number: int) -> None:
         ui.label(figures.prefix_texts[number]).classes("written").props("dir=auto")
         with ui.element("div").classes("cards"):
-            _sample(t("decoding.human"), figures.human_texts[number])
+            _sample(t("decoding.human"), figures.human.texts[number])
             for own in figures.strategies:
                 _sample(own.name, own.texts[number])
 

@@ -122,8 +122,8 @@ def to_json(value: Any) -> Any:
     """Turn dataclasses, mappings, sequences, paths, pydantic models and numpy values into plain JSON values.
 
     A dataclass becomes a dictionary of its fields, less those with ``metadata={"json": False}``, and of the properties
-    that its class names in ``json_properties``. The keys of a field with ``metadata={"json": "inline"}`` are merged into
-    that dictionary. JSON has no infinity and no NaN: both become None.
+    that its class names in ``json_properties``. The keys of a field with ``metadata={"json": "inline"}`` are merged
+    into that dictionary. JSON has no infinity and no NaN: both become None.
     """
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -18,6 +18,7 @@ from penna.explain.explanation import DEFAULT_METHODS, METHODS
 from penna.loading import LoadedModel
 from penna.model.gpt import GPT
 from penna.runs.folder import RunFolder
+from penna.storage import to_json
 from penna.tokenizer.train import train_tokenizer
 
 TOKENIZER = train_tokenizer(
@@ -116,7 +117,7 @@ def test_a_classifiers_words_are_explained_without_its_separators(classifier):
 
 def test_an_explanation_is_plain_json_and_the_same_for_the_same_seed(loaded):
     settings = ExplainSettings(methods=("information", "integrated-gradients"), lens=True, seed=3)
-    first, again = (explain(loaded, TEXT, settings).as_json() for _ in range(2))
+    first, again = (to_json(explain(loaded, TEXT, settings)) for _ in range(2))
     assert json.loads(json.dumps(first, allow_nan=False)) == json.loads(json.dumps(again, allow_nan=False))
 
 
@@ -140,7 +141,7 @@ def test_faithfulness_keeps_its_figures_in_the_run_and_leaves_short_texts_out(lo
     assert figures.texts == 2 and set(figures.methods) == {"occlusion", "random"}
     kept = json.loads((tmp_path / "evaluations" / "faithfulness.json").read_text(encoding="utf-8"))
     assert kept["given"] == 3 and kept["methods"]["occlusion"] == json.loads(
-        json.dumps(figures.as_json()["methods"]["occlusion"])
+        json.dumps(to_json(figures)["methods"]["occlusion"])
     )
 
 

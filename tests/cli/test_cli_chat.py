@@ -27,6 +27,7 @@ from penna.generate import engine
 from penna.generate.request import Finish, GeneratedToken, Request
 from penna.loading import LoadedModel
 from penna.model.seq2seq import build_model
+from penna.storage import to_json
 from penna.tokenizer.chat import encode_chat, with_chat_template
 from penna.tokenizer.chat_template import Message
 from penna.tokenizer.tokenizer import Tokenizer
@@ -197,7 +198,7 @@ def test_dialogues_that_cannot_be_read_are_counted_apart_from_those_too_long(
     given = {"data.path": [str(tmp_path / "talk.jsonl")], "data.allow_bad_records": 0.9}
     figures = evaluate_chat("tiny", given, replies=0)
     assert (figures.dialogues, figures.refused, figures.bad_records) == (2, 1, 3)
-    assert figures.as_json()["bad_records"] == 3
+    assert to_json(figures)["bad_records"] == 3
     print_figures(figures)
     assert "bad records  3\n" in capsys.readouterr().out
 

@@ -31,6 +31,7 @@ from penna.interop.hf_folder import write_hf
 from penna.loading import LoadedModel
 from penna.model.seq2seq import build_model
 from penna.runs.folder import RunFolder
+from penna.storage import to_json
 
 NAMES = "Ann Ben Cleo Dan Eve Finn Gus Hal".split()
 PLACES = "Rome Oslo Bern Kyiv Lima".split()
@@ -305,7 +306,7 @@ def test_evaluation_measures_what_is_written_picked_and_read(
     assert use.rise.mean == pytest.approx(use.shuffled_loss - use.loss)
     kept = json.loads((place / "runs/little/evaluations/test.json").read_text())
     assert kept["text"] == [str(place / "test.jsonl")]
-    as_json: dict[str, Any] = json.loads(json.dumps(figures.as_json()))
+    as_json: dict[str, Any] = json.loads(json.dumps(to_json(figures)))
     assert {name: kept[name] for name in as_json} == as_json
     capsys.readouterr()
     print_completion_figures(figures)

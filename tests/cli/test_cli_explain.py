@@ -18,6 +18,7 @@ from penna.errors import DataError, PennaError, RecipeError
 from penna.explain.explanation import METHODS
 from penna.interop.hf_folder import write_hf
 from penna.model.gpt import GPT
+from penna.storage import to_json
 from penna.tokenizer.train import train_tokenizer
 
 STORY = "All roads lead to Rome. I eat an apple. 나는 밥을 먹었다. 今天天气真好。\n"
@@ -67,7 +68,7 @@ def test_json_is_the_explanation_itself_with_every_option_passed_on(
     assert len(found["views"]["lens"]) == 3 and found["views"]["layers"] is None
     plain = explain(load(folder, device="cpu"), TEXT, ExplainSettings(methods=("occlusion",)))
     again = as_json(capsys, folder, TEXT, "--method", "occlusion")
-    assert again == json.loads(json.dumps(plain.as_json()))
+    assert again == json.loads(json.dumps(to_json(plain)))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_methods_are_measured_on_the_lines_of_a_file(
     found = as_json(capsys, *words)
     settings = ExplainSettings(methods=("occlusion", "attention"))
     expected = measure_faithfulness(load(folder, device="cpu"), texts, settings)
-    assert found == json.loads(json.dumps(expected.as_json()))
+    assert found == json.loads(json.dumps(to_json(expected)))
     comprehensiveness = printed.partition("Comprehensiveness")[2].partition("Sufficiency")[0]
     (row,) = [line.split() for line in comprehensiveness.splitlines() if line.startswith("  Occlusion")]
     measure = expected.methods["occlusion"].comprehensiveness

@@ -21,6 +21,7 @@ from penna.model.gpt import GPT
 from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import Checkpoint, write_checkpoint
 from penna.runs.folder import new_run
+from penna.storage import to_json
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
 
@@ -108,10 +109,10 @@ def test_json_holds_what_the_functions_give(runs, capsys):
     found = json.loads(capsys.readouterr().out)
     loaded = load("writes", runs_dir=runs, device="cpu")
     seen = inspect_model(loaded, near=["cat"], length=8, heads_on=[STORY])
-    assert found == json.loads(json.dumps(seen.as_json()))
+    assert found == json.loads(json.dumps(to_json(seen)))
     assert found["flops"]["context"] == 8
     assert found["flops"]["training"] == 3 * found["flops"]["forward"]
-    assert found["near"][0]["near"]["wte"][0] == {**seen.near[0].near["wte"][0]._asdict()}
+    assert found["near"][0]["near"]["wte"][0] == {**vars(seen.near[0].near["wte"][0])}
     assert len(found["heads"]["induction"]) == 2
 
 

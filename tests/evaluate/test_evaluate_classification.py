@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from penna.errors import DataError
 from penna.evaluate.classification import BINS, ClassificationMetrics, measure_classification
+from penna.storage import to_json
 
 metrics = pytest.importorskip("sklearn.metrics")
 
@@ -143,7 +144,7 @@ def test_a_class_on_neither_side_is_told_as_unknown_and_left_out_of_the_macro_f1
 
 
 def test_the_json_says_everything_and_is_plain(five: ClassificationMetrics) -> None:
-    read = json.loads(json.dumps(five.as_json(), allow_nan=False))
+    read = json.loads(json.dumps(to_json(five), allow_nan=False))
     assert read["confusion"] == [[2, 2, 0], [1, 0, 0], [0, 0, 0]]
     assert read["accuracy"] == 0.4
     assert read["worst"][0]["place"] == "reviews.tsv:5"

@@ -29,8 +29,8 @@ def some_examples(seed: int, *, source: bool) -> list[Example]:
 
 @pytest.mark.parametrize("arch", ["gpt", "seq2seq"])
 def test_each_example_costs_what_it_costs_alone(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completions, "_TOKENS_AT_ONCE", 100)  # several batches
-    monkeypatch.setattr(completions, "_LOGITS_AT_ONCE", 5)
+    monkeypatch.setattr(completions, "_BATCH_TOKENS", 100)  # several batches
+    monkeypatch.setattr(completions, "_LOGIT_ROWS", 5)
     model = build_model(ModelConfig.model_validate({**SMALL, "arch": arch}))
     model.init_weights(3)
     examples = some_examples(1, source=arch == "seq2seq")

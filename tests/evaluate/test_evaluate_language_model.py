@@ -15,6 +15,7 @@ from penna.data.batches import ValidationWindows
 from penna.evaluate import language_model
 from penna.evaluate.language_model import language_model_metrics, score_rows
 from penna.model.gpt import GPT
+from penna.storage import to_json
 from penna.train import objective
 from penna.train.objective import NextTokenObjective
 
@@ -82,7 +83,7 @@ def test_how_rows_are_grouped_and_shared_changes_nothing(model: GPT, length: int
     windows, scorer = ValidationWindows(Stream(some_text(length)), BLOCK), NextTokenObjective(TOKEN_BYTES)
     sums, counts = score_rows(model, scorer, windows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(language_model, "_TOKENS_AT_ONCE", at_once)
+        patch.setattr(language_model, "_BATCH_TOKENS", at_once)
         shares = [score_rows(model, scorer, windows, rank, world) for rank in range(world)]
     # Every rank names the same terms, or adding them up over ranks would hang or mix them.
     assert all(list(s) == list(sums) and list(c) == list(counts) for s, c in shares)
@@ -93,7 +94,7 @@ def test_how_rows_are_grouped_and_shared_changes_nothing(model: GPT, length: int
 
 
 def test_every_rank_does_a_part_and_none_does_it_twice(model: GPT, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(language_model, "_TOKENS_AT_ONCE", 2 * BLOCK)
+    monkeypatch.setattr(language_model, "_BATCH_TOKENS", 2 * BLOCK)
     windows = ValidationWindows(Stream(some_text(6 * BLOCK + 1)), BLOCK)  # three groups of two rows
     counts = [score_rows(model, NextTokenObjective(TOKEN_BYTES), windows, rank, 4)[1]["loss"] for rank in range(4)]
     assert counts == [2 * BLOCK, 2 * BLOCK, 2 * BLOCK, 0]
@@ -148,8 +149,8 @@ def test_bits_per_byte_do_not_depend_on_the_tokenizer():
 def test_a_perplexity_too_large_for_a_number_is_infinite_and_null_in_json():
     figures = language_model_metrics({"loss": 1e6, "correct": 0}, {"loss": 1000, "bytes": 10}, 1, 8)
     assert figures.word_perplexity == math.inf
-    assert figures.as_json()["word_perplexity"] is None
-    assert json.loads(json.dumps(figures.as_json(), allow_nan=False))["loss"] == 1000
+    assert to_json(figures)["word_perplexity"] is None
+    assert json.loads(json.dumps(to_json(figures), allow_nan=False))["loss"] == 1000
 
 
 def test_what_is_masked_in_batches_is_what_the_objective_ignores():

@@ -8,6 +8,7 @@ import pytest
 from penna.config.sections import TokenizerConfig
 from penna.evaluate import novelty
 from penna.evaluate.novelty import measure_novelty, novel_shares
+from penna.storage import to_json
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
 
@@ -81,5 +82,5 @@ def test_a_text_from_the_training_text_is_recited_and_one_of_its_own_is_not(toke
     assert not found["own"].memorization.memorized
     assert human.novel_ngrams == found["own"].novel_ngrams
     assert human.novel_ngrams[8] == pytest.approx(1, abs=0.01)
-    assert found["own"].as_json()["longest_span"] is None
-    assert found["copied"].as_json()["longest_span"]["tokens"] == 60
+    assert to_json(found["own"])["longest_span"] is None
+    assert to_json(found["copied"])["longest_span"]["tokens"] == 60

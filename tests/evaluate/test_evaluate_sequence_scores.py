@@ -81,8 +81,8 @@ def test_what_is_read_together_and_from_where_it_is_asked_for_changes_nothing(
     texts = [some_text(data.draw(st.integers(2, 40)), seed=number) for number in range(data.draw(st.integers(1, 5)))]
     firsts = [data.draw(st.integers(1, len(ids))) for ids in texts]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chain, "_TOKENS_AT_ONCE", at_once)
-        patch.setattr(chain, "_LOGITS_AT_ONCE", logits)
+        patch.setattr(chain, "_BATCH_TOKENS", at_once)
+        patch.setattr(chain, "_LOGIT_VALUES", logits)
         found = score_sequences(model, texts, firsts)
     for ids, first, each in zip(texts, firsts, found, strict=True):
         logprobs, ranks = one_by_one(model, ids)
@@ -140,7 +140,7 @@ def test_logits_are_made_for_a_few_rows_and_only_where_asked_for(monkeypatch: py
         return logits(hidden)
 
     monkeypatch.setattr(model, "logits", counted)
-    monkeypatch.setattr(chain, "_LOGITS_AT_ONCE", 7 * VOCAB)
+    monkeypatch.setattr(chain, "_LOGIT_VALUES", 7 * VOCAB)
     score_sequences(model, [some_text(300), some_text(200)], [1, 190])
     assert max(rows) == 7
     assert sum(rows) == 299 + 10

@@ -13,6 +13,7 @@ from penna.evaluate.bleu import OverlapScorer, choose_tokenization
 from penna.evaluate.rouge import ROUGE_KINDS, rouge_scores
 from penna.evaluate.sentences import sentences
 from penna.evaluate.summaries import SummaryMetrics, SummaryScorer, lead_3, measure_summaries, random_3
+from penna.storage import to_json
 
 SOURCES = [
     "The cat sat on the mat. It was warm. Nobody came. In 2004 the dog left. The end came soon.",
@@ -139,7 +140,7 @@ def test_the_same_seed_gives_the_same_figures_and_another_one_other_intervals(fi
 
 
 def test_the_json_says_everything_and_is_plain(figures: SummaryMetrics) -> None:
-    read = json.loads(json.dumps(figures.as_json(), allow_nan=False))
+    read = json.loads(json.dumps(to_json(figures), allow_nan=False))
     assert read["system"]["rouge"]["rougeLsum"]["fmeasure"].keys() == {"mean", "low", "high"}
     assert read["system"]["copying"]["numbers"] == {"count": 1, "absent": 1, "share": 1.0}
     assert read["system"]["copying"]["novel"].keys() == {"1-grams", "2-grams", "3-grams", "4-grams"}
@@ -155,7 +156,7 @@ def test_items_without_a_word_are_counted_and_score_nothing() -> None:
     assert (figures.system.copying.coverage, figures.system.length_ratio) == (None, 0.0)
     nothing = measure_summaries([""], [""], [""])
     assert nothing.system.length_ratio is None
-    json.dumps(nothing.as_json(), allow_nan=False)
+    json.dumps(to_json(nothing), allow_nan=False)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from penna.explain.faithfulness import (
     summarize_faithfulness,
 )
 from penna.explain.probe import Label, NextTokens, Probe, Question
+from penna.storage import to_json
 from penna.tokenizer.words import Word
 
 LONG = tuple(range(2, 24))  # 22 tokens
@@ -135,7 +136,7 @@ def test_means_and_intervals_are_those_of_scipy():
             theirs = bootstrap((sample,), np.mean, method="percentile", rng=1).confidence_interval
             assert found.mean == pytest.approx(sample.mean())
             assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
-    written = figures.as_json()
+    written = to_json(figures)
     assert written["percent_of_words"] == [5, 10, 20, 50]
     assert written["methods"]["occlusion"]["sufficiency"]["lead"].keys() == {"mean", "low", "high"}
 

@@ -8,7 +8,7 @@ from random_probes import IDS, probe, random_model
 
 from penna.config.sections import ModelConfig
 from penna.errors import RecipeError
-from penna.explain.information import LOST, _Noised, information, information_by_layer
+from penna.explain.information import LOST, _NoisedState, information, information_by_layer
 from penna.explain.probe import Label, NextTokens, Probe, Question
 from penna.model.gpt import GPT
 
@@ -165,7 +165,7 @@ def test_a_layer_that_is_not_there_is_refused(layer):
 
 
 def test_every_draw_has_its_opposite_and_draws_are_new_each_time():
-    noised = _Noised(probe(random_model(), first=3), layer=3, seed=0)
+    noised = _NoisedState(probe(random_model(), first=3), layer=3, seed=0)
     first, second = (torch.cat(list(noised._draw(6))) for _ in range(2))
     assert first.shape == (6, 6, 32)
     assert torch.equal(first[:3], -first[3:])

@@ -11,6 +11,7 @@ from penna.api.explain import ExplainSettings, explain
 from penna.api.explain_query import ExplainQuery
 from penna.api.score import score, score_after
 from penna.serve.json_body import JsonResponse, LargeJsonResponse
+from penna.storage import to_json
 from penna.tokenizer.tokenizer import Tokenizer
 
 
@@ -52,11 +53,11 @@ def test_scores_are_those_of_the_model(client: httpx.Client, server: Running):
     texts = ["the rain", "plain"]
     found = client.post("/v1/score", json={"model": "words", "input": texts, "start_token": True}).json()
     assert found["object"] == "list"
-    assert same(found["data"], [each.as_json() for each in score(server.loaded("words"), texts, start_token=True)])
+    assert same(found["data"], [to_json(each) for each in score(server.loaded("words"), texts, start_token=True)])
     behind = {"model": "words", "context": "the rain in", "words": ["Spain", "plain"], "top": 3}
     found = client.post("/v1/score", json=behind).json()
     assert found["object"] == "words"
-    assert same(found["data"], [score_after(server.loaded("words"), "the rain in", ["Spain", "plain"], 3).as_json()])
+    assert same(found["data"], [to_json(score_after(server.loaded("words"), "the rain in", ["Spain", "plain"], 3))])
 
 
 @pytest.mark.parametrize("name", ["writer", "teller"])
@@ -66,7 +67,7 @@ def test_an_explanation_is_the_models(client: httpx.Client, server: Running, nam
     settings = ExplainSettings(
         ExplainQuery(), methods=("gradient-x-input", "occlusion"), lens=True, heads=True, attention=True
     )
-    wanted = {**explain(server.loaded(name), "the rain", settings).as_json(), "model": name}
+    wanted = {**to_json(explain(server.loaded(name), "the rain", settings)), "model": name}
     assert same(found, wanted)
 
 

@@ -9,6 +9,7 @@ from penna.api.explain import DEFAULT, ExplainSettings, explain, measure_faithfu
 from penna.errors import DataError
 from penna.serve.errors import RequestRejected
 from penna.serve.settings import ServeSettings
+from penna.storage import to_json
 from penna.studio.explaining import MOST_TEXTS, explanation, faithfulness
 
 TEXTS = ["the rain in spain", "one", "it falls on the plain"]
@@ -23,8 +24,8 @@ def test_what_a_page_says_is_what_the_terminal_says():
             return explained, await faithfulness(worker, TEXTS, LIGHT, ServeSettings(), said.append), said
 
     explained, measured, said = in_time(asked())
-    assert explained.as_json() == explain(tiny(), TEXTS[0], DEFAULT).as_json()
-    assert measured.as_json() == measure_faithfulness(tiny(), TEXTS, LIGHT).as_json()
+    assert to_json(explained) == to_json(explain(tiny(), TEXTS[0], DEFAULT))
+    assert to_json(measured) == to_json(measure_faithfulness(tiny(), TEXTS, LIGHT))
     assert said == ["0 / 3", "1 / 3", "2 / 3"]
 
 

@@ -1,10 +1,9 @@
-"""How well a model predicts dialogues, and how varied its replies are: a model and dialogues in, figures out."""
+"""Evaluate a model on dialogues: how well it predicts them, and how diverse its replies are."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from penna.generate.text_stream import generate_texts
 from penna.loading import LoadedModel, load_model
 from penna.model.precision import Dtype
 from penna.runs.folder import RUNS
+from penna.storage import to_json
 from penna.tasks.chat import (
     ChatFormat,
     Dialogue,
@@ -43,10 +43,10 @@ _GREEDY = GenerationConfig(max_new_tokens=64, temperature=0)
 
 @dataclass(frozen=True)
 class Diversity:
-    """Distinct-1 and distinct-2 of replies, over their tokens and over their characters; None without so long a one."""
+    """Distinct-1 and distinct-2 of replies, over tokens and over characters; None if no reply is long enough."""
 
     replies: int
-    tokens: int  # in all
+    tokens: int  # of all replies
     distinct_1: float | None
     distinct_2: float | None
     distinct_1_characters: float | None
@@ -55,23 +55,19 @@ class Diversity:
 
 @dataclass(frozen=True)
 class ChatMetrics:
-    """What `penna evaluate` tells about dialogues; "due" is what the task learns: replies, or every turn."""
+    """What `penna evaluate` reports about dialogues. Targets are what the task trains on: replies, or all turns."""
 
-    loss: float  # nats per due token
-    accuracy: float  # share of due tokens whose likeliest prediction was right
+    loss: float  # nats per target token
+    accuracy: float  # share of target tokens that were the most probable prediction
     token_perplexity: float
-    character_perplexity: float  # per character of the due text, from the same total: stop tokens count as cost alone
-    tokens: int  # due
-    characters: int  # of the due text
+    character_perplexity: float  # per character of the target text, from the same total, which includes stop tokens
+    tokens: int  # target tokens
+    characters: int  # of the target text
     dialogues: int
-    refused: int  # dialogues that could not be read as the model reads
-    bad_records: int  # left out where the dialogues were read
-    written: Diversity | None  # what the model replies to the first contexts
-    people: Diversity | None  # what the text replies to the same ones
-
-    def as_json(self) -> dict[str, Any]:
-        """A dictionary for JSON; an overflowing perplexity is null."""
-        return {name: None if value == math.inf else value for name, value in asdict(self).items()}
+    refused: int  # dialogues that do not fit the model
+    bad_records: int  # skipped while reading
+    written: Diversity | None  # of the model's replies to the first contexts
+    people: Diversity | None  # of the dialogues' own replies to the same contexts
 
 
 def evaluate_chat(
@@ -85,31 +81,31 @@ def evaluate_chat(
     dtype: Dtype = "float32",
     seed: int = 0,
 ) -> ChatMetrics:
-    """Score the dialogues of ``data.path`` in ``overrides``, or else the run's own validation part.
+    """Score the dialogues of ``data.path`` in ``overrides``, by default the run's own validation part.
 
-    The model also replies to the last turn that has a reply, in each of the first ``replies`` dialogues (0 for none);
-    its replies are set beside the text's own. The figures of a run are kept in its evaluations/. Raises DataError where
-    no dialogue can be used.
+    In each of the first ``replies`` dialogues (0 for none) the model also generates the last reply, to be compared with
+    the dialogue's own. The metrics of a run are saved in its evaluations/. Raises DataError if no dialogue is usable.
     """
     loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype)
     tokenizer = need_chat_tokenizer(loaded)
     task = loaded.task if isinstance(loaded.task, ChatTask) else ChatTask()
-    form = ChatFormat(task, loaded.model.config)
-    asked = evaluation_data(loaded, task, overrides or {})
-    read = read_evaluation_data(asked, form)
+    chat_format = ChatFormat(task, loaded.model.config)
+    evaluation = evaluation_data(loaded, task, overrides or {})
+    read = read_evaluation_data(evaluation, chat_format)
     items = read.items
-    found = form.read_dialogues(items, tokenizer)
+    found = chat_format.read_dialogues(items, tokenizer)
     learned = [example for item in found if not isinstance(item, str) for example in item]
     if not learned:
+        reason = next((item for item in found if isinstance(item, str)), "there are no dialogues")
         raise DataError(
-            f"Of {plural(len(items), 'dialogue', 'dialogues')} none can be used.",
-            f"At least one (the first: {next((item for item in found if isinstance(item, str)), 'there is none')}).",
-            "Check the data; a longer --model.block-size reads longer turns.",
+            f"None of {plural(len(items), 'dialogue', 'dialogues')} can be used.",
+            f"At least one must fit the model (the first: {reason}).",
+            "Check the data, or train with a larger --model.block-size.",
         )
     nats, correct, tokens = _score(loaded, learned, tokenizer)
     characters = sum(len(example.target_text) for example in learned)
-    written, people = _replies(loaded, items, replies, config, seed=seed)
-    figures = ChatMetrics(
+    generated, human = _reply_diversity(loaded, items, replies, config, seed=seed)
+    metrics = ChatMetrics(
         loss=nats / tokens,
         accuracy=correct / tokens,
         token_perplexity=perplexity(nats / tokens),
@@ -119,57 +115,57 @@ def evaluate_chat(
         dialogues=sum(not isinstance(item, str) for item in found),
         refused=sum(isinstance(item, str) for item in found),
         bad_records=read.bad_records,
-        written=written,
-        people=people,
+        written=generated,
+        people=human,
     )
     if loaded.run is not None:
         about = {
             "checkpoint": loaded.source.name,
-            "text": list(asked.data.path),
+            "text": list(evaluation.data.path),
             "sampling": config.explicit_settings(),
             "seed": seed,
         }
-        loaded.run.save_evaluation(asked.name, {**about, **figures.as_json()})
-    return figures
+        loaded.run.save_evaluation(evaluation.name, {**about, **to_json(metrics)})
+    return metrics
 
 
 def _score(loaded: LoadedModel, learned: Sequence[ReadDialogue], tokenizer: Tokenizer) -> tuple[float, float, int]:
-    """Nats of all that is due, how much of it was the likeliest prediction, and how many tokens it is."""
+    """Nats of all targets, the number that were the most probable prediction, and the number of target tokens."""
     rows = ValidationExamples(pack_examples([example.example for example in learned]))
     sums, counts = score_rows(loaded.model, NextTokenObjective(torch.zeros(tokenizer.vocab_size)), rows)
     return sums["loss"], sums["correct"], max(counts["loss"], 1)
 
 
-def _replies(
+def _reply_diversity(
     loaded: LoadedModel, items: Sequence[Dialogue], count: int, config: GenerationConfig, *, seed: int
 ) -> tuple[Diversity | None, Diversity | None]:
-    """How varied the model's replies are, and the text's own to the same turns."""
+    """The diversity of the model's replies, and of the dialogues' own replies to the same turns."""
     tokenizer, model = loaded.require_tokenizer(), loaded.model.config
     limit = prompt_budget(model, config.max_new_tokens)
 
     def fits(turns: Dialogue) -> bool:
         return prompt_length(tokenizer, model, turns) <= limit
 
-    asked: list[tuple[Dialogue, str]] = []
+    contexts: list[tuple[Dialogue, str]] = []
     for item in items:
-        if len(asked) == count:
+        if len(contexts) == count:
             break
-        place = next((place for place in range(len(item) - 1, 0, -1) if item[place].role == "assistant"), None)
-        history = None if place is None else drop_oldest_turns(item[:place], fits)
-        if place is not None and history is not None:
-            asked.append((history, item[place].content))
+        last = next((at for at in range(len(item) - 1, 0, -1) if item[at].role == "assistant"), None)
+        history = None if last is None else drop_oldest_turns(item[:last], fits)
+        if last is not None and history is not None:
+            contexts.append((history, item[last].content))
     requests = [
         reply_request(tokenizer, model, history, config, seed=seed + number)
-        for number, (history, _) in enumerate(asked)
+        for number, (history, _) in enumerate(contexts)
     ]
-    if not asked:
+    if not contexts:
         return None, None
-    written = generate_texts(loaded.model, tokenizer, requests)
+    results = generate_texts(loaded.model, tokenizer, requests)
     special = frozenset(tokenizer.special_tokens.values())
-    ids = [[index for index in result.ids if index not in special] for result in written]
+    ids = [[index for index in result.ids if index not in special] for result in results]
     return (
-        _diversity(ids, [fix_spacing(tokenizer, result.text) for result in written]),
-        _diversity(tokenizer.encode_batch([said for _, said in asked]), [said for _, said in asked]),
+        _diversity(ids, [fix_spacing(tokenizer, result.text) for result in results]),
+        _diversity(tokenizer.encode_batch([reply for _, reply in contexts]), [reply for _, reply in contexts]),
     )
 
 

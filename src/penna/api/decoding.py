@@ -1,7 +1,12 @@
-"""The decoding lab: a model in, what every way of writing makes of it, beside human text behind the same prefixes, out.
+"""Compare decoding strategies: generate texts after held-out prefixes and measure them against human text.
 
-Texts are written once and kept (`penna.api.decoding`); all that is measured is measured anew, which takes
-seconds. Tables, samples and figures are written beside the texts.
+Generated texts are kept and reused; measuring takes seconds and is repeated. A folder, named by a hash of the model,
+prefixes, length and seed, holds
+
+    <strategy>.jsonl    a line with settings and seconds, then a line per prefix in order
+
+next to the tables, plots and samples. A file is written as soon as a strategy is complete, so a second start continues
+with the next strategy; a file with other settings is replaced.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ from penna.data.cache import Progress
 from penna.data.shards import TokenStream
 from penna.errors import RecipeError
 from penna.evaluate.continuation_features import ContinuationFeatures, continuation_features
-from penna.evaluate.decoding import DecodingMetrics, StrategyMetrics, recommend
+from penna.evaluate.decoding import DecodingMetrics, HumanMetrics, StrategyMetrics, recommend
 from penna.evaluate.memorization import shortest_span
 from penna.evaluate.novelty import Novelty, measure_novelty
 from penna.evaluate.texts.distance import distances
@@ -43,40 +48,99 @@ from penna.loading import LoadedModel, load_model
 from penna.report.decoding_plots import draw_decoding
 from penna.report.decoding_tables import write_tables
 from penna.runs.folder import RUNS
-from penna.storage import friendly_disk_errors, write_atomically
+from penna.storage import friendly_disk_errors, to_json, write_atomically
 from penna.train.device import resolve_device
 
-# MERGED api.strategy_texts: Texts of every strategy, written once: a model, prefixes and strategies in, files of
-# continuations out.
-#
-#     <folder>/<strategy>.jsonl    a line of settings and seconds, then a line per prefix, in their order
-#
-# A file is written whole as soon as a strategy is done, so a second start takes what is there and goes on with the
-# next
-# strategy. The folder's name says which model, prefixes, length and seed the texts are of; a file whose settings
-# are not
-# those asked for is written anew.
+_BATCH_PREFIXES = 32  # prefixes between two progress events
+_PREFIX, _LENGTH = 32, 200  # default tokens, if the block has space for them
+_OTHER_KIND = math.log(2)  # nats per token above the validation loss from which a file is a different kind of text
 
 
-_AT_ONCE = 32  # prefixes between two signs of life
+@dataclass(frozen=True)
+class DecodingSettings:
+    """What to compare, and on which prefixes."""
+
+    strategies: tuple[Strategy, ...] = ()  # the default grid if empty
+    prefixes: int = 100
+    prefix_length: int | None = None  # tokens; by default 32, or a quarter of a short block
+    length: int | None = None  # maximum number of generated tokens; by default 200, or what is left of the block
+    human: Path | None = None  # a file of human text; by default the run's validation part
+    judge: str | None = None  # another model that also rates the texts and provides the features for MAUVE
+    seed: int = 0
+    mauve_text: bool = False  # use the MAUVE package of its authors
+    fresh: bool = False  # generate texts again even if they are kept
+    output: Path | None = None  # instead of the run's evaluations/
+
+
+@dataclass(frozen=True)
+class DecodingResult:
+    """The metrics, and where they were written."""
+
+    metrics: DecodingMetrics
+    folder: Path
+    files: tuple[Path, ...]  # tables, samples and plots
 
 
 @dataclass(frozen=True)
 class DecodingProgress:
-    """How far the writing is."""
+    """Progress of the generation."""
 
     strategy: str
-    share: float  # of all that was to be written when it began, by cost
-    seconds_left: float | None  # None while nothing tells
+    share: float  # of all texts that were missing at the start, weighted by cost
+    seconds_left: float | None  # None while unknown
 
 
 @dataclass(frozen=True)
 class StrategyTexts:
-    """What a strategy wrote behind each prefix."""
+    """The texts that a strategy generated after each prefix."""
 
     strategy: Strategy
     texts: tuple[Continuation, ...]
     seconds: float
+
+
+def compare_decoding(
+    target: str,
+    settings: DecodingSettings | None = None,
+    *,
+    runs_dir: Path = RUNS,
+    device: str = "auto",
+    report: Progress = lambda _: None,
+    on_event: Callable[[DecodingProgress], None] = lambda _: None,
+) -> DecodingResult:
+    """Generate texts after held-out prefixes with every strategy, and measure each against human text.
+
+    Raises RecipeError for invalid settings; RunError if a model cannot generate text, or has no text or folder of its
+    own and none is given; DataError if there is no human text.
+    """
+    settings = settings or DecodingSettings()
+    if settings.mauve_text:
+        check_mauve_package()
+    loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
+    check_can_generate(loaded)
+    check_can_continue(loaded)
+    judge = None if settings.judge is None else _load_judge(settings.judge, runs_dir, device)
+    size = _sample_size(settings, loaded.model.config.block_size)
+    held_out = held_out_prefixes(loaded, settings.human, size, report=report)
+    strategies = settings.strategies or default_grid(loaded.require_tokenizer().vocab_size)
+    folder = _folder(loaded, held_out.pairs, size.length, settings)
+    texts = list(
+        strategy_texts(
+            loaded,
+            [pair.ids for pair in held_out.pairs],
+            strategies,
+            folder,
+            length=size.length,
+            seed=settings.seed,
+            on_event=on_event,
+        )
+    )
+    report("Measuring the texts")
+    metrics = _measure(loaded, judge, held_out, texts, settings)
+    files = [*write_tables(metrics, folder), *draw_decoding(metrics, folder)]
+    if loaded.run is not None and settings.output is None:
+        loaded.run.save_evaluation("decoding", {"folder": folder.name, **to_json(metrics)})
+    return DecodingResult(metrics, folder, tuple(files))
 
 
 def strategy_texts(
@@ -89,141 +153,68 @@ def strategy_texts(
     seed: int,
     on_event: Callable[[DecodingProgress], None],
 ) -> Iterator[StrategyTexts]:
-    """The texts of each strategy in turn, read from the folder, or written and kept there.
+    """The texts of each strategy in turn, read from the folder, or generated and saved there.
 
-    Prefix number n is written with the seed ``seed + n`` by every strategy.
+    Every strategy uses the seed ``seed + n`` for prefix number n.
     """
-    kept = {own.name: found for own in strategies if (found := _kept(folder, own, len(prefixes)))}
-    to_do = sum(own.cost for own in strategies if own.name not in kept) * len(prefixes)
+    saved = {own.name: found for own in strategies if (found := _load_texts(folder, own, len(prefixes)))}
+    total = sum(own.cost for own in strategies if own.name not in saved) * len(prefixes)
     done, began = 0, time.monotonic()
     for strategy in strategies:
-        if strategy.name in kept:
-            yield kept[strategy.name]
+        if strategy.name in saved:
+            yield saved[strategy.name]
             continue
         texts: list[Continuation] = []
         start = time.monotonic()
-        for first in range(0, len(prefixes), _AT_ONCE):
+        for first in range(0, len(prefixes), _BATCH_PREFIXES):
             spent = time.monotonic() - began
-            on_event(DecodingProgress(strategy.name, done / to_do, spent * (to_do - done) / done if done else None))
-            some = prefixes[first : first + _AT_ONCE]
-            texts += _write(loaded, some, strategy.config, length, seed + first)
+            on_event(DecodingProgress(strategy.name, done / total, spent * (total - done) / done if done else None))
+            some = prefixes[first : first + _BATCH_PREFIXES]
+            texts += _generate(loaded, some, strategy.config, length, seed + first)
             done += strategy.cost * len(some)
-        written = StrategyTexts(strategy, tuple(texts), time.monotonic() - start)
-        _keep(folder, written)
-        yield written
+        generated = StrategyTexts(strategy, tuple(texts), time.monotonic() - start)
+        _save_texts(folder, generated)
+        yield generated
 
 
-def _write(
+def _generate(
     loaded: LoadedModel, prefixes: Sequence[Sequence[int]], config: GenerationConfig, length: int, seed: int
 ) -> list[Continuation]:
     tokenizer = loaded.require_tokenizer()
-    asked = config.model_copy(update={"max_new_tokens": length})
-    requests = [request_for(tokenizer, ids, asked, seed=seed + number) for number, ids in enumerate(prefixes)]
-    written = generate_texts(loaded.model, tokenizer, requests)
-    return [Continuation(own.ids, own.text, own.finish == "stop") for own in written]
+    config = config.model_copy(update={"max_new_tokens": length})
+    requests = [request_for(tokenizer, ids, config, seed=seed + number) for number, ids in enumerate(prefixes)]
+    results = generate_texts(loaded.model, tokenizer, requests)
+    return [Continuation(result.ids, result.text, result.finish == "stop") for result in results]
 
 
-def _settings(strategy: Strategy) -> dict[str, Any]:
+def _header(strategy: Strategy) -> dict[str, Any]:
     return {"strategy": strategy.name, "settings": strategy.config.model_dump(mode="json", exclude_defaults=True)}
 
 
-def _keep(folder: Path, written: StrategyTexts) -> None:
-    lines: list[dict[str, Any]] = [{**_settings(written.strategy), "seconds": round(written.seconds, 3)}]
-    lines += [{"ids": list(text.ids), "text": text.text, "ended": text.ended} for text in written.texts]
+def _save_texts(folder: Path, generated: StrategyTexts) -> None:
+    lines: list[dict[str, Any]] = [{**_header(generated.strategy), "seconds": round(generated.seconds, 3)}]
+    lines += [{"ids": list(text.ids), "text": text.text, "ended": text.ended} for text in generated.texts]
     content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(folder / f"{written.strategy.file_name}.jsonl", content)
+    write_atomically(folder / f"{generated.strategy.file_name}.jsonl", content)
 
 
-def _kept(folder: Path, strategy: Strategy, count: int) -> StrategyTexts | None:
-    """What was written before under these settings; None where there is none, or it is not whole."""
+def _load_texts(folder: Path, strategy: Strategy, count: int) -> StrategyTexts | None:
+    """The saved texts with these settings; None if there are none or some are missing."""
     file = folder / f"{strategy.file_name}.jsonl"
     if not file.exists():
         return None
     try:
-        head, *rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
-        seconds = float(head.pop("seconds"))
+        header, *rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+        seconds = float(header.pop("seconds"))
         texts = tuple(Continuation(tuple(row["ids"]), str(row["text"]), bool(row["ended"])) for row in rows)
-    except (ValueError, KeyError, TypeError, AttributeError):  # a person changed it: the texts are written anew
+    except (ValueError, KeyError, TypeError, AttributeError):  # edited by hand: generate the texts again
         return None
-    if head != _settings(strategy) or len(texts) != count:
+    if header != _header(strategy) or len(texts) != count:
         return None
     return StrategyTexts(strategy, texts, seconds)
 
 
-_PREFIX, _LENGTH = 32, 200  # tokens, where the block allows
-_OTHER_KIND = math.log(2)  # nats per token above the own validation text, from which a file is of another kind
-
-
-@dataclass(frozen=True)
-class DecodingSettings:
-    """What is compared, and on what."""
-
-    strategies: tuple[Strategy, ...] = ()  # the usual grid where none is given
-    prefixes: int = 100
-    prefix_length: int | None = None  # tokens; 32, or a quarter of a short block
-    length: int | None = None  # tokens to write at most; 200, or what the block holds behind the prefix
-    human: Path | None = None  # a file of human text; the run's validation part where none is given
-    judge: str | None = None  # another model that rates the texts, too, and gives the features for MAUVE
-    seed: int = 0
-    mauve_text: bool = False  # MAUVE by the package of its authors
-    fresh: bool = False  # write again what was written before
-    output: Path | None = None  # in place of the run's evaluations
-
-
-@dataclass(frozen=True)
-class DecodingResult:
-    """What was found, and where it is kept."""
-
-    metrics: DecodingMetrics
-    folder: Path
-    files: tuple[Path, ...]  # tables, samples and figures
-
-
-def compare_decoding(
-    target: str,
-    settings: DecodingSettings | None = None,
-    *,
-    runs_dir: Path = RUNS,
-    device: str = "auto",
-    report: Progress = lambda _: None,
-    on_event: Callable[[DecodingProgress], None] = lambda _: None,
-) -> DecodingResult:
-    """Write behind held-out prefixes by every strategy, and measure each beside human text.
-
-    Raises RecipeError for settings that cannot be; RunError where a model does not write, or has no text or folder of
-    its own and none is given; DataError where there is no human text to compare with.
-    """
-    settings = settings or DecodingSettings()
-    if settings.mauve_text:
-        check_mauve_package()
-    loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
-    check_can_generate(loaded)
-    check_can_continue(loaded)
-    judge = None if settings.judge is None else _judge(settings.judge, runs_dir, device)
-    size = _size(settings, loaded.model.config.block_size)
-    found = held_out_prefixes(loaded, settings.human, size, report=report)
-    strategies = settings.strategies or default_grid(loaded.require_tokenizer().vocab_size)
-    folder = _folder(loaded, found.pairs, size.length, settings)
-    texts = list(
-        strategy_texts(
-            loaded,
-            [pair.ids for pair in found.pairs],
-            strategies,
-            folder,
-            length=size.length,
-            seed=settings.seed,
-            on_event=on_event,
-        )
-    )
-    report("Measuring what was written")
-    figures = _measure(loaded, judge, found, texts, settings)
-    files = [*write_tables(figures, folder), *draw_decoding(figures, folder)]
-    if loaded.run is not None and settings.output is None:
-        loaded.run.save_evaluation("decoding", {"folder": folder.name, **figures.as_json()})
-    return DecodingResult(figures, folder, tuple(files))
-
-
-def _judge(target: str, runs_dir: Path, device: str) -> LoadedModel:
+def _load_judge(target: str, runs_dir: Path, device: str) -> LoadedModel:
     judge = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
     check_can_generate(judge)
     check_can_continue(judge)
@@ -231,23 +222,27 @@ def _judge(target: str, runs_dir: Path, device: str) -> LoadedModel:
     return judge
 
 
-def _size(settings: DecodingSettings, block: int) -> SampleSize:
-    """How many prefixes, and how long they and the texts behind them are."""
+def _sample_size(settings: DecodingSettings, block: int) -> SampleSize:
+    """The number of prefixes, and the length of prefixes and texts."""
     prefix_length = max(1, min(_PREFIX, block // 4)) if settings.prefix_length is None else settings.prefix_length
     length = max(1, min(_LENGTH, block - prefix_length - 1)) if settings.length is None else settings.length
     for name, value, highest in (
         ("prefixes", settings.prefixes, None),
-        ("prefix_length", prefix_length, max(1, block - 1)),
+        ("prefix-length", prefix_length, max(1, block - 1)),
         ("length", length, None),
     ):
         if value < 1 or (highest is not None and value > highest):
-            limit = "1 or more" if highest is None else f"from 1 to {highest:,}, what the block of {block:,} leaves"
-            raise RecipeError(f"{name} = {value:,} cannot be.", f"{name} is {limit}.", "Change it.")
+            limit = "at least 1" if highest is None else f"from 1 to {highest:,}"
+            raise RecipeError(
+                f"--{name} must be {limit} (got {value:,}).",
+                f"A prefix and at least one token must fit the block of {block:,}.",
+                f"Change --{name}.",
+            )
     return SampleSize(settings.prefixes, prefix_length, length)
 
 
 def _folder(loaded: LoadedModel, pairs: Sequence[PrefixPair], length: int, settings: DecodingSettings) -> Path:
-    """The folder of the texts of this model behind these prefixes, made where it is not there."""
+    """The folder for texts of this model after these prefixes, created if it does not exist."""
     base = settings.output
     if base is None:
         base = loaded.require_run().path / "evaluations"
@@ -268,34 +263,32 @@ def _folder(loaded: LoadedModel, pairs: Sequence[PrefixPair], length: int, setti
 def _measure(
     loaded: LoadedModel,
     judge: LoadedModel | None,
-    found: HeldOut,
-    written: Sequence[StrategyTexts],
+    held_out: HeldOut,
+    generated: Sequence[StrategyTexts],
     settings: DecodingSettings,
 ) -> DecodingMetrics:
-    human_texts = tuple(pair.human for pair in found.pairs)
-    human, human_features = _read(loaded, judge, found.pairs, human_texts)
+    human_texts = tuple(pair.human for pair in held_out.pairs)
+    human, human_features = _rate_texts(loaded, judge, held_out.pairs, human_texts)
     measured: dict[str, MeasuredTexts] = {}
     mauves: dict[str, Any] = {}
-    score = package_mauve if settings.mauve_text else mauve
-    for own in written:
-        measured[own.strategy.name], features = _read(loaded, judge, found.pairs, own.texts)
-        mauves[own.strategy.name] = score(human_features, features)
-    human_novelty, novelty = _novelty(loaded, found, human_texts, written)
+    mauve_score = package_mauve if settings.mauve_text else mauve
+    for own in generated:
+        measured[own.strategy.name], features = _rate_texts(loaded, judge, held_out.pairs, own.texts)
+        mauves[own.strategy.name] = mauve_score(human_features, features)
+    human_novelty, novelty = _novelty(loaded, held_out, human_texts, generated)
     statistics = {name: texts.statistics() for name, texts in measured.items()}
-    of_human = human.statistics()
+    human_statistics = human.statistics()
     to_human = distances(human, measured)
-    configs = {own.strategy.name: own.strategy.config for own in written}
+    configs = {own.strategy.name: own.strategy.config for own in generated}
     return DecodingMetrics(
         model=str(loaded.source),
         judge=None if judge is None else str(judge.source),
-        human_source=found.source,
-        prefix_texts=tuple(pair.prefix for pair in found.pairs),
-        prefix_length=found.size.prefix_length,
-        length=found.size.length,
+        human_source=held_out.source,
+        prefix_texts=tuple(pair.prefix for pair in held_out.pairs),
+        prefix_length=held_out.size.prefix_length,
+        length=held_out.size.length,
         seed=settings.seed,
-        human=of_human,
-        human_texts=human_texts,
-        human_novelty=human_novelty,
+        human=HumanMetrics(human_statistics, human_texts, human_novelty),
         floor=to_human.floor,
         strategies=tuple(
             StrategyMetrics(
@@ -305,67 +298,71 @@ def _measure(
                 to_human.to_human[own.strategy.name],
                 mauves[own.strategy.name],
                 novelty.get(own.strategy.name),
-                own.seconds,
+                round(own.seconds, 2),
                 own.texts,
             )
-            for own in written
+            for own in generated
         ),
-        recommendation=recommend(configs, statistics, novelty, of_human, to_human),
-        doubts=tuple(sample_size_warnings(of_human)),
-        trusted=tuple(reliable_statistics(of_human)),
-        notices=tuple(_notices(loaded, found, of_human, settings)),
+        recommendation=recommend(configs, statistics, novelty, human_statistics, to_human),
+        doubts=tuple(sample_size_warnings(human_statistics)),
+        trusted=tuple(reliable_statistics(human_statistics)),
+        notices=tuple(_notices(loaded, held_out, human_statistics, settings)),
     )
 
 
-def _read(
+def _rate_texts(
     loaded: LoadedModel, judge: LoadedModel | None, pairs: Sequence[PrefixPair], texts: Sequence[Continuation]
 ) -> tuple[MeasuredTexts, np.ndarray[Any, np.dtype[np.float64]]]:
-    """A set of texts as the model and the judge read it, and the judge's features, or else the model's."""
+    """Texts with their likelihoods under the model and the judge, and the features of the judge or else the model."""
     by_model = continuation_features(loaded.model, [pair.ids for pair in pairs], [text.ids for text in texts])
-    by_judge = None if judge is None else _as_judged(judge, pairs, texts)
+    by_judge = None if judge is None else _judge_features(judge, pairs, texts)
     judged = None if by_judge is None else by_judge.likelihood
     vocab_size = loaded.require_tokenizer().vocab_size
     features = (by_judge or by_model).features.astype(np.float64)
     return MeasuredTexts(texts, by_model.likelihood, vocab_size, judged), features
 
 
-def _as_judged(judge: LoadedModel, pairs: Sequence[PrefixPair], texts: Sequence[Continuation]) -> ContinuationFeatures:
-    """Texts in the judge's own tokens. Each begins with its separator, where it has one."""
+def _judge_features(
+    judge: LoadedModel, pairs: Sequence[PrefixPair], texts: Sequence[Continuation]
+) -> ContinuationFeatures:
+    """The features of texts in the judge's own tokens. Each starts with its separator, if it has one."""
     tokenizer = judge.require_tokenizer()
-    in_front = [] if tokenizer.separator_id is None else [tokenizer.separator_id]
+    start = [] if tokenizer.separator_id is None else [tokenizer.separator_id]
     prefixes = tokenizer.encode_batch([pair.prefix for pair in pairs])
     whole = tokenizer.encode_batch([pair.prefix + text.text for pair, text in zip(pairs, texts, strict=True)])
-    behind = [ids[len(prefix) :] for prefix, ids in zip(prefixes, whole, strict=True)]
-    begun = [[*in_front, *ids[: len(prefix)]] for prefix, ids in zip(prefixes, whole, strict=True)]
-    return continuation_features(judge.model, begun, behind)
+    continuations = [ids[len(prefix) :] for prefix, ids in zip(prefixes, whole, strict=True)]
+    started = [[*start, *ids[: len(prefix)]] for prefix, ids in zip(prefixes, whole, strict=True)]
+    return continuation_features(judge.model, started, continuations)
 
 
 def _novelty(
-    loaded: LoadedModel, found: HeldOut, human: Sequence[Continuation], written: Sequence[StrategyTexts]
+    loaded: LoadedModel, held_out: HeldOut, human: Sequence[Continuation], generated: Sequence[StrategyTexts]
 ) -> tuple[Novelty | None, dict[str, Novelty]]:
-    if found.training is None:
+    if held_out.training is None:
         return None, {}
     return measure_novelty(
-        TokenStream(found.training.folder, "train"),
+        TokenStream(held_out.training.folder, "train"),
         [text.ids for text in human],
-        {own.strategy.name: [text.ids for text in own.texts] for own in written},
+        {own.strategy.name: [text.ids for text in own.texts] for own in generated},
         loaded.require_tokenizer(),
-        shortest=shortest_span(found.training.bytes_per_token),
+        shortest=shortest_span(held_out.training.bytes_per_token),
     )
 
 
-def _notices(loaded: LoadedModel, found: HeldOut, human: Statistics, settings: DecodingSettings) -> list[str]:
+def _notices(loaded: LoadedModel, held_out: HeldOut, human: Statistics, settings: DecodingSettings) -> list[str]:
     notices: list[str] = []
-    if len(found.pairs) < settings.prefixes:
-        notices.append(f"There are {len(found.pairs):,} prefixes in {found.source}, not {settings.prefixes:,}.")
-    if found.without_training is not None:
-        notices.append(f"Novelty is not measured, and reciting not noticed: {found.without_training}.")
-    own = None if found.is_own or loaded.run is None else _validation_loss(loaded)
+    if len(held_out.pairs) < settings.prefixes:
+        notices.append(
+            f"There are only {len(held_out.pairs):,} prefixes in {held_out.source}, not {settings.prefixes:,}."
+        )
+    if held_out.without_training is not None:
+        notices.append(f"Novelty and memorization are not measured: {held_out.without_training}.")
+    own = None if held_out.is_own or loaded.run is None else _validation_loss(loaded)
     if own is not None and human.perplexity is not None and math.log(human.perplexity) > own + _OTHER_KIND:
         notices.append(
-            f"{found.source} is of another kind than the training text: to the model its perplexity is "
-            f"{human.perplexity:,.1f}, and that of its own validation text {math.exp(own):,.1f}. Distances to it say "
-            "as much about the text as about the strategies."
+            f"{held_out.source} differs from the training text: its perplexity under the model is "
+            f"{human.perplexity:,.1f}, that of the validation text {math.exp(own):,.1f}. Distances to it depend on the "
+            "text as much as on the strategies."
         )
     return notices
 

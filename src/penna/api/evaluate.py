@@ -1,4 +1,4 @@
-"""Measuring: runs and texts in, figures out, as numbers and as pictures."""
+"""Evaluate a model by its task, check a run for memorization, and plot training curves."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from penna.loading import load_model, load_task
 from penna.model.precision import Dtype
 from penna.report.training_plots import Axis, write_training_curves
 from penna.runs.folder import RUNS, find_run
+from penna.storage import to_json
 from penna.tasks.pretrain import next_token_objective, validation_rows
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.device import resolve_device
@@ -45,18 +46,18 @@ def evaluate(
     dtype: Dtype = "float32",
     report: Progress = lambda _: None,
 ) -> Metrics:
-    """Measure a model as its task asks, or as ``task.kind`` among the overrides does.
+    """Evaluate a model by its task, or by ``task.kind`` among the overrides.
 
-    ``overrides`` are fields of the sections data and task. Without a path, the run's own validation part is taken. The
-    figures of a run are kept in its evaluations/.
+    ``overrides`` are fields of the sections data and task. Without a path, the run's own validation part is used. The
+    metrics of a run are saved in its evaluations/.
     """
     given = dict(overrides or {})
     kind = given.pop("task.kind", None) or load_task(target, runs_dir).kind
     sections = ("data", "task") if kind == "complete" else ("data",)
     if without_effect := [name for name in given if name.partition(".")[0] not in sections]:
         raise RecipeError(
-            f"{without_effect[0]} = {given[without_effect[0]]} changes nothing that is measured.",
-            f"Fields of {' and '.join(sections)}, and task.kind to measure a model by another task.",
+            f"{without_effect[0]} = {given[without_effect[0]]} has no effect on an evaluation.",
+            f"Use fields of {' and '.join(sections)}, and task.kind to evaluate by another task.",
             "Leave it out.",
         )
     match kind:
@@ -78,10 +79,10 @@ def evaluate_text(
     device: str = "auto",
     dtype: Dtype = "float32",
 ) -> LanguageModelMetrics:
-    """Score running text in windows of the model's block side by side, in float32.
+    """Score running text in windows of the model's block that do not overlap.
 
     ``overrides`` are fields of the section data (``{"data.path": [...]}``). Without a path, the run's own validation
-    text is scored. The figures of a run are kept in its evaluations/ under the text's name.
+    text is scored. The metrics of a run are saved in its evaluations/ under the text's name.
     """
     loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype)
     check_can_continue(loaded)
@@ -98,52 +99,52 @@ def evaluate_text(
     block = loaded.model.config.block_size
     rows = validation_rows(data, TokenStream(folder, "valid"), tokenizer, block)
     sums, counts = score_rows(loaded.model, next_token_objective(tokenizer, part), rows)
-    figures = language_model_metrics(sums, counts, part.words, block)
+    metrics = language_model_metrics(sums, counts, part.words, block)
     if loaded.run is not None:
         about = {"checkpoint": loaded.source.name, "text": list(data.path)}
-        loaded.run.save_evaluation(name, {**about, **figures.as_json()})
-    return figures
+        loaded.run.save_evaluation(name, {**about, **to_json(metrics)})
+    return metrics
 
 
 def memorization(target: str, *, runs_dir: Path = RUNS) -> Memorization:
-    """How much of a run's last samples stands word for word in its training text; kept as recitation in evaluations/.
+    """How much of a run's last samples is a verbatim copy of its training text; saved in its evaluations/.
 
-    Raises RunError where there are no samples, DataError where the text is no longer the one it learned from.
+    Raises RunError if the run has no samples, DataError if the training text has changed.
     """
     run = find_run(target, runs_dir)
     samples = run.samples()
     if not samples:
         raise RunError(
             f"The run {run.path} has no samples.",
-            "What it wrote is looked for in what it learned from.",
+            "Samples are needed to check for memorization.",
             "Train with --train.sample-tokens above 0.",
         )
     tokenizer = Tokenizer.load(run.tokenizer)
     prepared = prepare(run.recipe().data, tokenizer)
     if run.info().get("data", {}).get("content_hash") != prepared.corpus.content_hash:
         raise DataError(
-            f"The text of {run.path} is not the one it learned from.",
-            "What it wrote is looked for in the text it began with.",
+            f"The training text of {run.path} has changed.",
+            "Samples can only be compared with the text that the run was trained on.",
             "Restore that text.",
         )
-    written = [
+    generated = [
         GeneratedText(sample["prompt"], generated_ids(tokenizer, sample["prompt"], sample["text"]))
         for sample in samples
         if sample["step"] == samples[-1]["step"]
     ]
-    length = max(len(text.ids) for text in written)
+    length = max(len(text.ids) for text in generated)
     result = measure_memorization(
         TokenStream(prepared.folder, "train"),
-        written,
+        generated,
         tokenizer,
         shortest=shortest_span(prepared.bytes_per_token),
         unseen=unseen_passages(TokenStream(prepared.folder, "valid"), length),
     )
-    run.save_evaluation("recitation", {"step": samples[-1]["step"], **result.as_json()})
+    run.save_evaluation("memorization", {"step": samples[-1]["step"], **to_json(result)})
     return result
 
 
 def plot(targets: Sequence[str], *, runs_dir: Path = RUNS, output: Path | None = None, by: Axis = "step") -> list[Path]:
-    """Draw the curves of runs into one figure, over steps, epochs, tokens or seconds; the files written."""
+    """Plot the training curves of runs in one figure over steps, epochs, tokens or seconds; returns the files."""
     runs = [find_run(target, runs_dir) for target in targets]
     return write_training_curves(runs, output or runs[0].figures, by=by)

@@ -1,4 +1,4 @@
-"""Explaining: a model and a text in, which of its words moved the answer out, by each method that is asked."""
+"""Explain a model's predictions for a text, and measure how faithful the explanation methods are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from penna.explain.explanation import (
     AblatedHeads,
     Answer,
     AttentionMaps,
-    Attribution,
     Explanation,
     HeadEffects,
     InputToken,
@@ -27,8 +26,7 @@ from penna.explain.explanation import (
     Views,
     attribution,
 )
-from penna.explain.faithfulness import FaithfulnessMetrics, TextFaithfulness, measure_text
-from penna.explain.faithfulness import summarize_faithfulness as measure_figures
+from penna.explain.faithfulness import FaithfulnessMetrics, TextFaithfulness, measure_text, summarize_faithfulness
 from penna.explain.gradients import gradient_x_input, integrated_gradients
 from penna.explain.head_ablation import head_changes, without_heads
 from penna.explain.information import information, information_by_layer
@@ -37,57 +35,59 @@ from penna.explain.occlusion import occlusion
 from penna.explain.probe import Label, Probe
 from penna.explain.value_zeroing import value_zeroing
 from penna.loading import LoadedModel
+from penna.storage import to_json
 
-_TOP = 5  # likeliest answers of a layer
+_TOP = 5  # most probable answers per layer
 
 
 @dataclass(frozen=True)
 class ExplainSettings:
-    """What is asked, and which ways of answering are taken."""
+    """The question, and the methods and views that answer it."""
 
     query: ExplainQuery = ExplainQuery()  # noqa: RUF009 - frozen
     methods: tuple[Method, ...] = DEFAULT_METHODS
-    layer: int | None = None  # whose state the method information keeps, 1 to n_layer; none: the last
+    layer: int | None = None  # whose state the method information uses, 1 to n_layer; the last by default
     attention: bool = False  # the maps of every layer and head
     lens: bool = False
-    heads: bool = False  # each head switched off
-    layers: bool = False  # the information that each layer keeps of each word
+    heads: bool = False  # the effect of each head
+    layers: bool = False  # the information about each word in each layer
     without: tuple[tuple[int, int], ...] = ()  # layers and heads, from 0, that are switched off together
     seed: int = 0
 
     def __post_init__(self) -> None:
         for method in self.methods:
             if method not in METHODS:
-                raise RecipeError(f"There is no method {method!r}.", f"One of {', '.join(METHODS)}.", "Choose one.")
+                raise RecipeError(
+                    f"There is no method {method!r}.", f"The methods are {', '.join(METHODS)}.", "Choose one of them."
+                )
         if len(set(self.methods)) < len(self.methods):
             twice = next(method for method in self.methods if self.methods.count(method) > 1)
-            raise RecipeError(f"The method {twice} is asked for twice.", "Each once.", "Leave one of the two out.")
+            raise RecipeError(f"The method {twice} is given twice.", "Each method runs once.", "Remove one of the two.")
 
 
 DEFAULT = ExplainSettings()
 
 
 def explain(loaded: LoadedModel, text: str, settings: ExplainSettings = DEFAULT) -> Explanation:
-    """What moved a model's answers to a text.
+    """What influenced a model's answers to a text.
 
-    Raises what ``penna.api.explain_query.questions`` raises, and RecipeError for a layer or head there is not.
+    Raises the errors of ``resolve_query``, and RecipeError for a layer or head that does not exist.
     """
     check_layer(loaded, settings)
-    asked = resolve_query(loaded, text, settings.query)
-    answers = tuple(_answer(loaded, put, settings) for put in asked.questions)
+    resolved = resolve_query(loaded, text, settings.query)
     return Explanation(
         str(loaded.source),
-        asked.kind,
+        resolved.kind,
         text,
-        answers,
-        _views(loaded, asked.questions[0], settings),
-        asked.notices,
+        tuple(_answer(loaded, question, settings) for question in resolved.questions),
+        _views(loaded, resolved.questions[0], settings),
+        resolved.notices,
         settings.seed,
     )
 
 
 def attribute(probe: Probe, method: Method, settings: ExplainSettings = DEFAULT) -> Scores:
-    """What one method says about a question."""
+    """The scores of one method for a question."""
     match method:
         case "occlusion":
             return occlusion(probe)
@@ -104,114 +104,32 @@ def attribute(probe: Probe, method: Method, settings: ExplainSettings = DEFAULT)
         case "value-zeroing":
             return value_zeroing(probe)
         case "random":
-            raise ValueError("random scores answer nothing")
-
-
-def _answer(loaded: LoadedModel, put: NamedQuestion, settings: ExplainSettings) -> Answer:
-    tokenizer, question = loaded.require_tokenizer(), put.question
-    probe = Probe(loaded.model, question)
-    words = explained_words(loaded, question)
-    _, probabilities = probe.values_and_probabilities([question.ids])
-    probability = float(probabilities[0])
-    said = replace(question.target, foil=None)
-    plain = Probe(loaded.model, replace(question, target=said))
-    logprob = float(plain.values_and_probabilities([question.ids])[0][0])
-    attributions: list[Attribution] = [
-        attribution(attribute(probe, method, settings), words) for method in settings.methods
-    ]
-    return Answer(
-        text=put.text,
-        logprob=logprob,
-        probability=probability,
-        foil=put.foil,
-        expected=put.expected,
-        tokens=tuple(InputToken(tokenizer.token_text(index), index) for index in question.ids),
-        first=question.first,
-        end=question.end,
-        words=tuple(words),
-        attributions=tuple(attributions),
-    )
-
-
-def _views(loaded: LoadedModel, put: NamedQuestion, settings: ExplainSettings) -> Views:
-    """What was asked for beside the methods, of one question."""
-    tokenizer, probe = loaded.require_tokenizer(), Probe(loaded.model, put.question)
-    attention = lens = heads = without = layers = None
-    if settings.attention:
-        maps = attention_maps(probe)  # (L, H, T, T)
-        shown = min(maps.shape[-1], settings.query.longest)
-        drawn = _tuples(maps[..., -shown:, -shown:].tolist())
-        attention = AttentionMaps(drawn, _tuples(first_token_share(maps).tolist()))
-    if settings.lens:
-        readings = logit_lens(probe, _TOP, known=tokenizer.vocab_size)
-        lens = tuple(
-            LensRow(layer, reading.probability, reading.rank, _expected(loaded, put, reading.top))
-            for layer, reading in enumerate(readings)
-        )
-    if settings.heads:
-        changes = head_changes(probe)
-        heads = HeadEffects(_tuples(changes.value.tolist()), _tuples(changes.probability.tolist()))
-    if settings.without:
-        with without_heads(probe, settings.without):
-            found = current_prediction(probe, _TOP, known=tokenizer.vocab_size)
-        without = AblatedHeads(settings.without, found.probability, _expected(loaded, put, found.top))
-    if settings.layers:
-        layers = _layers(loaded, probe, settings)
-    return Views(attention, lens, heads, without, layers)
-
-
-def _layers(loaded: LoadedModel, probe: Probe, settings: ExplainSettings) -> LayerInformation:
-    words = explained_words(loaded, probe.question)
-    found = [attribution(scores, words) for scores in information_by_layer(probe, seed=settings.seed)]
-    return LayerInformation(
-        layers=tuple(layer.about["layer"] for layer in found),
-        tokens=tuple(layer.tokens for layer in found),
-        words=tuple(layer.words for layer in found),
-        converged=tuple(layer.about["converged"] for layer in found),
-    )
-
-
-def _expected(loaded: LoadedModel, put: NamedQuestion, guesses: Sequence[ScoredId]) -> tuple[Prediction, ...]:
-    """Tokens or classes by their names."""
-    if isinstance(put.question.target, Label):
-        return tuple(Prediction(loaded.labels[guess.id], guess.probability) for guess in guesses)
-    tokenizer = loaded.require_tokenizer()
-    return tuple(Prediction(tokenizer.token_text(guess.id), guess.probability) for guess in guesses)
-
-
-def _tuples(values: Any) -> Any:
-    """Nested lists as tuples."""
-    return tuple(map(_tuples, values)) if isinstance(values, list) else values
+            raise ValueError("random is a baseline, not a method")
 
 
 def check_layer(loaded: LoadedModel, settings: ExplainSettings) -> None:
-    """Raise RecipeError for a layer there is not."""
+    """Raise RecipeError for a layer that does not exist."""
     layers = loaded.model.config.n_layer
     if settings.layer is not None and not 1 <= settings.layer <= layers:
         raise RecipeError(
             f"There is no layer {settings.layer}: the model has {layers}.",
-            f"1 to {layers}; the last is what the answer is read from.",
+            f"Layers are numbered from 1 to {layers}; the answer is read from the last.",
             "Choose one of them.",
         )
-
-
-# MERGED api.faithfulness: Faithfulness: a model and texts in, whether each method of explaining names words that
-# matter out.
 
 
 def measure_faithfulness(
     loaded: LoadedModel, texts: Sequence[str], settings: ExplainSettings = DEFAULT
 ) -> FaithfulnessMetrics:
-    """How much of the answer to each text goes with the words that each method scores highest, and with them alone.
+    """How much the probability of each answer drops without the words that each method scores highest.
 
-    Texts of fewer than two words are left out. The figures of a run are kept in its evaluations/.
-    Raises DataError where no text has two words, RecipeError where more than one answer to a text is asked about, and
-    what ``explain`` raises.
+    Texts with fewer than two words are skipped. The metrics of a run are saved in its evaluations/. Raises DataError if
+    no text is left, RecipeError if several tokens are to be generated, and the errors of ``explain``.
     """
     if settings.query.generate:
         raise RecipeError(
-            "Faithfulness is measured on one answer to each text, and several tokens are to be generated.",
-            "The next token, a continuation or a class.",
+            f"Faithfulness needs one answer per text, but --generate is {settings.query.generate}.",
+            "It can be measured for the next token, a continuation or a class.",
             "Leave --generate out.",
         )
     check_layer(loaded, settings)
@@ -224,7 +142,7 @@ def measure_faithfulness(
 def text_faithfulness(
     loaded: LoadedModel, text: str, settings: ExplainSettings, number: int
 ) -> tuple[TextFaithfulness, ...]:
-    """What one text says, the one of this number; nothing where it has fewer than two words."""
+    """The faithfulness on one text, with a seed for this number; empty if it has fewer than two words."""
     question = resolve_query(loaded, text, settings.query).questions[0].question
     words = explained_words(loaded, question)
     if len(words) < 2:
@@ -233,16 +151,91 @@ def text_faithfulness(
     scores: dict[Method, tuple[float, ...]] = {
         method: attribution(attribute(probe, method, settings), words).words for method in settings.methods
     }
-    placed = [replace(word, start=word.start + question.first, end=word.end + question.first) for word in words]
-    return (measure_text(probe, placed, scores, seed=(settings.seed, number)),)
+    shifted = [replace(word, start=word.start + question.first, end=word.end + question.first) for word in words]
+    return (measure_text(probe, shifted, scores, seed=(settings.seed, number)),)
 
 
 def save_faithfulness(
     loaded: LoadedModel, measured: Sequence[TextFaithfulness], given: int, settings: ExplainSettings
 ) -> FaithfulnessMetrics:
-    """What all texts say of each method, kept in the evaluations of the run where there is one."""
-    figures = measure_figures(measured, seed=settings.seed)
+    """Summarize the measured texts and save the metrics in the run's evaluations/, if the model is a run's.
+
+    ``given`` is the number of texts before any were skipped.
+    """
+    metrics = summarize_faithfulness(measured, seed=settings.seed)
     if loaded.run is not None:
         about = {"checkpoint": loaded.source.name, "given": given, "seed": settings.seed}
-        loaded.run.save_evaluation("faithfulness", {**about, **figures.as_json()})
-    return figures
+        loaded.run.save_evaluation("faithfulness", {**about, **to_json(metrics)})
+    return metrics
+
+
+def _answer(loaded: LoadedModel, named: NamedQuestion, settings: ExplainSettings) -> Answer:
+    tokenizer, question = loaded.require_tokenizer(), named.question
+    probe = Probe(loaded.model, question)
+    words = explained_words(loaded, question)
+    _, probabilities = probe.values_and_probabilities([question.ids])
+    without_foil = Probe(loaded.model, replace(question, target=replace(question.target, foil=None)))
+    logprobs, _ = without_foil.values_and_probabilities([question.ids])
+    return Answer(
+        text=named.text,
+        logprob=float(logprobs[0]),
+        probability=float(probabilities[0]),
+        foil=named.foil,
+        expected=named.expected,
+        tokens=tuple(InputToken(tokenizer.token_text(index), index) for index in question.ids),
+        first=question.first,
+        end=question.end,
+        words=tuple(words),
+        attributions=tuple(attribution(attribute(probe, method, settings), words) for method in settings.methods),
+    )
+
+
+def _views(loaded: LoadedModel, named: NamedQuestion, settings: ExplainSettings) -> Views:
+    """The requested views of one question."""
+    tokenizer, probe = loaded.require_tokenizer(), Probe(loaded.model, named.question)
+    attention = lens = heads = without = layers = None
+    if settings.attention:
+        maps = attention_maps(probe)  # (L, H, T, T)
+        shown = min(maps.shape[-1], settings.query.longest)
+        weights = _tuples(maps[..., -shown:, -shown:].tolist())
+        attention = AttentionMaps(weights, _tuples(first_token_share(maps).tolist()))
+    if settings.lens:
+        predictions = logit_lens(probe, _TOP, known=tokenizer.vocab_size)
+        lens = tuple(
+            LensRow(layer, found.probability, found.rank, _predictions(loaded, named, found.top))
+            for layer, found in enumerate(predictions)
+        )
+    if settings.heads:
+        changes = head_changes(probe)
+        heads = HeadEffects(_tuples(changes.value.tolist()), _tuples(changes.probability.tolist()))
+    if settings.without:
+        with without_heads(probe, settings.without):
+            found = current_prediction(probe, _TOP, known=tokenizer.vocab_size)
+        without = AblatedHeads(settings.without, found.probability, _predictions(loaded, named, found.top))
+    if settings.layers:
+        layers = _layer_information(loaded, probe, settings)
+    return Views(attention, lens, heads, without, layers)
+
+
+def _layer_information(loaded: LoadedModel, probe: Probe, settings: ExplainSettings) -> LayerInformation:
+    words = explained_words(loaded, probe.question)
+    found = [attribution(scores, words) for scores in information_by_layer(probe, seed=settings.seed)]
+    return LayerInformation(
+        layers=tuple(layer.about["layer"] for layer in found),
+        tokens=tuple(layer.tokens for layer in found),
+        words=tuple(layer.words for layer in found),
+        converged=tuple(layer.about["converged"] for layer in found),
+    )
+
+
+def _predictions(loaded: LoadedModel, named: NamedQuestion, scored: Sequence[ScoredId]) -> tuple[Prediction, ...]:
+    """Tokens or classes with their names."""
+    if isinstance(named.question.target, Label):
+        return tuple(Prediction(loaded.labels[each.id], each.probability) for each in scored)
+    tokenizer = loaded.require_tokenizer()
+    return tuple(Prediction(tokenizer.token_text(each.id), each.probability) for each in scored)
+
+
+def _tuples(values: Any) -> Any:
+    """Nested lists as tuples."""
+    return tuple(map(_tuples, values)) if isinstance(values, list) else values

@@ -1,4 +1,4 @@
-"""The decoding strategies that are compared: a vocabulary's size in, the usual grid out; or a person's own."""
+"""The decoding strategies to compare: a default grid, and strategies from named settings."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from penna.errors import RecipeError
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way of writing, and what it is called."""
+    """A decoding strategy and its name."""
 
     name: str
     config: GenerationConfig
 
     @property
     def file_name(self) -> str:
-        """Its name as a file may have it."""
+        """The name with only characters that are safe in a file name."""
         return re.sub(r"[^\w.=-]+", "-", self.name).strip("-.") or "strategy"
 
     @property
     def cost(self) -> int:
-        """About how many tokens are read for one that is written."""
+        """The approximate number of tokens that are read per generated token."""
         if self.config.penalty_alpha is not None:
             return self.config.top_k or 1
         return self.config.num_beams
 
 
 def default_grid(vocab_size: int) -> list[Strategy]:
-    """The strategies of Holtzman et al. 2020 (table 1), at several strengths, and what came later.
+    """The strategies of Holtzman et al. 2020 (table 1) at several strengths, and newer ones.
 
     Min-p: Nguyen et al. 2024; locally typical: Meister et al. 2022; contrastive search: Su et al. 2022; repetition
-    penalty: Keskar et al. 2019. A top-k that would hold the whole vocabulary is left out.
+    penalty: Keskar et al. 2019. A top-k that would include the whole vocabulary is left out.
     """
     return [
         Strategy("greedy", GenerationConfig(temperature=0)),
@@ -52,23 +52,17 @@ def default_grid(vocab_size: int) -> list[Strategy]:
 
 
 def named_strategies(named: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Strategy]:
-    """Strategies of a person's own, as names and settings.
-
-    Raises RecipeError for settings that cannot be, and where two have one name.
-    """
+    """Strategies from names and settings. Raises RecipeError for invalid settings and duplicate names."""
     strategies: list[Strategy] = []
     for name, values in named:
         if "max_new_tokens" in values:
             raise RecipeError(
-                f"max_new_tokens = {values['max_new_tokens']} in the strategy {name!r} would make texts of another "
-                "length.",
-                "All strategies write texts of one length.",
-                "Give that length by --length.",
+                f"The strategy {name!r} sets max_new_tokens = {values['max_new_tokens']}.",
+                "All strategies generate texts of the same length.",
+                "Use --length instead.",
             )
         strategy = Strategy(name, generation_config(values))
         if strategy.file_name in (other.file_name for other in strategies):
-            raise RecipeError(
-                f"Two strategies are called {name!r}.", "Each strategy has a name of its own.", "Rename one of them."
-            )
+            raise RecipeError(f"Two strategies are named {name!r}.", "Names must be unique.", "Rename one of them.")
         strategies.append(strategy)
     return strategies

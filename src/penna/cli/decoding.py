@@ -64,8 +64,8 @@ def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
     from penna.api.decoding import DecodingSettings, compare_decoding
     from penna.api.strategies import named_strategies
     from penna.cli.screen import say
-    from penna.storage import to_json
     from penna.config.generation import parse_strategy
+    from penna.storage import to_json
 
     if arguments.save:
         _check_save(arguments)

@@ -1,9 +1,9 @@
 """BLEU and chrF of outputs against references, computed by sacrebleu.
 
 BLEU (Papineni et al. 2002) counts words, so sacrebleu needs a tokenization: its "zh" for Chinese (one token per Han
-character, otherwise as in 13a), "char" for other scripts without spaces and for Korean, whose spaced words carry endings
-that rarely repeat, and mteval's "13a" for everything else. chrF (Popović 2015) counts characters and needs no such
-choice. Both are corpus scores, not means over texts, from 0 to 100.
+character, otherwise as in 13a), "char" for other scripts without spaces and for Korean, whose spaced words carry
+endings that rarely repeat, and mteval's "13a" for everything else. chrF (Popović 2015) counts characters and needs no
+such choice. Both are corpus scores, not means over texts, from 0 to 100.
 """
 
 from __future__ import annotations

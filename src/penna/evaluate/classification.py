@@ -1,13 +1,14 @@
 """Classification metrics from true classes and predicted probabilities.
 
 The predicted class is the most probable one, the first if several are equally probable. An undefined metric is None,
-never 0: the precision of a class that was never predicted, the recall of a class without texts, and both and the F1 of a
-class that has neither. Macro F1 is the mean over classes that have texts or predictions. Where a metric is defined, it
-equals scikit-learn's.
+never 0: the precision of a class that was never predicted, the recall of a class without texts, and both and the F1 of
+a class that has neither. Macro F1 is the mean over classes that have texts or predictions. Where a metric is defined,
+it equals scikit-learn's.
 
 The expected calibration error follows Guo et al. 2017 ("On calibration of modern neural networks", equation 3):
-predictions are binned by confidence, the probability of the predicted class, into 15 bins of equal width, each including
-its upper edge. The error is the mean distance between a bin's accuracy and its mean confidence, weighted by its size.
+predictions are binned by confidence, the probability of the predicted class, into 15 bins of equal width, each
+including its upper edge. The error is the mean distance between a bin's accuracy and its mean confidence, weighted by
+its size.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The loss of a model on the target tokens of examples, and how much of it reading the source saves.
 
-A language model can generate a plausible summary without looking at the article. So each target is scored once after its
-own source and once after another item's; the rise of the loss measures how much the model uses the source.
+A language model can generate a plausible summary without looking at the article. So each target is scored once after
+its own source and once after another item's; the rise of the loss measures how much the model uses the source.
 """
 
 from __future__ import annotations

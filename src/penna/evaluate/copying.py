@@ -2,8 +2,8 @@
 
 Copied spans are the extractive fragments of Grusky et al. 2018 ("Newsroom", section 4.1); new n-grams are counted as by
 See et al. 2017 and Narayan et al. 2018. A number or name that the source lacks is a cheap sign of an invented fact, not
-a proof: "two" for "2" counts as absent, and a wrong number that appears elsewhere in the source is missed. Everything is
-compared in the words of `penna.evaluate.words`, so case does not matter.
+a proof: "two" for "2" counts as absent, and a wrong number that appears elsewhere in the source is missed. Everything
+is compared in the words of `penna.evaluate.words`, so case does not matter.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """How much of generated text is a verbatim copy of the training text.
 
 A token is *verbatim* if it is in a span of at least ``shortest`` tokens that appears, token for token, inside one
-document of the training text. Separators and the prompt do not count. Measuring spans, and comparing with unseen text of
-the same kind, follows McCoy et al. 2021 ("How much do language models copy from their training data?"); that verbatim
-continuation means memorization, Carlini et al. 2021 ("Extracting training data from large language models") and 2023
-("Quantifying memorization").
+document of the training text. Separators and the prompt do not count. Measuring spans, and comparing with unseen text
+of the same kind, follows McCoy et al. 2021 ("How much do language models copy from their training data?"); that
+verbatim continuation means memorization, Carlini et al. 2021 ("Extracting training data from large language models")
+and 2023 ("Quantifying memorization").
 
-The shortest span is 13 tokens, the length from which Brown et al. 2020 (GPT-3, appendix C) treat overlap as no accident,
-or 50 bytes of text (nine English words, 17 Chinese characters), whichever is longer: 13 letters of a character tokenizer
-are two words and prove nothing. Text counts as memorized if half of it is verbatim or if one span is four times the
-shortest: about 50 tokens, the length from which Carlini et al. 2023 call a continuation memorized.
+The shortest span is 13 tokens, the length from which Brown et al. 2020 (GPT-3, appendix C) treat overlap as no
+accident, or 50 bytes of text (nine English words, 17 Chinese characters), whichever is longer: 13 letters of a
+character tokenizer are two words and prove nothing. Text counts as memorized if half of it is verbatim or if one span
+is four times the shortest: about 50 tokens, the length from which Carlini et al. 2023 call a continuation memorized.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """ROUGE (Lin 2004) of a text and its reference, and bootstrap intervals of means over texts.
 
-ROUGE-1 and ROUGE-2 are counted by the `rouge_score` package, with words of any language (`penna.evaluate.words`) instead
-of its own, which are runs of a-z and 0-9. ROUGE-L and ROUGE-Lsum follow its definitions with a much faster longest
-common subsequence. Papers on CNN/Daily Mail that report ROUGE-L mostly mean ROUGE-Lsum. Nothing is stemmed.
+ROUGE-1 and ROUGE-2 are counted by the `rouge_score` package, with words of any language (`penna.evaluate.words`)
+instead of its own, which are runs of a-z and 0-9. ROUGE-L and ROUGE-Lsum follow its definitions with a much faster
+longest common subsequence. Papers on CNN/Daily Mail that report ROUGE-L mostly mean ROUGE-Lsum. Nothing is stemmed.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def rouge_fmeasures(reference: str, output: str) -> dict[str, float]:
 def bootstrap_means(scores: Scores, seed: int) -> Scores:
     """Means over resamples of N texts, drawn from (N, kinds) with replacement: (RESAMPLES, kinds).
 
-    The same seed draws the same texts, so scores of two systems on the same texts can be subtracted resample by resample
-    (a paired bootstrap: Koehn 2004).
+    The same seed draws the same texts, so scores of two systems on the same texts can be subtracted resample by
+    resample (a paired bootstrap: Koehn 2004).
     """
     random = np.random.default_rng(seed)
     draws = (random.integers(0, len(scores), len(scores)) for _ in range(RESAMPLES))

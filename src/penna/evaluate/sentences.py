@@ -1,12 +1,12 @@
 """Sentence splitting by rules, for any language.
 
-A sentence ends at a line end, and after . ! ? … or their counterparts in other scripts, including the quotation marks
-and brackets that close there. A narrow mark needs white space after it, except between characters of Han, kana or
-Hangul; a wide one (。！？ ।) needs none. The sentence continues before a lower-case letter (in a text with capitals),
-before a comma or colon, after a quotation that と or 라고 continues, and after abbreviations: Mr. and initials always, No.
-and Jan. before a number, U.S. and Inc. unless a typical first word of a sentence follows (The, He, But). Abbreviations
-are English with some from other languages. Known limits: "am 3. Oktober" is split, as is a sentence that is wrapped to
-fit a page; Thai, which does not mark sentence ends, is split at line ends only.
+A sentence ends at a line end, and after . ! ? … or their counterparts in other scripts, including the quotation
+marks and brackets that close there. A narrow mark needs white space after it, except between characters of Han,
+kana or Hangul; a wide one (。！？ ।) needs none. The sentence continues before a lower-case letter (in a text with
+capitals), before a comma or colon, after a quotation that と or 라고 continues, and after abbreviations: Mr. and
+initials always, No. and Jan. before a number, U.S. and Inc. unless a typical first word of a sentence follows (The,
+He, But). Abbreviations are English with some from other languages. Known limits: "am 3. Oktober" is split, as is a
+sentence that is wrapped to fit a page; Thai, which does not mark sentence ends, is split at line ends only.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A text longer than the block is read in overlapping windows, placed as in generation past the block: when a window is
 full, the next one starts so that the first token it predicts has half a block before it. So a prediction sees the whole
-text before it, or between half a block and a block. Windows of all texts are batched, and logits are computed a few rows
-at a time and only for scored tokens, so that memory does not grow with the texts.
+text before it, or between half a block and a block. Windows of all texts are batched, and logits are computed a few
+rows at a time and only for scored tokens, so that memory does not grow with the texts.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def _score(
     for row, window in enumerate(windows):
         padded[row, : window.length] = torch.tensor(texts[window.text][window.start : window.last])
         is_scored[row, window.first - 1 - window.start : window.length] = True
-    targets = torch.tensor([index for window in windows for index in texts[window.text][window.first : window.last + 1]])
+    targets = torch.tensor(
+        [index for window in windows for index in texts[window.text][window.first : window.last + 1]]
+    )
     hidden = model.hidden(padded.to(device))[is_scored.to(device)]  # (scored tokens, C)
     rows = max(1, _LOGIT_VALUES // model.config.rows)
     parts = [

@@ -3,8 +3,8 @@
 Lead-3 (the first three sentences of the source) is a baseline that many news summarizers do not beat. Random-3 (three
 random sentences in their order; ROUGE is the mean of ten draws) measures what any part of the source is worth, and the
 whole source is what a model that only copies gets. Baselines are measured on the same items as the system, and the
-system's lead over each has a paired interval: if it contains zero, the items cannot separate the two. The references are
-compared with the sources too, because human copying is the standard for the system's copying.
+system's lead over each has a paired interval: if it contains zero, the items cannot separate the two. The references
+are compared with the sources too, because human copying is the standard for the system's copying.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 The stream is read once, chunk by chunk, and memory does not grow with it. A rolling hash (Karp and Rabin 1987) of every
 run of ``shortest`` tokens is looked up among those of the texts; every hit is compared token for token, so a hash
 collision cannot cause a false match. A span of at least ``shortest`` tokens consists of such runs, one at each of its
-positions, so the runs alone determine which tokens are verbatim. Longest spans are extended token by token through exact
-tables of the text's own runs (named as by Karp, Miller and Rosenberg 1972).
+positions, so the runs alone determine which tokens are verbatim. Longest spans are extended token by token through
+exact tables of the text's own runs (named as by Karp, Miller and Rosenberg 1972).
 """
 
 from __future__ import annotations

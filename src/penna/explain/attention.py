@@ -1,8 +1,8 @@
 """Attention weights as maps, and as attribution scores: raw attention and rollout.
 
-Attention is not importance: a head without anything to do attends to the first token, and an attended value may carry no
-information (Jain and Wallace 2019, "Attention is not Explanation"). The scores serve as a comparison for methods that
-change the input and measure the effect. Shapes: L blocks, H heads, T tokens.
+Attention is not importance: a head without anything to do attends to the first token, and an attended value may carry
+no information (Jain and Wallace 2019, "Attention is not Explanation"). The scores serve as a comparison for methods
+that change the input and measure the effect. Shapes: L blocks, H heads, T tokens.
 """
 
 from __future__ import annotations

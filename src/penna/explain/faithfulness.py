@@ -1,10 +1,10 @@
 """Faithfulness of attributions: how the answer's probability changes as high-scoring words are removed.
 
 DeYoung et al. 2020 ("ERASER", section 4.2): comprehensiveness is the drop of the target's probability when the k % of
-words with the highest scores are removed, sufficiency the drop when only they remain. The mean over several k is the area
-over the perturbation curve, AOPC. Good attributions have high comprehensiveness and low sufficiency. The baseline is the
-mean of several random orders of the same text. Removing a word deletes its tokens, and the rest is read again; tokens
-outside of the question stay. Shapes: N texts, K shares.
+words with the highest scores are removed, sufficiency the drop when only they remain. The mean over several k is the
+area over the perturbation curve, AOPC. Good attributions have high comprehensiveness and low sufficiency. The baseline
+is the mean of several random orders of the same text. Removing a word deletes its tokens, and the rest is read again;
+tokens outside of the question stay. Shapes: N texts, K shares.
 """
 
 from __future__ import annotations

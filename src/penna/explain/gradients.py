@@ -1,9 +1,9 @@
 """Gradient attributions: how the question's value depends on the input embeddings.
 
-Gradient times input is the first-order estimate of what an embedding adds to the value (Shrikumar et al. 2016, "Not Just
-a Black Box"). Integrated gradients follow the value from a baseline to the input (Sundararajan et al. 2017, "Axiomatic
-Attribution for Deep Networks", equation 1), so that the scores sum to the change of the value. Scores are signed, in
-nats. Positions stay where they are, and so do tokens outside of the question.
+Gradient times input is the first-order estimate of what an embedding adds to the value (Shrikumar et al. 2016, "Not
+Just a Black Box"). Integrated gradients follow the value from a baseline to the input (Sundararajan et al. 2017,
+"Axiomatic Attribution for Deep Networks", equation 1), so that the scores sum to the change of the value. Scores are
+signed, in nats. Positions stay where they are, and so do tokens outside of the question.
 
 A model that adds no positions and normalizes its input hardly depends on the length of an embedding. For such a model
 gradient times input is almost zero, and from a baseline of zeros all change happens so close to the baseline that no
@@ -42,9 +42,9 @@ def integrated_gradients(
 ) -> Scores:
     """Gradients along the straight path from a baseline, times that path.
 
-    In the baseline, the explained tokens are embedded as ``zero`` or as the ``mean`` of the vocabulary's embeddings. The
-    integral uses Gauss-Legendre quadrature with ``steps`` gradients, doubled until the scores sum to the difference of
-    the values at both ends up to 2 %, or until ``most_steps``. ``about`` reports what is missing as ``gap``.
+    In the baseline, the explained tokens are embedded as ``zero`` or as the ``mean`` of the vocabulary's embeddings.
+    The integral uses Gauss-Legendre quadrature with ``steps`` gradients, doubled until the scores sum to the difference
+    of the values at both ends up to 2 %, or until ``most_steps``. ``about`` reports what is missing as ``gap``.
     """
     embeddings = probe.embeddings()  # (1, T, C)
     features = slice(probe.question.first, probe.question.end)

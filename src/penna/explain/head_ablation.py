@@ -1,8 +1,8 @@
 """Head ablation: how the answer changes without each attention head, or without several of them.
 
-A head is switched off by setting its part of the input of ``attn.c_proj`` to zero (Michel et al. 2019, "Are Sixteen Heads
-Really Better than One?", section 3.1). Later layers run on the changed state. Layers and heads are numbered from 0.
-Shapes: L blocks, H heads, D head_dim.
+A head is switched off by setting its part of the input of ``attn.c_proj`` to zero (Michel et al. 2019, "Are Sixteen
+Heads Really Better than One?", section 3.1). Later layers run on the changed state. Layers and heads are numbered from
+0. Shapes: L blocks, H heads, D head_dim.
 """
 
 from __future__ import annotations

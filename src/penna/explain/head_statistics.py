@@ -1,7 +1,7 @@
 """Statistics of attention heads on given texts: entropy, distance, special positions, and induction.
 
-Statistics are means over tokens. The first two tokens of a text are not counted: from the third on, the first token, the
-previous token and the token itself are three different ones. Shapes: L blocks, H heads, B texts, T tokens.
+Statistics are means over tokens. The first two tokens of a text are not counted: from the third on, the first token,
+the previous token and the token itself are three different ones. Shapes: L blocks, H heads, B texts, T tokens.
 """
 
 from __future__ import annotations

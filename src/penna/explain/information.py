@@ -6,9 +6,9 @@ stays the same:
 
     minimize over σ   E|Φ(x + σε) - Φ(x)|² / σ_Φ²  +  λ Σ log(σ_max / σ_i)
 
-σ_i = σ_max · sigmoid(r_i), and σ_max is the standard deviation of the vocabulary's embeddings, per dimension: a word with
-that much noise is half noise. σ_Φ² is the change of the state if all words have σ_max, so the first term is the lost
-share of the state, and the objective is 1 if nothing is kept. λ = 2 · LOST / F for F tokens: if the state responds
+σ_i = σ_max · sigmoid(r_i), and σ_max is the standard deviation of the vocabulary's embeddings, per dimension: a word
+with that much noise is half noise. σ_Φ² is the change of the state if all words have σ_max, so the first term is the
+lost share of the state, and the objective is 1 if nothing is kept. λ = 2 · LOST / F for F tokens: if the state responds
 linearly to noise, the minimum is where a share of LOST is lost, divided equally among tokens. Scores are not signed.
 Shapes: D draws, F explained tokens, T tokens, C n_embd.
 """
@@ -46,8 +46,8 @@ def information(
 
     ``layer`` is the block after which the state is read, 0 for the input of the first block; by default the last, after
     the final norm. The state is that of the positions that the answer is read from, or their mean if positions are
-    pooled. ``draws`` of noise per step are antithetic, so their number is even. Raises RecipeError for a layer that does
-    not exist.
+    pooled. ``draws`` of noise per step are antithetic, so their number is even. Raises RecipeError for a layer that
+    does not exist.
     """
     layer = probe.n_layer if layer is None else layer
     if not 0 <= layer <= probe.n_layer:

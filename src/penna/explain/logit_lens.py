@@ -1,8 +1,8 @@
 """The logit lens: what a model would predict if it stopped after a block.
 
 The state after each block goes through the final norm and the logit matrix (or the classification head), as if it were
-the last (nostalgebraist 2020, "interpreting GPT: the logit lens"). Early states were not trained to be read this way: an
-answer that does not show there may still be encoded. Shapes: T tokens, C n_embd, N answers.
+the last (nostalgebraist 2020, "interpreting GPT: the logit lens"). Early states were not trained to be read this way:
+an answer that does not show there may still be encoded. Shapes: T tokens, C n_embd, N answers.
 """
 
 from __future__ import annotations

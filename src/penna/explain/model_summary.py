@@ -2,9 +2,9 @@
 
 Everything is counted from the model's modules; nothing is measured. Multiplications and additions count one each, so a
 token that passes an m x n matrix takes 2 m n of them; norms, softmax and activations are left out, as usual (Kaplan et
-al. 2020, "Scaling Laws for Neural Language Models", section 2.1). Attention is counted as if every token attended to all
-T tokens of its context (Chowdhery et al. 2022, "PaLM", appendix B); in a causal model it is half of that on average. The
-backward pass takes twice the forward pass.
+al. 2020, "Scaling Laws for Neural Language Models", section 2.1). Attention is counted as if every token attended to
+all T tokens of its context (Chowdhery et al. 2022, "PaLM", appendix B); in a causal model it is half of that on
+average. The backward pass takes twice the forward pass.
 """
 
 from __future__ import annotations
@@ -121,7 +121,9 @@ def _memory(model: GPT, optimizer: Literal["adamw", "muon"]) -> Memory:
     return Memory(
         weights={"float32": parameters * FLOAT32, "bfloat16": parameters * BFLOAT16, "int8": int8},
         cache_per_token={"float32": cache * FLOAT32, "bfloat16": cache * BFLOAT16},
-        memory_per_source_token=None if source is None else {"float32": source * FLOAT32, "bfloat16": source * BFLOAT16},
+        memory_per_source_token=None
+        if source is None
+        else {"float32": source * FLOAT32, "bfloat16": source * BFLOAT16},
         training=training,
     )
 

@@ -1,7 +1,7 @@
 """Nearest neighbors of a word in the embedding space: the tokens whose vectors have the highest cosine similarity.
 
-They are computed in the input embedding and, if the logits have a matrix of their own, in that as well. A word of several
-tokens is represented by their mean, which says less the more there are. Shapes: V vocab_size, C n_embd.
+They are computed in the input embedding and, if the logits have a matrix of their own, in that as well. A word of
+several tokens is represented by their mean, which says less the more there are. Shapes: V vocab_size, C n_embd.
 """
 
 from __future__ import annotations

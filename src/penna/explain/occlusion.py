@@ -1,8 +1,8 @@
 """Occlusion: how much the answer's log-probability drops when a token is removed.
 
 Leave one out (Li et al. 2016, "Understanding Neural Networks through Representation Erasure", equation 1, as a
-difference). The rest is read again from its ids: later tokens move up one position, and n-grams are those of the shorter
-text. Nothing replaces the token, so the model reads no text that nobody wrote. Scores are signed, in nats.
+difference). The rest is read again from its ids: later tokens move up one position, and n-grams are those of the
+shorter text. Nothing replaces the token, so the model reads no text that nobody wrote. Scores are signed, in nats.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Every method of this package is built on these. A question has one number, its *value*: the log-probability of certain
 next tokens or of a class, in nats. With a foil it is the difference of two log-probabilities: why this rather than that
-(Yin and Neubig 2022, "Interpreting Language Models with Contrastive Explanations"). Next tokens are located from the end
-of the ids, so that a question keeps its meaning when tokens are removed.
+(Yin and Neubig 2022, "Interpreting Language Models with Contrastive Explanations"). Next tokens are located from the
+end of the ids, so that a question keeps its meaning when tokens are removed.
 
 Token embeddings are those of `GPT.embed_tokens`: hashed n-grams, if a model has them, are part of the embedding of the
 token that ends them. Positions are added after any change. Shapes: B rows, T tokens, C n_embd, H heads, L blocks.

@@ -1,10 +1,10 @@
 """Value zeroing: how much each token contributes to each other token after a block.
 
 Mohebbi et al. 2023 ("Quantifying Context Mixing in Transformers", section 3): the value vector of one token is set to
-zero in every head of a block, with attention weights unchanged; the change of direction of another token's output of the
-whole block, MLP and residual included, measures how much the one contributed to the other. What a token keeps of itself
-through the residual is not removed with its value, so over many layers little reaches the last tokens of a causal model.
-Shapes: L blocks, T tokens, C n_embd.
+zero in every head of a block, with attention weights unchanged; the change of direction of another token's output of
+the whole block, MLP and residual included, measures how much the one contributed to the other. What a token keeps of
+itself through the residual is not removed with its value, so over many layers little reaches the last tokens of a
+causal model. Shapes: L blocks, T tokens, C n_embd.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def value_zeroing(probe: Probe) -> Scores:
 def value_zeroing_maps(probe: Probe) -> Tensor:
     """The share of each token (last axis) in each (second to last) after each block: (L, T, T).
 
-    A row contains the cosine distances by which the token's output changes, divided by their sum. If nothing changes it,
-    the token consists of itself.
+    A row contains the cosine distances by which the token's output changes, divided by their sum. If nothing changes
+    it, the token consists of itself.
     """
     states = probe.states(probe.embeddings())
     tokens = torch.arange(len(probe.question.ids), device=probe.ids.device)

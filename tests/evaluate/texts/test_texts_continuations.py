@@ -18,6 +18,7 @@ from penna.evaluate.texts.statistics import (
     sample_size_warnings,
 )
 from penna.evaluate.words import words_and_punctuation
+from penna.storage import to_json
 
 
 def measured(texts: list[str], nats_per_token: float = 2.0) -> MeasuredTexts:
@@ -63,7 +64,7 @@ def test_perplexity_weighs_tokens_alike_and_not_texts() -> None:
 def test_an_endless_perplexity_is_null_in_json() -> None:
     found = MeasuredTexts([Continuation((1,), "a", False)], Likelihood(np.array([1e6]), np.array([1])), 9).statistics()
     assert found.perplexity == math.inf
-    assert found.as_json()["perplexity"] is None
+    assert to_json(found)["perplexity"] is None
 
 
 def some_statistics(**changes: float | None) -> Statistics:

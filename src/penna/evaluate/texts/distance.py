@@ -1,14 +1,14 @@
 """The distance of generated texts from human ones, with its uncertainty.
 
 The distance is the mean over `COMPARED` of |log(generated / human)|. It has no unit: 0 is equal, 0.1 about ten percent
-off on average, 0.7 a factor of two. Shares of texts (repetition) use Laplace smoothing, (texts + 1) / (all + 2), so that
-a share of 0 gives no infinite ratio. A statistic that one side lacks is left out.
+off on average, 0.7 a factor of two. Shares of texts (repetition) use Laplace smoothing, (texts + 1) / (all + 2), so
+that a share of 0 gives no infinite ratio. A statistic that one side lacks is left out.
 
 The uncertainty comes from random halves of the prefixes, drawn without replacement (half-samples: McCarthy 1969; the
 delete-half jackknife of Shao and Wu 1989). The spread between halves equals that of a bootstrap over prefixes, but no
 text is in a half twice, which would distort every statistic about texts being different. Generated and human texts of a
-half have the same prefixes. Two halves of the human text, compared with each other, give the floor: no strategy needs to
-be nearer. They are half as long and have different prefixes, so the floor is slightly high.
+half have the same prefixes. Two halves of the human text, compared with each other, give the floor: no strategy needs
+to be nearer. They are half as long and have different prefixes, so the floor is slightly high.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Resampled = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Distances:
-    """The distance of each set of texts to human text. The mean is of all texts; low and high span 95 % of the halves."""
+    """The distance of each set of texts to human text; low and high span 95 % of the halves."""
 
     floor: Interval | None  # between two halves of the human text; None if there are too few texts to halve
     to_human: dict[str, Interval]

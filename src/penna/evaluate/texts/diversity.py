@@ -21,8 +21,8 @@ def ends_in_repetition(tokens: Sequence[Hashable]) -> bool:
     """Whether a phrase of at least two tokens is repeated at least three times at the very end.
 
     Holtzman et al. 2020, section 5.3 and table 1: "a phrase (minimum length 2) … repeated at least three times at the
-    end", within 200 tokens. Only whole repeats count; a loop that was cut inside a phrase still ends in whole repeats of
-    the phrase that starts at another token. Tokens are the model's own, so the meaning is the same in any script.
+    end", within 200 tokens. Only whole repeats count; a loop that was cut inside a phrase still ends in whole repeats
+    of the phrase that starts at another token. Tokens are the model's own, so the meaning is the same in any script.
     """
     end = list(tokens[-REPETITION_WINDOW:])
     for length in range(MIN_PHRASE, len(end) // MIN_REPEATS + 1):

@@ -2,8 +2,8 @@
 
 Pillutla et al. 2021 ("MAUVE: Measuring the Gap Between Neural Text and Human Text using Divergence Frontiers", sections
 2 and 3): both sets of feature vectors are clustered together, and the two histograms over the clusters are compared
-through all their mixtures. Text that no human would produce costs on one axis, human text that is never generated on the
-other; MAUVE is the area under the curve between them.
+through all their mixtures. Text that no human would produce costs on one axis, human text that is never generated on
+the other; MAUVE is the area under the curve between them.
 """
 
 from __future__ import annotations

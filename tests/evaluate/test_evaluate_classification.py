@@ -1,4 +1,4 @@
-"""Figures of a classifier are scikit-learn's, its calibration error is the definition's, and nothing divides by zero."""
+"""Classification metrics equal scikit-learn's, and the calibration error equals a direct computation."""
 
 import json
 import math
@@ -14,12 +14,12 @@ from penna.errors import DataError
 from penna.evaluate.classification import BINS, ClassificationMetrics, measure_classification
 from penna.storage import to_json
 
-metrics = pytest.importorskip("sklearn.metrics")
+sklearn_metrics = pytest.importorskip("sklearn.sklearn_metrics")
 
 
 @st.composite
 def predictions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """True classes and probabilities; few texts and several classes, so that classes are often missing on a side."""
+    """True classes and probabilities; with few texts and several classes, so that some classes are often missing."""
     count, classes = draw(st.integers(1, 40)), draw(st.integers(2, 6))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     probabilities = random.dirichlet(np.full(classes, draw(st.sampled_from([0.05, 0.5, 5.0]))), count)
@@ -28,23 +28,29 @@ def predictions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 @given(predictions())
 @settings(max_examples=25, deadline=None)
-def test_accuracy_precision_recall_f1_and_log_loss_are_those_of_scikit_learn(case: Any) -> None:
+def test_accuracy_precision_recall_f1_and_log_loss_equal_scikit_learn(case: Any) -> None:
     true, probabilities = case
     classes = list(range(probabilities.shape[1]))
     predicted = probabilities.argmax(axis=1)
-    figures = measure_classification(true, probabilities)
+    metrics = measure_classification(true, probabilities)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn warns where it reports 0 for what is not defined
-        precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        warnings.simplefilter("ignore")  # scikit-learn warns about undefined metrics
+        precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
             true, predicted, labels=classes, zero_division=math.nan
         )
-        assert figures.macro_f1 == pytest.approx(metrics.f1_score(true, predicted, average="macro", zero_division=0))
-        # scikit-learn subtracts in float32, and its last digits are lost next to 1.
+        assert metrics.macro_f1 == pytest.approx(
+            sklearn_metrics.f1_score(true, predicted, average="macro", zero_division=0)
+        )
+        # scikit-learn subtracts in float32 and loses digits next to 1.
         wide = probabilities.clip(np.finfo(probabilities.dtype).eps).astype("float64")
-        assert figures.log_loss == pytest.approx(metrics.log_loss(true, wide, labels=classes), rel=1e-5, abs=1e-6)
-    assert figures.accuracy == pytest.approx(metrics.accuracy_score(true, predicted))
-    assert figures.confusion == tuple(map(tuple, metrics.confusion_matrix(true, predicted, labels=classes).tolist()))
-    for at, each in enumerate(figures.classes):
+        assert metrics.log_loss == pytest.approx(
+            sklearn_metrics.log_loss(true, wide, labels=classes), rel=1e-5, abs=1e-6
+        )
+    assert metrics.accuracy == pytest.approx(sklearn_metrics.accuracy_score(true, predicted))
+    assert metrics.confusion == tuple(
+        map(tuple, sklearn_metrics.confusion_matrix(true, predicted, labels=classes).tolist())
+    )
+    for at, each in enumerate(metrics.classes):
         assert each.support == support[at] == (true == at).sum()
         assert each.predicted == (predicted == at).sum()
         for own, reference in ((each.precision, precision[at]), (each.recall, recall[at])):
@@ -74,27 +80,27 @@ def calibration_error_by_definition(true: np.ndarray, probabilities: np.ndarray)
 
 @given(predictions())
 @settings(max_examples=50, deadline=None)
-def test_the_calibration_error_is_the_definitions_one_and_the_bins_hold_every_text(case: Any) -> None:
+def test_the_calibration_error_equals_its_definition_and_every_text_is_in_a_bin(case: Any) -> None:
     true, probabilities = case
-    figures = measure_classification(true, probabilities)
-    assert figures.calibration_error == pytest.approx(calibration_error_by_definition(true, probabilities))
-    assert sum(each.count for each in figures.reliability) == len(true)
-    assert all((each.accuracy is None) == (each.count == 0) for each in figures.reliability)
+    metrics = measure_classification(true, probabilities)
+    assert metrics.calibration_error == pytest.approx(calibration_error_by_definition(true, probabilities))
+    assert sum(each.count for each in metrics.reliability) == len(true)
+    assert all((each.accuracy is None) == (each.count == 0) for each in metrics.reliability)
 
 
-def test_a_bin_has_its_upper_edge_and_not_its_lower_one() -> None:
+def test_a_bin_includes_its_upper_edge_only() -> None:
     edge = float(np.linspace(0, 1, BINS + 1)[10])
-    figures = measure_classification(np.array([0, 0]), np.array([[edge, 1 - edge], [edge + 1e-9, 1 - edge - 1e-9]]))
-    assert [each.count for each in figures.reliability][9:11] == [1, 1]
+    metrics = measure_classification(np.array([0, 0]), np.array([[edge, 1 - edge], [edge + 1e-9, 1 - edge - 1e-9]]))
+    assert [each.count for each in metrics.reliability][9:11] == [1, 1]
 
 
-def test_a_classifier_that_is_always_sure_and_half_right_is_off_by_half() -> None:
+def test_a_classifier_that_is_always_certain_and_half_right_has_a_calibration_error_of_half() -> None:
     probabilities = np.array([[1.0, 0.0]] * 4)
-    figures = measure_classification(np.array([0, 1, 0, 1]), probabilities)
-    assert figures.calibration_error == 0.5
-    assert figures.reliability[-1].count == 4
-    # A probability of 0 costs -log of the format's epsilon, as in scikit-learn, and not infinity.
-    assert figures.log_loss == pytest.approx(-math.log(np.finfo(np.float64).eps) / 2)
+    metrics = measure_classification(np.array([0, 1, 0, 1]), probabilities)
+    assert metrics.calibration_error == 0.5
+    assert metrics.reliability[-1].count == 4
+    # A probability of 0 costs -log of the format's epsilon, as in scikit-learn.
+    assert metrics.log_loss == pytest.approx(-math.log(np.finfo(np.float64).eps) / 2)
 
 
 @pytest.fixture
@@ -112,7 +118,7 @@ def five() -> ClassificationMetrics:
     )
 
 
-def test_the_worst_mistakes_are_the_most_confident_ones_with_their_texts_and_places(
+def test_the_worst_mistakes_are_the_most_confident_ones(
     five: ClassificationMetrics,
 ) -> None:
     first, second = five.worst
@@ -127,7 +133,7 @@ def test_the_worst_mistakes_are_the_most_confident_ones_with_their_texts_and_pla
     assert (second.text, second.predicted, second.confidence) == ("b", "no", 0.8)
 
 
-def test_a_part_is_measured_on_its_own_texts_alone(five: ClassificationMetrics) -> None:
+def test_a_part_is_measured_on_its_own_texts(five: ClassificationMetrics) -> None:
     seen, unseen, none = five.parts
     assert (seen.count, seen.accuracy) == (3, pytest.approx(1 / 3))
     assert (unseen.count, unseen.accuracy) == (2, 0.5)
@@ -135,7 +141,7 @@ def test_a_part_is_measured_on_its_own_texts_alone(five: ClassificationMetrics) 
     assert (none.count, none.accuracy, none.macro_f1) == (0, None, None)
 
 
-def test_a_class_on_neither_side_is_told_as_unknown_and_left_out_of_the_macro_f1(five: ClassificationMetrics) -> None:
+def test_an_absent_class_has_no_metrics_and_does_not_count_in_the_macro_f1(five: ClassificationMetrics) -> None:
     no, yes, never = five.classes
     assert (never.precision, never.recall, never.f1, never.support, never.predicted) == (None, None, None, 0, 0)
     assert no.f1 is not None and yes.f1 is not None
@@ -143,7 +149,7 @@ def test_a_class_on_neither_side_is_told_as_unknown_and_left_out_of_the_macro_f1
     assert five.majority == 0.8
 
 
-def test_the_json_says_everything_and_is_plain(five: ClassificationMetrics) -> None:
+def test_the_json_contains_all_metrics(five: ClassificationMetrics) -> None:
     read = json.loads(json.dumps(to_json(five), allow_nan=False))
     assert read["confusion"] == [[2, 2, 0], [1, 0, 0], [0, 0, 0]]
     assert read["accuracy"] == 0.4
@@ -155,12 +161,12 @@ HALVES = np.array([[0.5, 0.5], [0.5, 0.5]])
 
 
 @pytest.mark.parametrize(
-    ("true", "probabilities", "options", "told"),
+    ("true", "probabilities", "options", "message"),
     [
         ([0], HALVES, {}, "(1,)"),
         ([], np.zeros((0, 2)), {}, "(0,)"),
-        ([0, 2], HALVES, {}, "2 is no class"),
-        ([0, -1], HALVES, {}, "-1 is no class"),
+        ([0, 2], HALVES, {}, "2 is not a class"),
+        ([0, -1], HALVES, {}, "-1 is not a class"),
         ([0.0, 1.0], HALVES, {}, "float64"),
         ([0, 1], HALVES * 3, {}, "Row 0"),
         ([0, 1], np.array([[0.5, 0.5], [1.5, -0.5]]), {}, "Row 1"),
@@ -170,10 +176,10 @@ HALVES = np.array([[0.5, 0.5], [0.5, 0.5]])
         ([0, 1], HALVES, {"parts": {"seen": np.array([0, 1])}}, "“seen”"),
     ],
 )
-def test_what_is_no_classification_is_refused_with_what_was_given(
-    true: list[Any], probabilities: np.ndarray, options: dict[str, Any], told: str
+def test_invalid_input_is_refused_and_named(
+    true: list[Any], probabilities: np.ndarray, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(DataError) as raised:
         measure_classification(np.array(true), probabilities, **options)
-    assert told in raised.value.happened
+    assert message in raised.value.happened
     assert raised.value.expected and raised.value.advice

@@ -1,4 +1,4 @@
-"""Scores of examples, and what their sources are worth, against sums made one example and one token at a time."""
+"""Example scores and source use equal sums over one example and one token at a time."""
 
 import math
 
@@ -20,15 +20,15 @@ def some_examples(seed: int, *, source: bool) -> list[Example]:
     examples: list[Example] = []
     for _ in range(9):
         length = int(random.integers(2, 25))
-        due = [False, *(bool(value) for value in random.random(length - 1) < 0.5)]
-        due[-1] = True
-        read = random.integers(0, 13, int(random.integers(1, 12))).tolist() if source else ()
-        examples.append(Example(random.integers(0, 13, length).tolist(), due, source=read))
+        is_target = [False, *(bool(value) for value in random.random(length - 1) < 0.5)]
+        is_target[-1] = True
+        source_ids = random.integers(0, 13, int(random.integers(1, 12))).tolist() if source else ()
+        examples.append(Example(random.integers(0, 13, length).tolist(), is_target, source=source_ids))
     return examples
 
 
 @pytest.mark.parametrize("arch", ["gpt", "seq2seq"])
-def test_each_example_costs_what_it_costs_alone(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_example_has_the_same_cost_as_on_its_own(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completions, "_BATCH_TOKENS", 100)  # several batches
     monkeypatch.setattr(completions, "_LOGIT_ROWS", 5)
     model = build_model(ModelConfig.model_validate({**SMALL, "arch": arch}))
@@ -54,7 +54,7 @@ def test_each_example_costs_what_it_costs_alone(arch: str, monkeypatch: pytest.M
     assert scores.means == pytest.approx(scores.nats / scores.tokens)
 
 
-def test_what_a_source_is_worth_is_the_mean_rise_per_token_with_an_interval_that_holds_it() -> None:
+def test_source_use_is_the_mean_rise_per_token_within_its_interval() -> None:
     tokens = np.array([5, 10, 2, 8])
     own, shuffled = ExampleScores(np.array([5.0, 12, 3, 8]), tokens), ExampleScores(np.array([9.0, 14, 3, 12]), tokens)
     use = source_use(own, shuffled, seed=0)
@@ -67,7 +67,7 @@ def test_what_a_source_is_worth_is_the_mean_rise_per_token_with_an_interval_that
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 200])
-def test_a_derangement_leaves_nothing_in_its_place_and_is_drawn_by_its_seed(count: int) -> None:
+def test_a_derangement_moves_every_item_and_depends_on_the_seed(count: int) -> None:
     order = derangement(count, 5)
     assert sorted(order) == list(range(count))
     assert all(order != np.arange(count))

@@ -1,4 +1,4 @@
-"""A model reading continuations: the same cost as token by token, in one window or in several, in any company."""
+"""The loss and the features of continuations equal those computed token by token, in one window or several."""
 
 import pytest
 import torch
@@ -11,23 +11,23 @@ from penna.model.gpt import GPT
 @pytest.fixture(scope="module")
 def model() -> GPT:
     torch.manual_seed(0)
-    made = GPT(ModelConfig(preset="modern", n_layer=2, n_head=2, n_embd=16, block_size=12, vocab_size=20))  # type: ignore[call-arg]
-    for parameter in made.parameters():
+    gpt = GPT(ModelConfig(preset="modern", n_layer=2, n_head=2, n_embd=16, block_size=12, vocab_size=20))  # type: ignore[call-arg]
+    for parameter in gpt.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    return made.eval()
+    return gpt.eval()
 
 
 def cost_by_hand(model: GPT, prefix: list[int], text: list[int]) -> float:
-    """Each token from what the first window that reaches it holds before it; windows begin every half block."""
+    """Predict each token from the first window that reaches it; windows start every half block."""
     block, whole = model.config.block_size, prefix + text
     nats = 0.0
-    for place in range(len(prefix), len(whole)):
+    for position in range(len(prefix), len(whole)):
         start = 0
-        while start + block < place:
+        while start + block < position:
             start += block // 2
         with torch.no_grad():
-            logits = model(torch.tensor([whole[start:place]]))[0, -1]
-        nats -= float(logits.log_softmax(dim=-1)[whole[place]])
+            logits = model(torch.tensor([whole[start:position]]))[0, -1]
+        nats -= float(logits.log_softmax(dim=-1)[whole[position]])
     return nats
 
 
@@ -35,20 +35,20 @@ TEXTS = [
     ([1, 2, 3], [4, 5, 6]),
     ([1], []),
     ([7, 8], [9] * 10),  # fills the block
-    ([7, 8], [9, 1] * 12),  # goes past it
+    ([7, 8], [9, 1] * 12),  # exceeds it
     ([3] * 11, [5, 6, 7, 8, 9]),
     ([1], [2]),
 ]
 
 
-def test_the_cost_is_that_of_each_token_behind_what_stands_before(model: GPT) -> None:
+def test_the_cost_equals_that_of_predicting_each_token(model: GPT) -> None:
     found = continuation_features(model, [prefix for prefix, _ in TEXTS], [text for _, text in TEXTS])
     for number, (prefix, text) in enumerate(TEXTS):
         assert found.likelihood.tokens[number] == len(text)
         assert found.likelihood.nats[number] == pytest.approx(cost_by_hand(model, prefix, text), rel=1e-4, abs=1e-4)
 
 
-def test_the_features_are_the_last_token_s_hidden_state(model: GPT) -> None:
+def test_the_features_are_the_hidden_state_of_the_last_token(model: GPT) -> None:
     found = continuation_features(model, [prefix for prefix, _ in TEXTS], [text for _, text in TEXTS])
     assert found.features.shape == (len(TEXTS), 16)
     for number, (prefix, text) in enumerate(TEXTS):
@@ -61,7 +61,7 @@ def test_the_features_are_the_last_token_s_hidden_state(model: GPT) -> None:
         assert found.features[number] == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-def test_no_texts_are_read_as_none(model: GPT) -> None:
+def test_no_texts_give_no_features(model: GPT) -> None:
     found = continuation_features(model, [], [])
     assert found.features.shape == (0, 16)
     assert len(found.likelihood.nats) == 0

@@ -1,4 +1,4 @@
-"""Evaluation: figures equal a plain sum over the text, whoever shares the work, and mean what their names say."""
+"""Language model metrics equal a plain sum over the text, in any batches and on any number of ranks."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from penna.train import objective
 from penna.train.objective import NextTokenObjective
 
 VOCAB, BLOCK = 23, 8
-TOKEN_BYTES = torch.arange(VOCAB) % 4  # token 0 stands for no byte, as a separator does
+TOKEN_BYTES = torch.arange(VOCAB) % 4  # token 0 has no bytes, like a separator
 
 
 class Stream:
@@ -52,40 +52,40 @@ def model() -> GPT:
 
 @torch.no_grad()
 def brute_force(model: GPT, ids: list[int]) -> tuple[float, int]:
-    """Nats and right guesses over a text, each token predicted by itself from what stands before it in its window."""
+    """Nats and correct predictions of a text, with each token predicted from those before it in its window."""
     nats, right = 0.0, 0
-    for place in range(1, len(ids)):
-        start = (place - 1) // BLOCK * BLOCK
-        logits = model(torch.tensor([ids[start:place]]))[0, -1].double()
-        nats += math.log(sum(math.exp(value) for value in logits.tolist())) - float(logits[ids[place]])
-        right += int(logits.argmax()) == ids[place]
+    for position in range(1, len(ids)):
+        start = (position - 1) // BLOCK * BLOCK
+        logits = model(torch.tensor([ids[start:position]]))[0, -1].double()
+        nats += math.log(sum(math.exp(value) for value in logits.tolist())) - float(logits[ids[position]])
+        right += int(logits.argmax()) == ids[position]
     return nats, right
 
 
 @pytest.mark.parametrize("length", [2, 8, 9, 10, 57, 64, 65])
-def test_the_sums_are_those_of_predicting_each_token_by_itself(model: GPT, length: int):
+def test_sums_equal_those_of_predicting_each_token_on_its_own(model: GPT, length: int):
     ids = some_text(length, seed=length)
     sums, counts = score_rows(model, NextTokenObjective(TOKEN_BYTES), ValidationWindows(Stream(ids), BLOCK))
     nats, right = brute_force(model, ids)
     assert sums == pytest.approx({"loss": nats, "correct": right}, rel=1e-5)
-    due = ids[1:]
+    targets = ids[1:]
     assert counts == {
-        "loss": len(due),
-        "correct": len(due),
-        "tokens": len(due),
-        "bytes": sum(token % 4 for token in due),
+        "loss": len(targets),
+        "correct": len(targets),
+        "tokens": len(targets),
+        "bytes": sum(token % 4 for token in targets),
     }
 
 
 @settings(max_examples=40, deadline=None)
-@given(length=st.integers(2, 120), at_once=st.integers(1, 100), world=st.integers(1, 6))
-def test_how_rows_are_grouped_and_shared_changes_nothing(model: GPT, length: int, at_once: int, world: int):
+@given(length=st.integers(2, 120), batch_tokens=st.integers(1, 100), world=st.integers(1, 6))
+def test_batches_and_ranks_do_not_change_the_sums(model: GPT, length: int, batch_tokens: int, world: int):
     windows, scorer = ValidationWindows(Stream(some_text(length)), BLOCK), NextTokenObjective(TOKEN_BYTES)
     sums, counts = score_rows(model, scorer, windows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(language_model, "_BATCH_TOKENS", at_once)
+        patch.setattr(language_model, "_BATCH_TOKENS", batch_tokens)
         shares = [score_rows(model, scorer, windows, rank, world) for rank in range(world)]
-    # Every rank names the same terms, or adding them up over ranks would hang or mix them.
+    # Every rank names the same terms; otherwise summing them over ranks would hang or mix them.
     assert all(list(s) == list(sums) and list(c) == list(counts) for s, c in shares)
     for term, value in sums.items():
         assert sum(share[term] for share, _ in shares) == pytest.approx(value, rel=1e-5)
@@ -93,48 +93,48 @@ def test_how_rows_are_grouped_and_shared_changes_nothing(model: GPT, length: int
         assert sum(share[term] for _, share in shares) == count
 
 
-def test_every_rank_does_a_part_and_none_does_it_twice(model: GPT, monkeypatch: pytest.MonkeyPatch):
+def test_ranks_score_disjoint_parts(model: GPT, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(language_model, "_BATCH_TOKENS", 2 * BLOCK)
-    windows = ValidationWindows(Stream(some_text(6 * BLOCK + 1)), BLOCK)  # three groups of two rows
+    windows = ValidationWindows(Stream(some_text(6 * BLOCK + 1)), BLOCK)  # three batches of two rows
     counts = [score_rows(model, NextTokenObjective(TOKEN_BYTES), windows, rank, 4)[1]["loss"] for rank in range(4)]
     assert counts == [2 * BLOCK, 2 * BLOCK, 2 * BLOCK, 0]
 
 
-def test_no_gradients_are_kept(model: GPT):
+def test_scoring_keeps_no_gradients(model: GPT):
     score_rows(model, NextTokenObjective(TOKEN_BYTES), ValidationWindows(Stream(some_text(30)), BLOCK))
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def figures_of(model: GPT, ids: list[int], words: int = 7):
+def metrics_of(model: GPT, ids: list[int], words: int = 7):
     sums, counts = score_rows(model, NextTokenObjective(TOKEN_BYTES), ValidationWindows(Stream(ids), BLOCK))
     return language_model_metrics(sums, counts, words, BLOCK)
 
 
-def test_a_model_that_knows_nothing_pays_log2_of_the_vocabulary_per_token():
+def test_a_uniform_model_costs_log2_of_the_vocabulary_per_token():
     model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=16, block_size=BLOCK, vocab_size=VOCAB)).eval()
     with torch.no_grad():
         model.wte.weight.zero_()
     ids = some_text(500)
-    figures = figures_of(model, ids)
+    metrics = metrics_of(model, ids)
     size = sum(token % 4 for token in ids[1:])
-    assert (figures.tokens, figures.bytes, figures.stride) == (499, size, BLOCK)
-    assert figures.bits_per_byte == pytest.approx(math.log2(VOCAB) * 499 / size, rel=1e-6)
-    assert figures.loss == pytest.approx(math.log(VOCAB), rel=1e-6)
-    assert figures.token_perplexity == pytest.approx(VOCAB, rel=1e-5)
-    assert figures.accuracy == ids[1:].count(0) / 499  # all logits are equal: the first id is its guess
+    assert (metrics.tokens, metrics.bytes, metrics.stride) == (499, size, BLOCK)
+    assert metrics.bits_per_byte == pytest.approx(math.log2(VOCAB) * 499 / size, rel=1e-6)
+    assert metrics.loss == pytest.approx(math.log(VOCAB), rel=1e-6)
+    assert metrics.token_perplexity == pytest.approx(VOCAB, rel=1e-5)
+    assert metrics.accuracy == ids[1:].count(0) / 499  # all logits are equal: it predicts the first id
 
 
-def test_figures_follow_their_definitions(model: GPT):
+def test_metrics_follow_their_definitions(model: GPT):
     ids = some_text(200, seed=3)
     nats, right = brute_force(model, ids)
-    figures = figures_of(model, ids, words=50)
+    metrics = metrics_of(model, ids, words=50)
     size = sum(token % 4 for token in ids[1:])
-    assert figures.loss == pytest.approx(nats / 199, rel=1e-5)
-    assert figures.token_perplexity == pytest.approx(math.exp(nats / 199), rel=1e-4)
-    assert figures.bits_per_byte == pytest.approx(nats / size / math.log(2), rel=1e-5)
-    assert figures.word_perplexity == pytest.approx(math.exp(nats / 50), rel=1e-3)
-    assert figures.accuracy == right / 199
-    assert figures.words == 50
+    assert metrics.loss == pytest.approx(nats / 199, rel=1e-5)
+    assert metrics.token_perplexity == pytest.approx(math.exp(nats / 199), rel=1e-4)
+    assert metrics.bits_per_byte == pytest.approx(nats / size / math.log(2), rel=1e-5)
+    assert metrics.word_perplexity == pytest.approx(math.exp(nats / 50), rel=1e-3)
+    assert metrics.accuracy == right / 199
+    assert metrics.words == 50
 
 
 def test_bits_per_byte_do_not_depend_on_the_tokenizer():
@@ -146,12 +146,12 @@ def test_bits_per_byte_do_not_depend_on_the_tokenizer():
     assert few.token_perplexity > many.token_perplexity
 
 
-def test_a_perplexity_too_large_for_a_number_is_infinite_and_null_in_json():
-    figures = language_model_metrics({"loss": 1e6, "correct": 0}, {"loss": 1000, "bytes": 10}, 1, 8)
-    assert figures.word_perplexity == math.inf
-    assert to_json(figures)["word_perplexity"] is None
-    assert json.loads(json.dumps(to_json(figures), allow_nan=False))["loss"] == 1000
+def test_an_overflowing_perplexity_is_infinite_and_null_in_json():
+    metrics = language_model_metrics({"loss": 1e6, "correct": 0}, {"loss": 1000, "bytes": 10}, 1, 8)
+    assert metrics.word_perplexity == math.inf
+    assert to_json(metrics)["word_perplexity"] is None
+    assert json.loads(json.dumps(to_json(metrics), allow_nan=False))["loss"] == 1000
 
 
-def test_what_is_masked_in_batches_is_what_the_objective_ignores():
+def test_batches_and_objective_use_the_same_ignore_index():
     assert batches.IGNORE_INDEX == objective.IGNORE_INDEX == -100

@@ -1,4 +1,4 @@
-"""Recitation: what a model wrote, counted as a person would count it, without separators and prompts."""
+"""Memorization counts verbatim tokens without separators and prompts, and reports them in plain words."""
 
 import random
 import shutil
@@ -30,7 +30,7 @@ from penna.tokenizer.train import train_tokenizer
 
 
 def stories(seed: int, count: int) -> list[str]:
-    """Stories of nonsense words that no two of them share by chance for long."""
+    """Stories of nonsense words without long common passages."""
     source = random.Random(seed)
     return [
         " ".join("".join(source.choices("abcdefgh", k=source.randint(2, 7))) for _ in range(60)) for _ in range(count)
@@ -65,15 +65,15 @@ def stream_of(tokenizer: Tokenizer, texts: list[str]) -> Stream:
     return Stream([id for text in texts for id in (tokenizer.separator_id, *tokenizer.encode(text))])
 
 
-def measured(tokenizer: Tokenizer, texts: list[str], *written: tuple[str, str], **options: Any) -> Memorization:
-    of_model = [GeneratedText(prompt, generated_ids(tokenizer, prompt, text)) for prompt, text in written]
-    return measure_memorization(stream_of(tokenizer, texts), of_model, tokenizer, **{"shortest": 20, **options})
+def measured(tokenizer: Tokenizer, texts: list[str], *prompted: tuple[str, str], **options: Any) -> Memorization:
+    generated = [GeneratedText(prompt, generated_ids(tokenizer, prompt, text)) for prompt, text in prompted]
+    return measure_memorization(stream_of(tokenizer, texts), generated, tokenizer, **{"shortest": 20, **options})
 
 
-def test_a_copied_stretch_is_counted_to_the_token_and_placed_in_its_document(tokenizer: Tokenizer) -> None:
-    told, (other,) = stories(1, 5), stories(2, 1)
-    copied = told[3][40:100]
-    result = measured(tokenizer, told, ("", other[:30] + "zz" + copied + "zz" + other[30:70]), ("", other))
+def test_a_copied_span_is_counted_exactly_and_located_in_its_document(tokenizer: Tokenizer) -> None:
+    documents, (other,) = stories(1, 5), stories(2, 1)
+    copied = documents[3][40:100]
+    result = measured(tokenizer, documents, ("", other[:30] + "zz" + copied + "zz" + other[30:70]), ("", other))
     (mixed, own) = result.texts
     assert (mixed.tokens, mixed.verbatim, mixed.share) == (134, 60, 60 / 134)
     assert mixed.longest == VerbatimSpan(copied, 60, 60, 4)
@@ -83,67 +83,67 @@ def test_a_copied_stretch_is_counted_to_the_token_and_placed_in_its_document(tok
     assert result.longest == mixed.longest
 
 
-def test_separators_and_prompts_are_not_counted_and_no_span_crosses_them(tokenizer: Tokenizer) -> None:
-    told = stories(3, 2)
-    prompt, behind = told[0][:30], told[0][30:60]
-    text = behind + SEPARATOR + told[1][:30]
-    (only,) = measured(tokenizer, told, (prompt, text)).texts
+def test_separators_and_prompts_do_not_count_and_no_span_crosses_them(tokenizer: Tokenizer) -> None:
+    documents = stories(3, 2)
+    prompt, continuation = documents[0][:30], documents[0][30:60]
+    text = continuation + SEPARATOR + documents[1][:30]
+    (only,) = measured(tokenizer, documents, (prompt, text)).texts
     assert (only.prompt, only.tokens, only.verbatim) == (prompt, 60, 60)
-    assert only.longest == VerbatimSpan(behind, 30, 30, 1)
-    joined = told[0][-12:] + SEPARATOR + told[1][:12]  # as it stands in the stream, but in two documents
-    assert measured(tokenizer, told, ("", joined)).texts[0].verbatim == 0
-    assert measured(tokenizer, told, (told[0][:15], told[0][15:30])).texts[0].verbatim == 0  # too short by itself
+    assert only.longest == VerbatimSpan(continuation, 30, 30, 1)
+    joined = documents[0][-12:] + SEPARATOR + documents[1][:12]  # as in the stream, but across two documents
+    assert measured(tokenizer, documents, ("", joined)).texts[0].verbatim == 0
+    assert measured(tokenizer, documents, (documents[0][:15], documents[0][15:30])).texts[0].verbatim == 0  # too short
 
 
-@pytest.mark.parametrize("place", [17, 40, 93])
-def test_text_behind_a_prompt_is_encoded_as_the_training_text_has_it(bpe: Tokenizer, place: int) -> None:
+@pytest.mark.parametrize("position", [17, 40, 93])
+def test_text_after_a_prompt_is_encoded_as_in_the_training_text(bpe: Tokenizer, position: int) -> None:
     (text,) = stories(4, 1)
-    cut = text.index(" ", place)
-    prompt, behind = text[:cut], text[cut:]
-    ids = generated_ids(bpe, prompt, behind)
+    cut = text.index(" ", position)
+    prompt, continuation = text[:cut], text[cut:]
+    ids = generated_ids(bpe, prompt, continuation)
     assert bpe.encode(prompt) + ids == bpe.encode(text)
-    (found,) = measured(bpe, [text], (prompt, behind), shortest=5).texts
+    (found,) = measured(bpe, [text], (prompt, continuation), shortest=5).texts
     assert (found.tokens, found.verbatim) == (len(ids), len(ids))
-    assert found.longest == VerbatimSpan(behind, len(ids), len(behind), 1)
+    assert found.longest == VerbatimSpan(continuation, len(ids), len(continuation), 1)
 
 
 def test_spans_are_counted_in_tokens_and_characters(bpe: Tokenizer) -> None:
-    told = ["왜 그래? 나는 괜찮아. " * 3 + story for story in stories(5, 2)]
-    (found,) = measured(bpe, told, ("", "왜 그래? 나는 괜찮아. "), shortest=5).texts
+    documents = ["왜 그래? 나는 괜찮아. " * 3 + story for story in stories(5, 2)]
+    (found,) = measured(bpe, documents, ("", "왜 그래? 나는 괜찮아. "), shortest=5).texts
     assert found.longest is not None
     assert found.longest.characters == len(found.longest.text) < found.longest.tokens
-    assert found.longest.text in told[0]
+    assert found.longest.text in documents[0]
 
 
-def test_unseen_text_is_measured_beside_and_not_counted(tokenizer: Tokenizer) -> None:
-    told, (other,) = stories(6, 3), stories(7, 1)
-    unseen = [tokenizer.encode(told[0][:50]), tokenizer.encode(other[:150])]
-    result = measured(tokenizer, told, ("", told[1][:100]), unseen=unseen)
+def test_unseen_text_is_measured_separately(tokenizer: Tokenizer) -> None:
+    documents, (other,) = stories(6, 3), stories(7, 1)
+    unseen = [tokenizer.encode(documents[0][:50]), tokenizer.encode(other[:150])]
+    result = measured(tokenizer, documents, ("", documents[1][:100]), unseen=unseen)
     assert result.share == 1
     assert result.unseen_share == 50 / 200
     assert len(result.texts) == 1
-    assert measured(tokenizer, told, ("", told[1][:100])).unseen_share is None
+    assert measured(tokenizer, documents, ("", documents[1][:100])).unseen_share is None
 
 
-def test_unseen_stretches_lie_evenly_over_the_stream_without_touching() -> None:
+def test_unseen_passages_are_evenly_spread_and_do_not_overlap() -> None:
     stream = Stream(list(range(1000)))
-    starts = [stretch[0] for stretch in unseen_passages(stream, 30)]
+    starts = [passage[0] for passage in unseen_passages(stream, 30)]
     assert len(starts) == 16
     assert starts[0] == 0
     assert starts[-1] == 970
     assert all(30 <= after - before <= 66 for before, after in pairwise(starts))
-    assert all(stretch == list(range(stretch[0], stretch[0] + 30)) for stretch in unseen_passages(stream, 30))
+    assert all(passage == list(range(passage[0], passage[0] + 30)) for passage in unseen_passages(stream, 30))
     assert len(unseen_passages(stream, 400)) == 2
     assert unseen_passages(stream, 1001) == unseen_passages(stream, 0) == unseen_passages(Stream([]), 5) == []
 
 
 @pytest.mark.parametrize(("bytes_per_token", "tokens"), [(1.0, 50), (3.0, 17), (3.85, 13), (4.5, 13), (50.0, 13)])
-def test_a_span_has_13_tokens_or_50_bytes_whichever_is_more(bytes_per_token: float, tokens: int) -> None:
+def test_the_shortest_span_has_13_tokens_or_50_bytes(bytes_per_token: float, tokens: int) -> None:
     assert shortest_span(bytes_per_token) == tokens
 
 
-def test_the_verdict_says_what_was_found() -> None:
-    def of(
+def test_the_verdict_reports_the_result() -> None:
+    def verdict(
         verbatim: int,
         tokens: int = 100,
         unseen: float | None = 0.07,
@@ -152,22 +152,26 @@ def test_the_verdict_says_what_was_found() -> None:
     ) -> str:
         span = VerbatimSpan(text, longest, len(text), 1) if verbatim else None
         result = Memorization(13, (MemorizedText("", tokens, verbatim, span),), unseen)
-        assert result.memorized is result.verdict.startswith("It recites")
+        assert result.memorized is result.verdict.startswith(("Memorization found", "Memorized passages found"))
         return result.verdict
 
-    assert of(83) == (
-        "It recites its training text: 83% of what it wrote stands there word for word (of unseen text, 7% does); "
-        "the longest span is 20 tokens: “Once upon a time”."
+    assert verdict(83) == (
+        "Memorization found: 83% of this sample appears verbatim in the training text (compared with 7% of unseen "
+        "text). The longest passage has 20 tokens: “Once upon a time”."
     )
-    assert of(50, unseen=None).startswith("It recites its training text: 50% of what it wrote stands there word for")
-    assert of(49).startswith("It does not recite its training text: 49% of what it wrote stands there word for word")
-    assert of(60, 1000, longest=51).startswith("It does not recite its training text: 6% of what it wrote stands there")
-    assert of(60, 1000, longest=52).startswith("It recites its training text in places: 6% of what it wrote stands")
-    assert of(60, longest=52).startswith("It recites its training text: 60%")
-    assert of(0) == "It does not recite: nothing of 13 tokens or more stands in its training text."
-    assert of(0, tokens=12) == "What it wrote is too short to tell whether it recites: less than 13 tokens."
-    assert of(60, text="word " * 40).endswith("“" + " ".join(["word"] * 20) + " …”.")
-    assert of(60, text="字" * 200).endswith("“" + "字" * 100 + " …”.")
+    assert verdict(50, unseen=None).startswith(
+        "Memorization found: 50% of this sample appears verbatim in the training text."
+    )
+    assert verdict(49).startswith("Little memorization found: 49% of this sample appears verbatim")
+    assert verdict(60, 1000, longest=51).startswith("Little memorization found: 6% of this sample")
+    assert verdict(60, 1000, longest=52).startswith("Memorized passages found: 6% of this sample")
+    assert verdict(60, longest=52).startswith("Memorization found: 60%")
+    assert verdict(0) == (
+        "No memorization found: no passage of 13 or more tokens in this sample appears in the training text."
+    )
+    assert verdict(0, tokens=12) == ("The sample is too short to check for memorization: it has fewer than 13 tokens.")
+    assert verdict(60, text="word " * 40).endswith("“" + " ".join(["word"] * 20) + " …”.")
+    assert verdict(60, text="字" * 200).endswith("“" + "字" * 100 + " …”.")
 
 
 # --- The samples of a run
@@ -176,14 +180,14 @@ def test_the_verdict_says_what_was_found() -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run of one step on thirty stories."""
-    place = tmp_path_factory.mktemp("recitation")
-    (place / "text.txt").write_text("\n\n".join(stories(8, 30)), encoding="utf-8")
+    folder = tmp_path_factory.mktemp("memorization")
+    (folder / "text.txt").write_text("\n\n".join(stories(8, 30)), encoding="utf-8")
     overrides = {
         "data.document": "block", "tokenizer.kind": "char", "model.n_layer": 1, "model.n_head": 1, "model.n_embd": 8,
         "model.block_size": 16, "train.steps": 1, "train.batch_size": 2, "train.threads": 1, "train.compile": "off",
         "train.matmul": "blas", "train.device": "cpu", "train.sample_tokens": 4,
     }  # fmt: skip
-    return train([str(place / "text.txt")], overrides, name="run", runs_dir=place / "runs")[0]
+    return train([str(folder / "text.txt")], overrides, name="run", runs_dir=folder / "runs")[0]
 
 
 @pytest.fixture
@@ -192,7 +196,7 @@ def run(trained: RunFolder, tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "run")
 
 
-def test_the_last_samples_of_a_run_are_looked_for_in_its_training_part_alone(run: RunFolder) -> None:
+def test_the_last_samples_of_a_run_are_compared_with_its_training_part(run: RunFolder) -> None:
     from penna.data.prepare import prepare
     from penna.data.shards import TokenStream
 
@@ -211,17 +215,17 @@ def test_the_last_samples_of_a_run_are_looked_for_in_its_training_part_alone(run
     assert result.texts[0].longest == VerbatimSpan(learned[4][20:120], 100, 100, 5)
     assert result.unseen_share == 0
     assert result.memorized
-    kept = RunFolder(run.path)._json("evaluations/recitation.json")
+    kept = RunFolder(run.path)._json("evaluations/memorization.json")
     assert kept == {"step": 7, **to_json(result)}
     assert kept["texts"][0]["longest"]["document"] == 5
 
 
-def test_a_run_without_samples_or_with_other_text_says_so(run: RunFolder, tmp_path: Path) -> None:
+def test_a_run_without_samples_or_with_changed_text_is_refused(run: RunFolder, tmp_path: Path) -> None:
     recipe = run.path / "recipe.toml"
     (tmp_path / "other.txt").write_text("\n\n".join(stories(9, 30)), encoding="utf-8")
     original = recipe.read_text(encoding="utf-8")
     recipe.write_text(original.replace(run.recipe().data.path[0], str(tmp_path / "other.txt")), encoding="utf-8")
-    with pytest.raises(DataError, match="is not the one it learned from"):
+    with pytest.raises(DataError, match="training text of .* has changed"):
         memorization(str(run.path))
     run.samples_file.unlink()
     with pytest.raises(RunError, match="has no samples"):

@@ -1,4 +1,4 @@
-"""Novelty: shares of unseen n-grams counted by brute force, and a text that was copied said to be recited."""
+"""Novel shares equal a brute-force count, and copied texts count as memorized."""
 
 import random
 
@@ -32,12 +32,12 @@ def by_brute_force(stream: list[int], texts: list[list[int]], order: int) -> flo
         return [tuple(ids[start : start + order]) for start in range(len(ids) - order + 1)]
 
     known = set(grams(stream))
-    written = [gram for text in texts for gram in grams(text)]
-    return sum(gram not in known for gram in written) / len(written) if written else None
+    of_texts = [gram for text in texts for gram in grams(text)]
+    return sum(gram not in known for gram in of_texts) / len(of_texts) if of_texts else None
 
 
 @pytest.mark.parametrize("chunk", [7, 64, 1 << 18])
-def test_novel_shares_are_those_of_a_count_by_hand(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_novel_shares_equal_a_brute_force_count(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(novelty, "_CHUNK", chunk)
     source = random.Random(chunk)
     stream = [source.randrange(5) for _ in range(300)]
@@ -60,7 +60,7 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer(TokenizerConfig(kind="char"), iter(["abcdefgh 가나다라我爱你"]))
 
 
-def test_a_text_from_the_training_text_is_recited_and_one_of_its_own_is_not(tokenizer: Tokenizer) -> None:
+def test_copied_texts_are_memorized_and_new_ones_are_not(tokenizer: Tokenizer) -> None:
     source = random.Random(0)
     training = [tokenizer.encode("".join(source.choices("abcdefgh 가나다라我爱你", k=400))) for _ in range(12)]
     separator = tokenizer.separator_id

@@ -1,4 +1,4 @@
-"""Sentences of several languages are cut as a reader would cut them, and no character gets lost."""
+"""Texts of several languages are split into sentences as a reader would, and no character is lost."""
 
 import pytest
 from hypothesis import given, settings
@@ -17,15 +17,15 @@ CUT = {
     "numbers": "It rose 3.5% to 1,200.50. | In 2004. | Then 7.",
     "list": "1. First thing. | 2. Second thing.",
     "names with dots": "Read www.bbc.co.uk or EW.com now. | Bagle.AT spreads.",
-    "lower case goes on": "Yahoo! said so. | “Really?” she asked. | He … waited.",
-    "quotations close with their sentence": 'He said "I will." | She said (we think.) | “Yes!” | They left.',
+    "lower case continues": "Yahoo! said so. | “Really?” she asked. | He … waited.",
+    "quotations end with their sentence": 'He said "I will." | She said (we think.) | “Yes!” | They left.',
     "a quotation opens a sentence": "He left. | “Why?” | “Because.” | (So it was.)",
     "several marks": "What?! | No... | Wait!!! | Ok.",
     "without capitals": "he came . | she went ! | it is 5 p.m. now .",
     "Spanish": "¿Qué pasa? | ¡Nada! | Vino la Sra. García.",
     "Russian": "Он пришёл. | А. С. Пушкин писал. | Где он?",
     "Chinese": "他来了。| 她说：“你好！”| 然后走了？！| 真的……不知道。| 3.14是圆周率。",
-    "Chinese quotation that goes on": "“好！”，他说。| 再见",
+    "Chinese quotation that continues": "“好！”，他说。| 再见",
     "Chinese with narrow marks": "你好!| 今天去哪里?| 不知道.| 第3.5章",
     "Japanese": "彼は来た。| 「はい。」と言った。| 「いいえ。」| 雨だ！",
     "Korean": "오늘은 날씨가 좋다. | 3.5%가 올랐다. | “좋아요.”라고 말했다. | 정말? | 네!",
@@ -36,13 +36,13 @@ CUT = {
 
 
 @pytest.mark.parametrize("text", CUT.values(), ids=CUT.keys())
-def test_a_text_is_cut_where_a_reader_would_cut_it(text: str) -> None:
+def test_a_text_is_split_as_a_reader_would_split_it(text: str) -> None:
     expected = [part.strip() for part in text.split("|")]
-    # A bar stands for a cut; a space before it is one of the text.
+    # A bar marks a boundary; a space before it belongs to the text.
     assert sentences(text.replace(" | ", " ").replace("| ", "")) == expected
 
 
-def test_a_line_end_ends_a_sentence_and_blank_lines_are_none() -> None:
+def test_a_line_end_ends_a_sentence_and_blank_lines_are_skipped() -> None:
     assert sentences("A headline\n\nThe text begins\r\nand goes on.\n ") == [
         "A headline",
         "The text begins",
@@ -51,7 +51,7 @@ def test_a_line_end_ends_a_sentence_and_blank_lines_are_none() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\u3000"])
-def test_nothing_has_no_sentences(text: str) -> None:
+def test_white_space_has_no_sentences(text: str) -> None:
     assert sentences(text) == []
 
 
@@ -60,7 +60,7 @@ PIECES = st.sampled_from([*"aAbZ19.!?…。！？।،,:；\"'“”「」()[] \
 
 @given(st.one_of(st.text(), st.lists(PIECES).map("".join)))
 @settings(deadline=None)
-def test_no_character_is_lost_and_cutting_a_sentence_again_changes_no_text(text: str) -> None:
+def test_no_character_is_lost(text: str) -> None:
     found = sentences(text)
     assert "".join("".join(found).split()) == "".join(text.split())
     assert all(sentence and sentence == sentence.strip() and len(sentence.splitlines()) == 1 for sentence in found)

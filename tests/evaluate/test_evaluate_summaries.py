@@ -1,4 +1,4 @@
-"""A system's figures and the baselines' on the same items: the same texts measured by other means give the same."""
+"""Metrics of a system and of the baselines equal those of independent computations on the same items."""
 
 import json
 import os
@@ -31,30 +31,30 @@ OUTPUTS = ["The cat sat in 2005.", "Shares fell in Paris.", "", "Rain fell and r
 
 
 @pytest.fixture(scope="module")
-def figures() -> SummaryMetrics:
+def metrics() -> SummaryMetrics:
     return measure_summaries(SOURCES, REFERENCES, OUTPUTS, seed=3, name="mine")
 
 
-def test_means_are_those_of_the_items_scored_one_by_one(figures: SummaryMetrics) -> None:
+def test_means_equal_those_of_items_scored_one_by_one(metrics: SummaryMetrics) -> None:
     scores = np.array([rouge_scores(*pair) for pair in zip(REFERENCES, OUTPUTS, strict=True)])
-    assert figures.system.fmeasures == tuple(map(tuple, scores[:, :, 2]))
+    assert metrics.system.fmeasures == tuple(map(tuple, scores[:, :, 2]))
     for at, kind in enumerate(ROUGE_KINDS):
-        rouge = figures.system.rouge[kind]
+        rouge = metrics.system.rouge[kind]
         assert (rouge.precision, rouge.recall, rouge.fmeasure.mean) == pytest.approx(tuple(scores[:, at].mean(axis=0)))
         assert rouge.fmeasure.low <= rouge.fmeasure.mean <= rouge.fmeasure.high
-    assert (figures.items, figures.system.name, figures.system.empty) == (4, "mine", 1)
-    assert (figures.system.words, figures.reference_words) == (15, 18)
-    assert figures.system.length_ratio == pytest.approx(15 / 18)
+    assert (metrics.items, metrics.system.name, metrics.system.empty) == (4, "mine", 1)
+    assert (metrics.system.words, metrics.reference_words) == (15, 18)
+    assert metrics.system.length_ratio == pytest.approx(15 / 18)
 
 
-def test_bleu_and_chrf_are_what_sacrebleu_gives_when_called_directly(figures: SummaryMetrics) -> None:
+def test_bleu_and_chrf_equal_sacrebleu(metrics: SummaryMetrics) -> None:
     texts = [OUTPUTS, [lead_3(source) for source in SOURCES], None, SOURCES]
-    for outputs, system in zip(texts, (figures.system, *figures.baselines), strict=True):
+    for outputs, system in zip(texts, (metrics.system, *metrics.baselines), strict=True):
         if outputs is not None:
             assert system.overlap.bleu == pytest.approx(sacrebleu.corpus_bleu(outputs, [REFERENCES]).score)
             assert system.overlap.chrf == pytest.approx(sacrebleu.corpus_chrf(outputs, [REFERENCES]).score)
-    assert "tok:13a" in figures.system.overlap.bleu_signature
-    assert sacrebleu.__version__ in figures.system.overlap.chrf_signature
+    assert "tok:13a" in metrics.system.overlap.bleu_signature
+    assert sacrebleu.__version__ in metrics.system.overlap.chrf_signature
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,7 @@ def test_bleu_and_chrf_are_what_sacrebleu_gives_when_called_directly(figures: Su
         (["Сегодня хорошая погода.", "Мы идём в парк."], ["Сегодня плохая погода.", "Мы идём домой в парк."], "13a"),
     ],
 )
-def test_bleu_takes_for_words_what_suits_the_script_and_says_so(
-    references: list[str], outputs: list[str], tokenization: str
-) -> None:
+def test_bleu_tokenizes_by_script_and_reports_it(references: list[str], outputs: list[str], tokenization: str) -> None:
     scorer = OverlapScorer(references)
     direct = sacrebleu.corpus_bleu(outputs, [references], tokenize=tokenization)
     assert scorer.tokenization == choose_tokenization(references) == tokenization
@@ -76,21 +74,21 @@ def test_bleu_takes_for_words_what_suits_the_script_and_says_so(
     assert f"tok:{tokenization}" in scorer.score(outputs).bleu_signature
 
 
-def test_the_baselines_are_the_first_three_sentences_three_drawn_ones_and_the_whole(figures: SummaryMetrics) -> None:
-    first, random, whole = figures.baselines
+def test_the_baselines_are_lead_3_random_3_and_the_source(metrics: SummaryMetrics) -> None:
+    first, random, whole = metrics.baselines
     assert (first.name, random.name, whole.name) == ("lead-3", "random-3", "source")
     scorer = SummaryScorer(SOURCES, REFERENCES, seed=3)
     assert first == scorer.score("lead-3", [" ".join(sentences(source)[:3]) for source in SOURCES])
     assert whole == scorer.score("source", SOURCES)
-    assert all(each.copying.coverage == 1.0 and each.copying.novel[0] == 0.0 for each in figures.baselines)
-    assert whole.copying.density == pytest.approx(figures.source_words / 4, abs=3)
+    assert all(each.copying.coverage == 1.0 and each.copying.novel["1-grams"] == 0.0 for each in metrics.baselines)
+    assert whole.copying.density == pytest.approx(metrics.source_words / 4, abs=3)
 
 
-def test_rouge_of_random_sentences_is_the_mean_over_ten_draws(figures: SummaryMetrics) -> None:
+def test_rouge_of_random_3_is_the_mean_of_ten_draws(metrics: SummaryMetrics) -> None:
     scorer = SummaryScorer(SOURCES, REFERENCES, seed=3)
     draws = [[random_3(source, (3, at, draw)) for at, source in enumerate(SOURCES)] for draw in range(10)]
     each = [scorer.score("random-3", outputs) for outputs in draws]
-    random = figures.baselines[1]
+    random = metrics.baselines[1]
     for kind, found in random.rouge.items():
         assert found.fmeasure.mean == pytest.approx(np.mean([one.rouge[kind].fmeasure.mean for one in each]))
         assert found.recall == pytest.approx(np.mean([one.rouge[kind].recall for one in each]))
@@ -98,7 +96,7 @@ def test_rouge_of_random_sentences_is_the_mean_over_ten_draws(figures: SummaryMe
     assert (random.copying, random.words) == (each[0].copying, each[0].words)
 
 
-def test_random_sentences_keep_their_order_differ_by_seed_and_are_all_there_are_of_few() -> None:
+def test_random_3_keeps_the_order_and_depends_on_the_seed() -> None:
     text = " ".join(f"Sentence number {number} is here." for number in range(40))
     order = sentences(text)
     seen = set()
@@ -112,35 +110,35 @@ def test_random_sentences_keep_their_order_differ_by_seed_and_are_all_there_are_
     assert random_3("", (0, 0)) == ""
 
 
-def test_the_lead_over_a_baseline_is_paired_item_by_item(figures: SummaryMetrics) -> None:
+def test_leads_are_paired_by_item(metrics: SummaryMetrics) -> None:
     scorer = SummaryScorer(SOURCES, REFERENCES, seed=3)
-    for baseline in figures.baselines:
+    for baseline in metrics.baselines:
         for kind in ROUGE_KINDS:
-            difference = figures.system.rouge[kind].fmeasure.mean - baseline.rouge[kind].fmeasure.mean
-            assert figures.leads[baseline.name][kind].mean == pytest.approx(difference)
-    # A copy of a baseline leads it by nothing, for certain, however wide the two intervals are.
+            difference = metrics.system.rouge[kind].fmeasure.mean - baseline.rouge[kind].fmeasure.mean
+            assert metrics.leads[baseline.name][kind].mean == pytest.approx(difference)
+    # A copy of a baseline has a lead of exactly zero, even if both intervals are wide.
     copied = scorer.compare([lead_3(source) for source in SOURCES])
     own = copied.leads["lead-3"]["rouge1"]
     assert (own.mean, own.low, own.high) == (0.0, 0.0, 0.0)
     assert copied.system.rouge["rouge1"].fmeasure.low < copied.system.rouge["rouge1"].fmeasure.high
 
 
-def test_the_references_copying_is_the_yardstick_of_the_systems(figures: SummaryMetrics) -> None:
+def test_copying_is_measured_for_references_and_the_system(metrics: SummaryMetrics) -> None:
     scorer = SummaryScorer(SOURCES, REFERENCES, seed=3)
-    assert figures.references == scorer.score("people", REFERENCES).copying
-    assert (figures.system.copying.numbers.count, figures.system.copying.numbers.absent) == (1, 1)
-    assert (figures.system.copying.names.count, figures.system.copying.names.absent) == (1, 1)
+    assert metrics.references == scorer.score("people", REFERENCES).copying
+    assert (metrics.system.copying.numbers.count, metrics.system.copying.numbers.absent) == (1, 1)
+    assert (metrics.system.copying.names.count, metrics.system.copying.names.absent) == (1, 1)
 
 
-def test_the_same_seed_gives_the_same_figures_and_another_one_other_intervals(figures: SummaryMetrics) -> None:
-    assert measure_summaries(SOURCES, REFERENCES, OUTPUTS, seed=3, name="mine") == figures
+def test_the_seed_determines_the_intervals(metrics: SummaryMetrics) -> None:
+    assert measure_summaries(SOURCES, REFERENCES, OUTPUTS, seed=3, name="mine") == metrics
     other = measure_summaries(SOURCES, REFERENCES, OUTPUTS, seed=4, name="mine")
-    assert other.system.rouge["rouge1"].fmeasure.mean == figures.system.rouge["rouge1"].fmeasure.mean
-    assert other.system.rouge != figures.system.rouge
+    assert other.system.rouge["rouge1"].fmeasure.mean == metrics.system.rouge["rouge1"].fmeasure.mean
+    assert other.system.rouge != metrics.system.rouge
 
 
-def test_the_json_says_everything_and_is_plain(figures: SummaryMetrics) -> None:
-    read = json.loads(json.dumps(to_json(figures), allow_nan=False))
+def test_the_json_contains_all_metrics(metrics: SummaryMetrics) -> None:
+    read = json.loads(json.dumps(to_json(metrics), allow_nan=False))
     assert read["system"]["rouge"]["rougeLsum"]["fmeasure"].keys() == {"mean", "low", "high"}
     assert read["system"]["copying"]["numbers"] == {"count": 1, "absent": 1, "share": 1.0}
     assert read["system"]["copying"]["novel"].keys() == {"1-grams", "2-grams", "3-grams", "4-grams"}
@@ -149,31 +147,31 @@ def test_the_json_says_everything_and_is_plain(figures: SummaryMetrics) -> None:
     assert (read["bleu_tokenization"], read["seed"]) == ("13a", 3)
 
 
-def test_items_without_a_word_are_counted_and_score_nothing() -> None:
-    figures = measure_summaries(["", "A b. C."], ["", "A c."], ["", "…"])
-    assert (figures.empty_references, figures.system.empty, figures.system.words) == (1, 2, 0)
-    assert figures.system.rouge["rouge1"].fmeasure.mean == 0.0
-    assert (figures.system.copying.coverage, figures.system.length_ratio) == (None, 0.0)
+def test_items_without_words_are_counted_and_score_zero() -> None:
+    metrics = measure_summaries(["", "A b. C."], ["", "A c."], ["", "…"])
+    assert (metrics.empty_references, metrics.system.empty, metrics.system.words) == (1, 2, 0)
+    assert metrics.system.rouge["rouge1"].fmeasure.mean == 0.0
+    assert (metrics.system.copying.coverage, metrics.system.length_ratio) == (None, 0.0)
     nothing = measure_summaries([""], [""], [""])
     assert nothing.system.length_ratio is None
     json.dumps(to_json(nothing), allow_nan=False)
 
 
 @pytest.mark.parametrize(
-    ("sources", "references", "outputs", "told"),
+    ("sources", "references", "outputs", "message"),
     [([], [], [], "0 sources"), (["a"], [], ["b"], "0 references"), (["a"], ["b"], [], "0 outputs for 1 items")],
 )
-def test_lists_that_do_not_go_together_are_refused(
-    sources: list[str], references: list[str], outputs: list[str], told: str
+def test_lists_of_different_lengths_are_refused(
+    sources: list[str], references: list[str], outputs: list[str], message: str
 ) -> None:
     with pytest.raises(DataError) as raised:
         measure_summaries(sources, references, outputs)
-    assert told in raised.value.happened
+    assert message in raised.value.happened
     assert raised.value.expected and raised.value.advice
 
 
 @pytest.mark.skipif("PENNA_DATA" not in os.environ, reason="needs real data")
-def test_on_news_people_copy_less_than_lead_3_and_lead_3_beats_sentences_drawn_at_random() -> None:
+def test_on_news_people_copy_less_than_lead_3_and_lead_3_beats_random_sentences() -> None:
     with open(Path(os.environ["PENNA_DATA"]) / "summaries" / "cnn.test.jsonl", encoding="utf-8") as file:
         items = [json.loads(line) for line in file][:120]
     sources, references = [item["article"] for item in items], [item["summary"] for item in items]

@@ -1,4 +1,4 @@
-"""Verbatim spans: what a search by hand finds, whatever the chunks and however poor the hash."""
+"""Verbatim spans equal those of a brute-force search, with any chunks and even with a poor hash."""
 
 import numpy as np
 import pytest
@@ -12,17 +12,17 @@ SEPARATOR = 0
 
 
 class Stream:
-    """A stream of given ids that remembers how much was read of it at once."""
+    """A stream of given ids that remembers its longest read."""
 
     def __init__(self, ids: list[int]) -> None:
-        self.ids, self.most = np.array(ids, dtype=np.int64), 0
+        self.ids, self.longest_read = np.array(ids, dtype=np.int64), 0
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def read(self, start: int, count: int) -> np.ndarray:
         assert start + count <= len(self.ids)
-        self.most = max(self.most, count)
+        self.longest_read = max(self.longest_read, count)
         return self.ids[start : start + count]
 
 
@@ -31,24 +31,24 @@ def stream_of(documents: list[list[int]]) -> list[int]:
 
 
 def as_text(ids: list[int]) -> str:
-    """A character for a token, so that Python's own search for strings can be asked."""
+    """One character per token, so that Python's string search can be used."""
     return "".join(chr(0x4E00 + token) for token in ids)
 
 
 def by_hand(documents: list[list[int]], text: list[int], shortest: int) -> tuple[list[bool], Match | None]:
-    """Every span of a text, looked for in every document: flags per token, and the longest with its first place."""
-    held = [as_text(document) for document in documents]
+    """Search every document for every span of a text: flags per token, and the longest with its first location."""
+    strings = [as_text(document) for document in documents]
     flags, longest = [False] * len(text), (0, 0, 0)
     for start in range(len(text)):
         for end in range(start + shortest, len(text) + 1):
-            if SEPARATOR in text[start:end] or not any(as_text(text[start:end]) in document for document in held):
+            if SEPARATOR in text[start:end] or not any(as_text(text[start:end]) in document for document in strings):
                 break
             flags[start:end] = [True] * (end - start)
             longest = max(longest, (end - start, 0, 0))
     if not longest[0]:
         return flags, None
-    # The first place of the stream at which a span of this length stands, and the first of the text that it equals.
-    for number, document in enumerate(held, start=1):
+    # The first position of the stream with a span of this length, and the first position of the text that equals it.
+    for number, document in enumerate(strings, start=1):
         for place in range(len(document) - longest[0] + 1):
             start = as_text(text).find(document[place : place + longest[0]])
             if start >= 0:
@@ -61,18 +61,16 @@ TEXTS = st.lists(st.lists(st.integers(0, 3), max_size=25), max_size=4)
 
 
 @pytest.fixture(params=[(1 << 18, verbatim._BASE), (7, verbatim._BASE), (7, 1), (1 << 18, 3)],
-                ids=["at once", "by sevens", "by sevens, the sum as hash", "a poor hash"])  # fmt: skip
-def _manner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+                ids=["one chunk", "chunks of seven", "chunks of seven, sum as hash", "poor hash"])  # fmt: skip
+def _chunk_and_hash(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verbatim, "_CHUNK", request.param[0])
     monkeypatch.setattr(verbatim, "_BASE", request.param[1])
 
 
-@pytest.mark.usefixtures("_manner")
+@pytest.mark.usefixtures("_chunk_and_hash")
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(TOKENS, max_size=6), TEXTS, st.integers(1, 6))
-def test_what_is_found_is_what_a_search_by_hand_finds(
-    documents: list[list[int]], texts: list[list[int]], shortest: int
-):
+def test_spans_equal_a_brute_force_search(documents: list[list[int]], texts: list[list[int]], shortest: int):
     arrays = [np.array(text, dtype=np.int64) for text in texts]
     found = find_verbatim(Stream(stream_of(documents)), arrays, separator=SEPARATOR, shortest=shortest)
     assert len(found) == len(texts)
@@ -83,7 +81,7 @@ def test_what_is_found_is_what_a_search_by_hand_finds(
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
-def test_a_span_over_the_border_of_chunks_is_found_whole(monkeypatch: pytest.MonkeyPatch, cut: int):
+def test_a_span_across_chunks_is_found(monkeypatch: pytest.MonkeyPatch, cut: int):
     monkeypatch.setattr(verbatim, "_CHUNK", cut)
     random = np.random.default_rng(0)
     document = random.integers(1, 60000, 300)
@@ -93,8 +91,8 @@ def test_a_span_over_the_border_of_chunks_is_found_whole(monkeypatch: pytest.Mon
     assert found.longest == Match(0, 100, 2)
 
 
-def test_equal_hashes_of_different_runs_are_told_apart(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(verbatim, "_BASE", 1)  # the hash is the sum: every order of the same tokens has the same
+def test_different_runs_with_equal_hashes_are_distinguished(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(verbatim, "_BASE", 1)  # the hash is the sum: the same for every order of the tokens
     random = np.random.default_rng(1)
     text = random.permutation(np.arange(1, 14))
     shuffled = [random.permutation(text).tolist() for _ in range(200)]
@@ -106,14 +104,14 @@ def test_equal_hashes_of_different_runs_are_told_apart(monkeypatch: pytest.Monke
     assert [bool(result.tokens.all()) for result in found] == [True] * 25 + [False] * 26
 
 
-def test_memory_is_bounded_by_the_chunk_and_not_by_the_stream(monkeypatch: pytest.MonkeyPatch):
+def test_memory_is_bounded_by_the_chunk(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(verbatim, "_CHUNK", 1000)
     stream = Stream(np.random.default_rng(2).integers(0, 50, 20_000).tolist())
     find_verbatim(stream, [stream.ids[30:230]], separator=0, shortest=13)
-    assert stream.most <= 1000 + 200
+    assert stream.longest_read <= 1000 + 200
 
 
-def test_nothing_comes_of_nothing():
+def test_empty_or_short_texts_have_no_spans():
     assert find_verbatim(Stream([]), [], separator=0, shortest=13) == []
     for stream, text in (([], [1] * 20), ([0, 1, 2], [1] * 20), ([0] * 40, [0] * 20), ([0, *[1] * 40], [1] * 12)):
         (found,) = find_verbatim(Stream(stream), [np.array(text)], separator=0, shortest=13)

@@ -1,151 +1,156 @@
-"""Words, Zipf's exponent, repetition and self-BLEU, each against a library or a definition spelled out by brute force."""
+"""Statistics of sets of continuations equal counts by hand, and distances separate different kinds of text."""
 
 import math
 import random
-from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
-from scipy.stats import linregress
 
-from penna.evaluate.texts.diversity import RANKS, ends_in_repetition, self_bleu, zipf_coefficient, zipf_of_counts
+from penna.evaluate.rouge import Interval
+from penna.evaluate.texts.distance import distance, distances
+from penna.evaluate.texts.diversity import distinct, self_bleu, zipf_coefficient
+from penna.evaluate.texts.statistics import (
+    Continuation,
+    Likelihood,
+    MeasuredTexts,
+    Statistics,
+    reliable_statistics,
+    sample_size_warnings,
+)
 from penna.evaluate.words import words_and_punctuation
+from penna.storage import to_json
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("Don't stop!", ["Don", "'", "t", "stop", "!"]),
-        ("He said: “No…”", ["He", "said", ":", "“", "No", "…", "”"]),
-        ("나는 학교에 갔다.", ["나는", "학교에", "갔다", "."]),
-        ("我爱北京，天安门！", ["我", "爱", "北", "京", "，", "天", "安", "门", "！"]),
-        ("GPT模型 2024年", ["GPT", "模", "型", "2024", "年"]),
-        ("cafe\u0301", ["café"]),
-        ("\u1112\u1161\u11ab", ["한"]),
-        ("x_y", ["x", "_", "y"]),
-        ("", []),
-        (" \n\t\u3000", []),
-    ],
-)
-def test_words_of_a_script_are_spaced_words_or_characters_with_punctuation(text: str, words: list[str]) -> None:
-    assert words_and_punctuation(text) == words
+def measured(texts: list[str], nats_per_token: float = 2.0) -> MeasuredTexts:
+    """Texts whose tokens are their characters; the vocabulary has 50."""
+    numbers: dict[str, int] = {}
+    continuations = [
+        Continuation(tuple(numbers.setdefault(c, len(numbers)) for c in text), text, "." in text) for text in texts
+    ]
+    tokens = np.array([len(text) for text in texts])
+    return MeasuredTexts(continuations, Likelihood(nats_per_token * tokens, tokens), 50)
 
 
-@given(st.text())
-def test_words_lose_nothing_but_white_space(text: str) -> None:
-    import unicodedata
-
-    composed = unicodedata.normalize("NFC", text)
-    assert "".join(words_and_punctuation(text)) == "".join(char for char in composed if not char.isspace())
+TEXTS = ["나는 학교에 갔다. 나는", "我在家读书，他也在家读书", "the cat saw the dog and the cat", "", "ab ab ab ab "]
 
 
-def test_zipf_is_the_slope_that_scipy_fits() -> None:
-    source = random.Random(0)
-    words = [f"w{int(source.paretovariate(0.25))}" for _ in range(30_000)]
-    counts = sorted(Counter(words).values(), reverse=True)[:RANKS]
-    assert len(counts) == RANKS  # so that the limit of ranks is part of what is tested
-    slope = linregress(np.log(np.arange(1, RANKS + 1)), np.log(counts)).slope
-    found = zipf_coefficient([words[:7000], words[7000:]])
-    assert found == pytest.approx(-slope, rel=1e-9)
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [1, 3, 4], [0], [3]])
+def test_statistics_equal_the_functions_on_the_same_texts(rows: list[int]) -> None:
+    found = measured(TEXTS).statistics(np.array(rows))
+    words = [words_and_punctuation(TEXTS[row]) for row in rows]
+    for order, value in ((1, found.distinct_1), (2, found.distinct_2), (3, found.distinct_3)):
+        assert value == (pytest.approx(distinct(words, order)) if any(words) else None)
+    assert found.zipf == (pytest.approx(z) if (z := zipf_coefficient(words)) is not None else None)
+    assert found.texts == len(rows)
+    assert found.words == sum(map(len, words))
+    assert found.words_used == len({word for text in words for word in text})
+    assert found.vocabulary_use == len({char for row in rows for char in TEXTS[row]}) / 50
+    assert found.length == sum(len(TEXTS[row]) for row in rows) / len(rows)
+    assert found.ended == sum("." in TEXTS[row] for row in rows) / len(rows)
+    assert found.repetition == sum(row == 4 for row in rows) / len(rows)
+    assert found.perplexity == (pytest.approx(math.exp(2)) if any(words) else None)
+    assert found.judge_perplexity is None
+    all_scores = self_bleu([words_and_punctuation(text) for text in TEXTS])
+    scores = [score for row in rows if (score := all_scores[row]) is not None]
+    assert found.self_bleu == (pytest.approx(sum(scores) / len(scores)) if scores else None)
 
 
-def test_zipf_of_a_law_is_its_exponent() -> None:
-    ranks = np.arange(1, 400)
-    counts = np.round(1e9 / ranks**1.3).astype(np.int64)
-    assert zipf_of_counts(np.random.default_rng(0).permutation(counts)) == pytest.approx(1.3, abs=1e-4)
+def test_perplexity_weighs_tokens_equally() -> None:
+    texts = [Continuation((1, 2, 3), "abc", False), Continuation((1,), "a", False)]
+    judged = Likelihood(np.array([2.0, 4.0]), np.array([2, 1]))
+    found = MeasuredTexts(texts, Likelihood(np.array([3.0, 5.0]), np.array([3, 1])), 9, judged).statistics()
+    assert found.perplexity == pytest.approx(math.exp(8 / 4))
+    assert found.judge_perplexity == pytest.approx(math.exp(6 / 3))
 
 
-@pytest.mark.parametrize("texts", [[], [[]], [["a", "b"]], [["a", "b", "c"]], [["가", "나", "다", "라"]]])
-def test_zipf_is_not_told_where_there_is_no_line(texts: list[list[str]]) -> None:
-    assert zipf_coefficient(texts) is None
+def test_an_infinite_perplexity_is_null_in_json() -> None:
+    found = MeasuredTexts([Continuation((1,), "a", False)], Likelihood(np.array([1e6]), np.array([1])), 9).statistics()
+    assert found.perplexity == math.inf
+    assert to_json(found)["perplexity"] is None
 
 
-def repeats_by_brute_force(tokens: list[int]) -> bool:
-    end = tokens[-200:]
-    for length in range(2, len(end)):
-        phrases = [end[max(len(end) - (turn + 1) * length, 0) : len(end) - turn * length] for turn in range(3)]
-        if all(len(phrase) == length for phrase in phrases) and all(a == b for a, b in pairwise(phrases)):
-            return True
-    return False
+def some_statistics(**changes: float | None) -> Statistics:
+    base: dict[str, float | None] = {
+        "texts": 98, "words": 5000, "perplexity": 20.0, "judge_perplexity": None, "self_bleu": 0.3, "zipf": 0.9,
+        "repetition": 0.0, "distinct_1": 0.4, "distinct_2": 0.8, "distinct_3": 0.9, "words_used": 100,
+        "vocabulary_use": 0.5, "length": 100.0, "ended": 0.0,
+    }  # fmt: skip
+    return Statistics(**{**base, **changes})  # type: ignore[arg-type]
 
 
-@given(st.lists(st.integers(0, 1), max_size=14), st.lists(st.integers(0, 1), max_size=4), st.integers(0, 4))
-def test_repetition_is_three_equal_phrases_at_the_end(before: list[int], phrase: list[int], times: int) -> None:
-    tokens = before + phrase * times
-    assert ends_in_repetition(tokens) == repeats_by_brute_force(tokens)
+def test_distance_is_the_mean_of_absolute_log_ratios() -> None:
+    human = some_statistics()
+    assert distance(human, human) == 0
+    assert distance(some_statistics(perplexity=40.0), human) == pytest.approx(math.log(2) / 6)
+    assert distance(some_statistics(zipf=0.45, length=200.0), human) == pytest.approx(2 * math.log(2) / 6)
+    # (49 + 1) / 100 against (0 + 1) / 100
+    assert distance(some_statistics(repetition=0.5), human) == pytest.approx(math.log(50) / 6)
 
 
-@pytest.mark.parametrize(
-    ("text", "repeats"),
-    [
-        ("I know . I know . I know .", True),
-        ("well , I know . I know . I know . I", True),  # cut off in a phrase
-        ("I know . I know .", False),
-        ("no no no", False),  # a phrase has two tokens
-        ("no no no no no no", True),
-        ("I know . I know . I know . Yes", False),  # not at the end
-        ("", False),
-    ],
-)
-def test_repetition_of_words(text: str, repeats: bool) -> None:
-    assert ends_in_repetition(text.split()) is repeats
+def test_distance_skips_statistics_that_a_side_lacks() -> None:
+    human = some_statistics(zipf=None)
+    assert distance(some_statistics(perplexity=40.0, self_bleu=None), human) == pytest.approx(math.log(2) / 4)
 
 
-def test_repetition_in_korean_and_chinese_characters() -> None:
-    assert ends_in_repetition("좋은 날 좋은 날 좋은 날 ")
-    assert ends_in_repetition("他说好的，好的，好的，")
-    assert not ends_in_repetition("他说好的，好的，不好，")
-
-
-def test_repetition_looks_no_farther_back_than_200_tokens() -> None:
-    phrase = list(range(67))
-    assert not ends_in_repetition(phrase * 3)  # 201 tokens
-    assert ends_in_repetition(phrase[:66] * 3)
-
-
-def nltk_self_bleu(texts: list[list[str]]) -> list[float | None]:
-    method = SmoothingFunction().method1
+def texts_of(seed: int, count: int, words: int = 200) -> list[str]:
+    source = random.Random(seed)
     return [
-        float(sentence_bleu([o for j, o in enumerate(texts) if j != i and o], text, smoothing_function=method))
-        if text
-        else None
-        for i, text in enumerate(texts)
+        " ".join(f"w{min(int(source.paretovariate(0.9)), words)}" for _ in range(source.randint(25, 35)))
+        for _ in range(count)
     ]
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_self_bleu_is_nltk_s_sentence_bleu_against_all_others() -> None:
-    source = random.Random(1)
-    texts = [[source.choice("abcdef") for _ in range(source.randint(0, 14))] for _ in range(30)]
-    assert any(not text for text in texts)
-    for ours, theirs in zip(self_bleu(texts), nltk_self_bleu(texts), strict=True):
-        assert ours == (None if theirs is None else pytest.approx(theirs, rel=1e-9))
+def test_distances_separate_texts_of_different_kinds() -> None:
+    human = measured(texts_of(0, 80))
+    same, other = measured(texts_of(1, 80)), measured(texts_of(2, 80, words=4), 1.5)
+    found = distances(human, {"same": same, "other": other})
+    assert found.floor is not None
+    assert found.floor.low <= found.floor.mean <= found.floor.high
+    assert found.to_human["same"].mean == pytest.approx(distance(same.statistics(), human.statistics()))
+    for interval in found.to_human.values():
+        assert interval.low <= interval.mean <= interval.high
+    assert found.to_human["same"].mean < found.floor.high < found.to_human["other"].low
+    assert found.ties("same", "same")
+    assert not found.ties("other", "same")
+    again = distances(human, {"same": same, "other": other})
+    assert again.to_human == found.to_human
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_self_bleu_of_korean_and_chinese() -> None:
-    texts = ["나는 학교에 갔다.", "나는 집에 갔다.", "我在学校读书。", "我在家读书，他也在家读书。"]
-    words = [words_and_punctuation(text) for text in texts]
-    assert self_bleu(words) == pytest.approx(nltk_self_bleu(words), rel=1e-9)
+def test_halves_are_compared_on_the_same_prefixes() -> None:
+    human = measured(texts_of(0, 20))
+    found = distances(human, {"copy": human})
+    assert found.to_human["copy"] == Interval(0, 0, 0)
+    assert not found.resampled["copy"].any()
 
 
-def test_self_bleu_of_equal_texts_is_one_and_of_unlike_texts_nothing() -> None:
-    assert self_bleu([list("abcde")] * 3) == pytest.approx([1, 1, 1])
-    assert self_bleu([list("abcde"), list("fghij")]) == [0, 0]
+def test_the_spread_of_half_samples_equals_that_of_a_bootstrap() -> None:
+    """For the mean length, whose bootstrap is known in closed form."""
+    random = np.random.default_rng(0)
+    lengths = random.integers(50, 150, 400)
+    generated = measured(["a" * length for length in lengths])
+    means = []
+    for _ in range(600):
+        half = np.sort(random.permutation(400)[:200])
+        means.append(generated.statistics(half).length)
+    assert np.std(means) == pytest.approx(lengths.std() / math.sqrt(400), rel=0.12)
 
 
-@pytest.mark.parametrize("texts", [[], [[]], [["a"]], [["a"], []]])
-def test_self_bleu_needs_two_texts(texts: list[list[str]]) -> None:
-    assert self_bleu(texts) == [None] * len(texts)
+def test_too_few_texts_have_no_interval_and_tie() -> None:
+    found = distances(measured(TEXTS[:3]), {"a": measured(TEXTS[:3]), "b": measured(["a", "b", "c"])})
+    assert found.floor is None
+    assert found.to_human["a"].mean == 0
+    assert math.isnan(found.to_human["a"].low)
+    assert found.ties("b", "a")
 
 
-def test_self_bleu_keeps_the_highest_counts_apart_from_the_texts_own() -> None:
-    twice, once, other = list("aab"), list("ab"), list("cd")
-    # "a" twice stands nowhere but in the first text itself, so only one of its two is matched.
-    first = self_bleu([twice, once, other])[0]
-    assert first is not None
-    assert first == pytest.approx(math.exp((math.log(2 / 3) + math.log(1 / 2) + math.log(0.1) + math.log(0.1)) / 4))
+def test_each_statistic_without_enough_text_is_reported() -> None:
+    few = sample_size_warnings(some_statistics(texts=60, words=7000))
+    assert {warning.statistic for warning in few} == {"self-BLEU-4", "repetition", "MAUVE", "Zipf"}
+    assert "MAUVE is unreliable: it needs about 500 texts (got 60)." in [warning.message for warning in few]
+    assert set(reliable_statistics(some_statistics(texts=60, words=7000))) == {
+        "perplexity",
+        "distance",
+        "distinct-n",
+        "words used",
+    }
+    assert sample_size_warnings(some_statistics(texts=5000, words=500_000)) == []

@@ -120,6 +120,15 @@ def test_to_json_writes_fields_and_named_properties_of_nested_dataclasses() -> N
     assert to_json({3: [outer]}) == {"3": [{"inner": {"values": [1.0, 2.5]}, "path": "a/b", "total": 3.5}]}
 
 
+def test_to_json_merges_the_keys_of_inline_fields() -> None:
+    @dataclass(frozen=True)
+    class Outer:
+        name: str
+        inner: _Inner = field(metadata={"json": "inline"})
+
+    assert to_json(Outer("a", _Inner((1.0,)))) == {"name": "a", "values": [1.0]}
+
+
 def test_to_json_turns_numpy_values_into_numbers_and_infinities_into_none() -> None:
     assert to_json((np.float32(0.5), np.array([[1, 2]]), math.inf, math.nan)) == [0.5, [[1, 2]], None, None]
 

@@ -1,5 +1,4 @@
-"""Explanations end to end: every method and view on one text, words as sums of tokens, and whether methods name words
-that matter."""
+"""Explanations end to end: every method and view on one text, sums over words, and faithfulness."""
 
 import dataclasses
 import json
@@ -29,15 +28,15 @@ TEXT = "All roadsters lead to an apple"
 
 @pytest.fixture(scope="module")
 def loaded() -> LoadedModel:
-    return at_hand(PretrainTask())
+    return random_loaded(PretrainTask())
 
 
 @pytest.fixture(scope="module")
 def classifier() -> LoadedModel:
-    return at_hand(ClassifyTask(labels=["bad", "good"], pooling="mean"), n_class=2)
+    return random_loaded(ClassifyTask(labels=["bad", "good"], pooling="mean"), n_class=2)
 
 
-def at_hand(task, **fields) -> LoadedModel:
+def random_loaded(task, **fields) -> LoadedModel:
     shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 48, "vocab_size": TOKENIZER.vocab_size}
     model = GPT(ModelConfig(**{**shape, **fields}))
     generator = torch.Generator().manual_seed(1)
@@ -47,13 +46,13 @@ def at_hand(task, **fields) -> LoadedModel:
     return LoadedModel(model.eval(), TOKENIZER, Path("made"), None, task)
 
 
-def without(loaded: LoadedModel, ids: list[int], place: int, token: int) -> float:
-    left = [index for at, index in enumerate(ids) if at != place]
+def without(loaded: LoadedModel, ids: list[int], position: int, token: int) -> float:
+    remaining = [index for at, index in enumerate(ids) if at != position]
     with torch.no_grad():
-        return float(loaded.model(torch.tensor([left]))[0, -1].log_softmax(-1)[token])
+        return float(loaded.model(torch.tensor([remaining]))[0, -1].log_softmax(-1)[token])
 
 
-def test_one_answer_has_every_method_per_token_and_its_sums_per_word(loaded):
+def test_an_answer_has_the_scores_of_every_method_per_token_and_word(loaded):
     answer = explain(loaded, TEXT, ExplainSettings(methods=METHODS)).answers[0]
     assert tuple(found.method for found in answer.attributions) == METHODS
     assert "".join(word.text for word in answer.words) == TEXT
@@ -67,16 +66,16 @@ def test_one_answer_has_every_method_per_token_and_its_sums_per_word(loaded):
     assert answer.expected[0].probability == pytest.approx(answer.probability, rel=1e-4)
 
 
-def test_occlusion_is_what_the_answer_loses_without_each_token(loaded):
+def test_occlusion_is_the_drop_of_the_answer_without_each_token(loaded):
     answer = explain(loaded, TEXT, ExplainSettings(methods=("occlusion",))).answers[0]
     ids = [token.id for token in answer.tokens]
     with torch.no_grad():
         token = int(loaded.model(torch.tensor([ids]))[0, -1, : TOKENIZER.vocab_size].argmax())
-    expected = [answer.logprob - without(loaded, ids, place, token) for place in range(len(ids))]
+    expected = [answer.logprob - without(loaded, ids, position, token) for position in range(len(ids))]
     assert answer.attributions[0].tokens == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_foil_changes_the_scores_and_not_the_answers_probability(loaded):
+def test_a_foil_changes_the_scores_but_not_the_probability(loaded):
     plain = explain(loaded, TEXT, ExplainSettings(ExplainQuery(continuation="Rome"))).answers[0]
     against = explain(loaded, TEXT, ExplainSettings(ExplainQuery(continuation="Rome", against="apple"))).answers[0]
     assert against.logprob == pytest.approx(plain.logprob) and against.foil is not None
@@ -102,7 +101,7 @@ def test_views_have_a_row_for_every_layer_and_head(loaded):
     assert views.without.probability != pytest.approx(explanation.answers[0].probability, rel=1e-3)
 
 
-def test_each_generated_token_is_explained_by_what_stood_before_it(loaded):
+def test_each_generated_token_is_explained_by_the_tokens_before_it(loaded):
     explanation = explain(loaded, "All roads", ExplainSettings(ExplainQuery(generate=3), methods=("gradient-x-input",)))
     lengths = [len(answer.tokens) for answer in explanation.answers]
     assert lengths == [lengths[0], lengths[0] + 1, lengths[0] + 2]
@@ -115,7 +114,7 @@ def test_a_classifiers_words_are_explained_without_its_separators(classifier):
     assert (answer.first, answer.end) == (1, len(answer.tokens) - 1)
 
 
-def test_an_explanation_is_plain_json_and_the_same_for_the_same_seed(loaded):
+def test_an_explanation_is_json_and_depends_only_on_the_seed(loaded):
     settings = ExplainSettings(methods=("information", "integrated-gradients"), lens=True, seed=3)
     first, again = (to_json(explain(loaded, TEXT, settings)) for _ in range(2))
     assert json.loads(json.dumps(first, allow_nan=False)) == json.loads(json.dumps(again, allow_nan=False))
@@ -130,23 +129,23 @@ def test_an_explanation_is_plain_json_and_the_same_for_the_same_seed(loaded):
         ({"without": ((0, 2),)}, "no head 0.2"),
     ],
 )
-def test_what_there_is_not_is_refused_by_name(loaded, fields, message):
+def test_unknown_methods_layers_and_heads_are_named(loaded, fields, message):
     with pytest.raises(RecipeError, match=message):
         explain(loaded, TEXT, ExplainSettings(**fields))
 
 
-def test_faithfulness_keeps_its_figures_in_the_run_and_leaves_short_texts_out(loaded, tmp_path):
+def test_faithfulness_is_saved_in_the_run_and_skips_short_texts(loaded, tmp_path):
     owned = dataclasses.replace(loaded, run=_Run(tmp_path), default_task=PretrainTask())
-    figures = measure_faithfulness(owned, [TEXT, "I eat an apple", "I"], ExplainSettings(methods=("occlusion",)))
-    assert figures.texts == 2 and set(figures.methods) == {"occlusion", "random"}
-    kept = json.loads((tmp_path / "evaluations" / "faithfulness.json").read_text(encoding="utf-8"))
-    assert kept["given"] == 3 and kept["methods"]["occlusion"] == json.loads(
-        json.dumps(to_json(figures)["methods"]["occlusion"])
+    metrics = measure_faithfulness(owned, [TEXT, "I eat an apple", "I"], ExplainSettings(methods=("occlusion",)))
+    assert metrics.texts == 2 and set(metrics.methods) == {"occlusion", "random"}
+    saved = json.loads((tmp_path / "evaluations" / "faithfulness.json").read_text(encoding="utf-8"))
+    assert saved["given"] == 3 and saved["methods"]["occlusion"] == json.loads(
+        json.dumps(to_json(metrics)["methods"]["occlusion"])
     )
 
 
 class _Run(RunFolder):
-    """A run of which only the evaluations are asked for."""
+    """A run that only stores evaluations."""
 
     def recipe(self):
         from penna.config.recipe import build_recipe
@@ -154,12 +153,12 @@ class _Run(RunFolder):
         return build_recipe({})
 
 
-def test_faithfulness_of_no_text_or_of_several_answers_is_refused(loaded):
-    with pytest.raises(DataError, match="no text"):
+def test_faithfulness_without_texts_or_with_several_answers_is_refused(loaded):
+    with pytest.raises(DataError, match="No text can be measured"):
         measure_faithfulness(loaded, ["I"])
-    with pytest.raises(RecipeError, match="one answer"):
+    with pytest.raises(RecipeError, match="needs one answer per text"):
         measure_faithfulness(loaded, [TEXT], ExplainSettings(ExplainQuery(generate=2)))
 
 
-def test_the_usual_methods_are_ones_that_exist():
+def test_the_default_methods_exist():
     assert set(DEFAULT_METHODS) <= set(METHODS)

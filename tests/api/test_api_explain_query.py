@@ -1,4 +1,4 @@
-"""Questions about texts: what is read, what may have mattered, what is asked; and what cannot be asked."""
+"""Queries resolve to the right input, explained tokens and targets, and impossible ones are refused."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ TOKENIZER = train_tokenizer(
 SEPARATOR = TOKENIZER.separator_id
 
 
-def at_hand(task=None, *, block=24, **fields) -> LoadedModel:
+def random_loaded(task=None, *, block=24, **fields) -> LoadedModel:
     """A model with large random weights, so that its answers differ widely."""
     config = ModelConfig(
         **{"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": block, "vocab_size": TOKENIZER.vocab_size, **fields}
@@ -36,127 +36,137 @@ def at_hand(task=None, *, block=24, **fields) -> LoadedModel:
 
 
 def classifier(**fields) -> LoadedModel:
-    return at_hand(ClassifyTask(labels=["bad", "good", "so so"], **fields), n_class=3)
+    return random_loaded(ClassifyTask(labels=["bad", "good", "so so"], **fields), n_class=3)
 
 
-def likeliest(loaded, ids) -> int:
+def most_probable(loaded, ids) -> int:
     with torch.no_grad():
         return int(loaded.model(torch.tensor([ids]))[0, -1, : TOKENIZER.vocab_size].argmax())
 
 
-def test_without_a_wish_the_likeliest_next_token_is_asked_about():
-    loaded = at_hand()
+def test_the_default_is_the_most_probable_next_token():
+    loaded = random_loaded()
     found = resolve_query(loaded, "All roads", ExplainQuery())
-    (put,) = found.questions
+    (named,) = found.questions
     ids = TOKENIZER.encode("All roads")
     assert (
-        found.kind == "next" and put.question.ids == tuple(ids) and list(put.question.features) == list(range(len(ids)))
+        found.kind == "next"
+        and named.question.ids == tuple(ids)
+        and list(named.question.features) == list(range(len(ids)))
     )
-    assert put.question.target == NextTokens((likeliest(loaded, ids),))
-    assert put.text == put.expected[0].text == TOKENIZER.token_text(likeliest(loaded, ids))
+    assert named.question.target == NextTokens((most_probable(loaded, ids),))
+    assert named.text == named.expected[0].text == TOKENIZER.token_text(most_probable(loaded, ids))
 
 
-def test_a_continuation_has_the_probability_that_score_gives_it():
-    loaded = at_hand()
-    (put,) = resolve_query(loaded, "I eat", ExplainQuery(continuation="an apple")).questions
-    value, _ = Probe(loaded.model, put.question).values_and_probabilities([put.question.ids])
+def test_a_continuation_has_the_probability_of_score_after():
+    loaded = random_loaded()
+    (named,) = resolve_query(loaded, "I eat", ExplainQuery(continuation="an apple")).questions
+    value, _ = Probe(loaded.model, named.question).values_and_probabilities([named.question.ids])
     expected = score_after(loaded, "I eat", ["an apple"]).words[0].logprob
     assert value.item() == pytest.approx(expected, abs=1e-4)
-    assert put.question.end == len(TOKENIZER.encode("I eat")), "the continuation itself is not held responsible"
+    assert named.question.end == len(TOKENIZER.encode("I eat")), "the continuation itself is not explained"
 
 
-def test_each_token_the_model_would_write_is_a_question_that_reads_those_before_it():
-    loaded = at_hand()
+def test_each_generated_token_is_a_question_after_those_before_it():
+    loaded = random_loaded()
     found = resolve_query(loaded, "I eat", ExplainQuery(generate=3))
     ids = list(TOKENIZER.encode("I eat"))
     assert found.kind == "generated" and len(found.questions) == 3
-    for put in found.questions:
-        assert put.question.ids == tuple(ids) and put.question.end == len(ids)
-        assert put.question.target == NextTokens((likeliest(loaded, ids),))
-        ids.append(likeliest(loaded, ids))
+    for named in found.questions:
+        assert named.question.ids == tuple(ids) and named.question.end == len(ids)
+        assert named.question.target == NextTokens((most_probable(loaded, ids),))
+        ids.append(most_probable(loaded, ids))
 
 
-def test_a_foil_is_one_token_in_the_same_place():
-    loaded = at_hand()
+def test_a_foil_is_one_token_at_the_same_position():
+    loaded = random_loaded()
     apple, rome = (TOKENIZER.encode(f" {word}") for word in ("apple", "Rome"))
     assert len(apple) == len(rome) == 1
-    (put,) = resolve_query(loaded, "I eat an", ExplainQuery(continuation="apple", against="Rome")).questions
-    assert put.question.target == NextTokens((apple[0],), foil=rome[0])
-    assert put.foil is not None and put.foil.text == "␣Rome"
-    with pytest.raises(RecipeError, match="'zebra' is . tokens"):
+    (named,) = resolve_query(loaded, "I eat an", ExplainQuery(continuation="apple", against="Rome")).questions
+    assert named.question.target == NextTokens((apple[0],), foil=rome[0])
+    assert named.foil is not None and named.foil.text == "␣Rome"
+    with pytest.raises(RecipeError, match="'zebra' has . tokens"):
         resolve_query(loaded, "I eat an", ExplainQuery(continuation="apple", against="zebra"))
-    with pytest.raises(RecipeError, match="against itself"):
+    with pytest.raises(RecipeError, match="cannot be compared with itself"):
         resolve_query(loaded, "I eat an", ExplainQuery(continuation="apple", against="apple"))
 
 
-def test_a_classifier_is_asked_for_its_class_and_its_separators_are_no_words():
+def test_the_default_for_a_classifier_is_its_class_without_separators():
     loaded = classifier()
-    (put,) = resolve_query(loaded, "I eat", ExplainQuery()).questions
+    (named,) = resolve_query(loaded, "I eat", ExplainQuery()).questions
     ids = ClassifyFormat(24, "tail").ids([("I eat",)], TOKENIZER)[0]
-    assert put.question.ids == tuple(ids) and (put.question.first, put.question.end) == (1, len(ids) - 1)
-    assert isinstance(put.question.target, Label) and loaded.labels[put.question.target.number] == put.text
-    assert put.expected[0].text == put.text and sum(each.probability for each in put.expected) == pytest.approx(1)
+    assert named.question.ids == tuple(ids) and (named.question.first, named.question.end) == (1, len(ids) - 1)
+    assert isinstance(named.question.target, Label) and loaded.labels[named.question.target.number] == named.text
+    assert named.expected[0].text == named.text and sum(each.probability for each in named.expected) == pytest.approx(1)
     (other,) = resolve_query(loaded, "I eat", ExplainQuery(label="so so", against="bad")).questions
     assert other.question.target == Label(2, "last", foil=0)
 
 
-def test_a_classifier_that_learned_to_write_is_asked_for_its_next_token_where_that_is_wished():
+def test_the_next_token_of_a_classifier_needs_a_language_model_head():
     loaded = classifier(lm_weight=0.5)
     assert resolve_query(loaded, "I eat", ExplainQuery(next_token=True)).kind == "next"
     with pytest.raises(RunError, match="never learned to write"):
         resolve_query(classifier(lm_weight=0.0), "I eat", ExplainQuery(next_token=True))
 
 
-@pytest.mark.parametrize("asked", [ExplainQuery(), ExplainQuery(continuation="an apple"), ExplainQuery(generate=2)])
-def test_a_text_longer_than_the_block_is_cut_from_the_left_and_the_cut_is_told(asked):
-    loaded = at_hand(block=8)
-    found = resolve_query(loaded, "I eat an apple. " * 9, asked)
-    assert all(len(put.question.ids) <= 8 for put in found.questions)
+@pytest.mark.parametrize("query", [ExplainQuery(), ExplainQuery(continuation="an apple"), ExplainQuery(generate=2)])
+def test_a_text_longer_than_the_block_is_truncated_on_the_left(query):
+    loaded = random_loaded(block=8)
+    found = resolve_query(loaded, "I eat an apple. " * 9, query)
+    assert all(len(named.question.ids) <= 8 for named in found.questions)
     whole = TOKENIZER.encode("I eat an apple. " * 9)
     first = found.questions[0].question
     assert first.ids[: first.end] == tuple(whole[-first.end :])
 
 
-def test_of_a_long_text_the_last_tokens_are_explained_and_the_others_only_read():
-    found = resolve_query(at_hand(), "I eat an apple. I eat", ExplainQuery(longest=3))
+def test_only_the_last_tokens_of_a_long_text_are_explained():
+    found = resolve_query(random_loaded(), "I eat an apple. I eat", ExplainQuery(longest=3))
     question = found.questions[0].question
     assert len(question.features) == 3 and question.end == len(question.ids)
-    assert "The last 3 of" in found.notices[0]
+    assert "Only the last 3 of" in found.notices[0]
 
 
-def test_a_lone_token_is_read_behind_the_separator_so_that_it_can_be_left_out():
-    found = resolve_query(at_hand(), "I", ExplainQuery())
+def test_a_single_token_gets_a_separator_before_it():
+    found = resolve_query(random_loaded(), "I", ExplainQuery())
     assert found.questions[0].question.ids[0] == SEPARATOR and found.questions[0].question.first == 1
     assert "separator" in found.notices[0]
 
 
-@pytest.mark.parametrize("loaded", [at_hand(), classifier()], ids=["writer", "classifier"])
+@pytest.mark.parametrize("loaded", [random_loaded(), classifier()], ids=["language model", "classifier"])
 def test_an_empty_text_is_refused(loaded):
     with pytest.raises(DataError, match="empty"):
         resolve_query(loaded, "", ExplainQuery())
 
 
-def test_what_does_not_go_together_is_refused_by_name():
+def test_impossible_queries_are_refused_and_named():
     with pytest.raises(RecipeError, match="a continuation and a label"):
         ExplainQuery(continuation="x", label="good")
-    with pytest.raises(RecipeError, match="goes with one answer"):
+    with pytest.raises(RecipeError, match="cannot be combined with generate = 3"):
         ExplainQuery(generate=3, against="x")
     with pytest.raises(RecipeError, match="no class 'fine'"):
         resolve_query(classifier(), "I eat", ExplainQuery(label="fine"))
-    with pytest.raises(RecipeError, match="goes with a class"):
-        resolve_query(at_hand(), "I eat", ExplainQuery(pair="an apple"))
-    with pytest.raises(RunError, match="tells no classes"):
-        resolve_query(at_hand(), "I eat", ExplainQuery(label="good"))
+    with pytest.raises(RecipeError, match="second text"):
+        resolve_query(random_loaded(), "I eat", ExplainQuery(pair="an apple"))
+    with pytest.raises(RunError, match="is not a classifier"):
+        resolve_query(random_loaded(), "I eat", ExplainQuery(label="good"))
 
 
 @pytest.mark.parametrize("task", [ChatTask(), CompleteTask()])
-def test_a_model_with_an_encoder_is_refused_by_name(task):
+def test_a_model_with_an_encoder_is_refused(task):
     with pytest.raises(RunError, match="encoder"):
-        resolve_query(at_hand(task, arch="seq2seq"), "I eat", ExplainQuery())
+        resolve_query(random_loaded(task, arch="seq2seq"), "I eat", ExplainQuery())
 
 
-def test_a_completion_is_asked_for_behind_its_template():
-    loaded = at_hand(CompleteTask(template="{prompt} I eat", separator=""))
-    (put,) = resolve_query(loaded, "All roads lead to Rome.", ExplainQuery()).questions
-    read = TOKENIZER.decode([index for index in put.question.ids if index != SEPARATOR])
+def test_a_completion_is_explained_after_its_template():
+    loaded = random_loaded(CompleteTask(template="{prompt} I eat", separator=""))
+    (named,) = resolve_query(loaded, "All roads lead to Rome.", ExplainQuery()).questions
+    read = TOKENIZER.decode([index for index in named.question.ids if index != SEPARATOR])
     assert read == "All roads lead to Rome. I eat"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"), [({"generate": -1}, "generate must be at least 1 .got -1."), ({"longest": 0}, "longest")]
+)
+def test_token_counts_must_be_positive(fields, message):
+    with pytest.raises(RecipeError, match=message):
+        ExplainQuery(**fields)

@@ -1,4 +1,4 @@
-"""Prefixes and the human text behind them: whole, unseen, never twice, evenly spread, and the same every time."""
+"""Prefixes and their human continuations are unseen, evenly spread, deterministic, and never overlap."""
 
 import json
 from pathlib import Path
@@ -12,23 +12,23 @@ from penna.config.recipe import build_recipe
 from penna.errors import DataError
 from penna.loading import LoadedModel
 
-# Characters are tokens, so that what is read can be told from the text.
+# Characters are tokens, so that positions can be read from the text.
 DOCUMENTS = [
     f"{number:03d}" + "가나다라마바사아자차我爱北京"[number % 10 :] + "x" * (number % 7) for number in range(200)
 ]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("held-out")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("held-out")
     rows = [json.dumps({"text": text}) for text in DOCUMENTS]
-    (folder / "documents.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    (folder / "one.txt").write_text("0123456789" * 30, encoding="utf-8")
-    (folder / "short.txt").write_text("0123", encoding="utf-8")
+    (path / "documents.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (path / "one.txt").write_text("0123456789" * 30, encoding="utf-8")
+    (path / "short.txt").write_text("0123", encoding="utf-8")
     for name, windows in (("packed", "packed"), ("single", "documents")):
         recipe = build_recipe(
             {
-                "data": {"path": [str(folder / "documents.jsonl")], "valid_fraction": 0.3, "windows": windows},
+                "data": {"path": [str(path / "documents.jsonl")], "valid_fraction": 0.3, "windows": windows},
                 "tokenizer": {"kind": "char"},
                 "model": {"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 16},
                 "optim": {"kind": "adamw", "learning_rate": 1e-3},
@@ -36,13 +36,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                           "device": "cpu", "sample_tokens": 0},
             }
         )  # fmt: skip
-        train_recipe(recipe, name=name, runs_dir=folder / "runs")
-    return folder
+        train_recipe(recipe, name=name, runs_dir=path / "runs")
+    return path
 
 
 @pytest.fixture(scope="module")
-def loaded(place: Path) -> LoadedModel:
-    return load(str(place / "runs/packed"), device="cpu")
+def loaded(folder: Path) -> LoadedModel:
+    return load(str(folder / "runs/packed"), device="cpu")
 
 
 def size(prefixes: int = 10, prefix_length: int = 4, length: int = 6) -> SampleSize:
@@ -53,7 +53,7 @@ def whole(found: HeldOut) -> list[str]:
     return [pair.prefix + pair.human.text for pair in found.pairs]
 
 
-def test_prefixes_begin_documents_of_the_validation_part_and_go_on_as_they_do(loaded: LoadedModel) -> None:
+def test_prefixes_and_continuations_come_from_documents_of_the_validation_part(loaded: LoadedModel) -> None:
     found = held_out_prefixes(loaded, None, size())
     assert found.is_own and found.training is not None and found.without_training is None
     tokenizer = loaded.require_tokenizer()
@@ -68,7 +68,7 @@ def test_prefixes_begin_documents_of_the_validation_part_and_go_on_as_they_do(lo
         assert list(pair.human.ids) == tokenizer.encode(pair.human.text)
 
 
-def test_prefixes_are_the_same_every_time_and_spread_over_all_documents(loaded: LoadedModel) -> None:
+def test_prefixes_are_deterministic_and_spread_over_all_documents(loaded: LoadedModel) -> None:
     found = whole(held_out_prefixes(loaded, None, size(5)))
     assert found == whole(held_out_prefixes(loaded, None, size(5)))
     numbers = [int(text[:3]) for text in found]
@@ -76,31 +76,31 @@ def test_prefixes_are_the_same_every_time_and_spread_over_all_documents(loaded: 
     assert numbers[0] < 60 and numbers[-1] > 120
 
 
-def test_where_documents_are_few_further_prefixes_come_from_within_and_no_text_is_used_twice(
-    loaded: LoadedModel, place: Path
+def test_with_few_documents_further_prefixes_come_from_inside_without_overlap(
+    loaded: LoadedModel, folder: Path
 ) -> None:
-    found = held_out_prefixes(loaded, place / "one.txt", size(12))
-    assert not found.is_own and found.source == str(place / "one.txt")
+    found = held_out_prefixes(loaded, folder / "one.txt", size(12))
+    assert not found.is_own and found.source == str(folder / "one.txt")
     assert len(found.pairs) == 12
     separator = loaded.require_tokenizer().separator_id
     assert [pair.ids[0] == separator for pair in found.pairs] == [True] + [False] * 11
-    assert all(text == "0123456789" for text in whole(found))  # stretches of ten, side by side
-    assert len(held_out_prefixes(loaded, place / "one.txt", size(1000)).pairs) == 30
+    assert all(text == "0123456789" for text in whole(found))  # ten characters each, without a gap
+    assert len(held_out_prefixes(loaded, folder / "one.txt", size(1000)).pairs) == 30
 
 
-def test_a_model_of_single_documents_always_begins_with_the_separator(place: Path) -> None:
-    single = load(str(place / "runs/single"), device="cpu")
+def test_a_model_trained_on_single_documents_always_gets_the_separator(folder: Path) -> None:
+    single = load(str(folder / "runs/single"), device="cpu")
     separator = single.require_tokenizer().separator_id
-    found = held_out_prefixes(single, place / "one.txt", size(12))
+    found = held_out_prefixes(single, folder / "one.txt", size(12))
     assert all(pair.ids[0] == separator and len(pair.ids) == 5 for pair in found.pairs)
 
 
-def test_documents_no_longer_than_a_prefix_are_passed_over(loaded: LoadedModel) -> None:
+def test_documents_that_are_not_longer_than_a_prefix_are_skipped(loaded: LoadedModel) -> None:
     found = held_out_prefixes(loaded, None, size(1000, prefix_length=14))
     assert found.pairs
     assert all(len(pair.prefix) == 14 and pair.human.ids for pair in found.pairs)
 
 
-def test_a_text_without_a_prefix_is_refused_with_what_it_has(loaded: LoadedModel, place: Path) -> None:
-    with pytest.raises(DataError, match=r"short\.txt: it has 5 tokens, and no document of more than 4"):
-        held_out_prefixes(loaded, place / "short.txt", size())
+def test_a_text_without_a_prefix_is_refused(loaded: LoadedModel, folder: Path) -> None:
+    with pytest.raises(DataError, match=r"short\.txt: it has 5 tokens, and no document with more than 4"):
+        held_out_prefixes(loaded, folder / "short.txt", size())

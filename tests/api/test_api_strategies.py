@@ -1,4 +1,4 @@
-"""The grid of strategies, and strategies of one's own."""
+"""The default grid of strategies, and strategies from named settings."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from penna.config.generation import GenerationConfig
 from penna.errors import RecipeError
 
 
-def test_the_grid_has_every_kind_of_decoding_once_under_a_name_of_its_own() -> None:
+def test_the_grid_has_every_kind_of_decoding_with_unique_names() -> None:
     grid = default_grid(50_000)
     assert {own.config.strategy for own in grid} == {"greedy", "beam", "sample", "contrastive"}
     assert len({own.file_name for own in grid}) == len(grid)
@@ -15,12 +15,12 @@ def test_the_grid_has_every_kind_of_decoding_once_under_a_name_of_its_own() -> N
 
 
 @pytest.mark.parametrize(("vocab_size", "ks"), [(65, {40}), (40, set()), (641, {40, 640})])
-def test_a_top_k_of_the_whole_vocabulary_is_left_out(vocab_size: int, ks: set[int]) -> None:
+def test_a_top_k_of_the_whole_vocabulary_is_skipped(vocab_size: int, ks: set[int]) -> None:
     found = {own.config.top_k for own in default_grid(vocab_size) if own.config.penalty_alpha is None}
     assert found - {None} == ks
 
 
-def test_a_strategy_of_ones_own_has_a_name_and_settings() -> None:
+def test_a_named_strategy_has_its_settings() -> None:
     named = [("mine", {"temperature": 0.7, "top_p": 0.9}), ("beams", {"num_beams": 4, "early_stopping": True})]
     assert named_strategies(named) == [
         Strategy("mine", GenerationConfig(temperature=0.7, top_p=0.9)),
@@ -34,17 +34,17 @@ def test_a_strategy_of_ones_own_has_a_name_and_settings() -> None:
         ([("mine", {"top_p": 2})], "top_p"),
         ([("mine", {"topp": 0.5})], "topp"),
         ([("mine", {"temperature": 0, "top_p": 0.9})], "top_p cannot be combined with temperature = 0"),
-        ([("mine", {"max_new_tokens": 5})], "another length"),
+        ([("mine", {"max_new_tokens": 5})], "sets max_new_tokens = 5"),
         ([("a b", {"top_p": 0.5}), ("a  b", {"top_p": 0.6})], "Two strategies"),
         ([("x", {"top_p": 0.5}), ("x", {"top_p": 0.6})], "Two strategies"),
     ],
 )
-def test_what_is_no_strategy_is_refused_by_name(named: list[tuple[str, dict[str, float]]], message: str) -> None:
+def test_invalid_strategies_are_refused(named: list[tuple[str, dict[str, float]]], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         named_strategies(named)
 
 
-def test_a_name_makes_a_plain_file_name() -> None:
+def test_a_name_becomes_a_safe_file_name() -> None:
     assert Strategy("../a/b: c", GenerationConfig()).file_name == "a-b-c"
     assert Strategy("한국어 1", GenerationConfig()).file_name == "한국어-1"
     assert Strategy("///", GenerationConfig()).file_name == "strategy"

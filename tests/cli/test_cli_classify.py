@@ -154,7 +154,7 @@ def test_output_that_breaks_is_not_taken_for_the_file_that_is_read(
     ("words", "why"),
     [
         (("moods", "a", "--pair", "b"), "learned from single texts, and pairs were given"),
-        (("pairs", "a"), "learned from pairs of texts, and single ones were given"),
+        (("pairs", "a"), "was trained on pairs of texts (got single texts)"),
         (("pairs", "a", "b", "--pair", "c"), "2 texts and 1 second text were given."),
         (("moods", "--pair", "c"), "--pair goes with a text of the command line"),
         (("moods", "a", "--file", "b"), "There are both texts and the file b"),
@@ -178,7 +178,7 @@ def test_what_cannot_be_classified_is_told_in_three_parts(place: Path, words: tu
 
 def test_a_model_that_learned_no_classes_says_so(place: Path) -> None:
     train(place, "words", {"kind": "pretrain"})
-    with pytest.raises(RunError, match=r"tells no classes: its task is pretrain"):
+    with pytest.raises(RunError, match=r"is not a classifier: its task is pretrain"):
         penna_classify(place, "words", "cold")
 
 
@@ -212,7 +212,7 @@ def test_evaluation_of_other_texts_parts_those_that_were_trained_on(
     assert {path.name for path in (place / "runs/moods/figures/test").iterdir()} >= {"confusion.svg", "reliability.png"}
     rows = [json.loads(line) for line in (place / "test.jsonl").read_text().splitlines()]
     found = classify(loaded, [row["text"] for row in rows])
-    right = np.array([label == row["label"] for (label, _), row in zip(found.likeliest, rows, strict=True)])
+    right = np.array([label == row["label"] for (label, _), row in zip(found.predictions, rows, strict=True)])
     assert figures.accuracy == pytest.approx(right.mean())
     wrong = {f"{place}/test.jsonl:{number}" for number in np.flatnonzero(~right) + 1}
     assert {mistake.place for mistake in figures.worst} <= wrong
@@ -240,7 +240,7 @@ def test_labels_that_were_never_learned_are_refused_or_left_out_as_allowed(place
         "moods", {**given, "data.allow_bad_records": 0.5}, runs_dir=place / "runs", device="cpu", report=said.append
     )
     assert figures.count == 40
-    assert said == ["2 texts have a label that the model never learned and are left out."]
+    assert said == ["Skipped 2 texts with a label that the model does not know."]
     assert figures.bad_records == 0
 
 

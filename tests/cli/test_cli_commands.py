@@ -192,16 +192,16 @@ def test_the_summary_ends_with_whether_the_run_recites(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(trained / "runs/little", tmp_path / "little", symlinks=True)
-    assert "What it wrote is too short to tell whether it recites" in output(capsys, f"resume {tmp_path}/little")
+    assert "The sample is too short to check for memorization" in output(capsys, f"resume {tmp_path}/little")
     with open(tmp_path / "little/samples.jsonl", "a", encoding="utf-8") as file:
         sample = {"step": 30, "prompt": "To be", "text": ", or not to be, that is the question:\nWhether 'tis nobler"}
         file.write(json.dumps(sample) + "\n")
     summary = output(capsys, f"resume {tmp_path}/little")
-    assert "It recites its training text: " in summary
+    assert "Memorization found: " in summary
     assert "“, or not to be, that is the question: Whether 'tis nobler”" in summary
-    assert summary.index("What it writes now") < summary.index("It recites") < summary.index("Run folder")
-    kept = json.loads((tmp_path / "little/evaluations/recitation.json").read_text(encoding="utf-8"))
-    assert kept["recites"] is True
+    assert summary.index("What it writes now") < summary.index("Memorization found") < summary.index("Run folder")
+    kept = json.loads((tmp_path / "little/evaluations/memorization.json").read_text(encoding="utf-8"))
+    assert kept["memorized"] is True
     assert kept["verdict"] in summary
 
     def breaks(*_: object, **__: object) -> None:

@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take seconds, and are looked at elsewhere."""
-    monkeypatch.setattr("penna.api.compare.draw_comparison", lambda _: [])
+    monkeypatch.setattr(sys.modules["penna.api.compare"], "draw_comparison", lambda _: [])
 
 
 def compare(*words: str) -> int:

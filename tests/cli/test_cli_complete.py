@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from rouge_score import rouge_scorer
 
-from penna.api.complete import complete, completer, rank_sentences, top_sentences
+from penna.api.complete import Completer, complete, completer, rank_sentences, top_sentences
 from penna.api.completion_metrics import evaluate_completions
 from penna.api.evaluate import evaluate_text
 from penna.api.models import load
@@ -244,10 +245,10 @@ def test_a_text_beyond_the_block_is_cut_where_asked_and_that_is_said(
             ["a", "--extract", "1", "--greedy", "--top-p", "0.5", "--max-new-tokens", "3"],
             "--max-new-tokens, --top-p, --greedy would change nothing",
         ),
-        (["a", "--template", "TL;DR:"], "'TL;DR:' has no place for the text"),
-        (["a", "--template", "{prompt} {prompt}"], "has several places for the text"),
-        (["a", "--max-new-tokens", "64"], "64 new tokens leave no room for the text in a block of 64"),
-        (["a", "--max-new-tokens", "0"], "0 new tokens cannot be written"),
+        (["a", "--template", "TL;DR:"], "'TL;DR:' contains {prompt} 0 times"),
+        (["a", "--template", "{prompt} {prompt}"], "contains {prompt} 2 times"),
+        (["a", "--max-new-tokens", "64"], "64 new tokens leave no space for the text in a block of 64"),
+        (["a", "--max-new-tokens", "0"], "--max-new-tokens must be at least 1 (got 0)"),
     ],
 )
 def test_what_cannot_be_completed_is_refused_with_what_to_do(
@@ -384,7 +385,7 @@ def test_a_terminal_gets_no_control_characters_of_what_is_written(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces = [TextDelta(0, text, None, None) for text in ("red \x1b[31m", "\r\n\tbell \x07", " \x9b2J")]
-    monkeypatch.setattr("penna.api.complete.Completer.stream", lambda self, requests: iter(pieces))
+    monkeypatch.setattr(Completer, "stream", lambda self, requests: iter(pieces))
     words = (str(place / "runs/little"), "Ann lives in Rome.")
     assert printed(capsys, *words) == "red \x1b[31m\r\n\tbell \x07 \x9b2J\n"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
@@ -408,6 +409,6 @@ def test_a_model_behind_an_encoder_is_refused_before_its_prompt_is_printed(
     assert both.out == ""
     assert "penna: behind cannot go on with a text: its encoder reads a source, and its task is complete.\n" in both.err
     assert "penna complete behind" in both.err
-    monkeypatch.setattr("penna.api.evaluate.load_model", lambda *_, **__: behind)
+    monkeypatch.setattr(sys.modules["penna.api.evaluate"], "load_model", lambda *_, **__: behind)
     with pytest.raises(RunError, match="cannot go on with a text"):
         evaluate_text("behind", {"data.path": ["a.txt"]})

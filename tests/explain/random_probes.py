@@ -1,4 +1,4 @@
-"""Small models with large random weights under a question, and the same weights as a model of transformers."""
+"""Helpers: small models with large random weights, probes of them, and transformers models with the same weights."""
 
 import os
 from pathlib import Path
@@ -21,8 +21,8 @@ NEXT = NextTokens((11,))
 
 
 @torch.no_grad()
-def randomised(model: nn.Module) -> Any:
-    """Every parameter at random: norm weights around one, all else around zero."""
+def randomized(model: nn.Module) -> Any:
+    """Randomize every parameter: norm weights around one, all others around zero."""
     generator = torch.Generator().manual_seed(5)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator) * 0.3
@@ -31,17 +31,17 @@ def randomised(model: nn.Module) -> Any:
 
 
 def random_model(**fields: Any) -> GPT:
-    """A GPT of these fields."""
-    return randomised(GPT(ModelConfig(**{**SHAPE, **fields})))
+    """A GPT with these settings and random weights."""
+    return randomized(GPT(ModelConfig(**{**SHAPE, **fields})))
 
 
 def probe(model: GPT, ids: tuple[int, ...] = IDS, first: int = 0, target: Target = NEXT) -> Probe:
-    """The model under a question about all tokens from ``first`` on."""
+    """A probe that explains all tokens from ``first``."""
     return Probe(model, Question(ids, first, len(ids), target))
 
 
 def gpt2_and_ours(folder: Path) -> tuple[Any, GPT]:
-    """GPT-2 in transformers, and the same weights here."""
+    """GPT-2 in transformers, and our model with the same weights."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
@@ -58,7 +58,7 @@ def gpt2_and_ours(folder: Path) -> tuple[Any, GPT]:
 
 
 def qwen3_and_ours(folder: Path) -> tuple[Any, GPT]:
-    """Qwen3 with two heads to each key in transformers, and the same weights here."""
+    """Qwen3 with two heads per key in transformers, and our model with the same weights."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
@@ -76,7 +76,7 @@ def qwen3_and_ours(folder: Path) -> tuple[Any, GPT]:
 
 
 def _both(theirs: Any, folder: Path) -> tuple[Any, GPT]:
-    randomised(theirs).save_pretrained(folder)
+    randomized(theirs).save_pretrained(folder)
     foreign = read_hf(folder)
     ours = GPT(foreign.config).eval()
     ours.load_state_dict(foreign.weights)

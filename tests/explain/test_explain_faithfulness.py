@@ -1,4 +1,4 @@
-"""Faithfulness: the curves are those of texts cut by hand and read one at a time, and a true order beats a random one."""
+"""Faithfulness curves equal those of texts edited by hand, and the true order beats a random one."""
 
 import math
 
@@ -42,54 +42,54 @@ def probability(model, ids, target):
 def by_hand(model, ids, words, order, target):
     """(comprehensiveness, sufficiency), each for every share, of one order of the words."""
     whole = probability(model, ids, target)
-    gone, alone = [], []
+    removed, kept = [], []
     outside = {at for at in range(len(ids)) if not any(word.start <= at < word.end for word in words)}
     for share in SHARES:
         top = [words[at] for at in order[: math.ceil(share * len(words) / 100)]]
         tokens = {at for word in top for at in range(word.start, word.end)}
-        gone.append(whole - probability(model, [ids[at] for at in range(len(ids)) if at not in tokens], target))
-        alone.append(whole - probability(model, [ids[at] for at in sorted(tokens | outside)], target))
-    return gone, alone
+        removed.append(whole - probability(model, [ids[at] for at in range(len(ids)) if at not in tokens], target))
+        kept.append(whole - probability(model, [ids[at] for at in sorted(tokens | outside)], target))
+    return removed, kept
 
 
 @pytest.mark.parametrize("target", [NextTokens((11,)), NextTokens((11,), foil=4), Label(2, "mean")])
-def test_curves_are_those_of_texts_cut_by_hand(target):
+def test_curves_equal_those_of_texts_edited_by_hand(target):
     model = random_model(n_class=3)
     words = words_of(3, 4, 6, 7, 8, 10, 13, 14, 15, 18, 20, 21, first=2)
-    asked = Probe(model, Question(LONG, 2, 21, target))
+    probed = Probe(model, Question(LONG, 2, 21, target))
     scores = {
         "occlusion": [float(at * 7 % 12) - 4 for at in range(12)],
         "rollout": [0.5, 0.1, 0.5, 0.0, 0.5, 0.1, 0.1, 0.9, 0.0, 0.0, 0.1, 0.0],
     }
     orders = {
         "occlusion": sorted(range(12), key=lambda at: -scores["occlusion"][at]),
-        "rollout": [7, 0, 2, 4, 1, 5, 6, 10, 3, 8, 9, 11],  # of equals the earlier first
+        "rollout": [7, 0, 2, 4, 1, 5, 6, 10, 3, 8, 9, 11],  # of equal scores the earlier first
     }
-    found = measure_text(asked, words, scores)
+    found = measure_text(probed, words, scores)
     assert found.words == 12
     assert found.probability == pytest.approx(probability(model, LONG, target), abs=1e-6)
     for method, order in orders.items():
-        gone, alone = by_hand(model, LONG, words, order, target)
-        assert found.methods[method].comprehensiveness == pytest.approx(gone, abs=1e-5)
-        assert found.methods[method].sufficiency == pytest.approx(alone, abs=1e-5)
+        removed, kept = by_hand(model, LONG, words, order, target)
+        assert found.methods[method].comprehensiveness == pytest.approx(removed, abs=1e-5)
+        assert found.methods[method].sufficiency == pytest.approx(kept, abs=1e-5)
 
 
-def test_the_floor_is_the_mean_of_random_orders_of_the_same_text():
+def test_the_baseline_is_the_mean_of_random_orders_of_the_same_text():
     model = random_model()
     words = words_of(*range(1, 10))
     found = measure_text(probe(model), words, {}, seed=(3, 1))
     random = np.random.default_rng((3, 1))
     target = NextTokens((11,))
     curves = [by_hand(model, IDS, words, list(random.permutation(9)), target) for _ in range(RANDOM_ORDERS)]
-    gone, alone = np.mean(curves, axis=0)
-    assert found.methods["random"].comprehensiveness == pytest.approx(gone.tolist(), abs=1e-5)
-    assert found.methods["random"].sufficiency == pytest.approx(alone.tolist(), abs=1e-5)
+    removed, kept = np.mean(curves, axis=0)
+    assert found.methods["random"].comprehensiveness == pytest.approx(removed.tolist(), abs=1e-5)
+    assert found.methods["random"].sufficiency == pytest.approx(kept.tolist(), abs=1e-5)
     assert measure_text(probe(model), words, {}, seed=4) != found
 
 
 @given(st.integers(2, 22))
 @settings(max_examples=25, deadline=None)
-def test_some_word_is_always_taken_and_some_always_left(count):
+def test_at_least_one_word_is_removed_and_one_is_kept(count):
     words = words_of(*range(1, count + 1))
     found = measure_text(
         Probe(random_model(), Question(LONG, 0, 22, NextTokens((11,)))), words, {"rollout": range(count)}
@@ -99,7 +99,7 @@ def test_some_word_is_always_taken_and_some_always_left(count):
     assert measure_text(single, words, {"rollout": range(count)}).words == count
 
 
-def test_the_order_that_takes_most_at_once_is_more_faithful_than_random_and_its_reverse_less():
+def test_the_true_order_is_more_faithful_than_random_and_its_reverse_less():
     model, texts = random_model(), []
     for seed in range(12):
         ids = tuple(np.random.default_rng(seed).integers(0, 61, 14).tolist())
@@ -108,14 +108,14 @@ def test_the_order_that_takes_most_at_once_is_more_faithful_than_random_and_its_
         true = [-probability(model, ids[:at] + ids[at + 1 :], target) for at in range(14)]
         scores = {"occlusion": true, "rollout": [-score for score in true]}
         texts.append(measure_text(Probe(model, Question(ids, 0, 14, target)), words, scores, seed=seed))
-    figures = summarize_faithfulness(texts)
-    assert figures.methods["occlusion"].comprehensiveness.lead.low > 0
-    assert figures.methods["rollout"].comprehensiveness.lead.high < 0
-    floor = figures.methods["random"].comprehensiveness.lead
-    assert floor.mean == floor.low == floor.high == 0
+    metrics = summarize_faithfulness(texts)
+    assert metrics.methods["occlusion"].comprehensiveness.lead.low > 0
+    assert metrics.methods["rollout"].comprehensiveness.lead.high < 0
+    baseline = metrics.methods["random"].comprehensiveness.lead
+    assert baseline.mean == baseline.low == baseline.high == 0
 
 
-def test_means_and_intervals_are_those_of_scipy():
+def test_means_and_intervals_equal_those_of_scipy():
     random = np.random.default_rng(0)
     values = {method: random.normal(0.3, 0.2, (2, 40, 4)) for method in ("occlusion", "random")}
     texts = [
@@ -126,31 +126,31 @@ def test_means_and_intervals_are_those_of_scipy():
         )
         for at in range(40)
     ]
-    figures = summarize_faithfulness(texts)
-    assert (figures.texts, figures.words, figures.probability) == (40, 29.5, pytest.approx(0.695))
+    metrics = summarize_faithfulness(texts)
+    assert (metrics.texts, metrics.words, metrics.probability) == (40, 29.5, pytest.approx(0.695))
     for number, name in enumerate(("comprehensiveness", "sufficiency")):
-        measure = getattr(figures.methods["occlusion"], name)
-        own, floor = values["occlusion"][number], values["random"][number]
+        measure = getattr(metrics.methods["occlusion"], name)
+        own, baseline = values["occlusion"][number], values["random"][number]
         assert measure.shares == pytest.approx(own.mean(0).tolist())
-        for found, sample in ((measure.aopc, own.mean(1)), (measure.lead, own.mean(1) - floor.mean(1))):
+        for found, sample in ((measure.aopc, own.mean(1)), (measure.lead, own.mean(1) - baseline.mean(1))):
             theirs = bootstrap((sample,), np.mean, method="percentile", rng=1).confidence_interval
             assert found.mean == pytest.approx(sample.mean())
             assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
-    written = to_json(figures)
-    assert written["percent_of_words"] == [5, 10, 20, 50]
-    assert written["methods"]["occlusion"]["sufficiency"]["lead"].keys() == {"mean", "low", "high"}
+    found_json = to_json(metrics)
+    assert found_json["percent_of_words"] == [5, 10, 20, 50]
+    assert found_json["methods"]["occlusion"]["sufficiency"]["lead"].keys() == {"mean", "low", "high"}
 
 
-def test_what_cannot_be_measured_is_refused():
-    asked = probe(random_model(), first=2)
-    with pytest.raises(DataError, match="only one word"):
-        measure_text(asked, words_of(9, first=2), {})
-    with pytest.raises(DataError, match="no text"):
+def test_input_that_cannot_be_measured_is_refused():
+    probed = probe(random_model(), first=2)
+    with pytest.raises(DataError, match="has 1 word that could be removed"):
+        measure_text(probed, words_of(9, first=2), {})
+    with pytest.raises(DataError, match="No text can be measured"):
         summarize_faithfulness([])
     with pytest.raises(ValueError, match="scores 2 of 3 words"):
-        measure_text(asked, words_of(4, 5, 9, first=2), {"rollout": [1.0, 2.0]})
-    with pytest.raises(ValueError, match="beyond the tokens"):
-        measure_text(asked, words_of(4, 5, 9), {})
-    one = measure_text(asked, words_of(4, 9, first=2), {"rollout": [1.0, 2.0]})
+        measure_text(probed, words_of(4, 5, 9, first=2), {"rollout": [1.0, 2.0]})
+    with pytest.raises(ValueError, match="outside of the explained tokens"):
+        measure_text(probed, words_of(4, 5, 9), {})
+    one = measure_text(probed, words_of(4, 9, first=2), {"rollout": [1.0, 2.0]})
     with pytest.raises(ValueError, match="same methods"):
-        summarize_faithfulness([one, measure_text(asked, words_of(4, 9, first=2), {})])
+        summarize_faithfulness([one, measure_text(probed, words_of(4, 9, first=2), {})])

@@ -1,4 +1,4 @@
-"""Gradients: scores are captum's, on GPT-2 in transformers and on models of our own, and add up to what they explain."""
+"""Gradient scores equal captum's, on GPT-2 in transformers and on our models, and sum to what they explain."""
 
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,8 @@ TARGETS = {
 }
 
 
-def converged(asked, baseline):
-    return integrated_gradients(asked, baseline=baseline, steps=128, most_steps=128)
+def converged(probed, baseline):
+    return integrated_gradients(probed, baseline=baseline, steps=128, most_steps=128)
 
 
 def baseline_of(embeddings, table, first, kind):
@@ -40,59 +40,59 @@ def hf_logprob(theirs, embeddings):
 
 
 @pytest.mark.parametrize("first", [0, 3])
-def test_scores_of_gpt2_are_those_of_captum_on_transformers(tmp_path: Path, first):
+def test_scores_of_gpt2_equal_captum_on_transformers(tmp_path: Path, first):
     theirs, ours = gpt2_and_ours(tmp_path)
-    asked = probe(ours, first=first)
+    probed = probe(ours, first=first)
     embeddings = theirs.transformer.wte(torch.tensor([IDS]))
     logprob = partial(hf_logprob, theirs)
     expected = InputXGradient(logprob).attribute(embeddings.requires_grad_()).sum(-1)[0, first:]
-    assert gradient_x_input(asked).values == pytest.approx(expected.tolist(), abs=1e-4)
+    assert gradient_x_input(probed).values == pytest.approx(expected.tolist(), abs=1e-4)
     for kind in BASELINES:
         start = baseline_of(embeddings.detach(), theirs.transformer.wte.weight, first, kind)
-        ways = IntegratedGradients(logprob).attribute(embeddings, start, n_steps=128).sum(-1)[0, first:]
-        assert converged(asked, kind).values == pytest.approx(ways.tolist(), abs=2e-3)
+        expected_integrated = IntegratedGradients(logprob).attribute(embeddings, start, n_steps=128).sum(-1)[0, first:]
+        assert converged(probed, kind).values == pytest.approx(expected_integrated.tolist(), abs=2e-3)
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 @pytest.mark.parametrize("fields", OURS.values(), ids=OURS)
-def test_scores_of_every_model_and_target_are_those_of_captum(fields, target):
-    asked = probe(random_model(n_class=3, **fields), target=target)
-    embeddings = asked.embeddings().requires_grad_()
-    expected = InputXGradient(asked.value).attribute(embeddings).sum(-1)[0]
-    assert gradient_x_input(asked).values == pytest.approx(expected.tolist(), abs=1e-4)
-    start = baseline_of(embeddings.detach(), asked.model.wte.weight, 0, "mean")
-    ways = IntegratedGradients(asked.value).attribute(embeddings, start, n_steps=128).sum(-1)[0]
-    found = converged(asked, "mean")
+def test_scores_of_every_model_and_target_equal_captum(fields, target):
+    probed = probe(random_model(n_class=3, **fields), target=target)
+    embeddings = probed.embeddings().requires_grad_()
+    expected = InputXGradient(probed.value).attribute(embeddings).sum(-1)[0]
+    assert gradient_x_input(probed).values == pytest.approx(expected.tolist(), abs=1e-4)
+    start = baseline_of(embeddings.detach(), probed.model.wte.weight, 0, "mean")
+    expected_integrated = IntegratedGradients(probed.value).attribute(embeddings, start, n_steps=128).sum(-1)[0]
+    found = converged(probed, "mean")
     assert found.about["converged"]
-    assert found.values == pytest.approx(ways.tolist(), abs=5e-3)
+    assert found.values == pytest.approx(expected_integrated.tolist(), abs=5e-3)
 
 
 @pytest.mark.parametrize("kind", BASELINES)
-def test_integrated_gradients_add_up_to_how_far_the_value_moved(kind):
-    asked = probe(random_model(), first=2)
-    found = integrated_gradients(asked, baseline=kind)
-    embeddings = asked.embeddings()
-    start = baseline_of(embeddings, asked.model.wte.weight, 2, kind)
-    moved = float(asked.value(embeddings) - asked.value(start))
+def test_integrated_gradients_sum_to_the_change_of_the_value(kind):
+    probed = probe(random_model(), first=2)
+    found = integrated_gradients(probed, baseline=kind)
+    embeddings = probed.embeddings()
+    start = baseline_of(embeddings, probed.model.wte.weight, 2, kind)
+    difference = float(probed.value(embeddings) - probed.value(start))
     about = found.about
     assert about["converged"] and about["baseline"] == kind
-    assert about["value"] - about["baseline_value"] == pytest.approx(moved, abs=1e-5)
-    assert sum(found.values) - moved == pytest.approx(about["gap"], abs=1e-4)
-    assert abs(about["gap"]) <= 0.02 * abs(moved)
+    assert about["value"] - about["baseline_value"] == pytest.approx(difference, abs=1e-5)
+    assert sum(found.values) - difference == pytest.approx(about["gap"], abs=1e-4)
+    assert abs(about["gap"]) <= 0.02 * abs(difference)
 
 
-def test_steps_are_doubled_until_the_scores_add_up_and_no_further_than_told():
-    asked = probe(random_model())
-    few = integrated_gradients(asked, steps=2, most_steps=2)
+def test_steps_double_until_the_scores_converge_or_the_limit_is_reached():
+    probed = probe(random_model())
+    few = integrated_gradients(probed, steps=2, most_steps=2)
     assert few.about["steps"] == 2 and not few.about["converged"] and abs(few.about["gap"]) > 0.05
-    most = integrated_gradients(asked, steps=2, most_steps=7)
+    most = integrated_gradients(probed, steps=2, most_steps=7)
     assert most.about["steps"] == 7
-    enough = integrated_gradients(asked, steps=2, most_steps=512)
+    enough = integrated_gradients(probed, steps=2, most_steps=512)
     assert enough.about["converged"] and enough.about["steps"] == 16
 
 
-def test_scores_do_not_depend_on_how_many_rows_are_read_together(monkeypatch):
-    asked = probe(random_model())
-    together = integrated_gradients(asked)
+def test_scores_do_not_depend_on_the_batch_size(monkeypatch):
+    probed = probe(random_model())
+    together = integrated_gradients(probed)
     monkeypatch.setattr("penna.explain.probe.TOKENS_AT_ONCE", 5 * len(IDS))
-    assert integrated_gradients(asked).values == pytest.approx(together.values, abs=1e-5)
+    assert integrated_gradients(probed).values == pytest.approx(together.values, abs=1e-5)

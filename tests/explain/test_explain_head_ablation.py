@@ -1,4 +1,4 @@
-"""Heads switched off, against models in whose weights their columns are zero."""
+"""Head ablation equals models whose weights have zeros in the columns of the heads."""
 
 from copy import deepcopy
 
@@ -20,8 +20,8 @@ SHAPES = {
 }
 
 
-def cut(model: GPT, *heads: tuple[int, int]) -> GPT:
-    """A copy whose weights leave out what these heads found."""
+def without_columns(model: GPT, *heads: tuple[int, int]) -> GPT:
+    """A copy with zeros in the output columns of these heads."""
     copy = deepcopy(model)
     width = model.config.head_width
     for layer, head in heads:
@@ -31,7 +31,7 @@ def cut(model: GPT, *heads: tuple[int, int]) -> GPT:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("target", [NextTokens((11, 4)), NextTokens((11,), foil=3), Label(1, "mean")])
-def test_each_change_is_that_of_a_model_whose_weights_lack_the_head(shape, target, monkeypatch):
+def test_each_change_equals_that_of_a_model_without_the_head(shape, target, monkeypatch):
     model = random_model(n_class=3, **SHAPES[shape])
     ids = torch.tensor([IDS])
     found = head_changes(probe(model, target=target))
@@ -39,7 +39,7 @@ def test_each_change_is_that_of_a_model_whose_weights_lack_the_head(shape, targe
     value, probability = float(target.value(model, hidden)), float(target.probability(model, hidden))
     for layer in range(3):
         for head in range(4):
-            changed = cut(model, (layer, head)).hidden(ids)
+            changed = without_columns(model, (layer, head)).hidden(ids)
             assert float(found.value[layer, head]) == pytest.approx(
                 float(target.value(model, changed)) - value, abs=1e-4
             )
@@ -49,35 +49,35 @@ def test_each_change_is_that_of_a_model_whose_weights_lack_the_head(shape, targe
     torch.testing.assert_close(head_changes(probe(model, target=target)).value, found.value, atol=1e-4, rtol=0)
 
 
-def test_several_heads_off_are_a_model_without_their_columns_and_only_as_long_as_asked():
+def test_several_heads_are_switched_off_only_within_the_context():
     model = random_model()
-    asked = probe(model)
-    before = current_prediction(asked)
+    probed = probe(model)
+    before = current_prediction(probed)
     off = [(0, 1), (2, 3), (0, 2), (0, 1)]
-    with without_heads(asked, off):
-        found = current_prediction(asked)
-    expected = current_prediction(probe(cut(model, *off)))
-    assert [guess.id for guess in found.top] == [guess.id for guess in expected.top]
+    with without_heads(probed, off):
+        found = current_prediction(probed)
+    expected = current_prediction(probe(without_columns(model, *off)))
+    assert [each.id for each in found.top] == [each.id for each in expected.top]
     assert found.probability == pytest.approx(expected.probability, rel=1e-4)
     assert found.probability != pytest.approx(before.probability, rel=1e-2)
-    with pytest.raises(KeyError), without_heads(asked, off):
+    with pytest.raises(KeyError), without_heads(probed, off):
         raise KeyError
-    assert current_prediction(asked) == before
+    assert current_prediction(probed) == before
 
 
-def test_gradients_flow_through_what_is_left():
-    asked = probe(random_model())
-    with without_heads(asked, [(1, head) for head in range(4)]):
-        embeddings = asked.embeddings().requires_grad_()
-        (gradient,) = torch.autograd.grad(asked.value(embeddings).sum(), embeddings)
+def test_gradients_flow_through_the_remaining_heads():
+    probed = probe(random_model())
+    with without_heads(probed, [(1, head) for head in range(4)]):
+        embeddings = probed.embeddings().requires_grad_()
+        (gradient,) = torch.autograd.grad(probed.value(embeddings).sum(), embeddings)
     assert (gradient.abs().sum(-1) > 0).all()
 
 
 @pytest.mark.parametrize("head", [(3, 0), (0, 4), (-1, 0), (0, -1)])
-def test_a_head_that_does_not_exist_is_named(head):
-    asked = probe(random_model())
+def test_a_missing_head_is_named(head):
+    probed = probe(random_model())
     with (
         pytest.raises(RecipeError, match=rf"no head {head[0]}\.{head[1]}: .* 3 layers of 4 heads"),
-        without_heads(asked, [(0, 0), head]),
+        without_heads(probed, [(0, 0), head]),
     ):
         raise AssertionError

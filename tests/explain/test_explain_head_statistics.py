@@ -1,4 +1,4 @@
-"""What heads do, counted by hand on the maps of transformers, and an induction head that was built to be one."""
+"""Head statistics equal counts on the maps of transformers, and a hand-built induction head is found."""
 
 import math
 from pathlib import Path
@@ -14,7 +14,7 @@ from penna.model.gpt import GPT
 TEXTS = (IDS, (4, 4), (9, 1, 30, 2))  # the second is too short to count
 
 
-def test_every_figure_is_the_mean_over_tokens_of_what_a_loop_finds_in_the_maps_of_transformers(tmp_path: Path):
+def test_statistics_equal_those_of_a_loop_over_the_maps_of_transformers(tmp_path: Path):
     theirs, ours = gpt2_and_ours(tmp_path)
     found = head_statistics(ours, TEXTS)
     assert found.tokens == 7 + 2
@@ -41,9 +41,9 @@ def test_texts_without_three_tokens_are_refused():
 
 
 def copying_model() -> GPT:
-    """Two layers of two heads: 0.0 copies the token before beside each token, 1.0 then looks for that copy of itself.
+    """Two layers of two heads: 0.0 copies the previous token next to each token, 1.0 then attends to that copy.
 
-    Numbers 0 to 15 of the width hold the token, 16 to 31 the token before, 32 to 55 the place (one of 24).
+    Dimensions 0 to 15 hold the token, 16 to 31 the previous token, 32 to 55 the position (one of 24).
     """
     config = ModelConfig(
         n_layer=2, n_head=2, head_dim=32, n_embd=64, block_size=24, vocab_size=16, bias=False, norm="rmsnorm"
@@ -54,24 +54,24 @@ def copying_model() -> GPT:
     model.wte.weight[:, :16] = torch.eye(16)
     model.wpe.weight[:, 32:56] = torch.eye(24)
     q, k, v = model.h[0].attn.c_attn.weight.split(64)
-    q[:24, 32:56] = 200 * torch.eye(24).roll(-1, 0)  # place t asks for place t - 1
+    q[:24, 32:56] = 200 * torch.eye(24).roll(-1, 0)  # position t attends to position t - 1
     k[:24, 32:56] = torch.eye(24)
     v[:16, :16] = torch.eye(16)
     model.h[0].attn.c_proj.weight[16:32, :16] = torch.eye(16)
     q, k, _ = model.h[1].attn.c_attn.weight.split(64)
-    q[:16, :16] = 200 * torch.eye(16)  # a token asks for those that stand behind it
+    q[:16, :16] = 200 * torch.eye(16)  # a token attends to those that follow it
     k[:16, 16:32] = torch.eye(16)
     return model
 
 
-def test_a_head_that_was_built_to_look_behind_the_same_token_is_found_and_no_other():
+def test_only_the_induction_head_has_a_high_induction_score():
     found = induction_scores(copying_model(), range(16))
     assert found[1, 0] > 0.95
     assert max(found[0, 0], found[0, 1], found[1, 1]) < 0.2
     assert head_statistics(copying_model(), [tuple(range(12))]).previous[0, 0] > 0.95
 
 
-def test_the_sequence_fits_the_block_begins_with_the_start_and_is_drawn_from_the_seed(monkeypatch):
+def test_the_random_sequence_fits_the_block_starts_with_the_separator_and_depends_on_the_seed(monkeypatch):
     model = random_model()
     read = []
     hidden = model.hidden

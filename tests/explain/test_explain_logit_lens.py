@@ -1,4 +1,4 @@
-"""The logit lens, against the hidden states of transformers; and the head of classes on what is pooled."""
+"""The logit lens equals the hidden states of transformers through norm and head, for tokens and classes."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from penna.explain.probe import Label, NextTokens
 
 
 @pytest.mark.parametrize("both", [gpt2_and_ours, qwen3_and_ours])
-def test_each_layer_reads_as_the_hidden_states_of_transformers_through_their_last_norm_and_head(both, tmp_path: Path):
+def test_each_layer_equals_the_hidden_state_of_transformers_through_the_final_norm_and_head(both, tmp_path: Path):
     theirs, ours = both(tmp_path)
     body = theirs.transformer if hasattr(theirs, "transformer") else theirs.model
     norm = body.ln_f if hasattr(body, "ln_f") else body.norm
@@ -22,26 +22,26 @@ def test_each_layer_reads_as_the_hidden_states_of_transformers_through_their_las
     assert len(found) == 4
     for layer, probabilities in zip(found, expected, strict=True):
         order = probabilities.argsort(descending=True).tolist()
-        assert [guess.id for guess in layer.top] == order[:4]
-        assert [guess.probability for guess in layer.top] == pytest.approx(probabilities[order[:4]].tolist(), abs=1e-5)
+        assert [each.id for each in layer.top] == order[:4]
+        assert [each.probability for each in layer.top] == pytest.approx(probabilities[order[:4]].tolist(), abs=1e-5)
         assert layer.probability == pytest.approx(float(probabilities[11]), abs=1e-5)
         assert layer.rank == order.index(11) + 1
     assert current_prediction(probe(ours), top=4).top == found[-1].top
 
 
-def test_of_several_tokens_the_product_counts_and_the_least_expected():
+def test_several_tokens_have_the_product_of_probabilities_and_the_worst_rank():
     model = random_model()
     tokens = (11, 4, 9)
     whole = model(torch.tensor([[*IDS, *tokens]]))[0, len(IDS) - 1 : -1].softmax(-1)  # (3, 61)
     found = current_prediction(probe(model, (*IDS, 11, 4), target=NextTokens(tokens)), top=2)
-    each = [float(row[token]) for row, token in zip(whole, tokens, strict=True)]
-    assert found.probability == pytest.approx(each[0] * each[1] * each[2], rel=1e-4)
-    assert found.rank == max(int((row > value).sum()) + 1 for row, value in zip(whole, each, strict=True))
-    assert [guess.id for guess in found.top] == whole[2].argsort(descending=True)[:2].tolist()
+    expected = [float(row[token]) for row, token in zip(whole, tokens, strict=True)]
+    assert found.probability == pytest.approx(expected[0] * expected[1] * expected[2], rel=1e-4)
+    assert found.rank == max(int((row > value).sum()) + 1 for row, value in zip(whole, expected, strict=True))
+    assert [each.id for each in found.top] == whole[2].argsort(descending=True)[:2].tolist()
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
-def test_of_a_label_each_layer_tells_the_classes(pooling):
+def test_each_layer_predicts_classes_for_a_label(pooling):
     model = random_model(n_class=3)
     x = model.wte(torch.tensor([IDS])) + model.wpe.weight[: len(IDS)]
     found = logit_lens(probe(model, target=Label(2, pooling)))
@@ -49,7 +49,7 @@ def test_of_a_label_each_layer_tells_the_classes(pooling):
         hidden = model.ln_f(x)[0]
         state = hidden[-1] if pooling == "last" else hidden.mean(0)
         expected = (model.score.weight @ state).softmax(0)
-        assert {guess.id: guess.probability for guess in read.top} == pytest.approx(
+        assert {each.id: each.probability for each in read.top} == pytest.approx(
             dict(enumerate(expected.tolist())), abs=1e-5
         )
         assert read.probability == pytest.approx(float(expected[2]), abs=1e-5)
@@ -57,9 +57,9 @@ def test_of_a_label_each_layer_tells_the_classes(pooling):
             x = model.h[layer](x, model.context(torch.tensor([IDS]), None))
 
 
-def test_rows_that_no_token_has_are_not_among_the_likeliest():
-    asked = probe(random_model())
-    all_of = logit_lens(asked, top=61)[-1].top
-    known = logit_lens(asked, top=61, known=30)[-1].top
+def test_rows_without_tokens_are_not_predicted():
+    probed = probe(random_model())
+    all_of = logit_lens(probed, top=61)[-1].top
+    known = logit_lens(probed, top=61, known=30)[-1].top
     assert len(all_of) == 61
-    assert known == tuple(guess for guess in all_of if guess.id < 30)
+    assert known == tuple(each for each in all_of if each.id < 30)

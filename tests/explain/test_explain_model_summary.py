@@ -1,10 +1,10 @@
-"""The anatomy of a model, against what transformers and torch count and what tensors really take."""
+"""The model summary equals the counts of transformers and torch and the size of the actual tensors."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from random_probes import gpt2_and_ours, qwen3_and_ours, random_model, randomised
+from random_probes import gpt2_and_ours, qwen3_and_ours, random_model, randomized
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,24 +26,24 @@ SHAPES = {
 
 def seq2seq(**fields: object) -> Seq2Seq:
     shape = {"n_layer": 2, "n_encoder_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 24, "source_size": 16}
-    return randomised(Seq2Seq(ModelConfig(arch="seq2seq", vocab_size=61, **{**shape, **fields})))
+    return randomized(Seq2Seq(ModelConfig(arch="seq2seq", vocab_size=61, **{**shape, **fields})))
 
 
 def bytes_of(model: nn.Module) -> int:
-    held = {tensor.data_ptr(): tensor.nbytes for tensor in (*model.parameters(), *model.buffers())}
-    tables = ("sinusoids", "rotary")  # made anew, and no weights
-    return sum(held.values()) - sum(tensor.nbytes for name, tensor in model.named_buffers() if name.startswith(tables))
+    sizes = {tensor.data_ptr(): tensor.nbytes for tensor in (*model.parameters(), *model.buffers())}
+    tables = ("sinusoids", "rotary")  # computed, not weights
+    return sum(sizes.values()) - sum(tensor.nbytes for name, tensor in model.named_buffers() if name.startswith(tables))
 
 
 @pytest.mark.parametrize("both", [gpt2_and_ours, qwen3_and_ours])
-def test_parameters_are_those_that_transformers_counts(both, tmp_path: Path):
+def test_parameters_equal_those_of_transformers(both, tmp_path: Path):
     theirs, ours = both(tmp_path)
     found = model_summary(ours)
     assert found.parameters == theirs.num_parameters()
     assert sum(part.parameters for part in found.parts) == theirs.num_parameters()
 
 
-def test_parts_are_named_shaped_and_counted_over_all_blocks_and_a_tied_head_is_told_and_counts_nothing():
+def test_parts_are_counted_over_all_blocks_and_a_tied_head_has_no_parameters():
     parts = {part.name: part for part in model_summary(random_model()).parts}
     assert parts["h.*.attn.c_attn"].shapes == ((96, 32), (96,))
     assert (parts["h.*.attn.c_attn"].times, parts["h.*.attn.c_attn"].parameters) == (3, 3 * (96 * 32 + 96))
@@ -56,7 +56,7 @@ def test_parts_are_named_shaped_and_counted_over_all_blocks_and_a_tied_head_is_t
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_multiplications_are_those_that_torch_counts_forward_and_backward(shape):
+def test_flops_equal_those_of_torch_forward_and_backward(shape):
     model = random_model(**SHAPES[shape]).requires_grad_(True)
     ids = torch.randint(61, (1, 20), generator=torch.Generator().manual_seed(0))
     with FlopCounterMode(display=False) as counter:
@@ -71,7 +71,7 @@ def test_multiplications_are_those_that_torch_counts_forward_and_backward(shape)
 
 
 @pytest.mark.parametrize("fields", [{}, {"tie": False, "preset": "modern", "n_kv_head": 2}])
-def test_of_a_seq2seq_the_source_is_counted_by_itself(fields):
+def test_the_source_of_a_seq2seq_is_counted_separately(fields):
     model = seq2seq(**fields)
     ids = torch.randint(61, (1, 24), generator=torch.Generator().manual_seed(0))
     with FlopCounterMode(display=False) as counter:
@@ -87,7 +87,7 @@ def test_of_a_seq2seq_the_source_is_counted_by_itself(fields):
 
 
 @pytest.mark.parametrize("shape", ["gpt2", "modern, grouped, wide", "n-grams and classes"])
-def test_memory_is_what_weights_and_a_cache_take(shape):
+def test_memory_equals_that_of_weights_and_cache(shape):
     model = random_model(**SHAPES[shape])
     found = model_summary(model).memory
     assert found.weights["float32"] == bytes_of(model)
@@ -103,7 +103,7 @@ def test_memory_is_what_weights_and_a_cache_take(shape):
 
 @pytest.mark.parametrize("optim", [AdamWConfig(), MuonConfig()])
 @pytest.mark.parametrize("make", [random_model, seq2seq])
-def test_memory_of_training_is_what_gradients_and_optimizers_take_behind_a_step(make, optim):
+def test_training_memory_equals_that_of_gradients_and_optimizer_states(make, optim):
     model = make().requires_grad_(True)
     found = model_summary(model, optimizer=optim.kind).memory.training
     for parameter in model.parameters():

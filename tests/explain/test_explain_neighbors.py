@@ -1,4 +1,4 @@
-"""Neighbours of a word: the cosines are numpy's, the word is read as it stands in a text, its own tokens are left out."""
+"""Neighbors of a word equal numpy's; the word is encoded as in a text, and its own tokens are left out."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def by_hand(matrix: torch.Tensor, ids: list[int], top: int) -> list[tuple[int, f
 @pytest.mark.parametrize("word", ["cat", "kingdom", "法律"])
 @pytest.mark.parametrize("tie", [True, False])
 def test_the_nearest_tokens_are_those_of_the_mean_in_each_matrix(tokenizer, word, tie):
-    model = random_model(vocab_size=tokenizer.vocab_size + 7, tie=tie)  # with rows that no token has
+    model = random_model(vocab_size=tokenizer.vocab_size + 7, tie=tie)  # with rows without tokens
     found = neighbors(model, tokenizer, word, top=8)
     assert list(found.near) == (["wte"] if tie else ["wte", "lm_head"])
     for name, near in found.near.items():
@@ -39,17 +39,17 @@ def test_the_nearest_tokens_are_those_of_the_mean_in_each_matrix(tokenizer, word
         assert [each.token for each in near] == [tokenizer.token_text(each.id) for each in near]
 
 
-def test_a_word_has_the_space_before_it_that_it_has_in_a_text(tokenizer):
+def test_a_word_has_a_space_before_it_as_in_a_text(tokenizer):
     assert word_ids(tokenizer, "cat") == tokenizer.encode(" cat")
     assert word_ids(tokenizer, " cat") == tokenizer.encode(" cat")
     assert word_ids(tokenizer, "왕을") == tokenizer.encode(" 왕을")
-    assert word_ids(tokenizer, "第一条") == tokenizer.encode("第一条")  # one token more with a space
+    assert word_ids(tokenizer, "第一条") == tokenizer.encode("第一条")  # one more token with a space
     assert neighbors(random_model(vocab_size=tokenizer.vocab_size), tokenizer, "cat").tokens == ("␣cat",)
     characters = train_tokenizer(TokenizerConfig(kind="char"), [STORY])
     assert word_ids(characters, "cat") == characters.encode("cat")
 
 
-def test_no_more_are_told_than_there_are(tokenizer):
+def test_at_most_the_whole_vocabulary_is_returned(tokenizer):
     found = neighbors(random_model(vocab_size=tokenizer.vocab_size), tokenizer, "cat", top=1000)
     assert len(found.near["wte"]) == tokenizer.vocab_size - 1
     assert found.ids[0] not in {each.id for each in found.near["wte"]}

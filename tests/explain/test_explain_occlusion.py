@@ -1,4 +1,4 @@
-"""Occlusion: every score is the difference of two readings of the model, made by hand one text at a time."""
+"""Occlusion scores equal the difference of two forward passes, computed one text at a time."""
 
 import pytest
 import torch
@@ -30,46 +30,46 @@ def label_logprob(model, ids, number, pooling):
 
 @pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
 @pytest.mark.parametrize("tokens", [(11,), (11, 4, 9)])
-def test_a_score_is_what_the_next_tokens_lose_without_the_token(fields, tokens):
+def test_a_score_is_the_drop_of_the_next_tokens_without_the_token(fields, tokens):
     model = random_model(**fields)
-    asked = probe(model, target=NextTokens(tokens))
+    probed = probe(model, target=NextTokens(tokens))
     whole = logprob(model, IDS, tokens)
     expected = [whole - logprob(model, IDS[:at] + IDS[at + 1 :], tokens) for at in range(len(IDS))]
-    found = occlusion(asked)
+    found = occlusion(probed)
     assert found.method == "occlusion"
     assert found.values == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])
-def test_a_score_is_what_a_class_loses_without_the_token(pooling):
+def test_a_score_is_the_drop_of_a_class_without_the_token(pooling):
     model = random_model(n_class=3)
-    asked = probe(model, target=Label(1, pooling))
+    probed = probe(model, target=Label(1, pooling))
     whole = label_logprob(model, IDS, 1, pooling)
     expected = [whole - label_logprob(model, IDS[:at] + IDS[at + 1 :], 1, pooling) for at in range(len(IDS))]
-    assert occlusion(asked).values == pytest.approx(expected, abs=1e-4)
+    assert occlusion(probed).values == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_foil_is_taken_off():
+def test_the_scores_of_a_foil_are_subtracted():
     model = random_model()
-    rather, other = (
+    target, foil = (
         occlusion(probe(model, target=NextTokens((token,)))).values for token in (11, 30)
     )  # each without a foil
-    expected = [one - two for one, two in zip(rather, other, strict=True)]
+    expected = [one - two for one, two in zip(target, foil, strict=True)]
     assert occlusion(probe(model, target=NextTokens((11,), foil=30))).values == pytest.approx(expected, abs=1e-4)
 
 
-def test_only_tokens_that_are_asked_about_are_left_out(monkeypatch):
+def test_only_explained_tokens_are_removed(monkeypatch):
     model = random_model()
     whole = occlusion(probe(model)).values
-    asked = probe(model)
-    asked.question = Question(IDS, 2, 7, NextTokens((11,)))
-    assert occlusion(asked).values == pytest.approx(whole[2:7], abs=1e-6)
+    probed = probe(model)
+    probed.question = Question(IDS, 2, 7, NextTokens((11,)))
+    assert occlusion(probed).values == pytest.approx(whole[2:7], abs=1e-6)
     monkeypatch.setattr("penna.explain.probe.TOKENS_AT_ONCE", 20)
-    assert occlusion(asked).values == pytest.approx(whole[2:7], abs=1e-5)
+    assert occlusion(probed).values == pytest.approx(whole[2:7], abs=1e-5)
 
 
 @pytest.mark.parametrize(("ids", "tokens"), [((7,), (11,)), ((7, 11), (11, 4))])
-def test_a_single_token_cannot_be_left_out(ids, tokens):
-    asked = probe(random_model(), ids=ids, target=NextTokens(tokens))
-    with pytest.raises(DataError, match="Only one token was read"):
-        occlusion(asked)
+def test_a_single_token_cannot_be_removed(ids, tokens):
+    probed = probe(random_model(), ids=ids, target=NextTokens(tokens))
+    with pytest.raises(DataError, match="has only one token"):
+        occlusion(probed)

@@ -1,4 +1,4 @@
-"""A question's value, from ids and from embeddings, is what the model itself says; layers are the model's own."""
+"""A question's value, from ids and from embeddings, equals the model's own; so do the layers' states."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ SHAPE = {"n_layer": 3, "n_head": 2, "n_embd": 16, "block_size": 24, "vocab_size"
 IDS = (3, 7, 1, 40, 7, 9, 22)
 
 
-def made(**fields) -> GPT:
+def random_model(**fields) -> GPT:
     model = GPT(ModelConfig(**{**SHAPE, **fields}))
     model.init_weights(2)
     with torch.no_grad():
@@ -23,8 +23,8 @@ def made(**fields) -> GPT:
 
 
 @pytest.mark.parametrize("preset", ["gpt2", "gpt1", "modern"])
-def test_the_value_of_next_tokens_is_their_chain(preset):
-    model = made(preset=preset)
+def test_the_value_of_next_tokens_is_the_sum_of_their_logprobs(preset):
+    model = random_model(preset=preset)
     probe = Probe(model, Question((*IDS, 5, 6), 0, 7, NextTokens((5, 6, 8))))
     with torch.no_grad():
         logprobs = model(torch.tensor([[*IDS, 5, 6]])).log_softmax(-1)[0]
@@ -37,7 +37,7 @@ def test_the_value_of_next_tokens_is_their_chain(preset):
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 def test_the_value_of_a_class_against_another_is_the_difference_of_their_scores(pooling):
-    model = made()
+    model = random_model()
     probe = Probe(model, Question(IDS, 1, 6, Label(2, pooling, foil=0)))
     with torch.no_grad():
         scores = class_logits(model, model.hidden(torch.tensor([IDS])), torch.tensor([len(IDS)]), pooling)[0]
@@ -46,8 +46,8 @@ def test_the_value_of_a_class_against_another_is_the_difference_of_their_scores(
     assert probabilities.item() == pytest.approx(scores.softmax(-1)[2].item(), rel=1e-4)
 
 
-def test_a_foil_takes_off_its_own_log_probability():
-    model = made()
+def test_the_log_probability_of_a_foil_is_subtracted():
+    model = random_model()
     with torch.no_grad():
         logprobs = model(torch.tensor([IDS])).log_softmax(-1)[0, -1]
     found = Probe(model, Question(IDS, 0, 7, NextTokens((4,), foil=11))).values_and_probabilities([IDS])[0]
@@ -55,8 +55,8 @@ def test_a_foil_takes_off_its_own_log_probability():
 
 
 @pytest.mark.parametrize("fields", [{}, {"ngram_size": 3, "ngram_rows": 64, "ngram_width": 8}, {"preset": "modern"}])
-def test_states_layer_by_layer_end_in_the_models_hidden_states(fields):
-    model = made(**fields)
+def test_the_last_state_equals_the_models_hidden_state(fields):
+    model = random_model(**fields)
     probe = Probe(model, Question(IDS, 0, 7, NextTokens((4,))))
     with torch.no_grad():
         states = probe.states(probe.embeddings())
@@ -64,8 +64,8 @@ def test_states_layer_by_layer_end_in_the_models_hidden_states(fields):
         torch.testing.assert_close(probe.final_norm(states[-1]), model.hidden(torch.tensor([IDS])))
 
 
-def test_rows_are_read_some_at_a_time_with_the_same_values(monkeypatch):
-    probe = Probe(made(), Question(IDS, 0, 7, NextTokens((4,))))
+def test_batches_give_the_same_values(monkeypatch):
+    probe = Probe(random_model(), Question(IDS, 0, 7, NextTokens((4,))))
     rows = [[index, *IDS[1:]] for index in range(20)]
     whole = probe.values_and_probabilities(rows)[0]
     monkeypatch.setattr("penna.explain.probe.TOKENS_AT_ONCE", 15)
@@ -74,8 +74,8 @@ def test_rows_are_read_some_at_a_time_with_the_same_values(monkeypatch):
 
 
 @pytest.mark.parametrize(("first", "end"), [(-1, 3), (3, 3), (0, 8)])
-def test_tokens_that_were_not_read_cannot_be_asked_about(first, end):
-    with pytest.raises(ValueError, match="cannot be asked about"):
+def test_explained_tokens_must_be_within_the_input(first, end):
+    with pytest.raises(ValueError, match="are not within 7 tokens"):
         Question(IDS, first, end, NextTokens((4,)))
 
 

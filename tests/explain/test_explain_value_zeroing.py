@@ -1,4 +1,4 @@
-"""Value zeroing, against a GPT-2 block written out by hand in float64, one left out value at a time."""
+"""Value zeroing equals a GPT-2 block in float64 by hand, with one zeroed value vector at a time."""
 
 import math
 
@@ -14,14 +14,14 @@ from penna.explain.value_zeroing import value_zeroing, value_zeroing_maps
 from penna.model.gpt import GPT
 
 
-def block_by_hand(weights: dict[str, Tensor], layer: int, x: Tensor, left_out: int | None) -> Tensor:
-    """What GPT-2's block ``layer`` of four heads makes of x (T, 32), without the value vector of one token."""
+def block_by_hand(weights: dict[str, Tensor], layer: int, x: Tensor, zeroed: int | None) -> Tensor:
+    """The output of GPT-2's block ``layer`` with four heads for x (T, 32), without the value vector of one token."""
     w = {name.removeprefix(f"h.{layer}."): tensor.double() for name, tensor in weights.items()}
     T = len(x)
     normed = F.layer_norm(x, (32,), w["ln_1.weight"], w["ln_1.bias"])
     q, k, v = (normed @ w["attn.c_attn.weight"].T + w["attn.c_attn.bias"]).split(32, dim=1)
-    if left_out is not None:
-        v[left_out] = 0
+    if zeroed is not None:
+        v[zeroed] = 0
     heads = []
     for head in range(4):
         at = slice(8 * head, 8 * head + 8)
@@ -46,7 +46,7 @@ def maps_by_hand(model: GPT) -> Tensor:
     return found / found.sum(-1, keepdim=True)
 
 
-def test_the_maps_are_what_leaving_out_values_by_hand_gives():
+def test_the_maps_equal_those_of_zeroing_values_by_hand():
     model = random_model()
     torch.testing.assert_close(value_zeroing_maps(probe(model)).double(), maps_by_hand(model), atol=1e-5, rtol=1e-3)
 
@@ -59,8 +59,8 @@ def test_a_score_is_the_last_row_of_the_product_of_all_maps():
     assert found.values == pytest.approx((third @ second @ first)[-1].tolist(), abs=1e-5)
 
 
-def test_heads_that_share_values_lose_them_together():
-    """As a model in which each head has a copy of them."""
+def test_heads_with_shared_values_lose_them_together():
+    """The maps equal those of a model in which each head has a copy of the values."""
     grouped, full = random_model(preset="modern", n_kv_head=2), random_model(preset="modern", n_kv_head=4)
     state = dict(grouped.state_dict())
     for name in [name for name in state if name.endswith("attn.c_attn.weight")]:
@@ -73,16 +73,16 @@ def test_heads_that_share_values_lose_them_together():
 
 
 @pytest.mark.parametrize("fields", [{"preset": "gpt1"}, {"preset": "modern"}, {"ngram_size": 2}])
-def test_every_row_is_a_share_of_what_came_before_in_any_model_whatever_is_read_at_once(fields, monkeypatch):
-    asked = probe(random_model(**fields))
-    maps = value_zeroing_maps(asked)
+def test_every_row_is_a_distribution_over_earlier_tokens_with_any_batch_size(fields, monkeypatch):
+    probed = probe(random_model(**fields))
+    maps = value_zeroing_maps(probed)
     assert (maps.triu(1) == 0).all()
     torch.testing.assert_close(maps.sum(-1), torch.ones(3, 9))
     monkeypatch.setattr(probing, "TOKENS_AT_ONCE", 20)
-    torch.testing.assert_close(value_zeroing_maps(asked), maps, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(value_zeroing_maps(probed), maps, atol=1e-5, rtol=1e-3)
 
 
-def test_a_token_that_nothing_is_mixed_into_is_made_of_itself():
+def test_a_token_without_attention_output_consists_of_itself():
     model = random_model()
     before = attention_maps(probe(model))
     for name, parameter in model.named_parameters():
@@ -91,4 +91,4 @@ def test_a_token_that_nothing_is_mixed_into_is_made_of_itself():
     maps = value_zeroing_maps(probe(model))
     torch.testing.assert_close(maps, torch.eye(9).expand(3, 9, 9))
     assert value_zeroing(probe(model)).values == (0.0,) * 8 + (1.0,)
-    torch.testing.assert_close(attention_maps(probe(model))[0], before[0])  # it looks as before, and finds nothing
+    torch.testing.assert_close(attention_maps(probe(model))[0], before[0])  # attention is unchanged but has no effect

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from penna.config.generation import GenerationConfig
-from penna.evaluate.decoding import DecodingMetrics, Recommendation, StrategyMetrics
+from penna.evaluate.decoding import DecodingMetrics, HumanMetrics, Recommendation, StrategyMetrics
 from penna.evaluate.memorization import Memorization, MemorizedText, VerbatimSpan
 from penna.evaluate.novelty import Novelty
 from penna.evaluate.rouge import Interval
@@ -50,16 +50,16 @@ def figures() -> DecodingMetrics:
         prefix_length=4,
         length=20,
         seed=0,
-        human=statistics(),
-        human_texts=(Continuation((1,), "sat.\n", False), Continuation((2,), "北京", True)),
-        human_novelty=novelty(0),
+        human=HumanMetrics(
+            statistics(), (Continuation((1,), "sat.\n", False), Continuation((2,), "北京", True)), novelty(0)
+        ),
         floor=Interval(0.04, 0.01, 0.09),
         strategies=(
             strategy("top-p 0.9", statistics(19.0), Interval(0.1, 0.05, 0.2), GenerationConfig(top_p=0.9)),
             strategy("a|b", statistics(math.inf, zipf=None), Interval(1.5, math.nan, math.nan), GenerationConfig()),
         ),
         recommendation=Recommendation(
-            "top-p 0.9", "top-p 0.9 is the nearest to human text.", (), {"a|b": "it recites"}
+            "top-p 0.9", "top-p 0.9 is nearest to human text.", (), {"a|b": "it reproduces"}
         ),
         doubts=(SampleSizeWarning("MAUVE", 2, 500, "texts"),),
         trusted=(),
@@ -79,7 +79,7 @@ def test_the_markdown_table_has_the_paper_s_columns_first_and_a_cell_for_each(fi
     assert best[:6] == ["top-p 0.9", "19.00", "0.31", "0.93", "0.28%", "0.100"]
     assert other[:4] == ["a!b", "∞", "0.31", "–"]
     assert best[-4:] == ["75.0%", "20.0%", "20", "1.5"]
-    for sentence in ("**Recommendation.** top-p 0.9", "it recites", "MAUVE cannot be trusted", "There are 2 prefixes."):
+    for sentence in ("**Recommendation.** top-p 0.9", "it reproduces", "MAUVE is unreliable", "There are 2 prefixes."):
         assert sentence in text
     assert conditions(figures) in text
 

@@ -42,7 +42,7 @@ def test_classes_are_those_of_the_classifier(client: httpx.Client, server: Runni
     texts = ["the rain", "a", "plain " * 40]
     found = client.post("/v1/classify", json={"model": "teller", "input": texts}).json()["data"]
     wanted = classify(server.loaded("teller"), texts)
-    assert [row["label"] for row in found] == [label for label, _ in wanted.likeliest]
+    assert [row["label"] for row in found] == [label for label, _ in wanted.predictions]
     for row, probabilities in zip(found, wanted.probabilities, strict=True):
         assert list(row["probabilities"]) == ["bad", "good", "so so"]
         assert list(row["probabilities"].values()) == pytest.approx(probabilities.tolist(), abs=1e-5)
@@ -84,7 +84,7 @@ def test_without_words_a_method_is_asked_about_a_continuation_and_generated_toke
 @pytest.mark.parametrize(
     ("route", "body", "said"),
     [
-        ("classify", {"model": "writer", "input": "a"}, "writer tells no classes"),
+        ("classify", {"model": "writer", "input": "a"}, "writer is not a classifier"),
         ("classify", {"model": "teller", "input": ["a"] * 33}, "33 texts"),
         ("classify", {"model": "teller", "input": ["a", "b"], "pairs": ["c"]}, "1 second text"),
         ("score", {"model": "writer"}, "Neither input nor context"),

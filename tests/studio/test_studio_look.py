@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def test_the_command_shown_asks_the_terminal_for_the_same(
         pass
 
     monkeypatch.setattr("penna.cli.explain.load", load)
-    monkeypatch.setattr("penna.api.explain.explain", explain)
+    monkeypatch.setattr(sys.modules["penna.api.explain"], "explain", explain)
     run(command("runs/one", "A text\nof two lines", settings)[1:])
     assert heard == [("A text\nof two lines", settings)]
 

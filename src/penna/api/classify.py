@@ -39,7 +39,7 @@ class Classification:
     probabilities: NDArray[np.float32]  # (N, K)
 
     @property
-    def likeliest(self) -> list[tuple[str, float]]:
+    def predictions(self) -> list[tuple[str, float]]:
         """Each text's class and its probability."""
         return [(self.labels[row.argmax()], float(row.max())) for row in self.probabilities]
 

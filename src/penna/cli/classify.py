@@ -142,7 +142,7 @@ class _TextPrinter:
             for number in (-row).argsort(kind="stable")[:20].tolist():
                 print(f"{found.labels[number]:<{self._width}}  {row[number]:.4f}")
             return
-        for parts, (label, probability) in zip(texts, found.likeliest, strict=True):
+        for parts, (label, probability) in zip(texts, found.predictions, strict=True):
             print(f"{label:<{self._width}}  {probability:.4f}  {shorten(' | '.join(parts))}")
 
     def end(self) -> None:
@@ -156,7 +156,7 @@ class _JsonPrinter:
         self._before = "[\n"
 
     def show(self, texts: Iterable[tuple[str, ...]], found: Classification) -> None:
-        for parts, row, (label, probability) in zip(texts, found.probabilities, found.likeliest, strict=True):
+        for parts, row, (label, probability) in zip(texts, found.probabilities, found.predictions, strict=True):
             result = {
                 **dict(zip(_PARTS, parts, strict=False)),
                 "label": label,
@@ -181,7 +181,7 @@ class _TsvPrinter:
         if not self._begun:
             print("\t".join(["label", *self._probabilities, *_PARTS[: len(texts[0])]]))
             self._begun = True
-        for parts, row, (label, _) in zip(texts, found.probabilities, found.likeliest, strict=True):
+        for parts, row, (label, _) in zip(texts, found.probabilities, found.predictions, strict=True):
             print("\t".join([_cell(label), *(f"{p:.6f}" for p in row), *map(_cell, parts)]))
 
     def end(self) -> None:

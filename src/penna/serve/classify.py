@@ -39,6 +39,6 @@ async def _answer(asked: ClassifyRequest, serving: ServerState) -> dict[str, Any
             "probability": probability,
             "probabilities": dict(zip(found.labels, row.tolist(), strict=True)),
         }
-        for index, ((label, probability), row) in enumerate(zip(found.likeliest, found.probabilities, strict=True))
+        for index, ((label, probability), row) in enumerate(zip(found.predictions, found.probabilities, strict=True))
     ]
     return {"object": "list", "model": asked.model, "data": rows}

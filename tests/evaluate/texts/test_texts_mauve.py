@@ -65,7 +65,7 @@ def test_mauve_falls_with_the_difference_of_the_texts() -> None:
     assert mauve(human, human).score == pytest.approx(1)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("human", "written"), [(1, 5), (5, 1), (0, 5)])
+@pytest.mark.parametrize(("human", "generated"), [(1, 5), (5, 1), (0, 5)])
 def test_mauve_needs_two_texts_on_each_side(human: int, generated: int) -> None:
     assert mauve(np.ones((human, 3)), np.ones((generated, 3))) is None
 

@@ -111,7 +111,7 @@ class _Page:
                 worker = await self._studio.models.worker(name)
                 pairs = None if pair is None else [pair]
                 found = await worker.call(lambda loaded: classify(loaded, [text], pairs))
-                explained = await self._explained(name, text, pair, found.likeliest[0][0])
+                explained = await self._explained(name, text, pair, found.predictions[0][0])
             self._show(found, explained, text, pair)
 
     async def _explained(self, name: str, text: str, pair: str | None, label: str) -> Explanation:
@@ -126,7 +126,7 @@ class _Page:
         chart(options, t("classify.probabilities")).style(f"height: {_BAR * count + 50}px")
         meaning("classify.probabilities-meaning")
         heading(t("classify.evidence"))
-        label = found.likeliest[0][0]
+        label = found.predictions[0][0]
 
         async def show_other(event: Any) -> None:
             chosen.disable()

@@ -1,4 +1,4 @@
-"""Shared by the tests of the model: random weights that let nothing hide, and quiet, offline transformers."""
+"""Random small models and ids; transformers is offline and quiet."""
 
 import os
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from penna.model.gpt import GPT
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
-FIELDS_AT_REST = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 24, "vocab_size": 61}
+DEFAULT_FIELDS = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 24, "vocab_size": 61}
 
 
 @torch.no_grad()
-def _randomise(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Every parameter at random: norm weights around one, all else around zero, so that none can be left out."""
+def _randomize(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Randomize every parameter, norm weights around one and all others around zero, so that each has an effect."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator) * 0.2
@@ -28,8 +28,8 @@ def _randomise(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 @pytest.fixture
-def randomise() -> Callable[..., nn.Module]:
-    return _randomise
+def randomize() -> Callable[..., nn.Module]:
+    return _randomize
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def build() -> Callable[..., GPT]:
     """build(seed=0, **fields) -> a small random GPT in evaluation mode."""
 
     def make(seed: int = 0, **fields: object) -> GPT:
-        return _randomise(GPT(ModelConfig(**{**FIELDS_AT_REST, **fields})), seed)
+        return _randomize(GPT(ModelConfig(**{**DEFAULT_FIELDS, **fields})), seed)
 
     return make
 

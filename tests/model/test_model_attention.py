@@ -1,4 +1,4 @@
-"""Attention: the explicit path gives the fused path's numbers (1e-5, float32), and its weights are a causal softmax."""
+"""Attention: explicit attention matches fused attention, and its weights are a causal softmax."""
 
 import pytest
 import torch
@@ -17,13 +17,13 @@ def model(request, build):
 
 
 @torch.no_grad()
-def test_explicit_attention_gives_the_hidden_states_of_fused_attention(model, some_ids):
+def test_explicit_attention_matches_fused_attention(model, some_ids):
     ids = some_ids(3, 11)
     torch.testing.assert_close(model.hidden(ids, attention=[]), model.hidden(ids), atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
-def test_attention_weights_are_one_causal_distribution_per_head_and_token(model, some_ids):
+def test_attention_weights_are_causal_distributions(model, some_ids):
     attention = []
     model.hidden(some_ids(3, 11), attention=attention)
     assert [weights.shape for weights in attention] == [(3, 4, 11, 11)] * model.config.n_layer
@@ -35,7 +35,7 @@ def test_attention_weights_are_one_causal_distribution_per_head_and_token(model,
 
 
 @torch.no_grad()
-def test_grouped_heads_equal_full_heads_whose_keys_are_repeated(build, some_ids):
+def test_grouped_query_attention_equals_full_attention_with_repeated_keys(build, some_ids):
     grouped = build(preset="modern", n_kv_head=2)
     full = build(preset="modern", n_kv_head=4)
     state = dict(grouped.state_dict())
@@ -49,8 +49,8 @@ def test_grouped_heads_equal_full_heads_whose_keys_are_repeated(build, some_ids)
 
 
 @torch.no_grad()
-def test_rotary_scores_depend_on_distance_alone(build):
-    """With one token repeated, a head sees only how far away it looks: weights before the softmax are Toeplitz."""
+def test_rotary_scores_depend_only_on_distance(build):
+    """With one repeated token only the distance differs, so the scores form a Toeplitz matrix."""
     model = build(preset="modern", n_layer=1)
     attention = []
     model.hidden(torch.full((1, 10), 5), attention=attention)
@@ -60,7 +60,7 @@ def test_rotary_scores_depend_on_distance_alone(build):
     assert logs[:, 9].std() > 1e-3
 
 
-def test_dropout_acts_in_training_alone(build, some_ids):
+def test_dropout_is_active_only_in_training(build, some_ids):
     model = build(preset="gpt2", dropout=0.5)
     ids = some_ids(2, 9)
     assert torch.equal(model(ids), model(ids))

@@ -1,4 +1,4 @@
-"""The key/value cache changes how much is computed, never what: cached logits equal uncached ones to 1e-5, float32."""
+"""The KV cache: cached logits equal uncached logits (to 1e-5 in float32)."""
 
 import pytest
 import torch
@@ -26,14 +26,14 @@ def model(request, build):
 
 @torch.no_grad()
 def step(model, ids, cache):
-    """Logits of ids behind the cache, which then holds them."""
+    """Logits of ids that continue the cache, which is advanced."""
     logits = model(ids, cache)
     cache.advance(ids.shape[1])
     return logits
 
 
 @torch.no_grad()
-def test_token_by_token_equals_all_at_once(model, some_ids):
+def test_decoding_token_by_token_equals_one_forward_pass(model, some_ids):
     ids = some_ids(2, 13)
     cache = KVCache(model.config, batch=2, capacity=13)
     stepped = torch.cat([step(model, ids[:, t : t + 1], cache) for t in range(13)], dim=1)
@@ -43,7 +43,7 @@ def test_token_by_token_equals_all_at_once(model, some_ids):
 
 @torch.no_grad()
 @pytest.mark.parametrize("cuts", [(13,), (5, 1, 1, 6), (1, 12), (7, 6)])
-def test_prefill_then_steps_and_chunks_equal_all_at_once(model, cuts, some_ids):
+def test_prefill_and_chunks_equal_one_forward_pass(model, cuts, some_ids):
     ids = some_ids(2, 13)
     cache = KVCache(model.config, batch=2, capacity=20)
     parts = [step(model, part, cache) for part in ids.split(cuts, dim=1)]
@@ -51,8 +51,8 @@ def test_prefill_then_steps_and_chunks_equal_all_at_once(model, cuts, some_ids):
 
 
 @torch.no_grad()
-def test_rows_of_different_lengths_with_right_padding_equal_each_row_alone(model, some_ids):
-    rows = [some_ids(1, length, seed=length) for length in (3, 9, 6)]  # what each row reads in the end
+def test_padded_rows_of_different_lengths_equal_separate_rows(model, some_ids):
+    rows = [some_ids(1, length, seed=length) for length in (3, 9, 6)]  # the full text of each row
     prompts = torch.tensor([2, 5, 3])
     cache = KVCache(model.config, batch=3, capacity=24)
     padded = torch.full((3, 5), 7)
@@ -64,18 +64,18 @@ def test_rows_of_different_lengths_with_right_padding_equal_each_row_alone(model
         torch.testing.assert_close(
             logits[number, :length], model(rows[number])[0, :length], msg=f"prompt {number}", **TOLERANCE
         )
-    # The first row ends after one more token and goes on with anything; the others must not notice.
+    # The first row ends after one more token and then repeats its last; the others must not be affected.
     for at in range(4):
         ids = torch.stack([row[0, min(int(cache.lengths[n]), row.shape[1] - 1)] for n, row in enumerate(rows)])[:, None]
         logits = step(model, ids, cache)
         for number, row in enumerate(rows):
-            place = int(prompts[number]) + at
-            if place < row.shape[1]:
-                torch.testing.assert_close(logits[number, 0], model(row)[0, place], **TOLERANCE)
+            position = int(prompts[number]) + at
+            if position < row.shape[1]:
+                torch.testing.assert_close(logits[number, 0], model(row)[0, position], **TOLERANCE)
 
 
 @torch.no_grad()
-def test_a_padded_chunk_behind_rows_of_different_lengths_equals_each_row_alone(model, some_ids):
+def test_a_padded_chunk_after_rows_of_different_lengths_equals_separate_rows(model, some_ids):
     rows = [some_ids(1, 8, seed=1), some_ids(1, 10, seed=2)]
     cache = KVCache(model.config, batch=2, capacity=24)
     first = torch.stack([rows[0][0, :4], rows[1][0, :4]])
@@ -89,7 +89,7 @@ def test_a_padded_chunk_behind_rows_of_different_lengths_equals_each_row_alone(m
 
 
 @torch.no_grad()
-def test_a_copied_row_goes_on_as_its_original_and_the_others_stay(model, some_ids):
+def test_a_copied_row_continues_like_its_original(model, some_ids):
     ids, lengths = some_ids(3, 9), torch.tensor([6, 2, 4])
     cache = KVCache(model.config, batch=4, capacity=9)
     model(ids[:, :6], cache.rows(0, 3))
@@ -105,7 +105,7 @@ def test_a_copied_row_goes_on_as_its_original_and_the_others_stay(model, some_id
 
 
 @torch.no_grad()
-def test_neighbouring_rows_are_worked_on_apart_from_the_others(model, some_ids):
+def test_a_view_of_adjacent_rows_leaves_other_rows_unchanged(model, some_ids):
     ids = some_ids(4, 9)
     cache = KVCache(model.config, batch=4, capacity=9)
     step(model, ids[:, :5], cache)
@@ -119,18 +119,18 @@ def test_neighbouring_rows_are_worked_on_apart_from_the_others(model, some_ids):
 
 
 @torch.no_grad()
-def test_texts_that_branch_are_read_as_each_alone_and_what_is_given_up_can_be_cleared_away(model, some_ids):
+def test_branches_of_a_tree_equal_separate_texts_and_dropped_branches_can_be_removed(model, some_ids):
     trunk, ends = some_ids(1, 5)[0].tolist(), [[9, 8, 7], [30, 31, 32], [50, 1, 2]]
     cache = KVCache(model.config, batch=2, capacity=20)
     row = cache.rows(1, 2)
     step(model, torch.tensor([trunk]), row)
     kept = list(range(5))
 
-    def branch(number: int, places: list[list[int]], texts: list[list[int]]) -> None:
-        """All texts, of which each sees these places and its own, go on by a token."""
+    def branch(number: int, entries: list[list[int]], texts: list[list[int]]) -> None:
+        """Extend every text by one token, which attends to these entries and itself."""
         start = int(row.lengths[0])
         visible = torch.zeros(len(texts), start + len(texts), dtype=torch.bool)
-        for at, own in enumerate(places):
+        for at, own in enumerate(entries):
             visible[at, own] = True
             visible[at, start + at] = True
         last = torch.tensor([[ends[text][number] for text in range(len(texts))]])
@@ -142,14 +142,14 @@ def test_texts_that_branch_are_read_as_each_alone_and_what_is_given_up_can_be_cl
 
     branch(0, [kept, kept, kept], [trunk + end[:1] for end in ends])
     branch(1, [[*kept, 5 + at] for at in range(3)], [trunk + end[:2] for end in ends])
-    row.keep_entries(0, torch.tensor([*kept, 5, 7, 8, 10]))  # the second text is given up
+    row.keep_entries(0, torch.tensor([*kept, 5, 7, 8, 10]))  # drop the second text
     assert cache.lengths.tolist() == [0, 9]
     ends = [ends[0], ends[2]]
     branch(2, [[*kept, 5, 7], [*kept, 6, 8]], [trunk + end for end in ends])
 
 
 @torch.no_grad()
-def test_attention_weights_with_a_cache_are_those_without(model, some_ids):
+def test_attention_weights_are_the_same_with_and_without_a_cache(model, some_ids):
     ids = some_ids(2, 8)
     whole, cached = [], []
     model.hidden(ids, attention=whole)
@@ -160,7 +160,7 @@ def test_attention_weights_with_a_cache_are_those_without(model, some_ids):
         torch.testing.assert_close(got, want[:, :, 5:], **TOLERANCE)
 
 
-def test_the_cache_holds_key_heads_only():
+def test_the_cache_stores_only_key_value_heads():
     cache = KVCache(ModelConfig(preset="modern", n_layer=3, n_head=6, n_kv_head=2, n_embd=48), batch=5, capacity=7)
     assert cache.keys.shape == cache.values.shape == (3, 5, 2, 7, 8)
     assert cache.capacity == 7
@@ -168,7 +168,7 @@ def test_the_cache_holds_key_heads_only():
 
 
 @torch.no_grad()
-def test_more_tokens_than_the_cache_or_the_block_can_hold_are_refused(build, some_ids):
+def test_too_many_tokens_for_the_cache_or_the_block_are_rejected(build, some_ids):
     model = build(preset="modern", block_size=6)
     with pytest.raises(ValueError, match="7 tokens do not fit a block of 6"):
         model(some_ids(1, 7))
@@ -178,7 +178,7 @@ def test_more_tokens_than_the_cache_or_the_block_can_hold_are_refused(build, som
 
 @torch.no_grad()
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
-def test_a_cache_wider_than_the_block_does_not_lead_past_it(positions, build, some_ids):
+def test_a_cache_larger_than_the_block_does_not_extend_the_block(positions, build, some_ids):
     model = build(positions=positions, block_size=6)
     cache = KVCache(model.config, batch=1, capacity=9)
     step(model, some_ids(1, 6), cache)

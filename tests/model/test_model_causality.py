@@ -1,4 +1,4 @@
-"""Over every combination of the free fields: changing token t never changes a logit before t, and does change t's."""
+"""Causality for every combination of fields: changing token t changes the logits at t and none before."""
 
 import itertools
 
@@ -22,26 +22,26 @@ COMBINATIONS = [dict(zip(CHOICES, values, strict=True)) for values in itertools.
 
 
 @torch.no_grad()
-def check(config: ModelConfig, place: int, seed: int) -> None:
+def check_causality(config: ModelConfig, position: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     model = GPT(config).eval()
     for parameter in model.parameters():
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
     ids = torch.randint(config.rows, (2, config.block_size), generator=generator)
     changed = ids.clone()
-    changed[:, place] = (ids[:, place] + 1) % config.rows
+    changed[:, position] = (ids[:, position] + 1) % config.rows
     before, after = model(ids), model(changed)
     assert before.shape == (2, config.block_size, config.rows)
     assert before.isfinite().all()
-    torch.testing.assert_close(after[:, :place], before[:, :place], atol=1e-5, rtol=1e-5)
-    assert (after[:, place] - before[:, place]).abs().amax() > 1e-3
+    torch.testing.assert_close(after[:, :position], before[:, :position], atol=1e-5, rtol=1e-5)
+    assert (after[:, position] - before[:, position]).abs().amax() > 1e-3
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
-def test_no_combination_of_fields_looks_ahead(positions):
+def test_every_combination_of_fields_is_causal(positions):
     for number, fields in enumerate(COMBINATIONS):
         config = ModelConfig(n_layer=2, n_head=2, n_embd=16, block_size=7, vocab_size=11, positions=positions, **fields)
-        check(config, place=number % 7, seed=number)
+        check_causality(config, position=number % 7, seed=number)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -56,7 +56,7 @@ def test_no_combination_of_fields_looks_ahead(positions):
     block_size=st.integers(2, 9),
     data=st.data(),
 )
-def test_no_shape_looks_ahead(*, preset, n_layer, heads, head_dim, n_embd, n_inner, bias, block_size, data):
+def test_every_shape_is_causal(*, preset, n_layer, heads, head_dim, n_embd, n_inner, bias, block_size, data):
     config = ModelConfig(
         preset=preset,
         n_layer=n_layer,
@@ -69,4 +69,4 @@ def test_no_shape_looks_ahead(*, preset, n_layer, heads, head_dim, n_embd, n_inn
         block_size=block_size,
         vocab_size=13,
     )
-    check(config, data.draw(st.integers(0, block_size - 1)), seed=n_inner)
+    check_causality(config, data.draw(st.integers(0, block_size - 1)), seed=n_inner)

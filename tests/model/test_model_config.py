@@ -1,4 +1,4 @@
-"""The [model] section: presets fill what is not given, derived fields follow, impossible shapes are refused by name."""
+"""The [model] section: presets, derived fields and invalid shapes."""
 
 import pytest
 from pydantic import ValidationError
@@ -17,17 +17,17 @@ from penna.config.sections import ModelConfig
         ("modern", {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "qk_norm": True, "bias": False}),
     ],
 )
-def test_a_preset_fills_the_fields_that_are_not_given(preset, expected):
+def test_a_preset_fills_missing_fields(preset, expected):
     config = ModelConfig(preset=preset)
     assert {name: getattr(config, name) for name in expected} == expected
 
 
-def test_a_given_field_overrides_the_preset():
+def test_a_field_overrides_the_preset():
     config = ModelConfig(preset="modern", mlp="gelu", n_layer=3)
     assert (config.mlp, config.n_layer, config.norm) == ("gelu", 3, "rmsnorm")
 
 
-def test_no_preset_is_gpt2():
+def test_the_default_preset_is_gpt2():
     assert ModelConfig() == ModelConfig(preset="gpt2")
 
 
@@ -38,11 +38,11 @@ def test_no_preset_is_gpt2():
         ({"n_embd": 96, "n_head": 6, "head_dim": 10, "n_kv_head": 2}, {"head_dim": 10, "n_kv_head": 2}),
         ({"n_embd": 96, "n_head": 5, "head_dim": 8}, {"head_dim": 8, "n_kv_head": 5}),
         ({"n_embd": 384, "n_head": 6, "mlp": "swiglu"}, {"n_inner": 1024}),  # 8/3 of 384 is a multiple of 64
-        ({"n_embd": 100, "n_head": 5, "mlp": "swiglu"}, {"n_inner": 320}),  # 266.7, to the next multiple of 64
+        ({"n_embd": 100, "n_head": 5, "mlp": "swiglu"}, {"n_inner": 320}),  # 266.7, rounded up to a multiple of 64
         ({"n_inner": 7}, {"n_inner": 7}),
     ],
 )
-def test_widths_not_given_follow_from_those_that_are(fields, derived):
+def test_missing_widths_are_derived(fields, derived):
     config = ModelConfig(**fields)
     assert {name: getattr(config, name) for name in derived} == derived
     assert (config.head_width, config.kv_heads, config.inner_width) == (
@@ -52,7 +52,7 @@ def test_widths_not_given_follow_from_those_that_are(fields, derived):
     )
 
 
-def test_a_dumped_configuration_reads_back_as_itself():
+def test_a_dumped_configuration_loads_unchanged():
     config = ModelConfig(preset="modern", n_embd=96, n_head=6, n_kv_head=2, vocab_size=50)
     assert ModelConfig(**config.model_dump()) == config
 
@@ -75,17 +75,17 @@ def test_a_dumped_configuration_reads_back_as_itself():
         ({"vocab_size": 1}, "vocab_size"),
     ],
 )
-def test_an_impossible_shape_is_refused_by_name(fields, message):
+def test_an_invalid_shape_is_rejected_by_name(fields, message):
     with pytest.raises(ValidationError, match=message):
         ModelConfig(**fields)
 
 
-def test_a_configuration_does_not_change():
+def test_a_configuration_is_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         ModelConfig().n_layer = 3
 
 
-def test_rows_are_known_once_the_vocabulary_is():
+def test_rows_need_a_vocabulary_size():
     assert ModelConfig(vocab_size=50).rows == 50
     with pytest.raises(ValueError, match="vocab_size is not known"):
         _ = ModelConfig().rows

@@ -1,4 +1,4 @@
-"""Tokens read by the flat function are read as the model's own modules read them."""
+"""FastDecoder gives the same results as the model's modules."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ SHAPES = {
 
 
 @torch.no_grad()
-def made(fields: dict[str, object]) -> GPT:
+def random_model(fields: dict[str, object]) -> GPT:
     shape = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 24, "vocab_size": 61}
     model = GPT(ModelConfig(**{**shape, **fields}))
     generator = torch.Generator().manual_seed(0)
@@ -33,8 +33,8 @@ def made(fields: dict[str, object]) -> GPT:
 
 @pytest.mark.parametrize("lengths", [[5, 5, 5], [2, 7, 4], [6], [0, 0]], ids=str)
 @pytest.mark.parametrize("name", SHAPES)
-def test_tokens_are_read_as_the_modules_read_them(name: str, lengths: list[int]) -> None:
-    model = made(SHAPES[name])
+def test_hidden_states_equal_those_of_the_modules(name: str, lengths: list[int]) -> None:
+    model = random_model(SHAPES[name])
     step, generator = FastDecoder(model), torch.Generator().manual_seed(1)
     ours, theirs = (KVCache(model.config, len(lengths), 24) for _ in range(2))
     for cache in (ours, theirs):
@@ -52,8 +52,8 @@ def test_tokens_are_read_as_the_modules_read_them(name: str, lengths: list[int])
 
 @pytest.mark.parametrize("lengths", [[1, 9, 4], [3, 3], [0, 6, 1], [12]], ids=str)
 @pytest.mark.parametrize("name", SHAPES)
-def test_texts_of_different_lengths_leave_in_the_cache_what_each_leaves_alone(name: str, lengths: list[int]) -> None:
-    model = made(SHAPES[name])
+def test_prefill_of_padded_texts_fills_the_cache_like_separate_texts(name: str, lengths: list[int]) -> None:
+    model = random_model(SHAPES[name])
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, 61, (len(lengths), max(lengths)), generator=generator)
     together = KVCache(model.config, len(lengths), 24)
@@ -66,8 +66,8 @@ def test_texts_of_different_lengths_leave_in_the_cache_what_each_leaves_alone(na
         torch.testing.assert_close(found, alone.store[..., :length, :], rtol=1e-5, atol=1e-5)
 
 
-def test_branches_of_a_tree_are_read_as_the_modules_read_them() -> None:
-    model = made(SHAPES["modern"])
+def test_branches_of_a_tree_equal_those_of_the_modules() -> None:
+    model = random_model(SHAPES["modern"])
     caches = [KVCache(model.config, 1, 24) for _ in range(2)]
     read = []
     for cache, hidden in zip(caches, (FastDecoder(model).hidden, model.hidden), strict=True):
@@ -81,7 +81,7 @@ def test_branches_of_a_tree_are_read_as_the_modules_read_them() -> None:
     torch.testing.assert_close(read[0][:, 1], alone, rtol=1e-5, atol=1e-5)
 
 
-def test_it_reads_gpts_in_float32_alone() -> None:
-    model = made({})
+def test_only_float32_gpts_are_supported() -> None:
+    model = random_model({})
     assert FastDecoder.supports(model)
-    assert not FastDecoder.supports(made({}).bfloat16())
+    assert not FastDecoder.supports(random_model({}).bfloat16())

@@ -1,4 +1,4 @@
-"""Hashed n-grams: rows against Python's own integers, sums by hand, and the same logits with a cache and in parts."""
+"""Hashed n-gram embeddings: table rows, sums, dropout, causality and the cache."""
 
 from itertools import pairwise
 
@@ -19,22 +19,22 @@ CONFIG = ModelConfig(
 )
 
 
-def made(config: ModelConfig = CONFIG) -> GPT:
+def ngram_model(config: ModelConfig = CONFIG) -> GPT:
     model = GPT(config)
     model.init_weights(3)
     assert model.ngrams is not None
-    with torch.no_grad():  # large enough to be seen in the logits
+    with torch.no_grad():  # large enough to affect the logits
         model.ngrams.table.weight.normal_(generator=torch.Generator().manual_seed(1))
         model.ngrams.proj.weight.normal_(generator=torch.Generator().manual_seed(2))
     return model.eval()
 
 
-def ids_of(seed: int, *shape: int) -> Tensor:
+def random_ids(seed: int, *shape: int) -> Tensor:
     return torch.randint(0, 50, shape, generator=torch.Generator().manual_seed(seed))
 
 
-def row_by_hand(ngram: list[int], rows: int) -> int:
-    """The hash in integers of 64 bits, as two's complement wraps them."""
+def expected_row(ngram: list[int], rows: int) -> int:
+    """The hash in Python integers, wrapped to 64 bits."""
     hashed = 0
     for number, index in enumerate(reversed(ngram)):
         hashed = index + 1 if number == 0 else (hashed * 0x100000001B3 + index + 1) % 2**64
@@ -42,45 +42,45 @@ def row_by_hand(ngram: list[int], rows: int) -> int:
     return (mixed >> 20) % 2**32 % rows
 
 
-def test_rows_are_the_hash_of_each_ngram_and_those_before_the_text_are_told() -> None:
-    ids = ids_of(0, 2, 9)
+def test_rows_are_hashes_and_ngrams_before_the_text_are_marked() -> None:
+    ids = random_ids(0, 2, 9)
     embedding = NgramEmbedding(CONFIG)
-    rows, whole = embedding.table_rows(pad_start(ids, 4))
-    assert rows.shape == whole.shape == (2, 9, 3)
+    rows, inside = embedding.table_rows(pad_start(ids, 4))
+    assert rows.shape == inside.shape == (2, 9, 3)
     for row in range(2):
-        for place in range(9):
+        for position in range(9):
             for size in (2, 3, 4):
-                inside = place + 1 >= size
-                assert bool(whole[row, place, size - 2]) == inside
-                if inside:
-                    ngram = ids[row, place + 1 - size : place + 1].tolist()
-                    assert int(rows[row, place, size - 2]) == row_by_hand(ngram, 101)
+                is_inside = position + 1 >= size
+                assert bool(inside[row, position, size - 2]) == is_inside
+                if is_inside:
+                    ngram = ids[row, position + 1 - size : position + 1].tolist()
+                    assert int(rows[row, position, size - 2]) == expected_row(ngram, 101)
 
 
-def test_what_is_added_is_the_projected_sum_of_the_rows_within_the_text() -> None:
-    model, ids = made(), ids_of(1, 1, 6)
+def test_the_embedding_is_the_projected_sum_of_the_rows() -> None:
+    model, ids = ngram_model(), random_ids(1, 1, 6)
     assert model.ngrams is not None
     added = model.ngrams(pad_start(ids, 4))
-    for place in range(6):
+    for position in range(6):
         found = [
-            model.ngrams.table.weight[row_by_hand(ids[0, place + 1 - size : place + 1].tolist(), 101)]
+            model.ngrams.table.weight[expected_row(ids[0, position + 1 - size : position + 1].tolist(), 101)]
             for size in (2, 3, 4)
-            if place + 1 >= size
+            if position + 1 >= size
         ]
         expected = model.ngrams.proj.weight @ (torch.stack(found).sum(dim=0) if found else torch.zeros(32))
-        torch.testing.assert_close(added[0, place], expected)
+        torch.testing.assert_close(added[0, position], expected)
 
 
-def test_dropout_leaves_out_whole_ngrams_while_learning_and_none_otherwise() -> None:
-    ngrams = made(CONFIG.model_copy(update={"ngram_dropout": 0.4})).ngrams
+def test_dropout_drops_whole_ngrams_only_in_training() -> None:
+    ngrams = ngram_model(CONFIG.model_copy(update={"ngram_dropout": 0.4})).ngrams
     assert ngrams is not None
-    ids = pad_start(ids_of(1, 2000, 3), 4)
-    rows, whole = ngrams.table_rows(ids)
-    added = ngrams.proj(ngrams.table(rows) * whole[..., None]).detach()  # of each n-gram: (B, T, 3, C)
+    ids = pad_start(random_ids(1, 2000, 3), 4)
+    rows, inside = ngrams.table_rows(ids)
+    added = ngrams.proj(ngrams.table(rows) * inside[..., None]).detach()  # of each n-gram: (B, T, 3, C)
     torch.testing.assert_close(ngrams(ids), added.sum(dim=2))
     ngrams.train()
     torch.manual_seed(0)
-    # A bigram stands alone at a text's second token: it is there, scaled so that the mean stays, or it is not.
+    # The second token of a text has one n-gram: it is either dropped or scaled to keep the mean.
     alone = ngrams(ids)[:, 1]
     there = alone.abs().sum(dim=1) > 0
     assert float(there.float().mean()) == pytest.approx(0.6, abs=0.05)
@@ -88,8 +88,8 @@ def test_dropout_leaves_out_whole_ngrams_while_learning_and_none_otherwise() -> 
 
 
 @pytest.mark.parametrize("cuts", [[0, 20], [0, 5, 6, 13, 20], list(range(21))])
-def test_reading_in_parts_with_a_cache_gives_the_logits_of_reading_at_once(cuts: list[int]) -> None:
-    model, ids = made(), ids_of(2, 3, 20)
+def test_chunks_with_a_cache_equal_one_forward_pass(cuts: list[int]) -> None:
+    model, ids = ngram_model(), random_ids(2, 3, 20)
     cache = KVCache(CONFIG, 3, 32)
     parts: list[Tensor] = []
     with torch.no_grad():
@@ -100,18 +100,18 @@ def test_reading_in_parts_with_a_cache_gives_the_logits_of_reading_at_once(cuts:
 
 
 def test_a_copied_row_keeps_its_own_ids() -> None:
-    model, ids = made(), ids_of(3, 3, 12)
+    model, ids = ngram_model(), random_ids(3, 3, 12)
     cache = KVCache(CONFIG, 3, 32)
     with torch.no_grad():
         model(ids[:, :10], cache)
         cache.advance(torch.tensor([10, 1, 10]))
         cache.copy_row(2, 1)
-        behind = model(ids[[0, 2, 2], 10:], cache)
-        torch.testing.assert_close(behind, model(ids)[[0, 2, 2], 10:])
+        after = model(ids[[0, 2, 2], 10:], cache)
+        torch.testing.assert_close(after, model(ids)[[0, 2, 2], 10:])
 
 
-def test_a_row_that_begins_anew_forgets_the_ids_it_held() -> None:
-    model, ids = made(), ids_of(5, 2, 12)
+def test_a_reused_row_does_not_see_its_old_ids() -> None:
+    model, ids = ngram_model(), random_ids(5, 2, 12)
     cache = KVCache(CONFIG, 2, 32)
     with torch.no_grad():
         model(ids, cache)
@@ -120,8 +120,8 @@ def test_a_row_that_begins_anew_forgets_the_ids_it_held() -> None:
         torch.testing.assert_close(model(ids[:1, :5], cache.rows(1, 2)), model(ids[:1, :5]))
 
 
-def test_texts_that_branch_look_back_at_their_own_ids() -> None:
-    model, trunk, ends = made(), ids_of(6, 1, 5), [[7, 8], [9, 10]]
+def test_branches_use_the_ids_of_their_own_text() -> None:
+    model, trunk, ends = ngram_model(), random_ids(6, 1, 5), [[7, 8], [9, 10]]
     cache = KVCache(CONFIG, 1, 32)
     with torch.no_grad():
         model(trunk, cache)
@@ -140,8 +140,8 @@ def test_texts_that_branch_look_back_at_their_own_ids() -> None:
             torch.testing.assert_close(model.logits(hidden)[0], expected)
 
 
-def test_no_token_sees_what_comes_behind_it() -> None:
-    model, ids = made(), ids_of(4, 1, 12)
+def test_ngrams_are_causal() -> None:
+    model, ids = ngram_model(), random_ids(4, 1, 12)
     changed = ids.clone()
     changed[0, 7] = (changed[0, 7] + 1) % 50
     with torch.no_grad():
@@ -150,7 +150,7 @@ def test_no_token_sees_what_comes_behind_it() -> None:
     assert bool((difference[7:] > 0).any())
 
 
-def test_the_table_takes_its_usual_size_and_is_refused_where_there_are_no_ngrams() -> None:
+def test_the_table_has_a_default_size_and_is_rejected_without_ngrams() -> None:
     assert (CONFIG.ngram_rows, CONFIG.ngram_width) == (101, 32)
     assert ModelConfig(ngram_size=2).ngram_rows == 1 << 17
     with pytest.raises(ValidationError, match="ngram_rows = 5 needs ngram_size"):
@@ -159,15 +159,15 @@ def test_the_table_takes_its_usual_size_and_is_refused_where_there_are_no_ngrams
         ModelConfig(ngram_size=2, arch="seq2seq")
 
 
-def test_dropout_is_refused_where_there_are_no_ngrams() -> None:
+def test_dropout_is_rejected_without_ngrams() -> None:
     with pytest.raises(ValidationError, match=r"ngram_dropout = 0\.1 needs ngram_size"):
         ModelConfig(ngram_dropout=0.1)
 
 
-def test_export_refuses_it_by_name() -> None:
+def test_export_rejects_ngrams_by_name() -> None:
     with pytest.raises(InteropError, match="ngram_size = 4"):
         hf_class(CONFIG)
 
 
-def test_a_text_that_has_not_begun_is_told_from_every_token() -> None:
+def test_the_padding_id_is_not_a_token() -> None:
     assert NO_TOKEN not in range(CONFIG.rows)

@@ -1,6 +1,6 @@
-"""Penna against transformers, both ways, in float32: the same weights give the same logits to 1e-4.
+"""Parity with transformers in both directions: the same weights give the same logits (to 1e-4 in float32).
 
-Every parameter is random, biases and norms too, so a weight left out, transposed or misplaced shows.
+Every parameter is random, so a weight that is missing, transposed or misplaced is noticed.
 """
 
 import json
@@ -56,7 +56,7 @@ def qwen3(**fields):
     return Qwen3ForCausalLM(Qwen3Config(**{**shape, **fields}))
 
 
-THEIRS = {
+IMPORTED = {
     "gpt2": gpt2,
     "gpt2, one head": lambda: gpt2(n_head=1, n_layer=1),
     "gpt2, own n_inner, eps and head": lambda: gpt2(
@@ -75,7 +75,7 @@ THEIRS = {
     ),
 }
 
-OURS = {
+EXPORTED = {
     "gpt2": {"preset": "gpt2"},
     "gpt2, own n_inner, eps and head": {"preset": "gpt2", "n_inner": 24, "norm_eps": 1e-2, "tie": False},
     "gpt2, sinusoidal": {"preset": "gpt2", "positions": "sinusoidal", "position_scale": 0.3},
@@ -95,23 +95,23 @@ OURS = {
 }
 
 
-@pytest.mark.parametrize("name", THEIRS)
-def test_a_saved_foreign_model_gives_the_same_logits(name, tmp_path: Path, randomise, some_ids):
-    theirs = randomise(THEIRS[name]())
+@pytest.mark.parametrize("name", IMPORTED)
+def test_an_imported_model_gives_the_same_logits(name, tmp_path: Path, randomize, some_ids):
+    theirs = randomize(IMPORTED[name]())
     theirs.save_pretrained(tmp_path)
-    foreign = read_hf(tmp_path)
-    ours = GPT(foreign.config).eval()
-    ours.load_state_dict(foreign.weights, strict=True)
-    assert all(tensor.dtype == torch.float32 for tensor in foreign.weights.values())
-    assert foreign.tokenizer is None
+    imported = read_hf(tmp_path)
+    ours = GPT(imported.config).eval()
+    ours.load_state_dict(imported.weights, strict=True)
+    assert all(tensor.dtype == torch.float32 for tensor in imported.weights.values())
+    assert imported.tokenizer is None
     ids = some_ids(3, 20, 53)
     with torch.no_grad():
         torch.testing.assert_close(ours(ids), theirs(ids).logits, **TOLERANCE)
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", EXPORTED)
 def test_an_exported_model_gives_the_same_logits_in_transformers(name, tmp_path: Path, build, some_ids):
-    ours = build(**OURS[name])
+    ours = build(**EXPORTED[name])
     written = write_hf(ours.config, ours.state_dict(), tmp_path / "out", tokenizer=None)
     theirs, loading = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert type(theirs).__name__ == written
@@ -122,47 +122,47 @@ def test_an_exported_model_gives_the_same_logits_in_transformers(name, tmp_path:
         torch.testing.assert_close(theirs.eval()(ids).logits, ours(ids), **TOLERANCE)
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_an_exported_model_comes_back_with_the_same_weights(name, tmp_path: Path, build):
-    ours = build(**OURS[name])
+@pytest.mark.parametrize("name", EXPORTED)
+def test_an_exported_model_is_imported_with_the_same_weights(name, tmp_path: Path, build):
+    ours = build(**EXPORTED[name])
     write_hf(ours.config, ours.state_dict(), tmp_path / "out", tokenizer=None)
-    foreign = read_hf(tmp_path / "out")
+    imported = read_hf(tmp_path / "out")
     if ours.config.positions == "sinusoidal":
-        torch.testing.assert_close(foreign.weights.pop("wpe.weight"), ours.sinusoids, atol=0, rtol=0)
-        assert foreign.config.positions == "learned"
+        torch.testing.assert_close(imported.weights.pop("wpe.weight"), ours.sinusoids, atol=0, rtol=0)
+        assert imported.config.positions == "learned"
     else:
-        assert foreign.config.model_dump(exclude={"position_scale"}) == ours.config.model_dump(
+        assert imported.config.model_dump(exclude={"position_scale"}) == ours.config.model_dump(
             exclude={"position_scale"}
         )
-    assert foreign.weights.keys() == ours.state_dict().keys()
+    assert imported.weights.keys() == ours.state_dict().keys()
     for key, tensor in ours.state_dict().items():
-        assert torch.equal(foreign.weights[key], tensor), key
+        assert torch.equal(imported.weights[key], tensor), key
 
 
 @pytest.mark.parametrize(
-    ("bare", "whole"),
+    ("base_class", "make"),
     [
         (GPT2Model, gpt2),
         (OpenAIGPTModel, gpt1),
         (Qwen3Model, lambda: qwen3(tie_word_embeddings=True)),
     ],
 )
-def test_a_headless_tied_model_is_read_without_its_prefix(bare, whole, tmp_path: Path, randomise, some_ids):
-    theirs = randomise(whole())
+def test_a_base_model_without_head_and_prefix_is_imported(base_class, make, tmp_path: Path, randomize, some_ids):
+    theirs = randomize(make())
     base = getattr(theirs, theirs.base_model_prefix)
-    assert type(base) is bare
+    assert type(base) is base_class
     base.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [bare.__name__]
-    foreign = read_hf(tmp_path)
-    ours = GPT(foreign.config).eval()
-    ours.load_state_dict(foreign.weights)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [base_class.__name__]
+    imported = read_hf(tmp_path)
+    ours = GPT(imported.config).eval()
+    ours.load_state_dict(imported.weights)
     ids = some_ids(2, 9, 53)
     with torch.no_grad():
         torch.testing.assert_close(ours(ids), theirs(ids).logits, **TOLERANCE)
 
 
-def test_shards_are_read_as_one(tmp_path: Path, randomise):
-    theirs = randomise(gpt2())
+def test_shards_are_read_like_one_file(tmp_path: Path, randomize):
+    theirs = randomize(gpt2())
     theirs.save_pretrained(tmp_path / "whole")
     theirs.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
     assert not (tmp_path / "shards" / "model.safetensors").exists()
@@ -172,8 +172,8 @@ def test_shards_are_read_as_one(tmp_path: Path, randomise):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_becomes_float32_with_the_same_values(dtype, tmp_path: Path, randomise):
-    theirs = randomise(qwen3()).to(dtype)
+def test_half_precision_becomes_float32_with_the_same_values(dtype, tmp_path: Path, randomize):
+    theirs = randomize(qwen3()).to(dtype)
     theirs.save_pretrained(tmp_path)
     weights = read_hf(tmp_path).weights
     assert weights["wte.weight"].dtype == torch.float32
@@ -181,18 +181,18 @@ def test_half_precision_becomes_float32_with_the_same_values(dtype, tmp_path: Pa
 
 
 @pytest.mark.parametrize("make", [gpt2, gpt1, qwen3])
-def test_attention_weights_equal_theirs(make, tmp_path: Path, randomise, some_ids):
-    theirs = randomise(make())
+def test_attention_weights_equal_theirs(make, tmp_path: Path, randomize, some_ids):
+    theirs = randomize(make())
     theirs.save_pretrained(tmp_path)
     theirs.set_attn_implementation("eager")
-    foreign = read_hf(tmp_path)
-    ours = GPT(foreign.config).eval()
-    ours.load_state_dict(foreign.weights)
+    imported = read_hf(tmp_path)
+    ours = GPT(imported.config).eval()
+    ours.load_state_dict(imported.weights)
     ids, attention = some_ids(2, 11, 53), []
     with torch.no_grad():
         expected = theirs(ids, output_attentions=True).attentions
         ours.hidden(ids, attention=attention)
-    assert len(attention) == len(expected) == foreign.config.n_layer
+    assert len(attention) == len(expected) == imported.config.n_layer
     for got, want in zip(attention, expected, strict=True):
         torch.testing.assert_close(got, want, **TOLERANCE)
 
@@ -214,7 +214,7 @@ def test_an_exported_tokenizer_gives_the_same_ids_in_transformers(preset, tmp_pa
     assert back.tokenizer.fingerprint() == tokenizer.fingerprint()
 
 
-def test_exported_numbers_are_where_transformers_5_and_4_and_others_look(tmp_path: Path, build):
+def test_rotary_settings_are_written_for_transformers_5_and_4(tmp_path: Path, build):
     ours = build(preset="modern", rope_theta=500.0, n_kv_head=2)
     write_hf(ours.config, ours.state_dict(), tmp_path / "out", tokenizer=None)
     written = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -225,7 +225,7 @@ def test_exported_numbers_are_where_transformers_5_and_4_and_others_look(tmp_pat
     assert settings.eos_token_id is None
 
 
-def test_transformers_generates_greedily_what_penna_does(tmp_path: Path, build, some_ids):
+def test_greedy_generation_equals_transformers(tmp_path: Path, build, some_ids):
     ours = build(preset="gpt2")
     write_hf(ours.config, ours.state_dict(), tmp_path / "out", tokenizer=None)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
@@ -237,17 +237,17 @@ def test_transformers_generates_greedily_what_penna_does(tmp_path: Path, build, 
     assert ids.tolist() == expected.tolist()
 
 
-def test_reading_takes_rotary_settings_of_transformers_4(tmp_path: Path, randomise, some_ids):
-    theirs = randomise(qwen3(rope_parameters={"rope_type": "default", "rope_theta": 500.0}))
+def test_rotary_settings_of_transformers_4_are_read(tmp_path: Path, randomize, some_ids):
+    theirs = randomize(qwen3(rope_parameters={"rope_type": "default", "rope_theta": 500.0}))
     theirs.save_pretrained(tmp_path)
     file = tmp_path / "config.json"
     settings = json.loads(file.read_text())
     del settings["rope_parameters"], settings["layer_types"]
     file.write_text(json.dumps({**settings, "rope_theta": 500.0, "rope_scaling": None}))
-    foreign = read_hf(tmp_path)
-    assert foreign.config.rope_theta == 500.0
-    ours = GPT(foreign.config).eval()
-    ours.load_state_dict(foreign.weights)
+    imported = read_hf(tmp_path)
+    assert imported.config.rope_theta == 500.0
+    ours = GPT(imported.config).eval()
+    ours.load_state_dict(imported.weights)
     ids = some_ids(2, 9, 53)
     with torch.no_grad():
         torch.testing.assert_close(ours(ids), theirs(ids).logits, **TOLERANCE)

@@ -1,9 +1,9 @@
-"""Seq2Seq against torch and transformers in float32: the same weights give the same numbers to 1e-4.
+"""Parity of Seq2Seq with torch and transformers: the same weights give the same numbers (to 1e-4 in float32).
 
-The encoder against ``torch.nn.TransformerEncoder``, the decoder against GPT-2 with cross-attention, and the whole
-against two ``EncoderDecoderModel``s: GPT-2 reading in both directions before GPT-2 (pre-norm), and BertGeneration
-before BertGeneration (post-norm; the norm that BERT puts behind its embeddings is taken out, as no Penna model has it).
-Every parameter is random, biases and norms too, so a weight left out, transposed or misplaced shows.
+The encoder is compared with ``torch.nn.TransformerEncoder``, the decoder with GPT-2 with cross-attention, and the whole
+model with two ``EncoderDecoderModel``s: bidirectional GPT-2 with GPT-2 (pre-norm), and BertGeneration with
+BertGeneration (post-norm, without the norm after BERT's embeddings, which no Penna model has). Every parameter is
+random, so a weight that is missing, transposed or misplaced is noticed.
 """
 
 from functools import partial
@@ -31,21 +31,21 @@ SHAPE = {"arch": "seq2seq", "n_layer": 2, "n_encoder_layer": 3, "n_head": 4, "n_
 SIZES = {"block_size": 24, "source_size": 19}
 SETTINGS = {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
 LENGTHS = torch.tensor([9, 1, 5])
-PADDING = torch.arange(9) >= LENGTHS[:, None]  # (3, 9) True where there is no source
+PADDING = torch.arange(9) >= LENGTHS[:, None]  # (3, 9) True for padding
 
 
 def gpt2_state(module, prefix=""):
-    """GPT-2's tensors under Penna's names: the same, without the prefix, and matrices the other way round."""
-    turned = ("c_attn.weight", "q_attn.weight", "c_proj.weight", "c_fc.weight")
+    """GPT-2's tensors under Penna's names, with matrices transposed."""
+    transposed = ("c_attn.weight", "q_attn.weight", "c_proj.weight", "c_fc.weight")
     return {
-        prefix + name.removeprefix("transformer."): tensor.T if name.endswith(turned) else tensor
+        prefix + name.removeprefix("transformer."): tensor.T if name.endswith(transposed) else tensor
         for name, tensor in module.state_dict().items()
         if name != "lm_head.weight"
     }
 
 
 def bert_state(module, prefix=""):
-    """BertGeneration's tensors under Penna's names, but for the word embedding."""
+    """BertGeneration's tensors under Penna's names, without the word embedding."""
     held = {name.removeprefix("bert."): tensor for name, tensor in module.state_dict().items()}
     state = {prefix + "wpe.weight": held["embeddings.position_embeddings.weight"]}
     for layer in range(module.config.num_hidden_layers):
@@ -76,22 +76,20 @@ def gpt2_decoder(**fields):
     return GPT2LMHeadModel(GPT2Config(**{**shape, **SETTINGS, "add_cross_attention": True, **fields}))
 
 
-def two_gpt2s(randomise):
+def two_gpt2s(randomize):
     """An EncoderDecoderModel of pre-norm parts, and Penna's with the same weights."""
     encoder = GPT2Model(
         GPT2Config(vocab_size=61, n_positions=19, n_embd=32, n_layer=3, n_head=4, is_causal=False, **SETTINGS)
     )
-    theirs = randomise(EncoderDecoderModel(encoder=encoder, decoder=gpt2_decoder()))
-    theirs.encoder.set_attn_implementation(
-        "eager"
-    )  # the fused one is told by its module, not its config, what is causal
+    theirs = randomize(EncoderDecoderModel(encoder=encoder, decoder=gpt2_decoder()))
+    theirs.encoder.set_attn_implementation("eager")  # the fused one ignores is_causal of the config
     ours = Seq2Seq(ModelConfig(**SHAPE, **SIZES, tie=False)).eval()
     head = {"lm_head.weight": theirs.decoder.lm_head.weight}
     ours.load_state_dict({**gpt2_state(theirs.decoder), **gpt2_state(theirs.encoder, "encoder."), **head})
     return theirs, ours
 
 
-def two_berts(randomise):
+def two_berts(randomize):
     """An EncoderDecoderModel of post-norm parts, and Penna's with the same weights."""
     shape = {"vocab_size": 61, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 128}
     shape |= {"hidden_act": "gelu_new", "layer_norm_eps": 1e-5, **SETTINGS}
@@ -101,7 +99,7 @@ def two_berts(randomise):
             **shape, num_hidden_layers=2, max_position_embeddings=24, is_decoder=True, add_cross_attention=True
         )
     )
-    theirs = randomise(EncoderDecoderModel(encoder=encoder, decoder=decoder))
+    theirs = randomize(EncoderDecoderModel(encoder=encoder, decoder=decoder))
     theirs.encoder.embeddings.LayerNorm = theirs.decoder.bert.embeddings.LayerNorm = nn.Identity()
     theirs.decoder.lm_head.decoder.bias.data.zero_()
     ours = Seq2Seq(ModelConfig(**SHAPE, **SIZES, preset="gpt1", tie=False)).eval()
@@ -116,20 +114,22 @@ def two_berts(randomise):
 
 @torch.no_grad()
 @pytest.mark.parametrize("make", [two_gpt2s, two_berts])
-def test_the_whole_model_gives_an_encoder_decoder_models_logits(make, randomise, some_ids):
-    theirs, ours = make(randomise)
+def test_logits_equal_those_of_an_encoder_decoder_model(make, randomize, some_ids):
+    theirs, ours = make(randomize)
     source, ids = some_ids(3, 9, seed=1), some_ids(3, 11, seed=2)
     expected = theirs(input_ids=source, attention_mask=(~PADDING).long(), decoder_input_ids=ids)
-    memory = ours.encode(source, LENGTHS)
-    torch.testing.assert_close(memory.states[~PADDING], expected.encoder_last_hidden_state[~PADDING], **TOLERANCE)
-    torch.testing.assert_close(ours(ids, encoder_cache=memory), expected.logits, **TOLERANCE)
-    assert expected.logits.std() > 0.5, "the logits say something"
+    encoder_cache = ours.encode(source, LENGTHS)
+    torch.testing.assert_close(
+        encoder_cache.states[~PADDING], expected.encoder_last_hidden_state[~PADDING], **TOLERANCE
+    )
+    torch.testing.assert_close(ours(ids, encoder_cache=encoder_cache), expected.logits, **TOLERANCE)
+    assert expected.logits.std() > 0.5, "the logits are not constant"
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("make", [two_gpt2s, two_berts])
-def test_it_writes_greedily_from_a_cache_what_transformers_does(make, randomise, some_ids):
-    theirs, ours = make(randomise)
+def test_greedy_cached_generation_equals_transformers(make, randomize, some_ids):
+    theirs, ours = make(randomize)
     source = some_ids(3, 9, seed=3)
     expected = theirs.generate(
         source,
@@ -139,21 +139,21 @@ def test_it_writes_greedily_from_a_cache_what_transformers_does(make, randomise,
         decoder_start_token_id=7,
         pad_token_id=0,
     )
-    memory = ours.encode(source, LENGTHS)
+    encoder_cache = ours.encode(source, LENGTHS)
     cache = KVCache(ours.config, batch=3, capacity=11)
     written = torch.full((3, 1), 7)
     for _ in range(10):
-        logits = ours(written[:, -1:], cache, memory)
+        logits = ours(written[:, -1:], cache, encoder_cache)
         cache.advance(1)
         written = torch.cat((written, logits[:, -1:].argmax(-1)), dim=1)
     assert written.tolist() == expected.tolist()
-    assert len(set(map(tuple, written.tolist()))) == 3, "each source makes its own text"
+    assert len(set(map(tuple, written.tolist()))) == 3, "each source gives another text"
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("fields", [{}, {"n_inner": 24, "layer_norm_epsilon": 1e-2}])
-def test_the_decoder_gives_gpt2s_logits_and_weights_for_the_same_encoder_states(fields, randomise, some_ids):
-    theirs = randomise(gpt2_decoder(**fields))
+def test_the_decoder_gives_gpt2s_logits_and_attention_weights(fields, randomize, some_ids):
+    theirs = randomize(gpt2_decoder(**fields))
     theirs.set_attn_implementation("eager")
     numbers = {"n_inner": fields.get("n_inner"), "norm_eps": fields.get("layer_norm_epsilon", 1e-5)}
     ours = Seq2Seq(ModelConfig(**SHAPE, **SIZES, **numbers)).eval()
@@ -165,10 +165,10 @@ def test_the_decoder_gives_gpt2s_logits_and_weights_for_the_same_encoder_states(
         ids, encoder_hidden_states=states, encoder_attention_mask=(~PADDING).long(), output_attentions=True
     )
     attention, crossed = [], []
-    memory = ours.build_encoder_cache(states, ~PADDING[:, None, None])
-    hidden = ours.hidden(ids, attention=attention, encoder_cache=memory, cross_attention=crossed)
+    encoder_cache = ours.build_encoder_cache(states, ~PADDING[:, None, None])
+    hidden = ours.hidden(ids, attention=attention, encoder_cache=encoder_cache, cross_attention=crossed)
     torch.testing.assert_close(ours.logits(hidden), expected.logits, **TOLERANCE)
-    torch.testing.assert_close(ours(ids, encoder_cache=memory), expected.logits, **TOLERANCE)
+    torch.testing.assert_close(ours(ids, encoder_cache=encoder_cache), expected.logits, **TOLERANCE)
     assert len(attention) == len(crossed) == 2
     for got, want in zip(attention + crossed, expected.attentions + expected.cross_attentions, strict=True):
         torch.testing.assert_close(got, want, **TOLERANCE)
@@ -176,7 +176,7 @@ def test_the_decoder_gives_gpt2s_logits_and_weights_for_the_same_encoder_states(
 
 @torch.no_grad()
 @pytest.mark.parametrize("preset", ["gpt2", "gpt1"])
-def test_the_encoder_gives_torchs_transformer_encoders_states(preset, randomise):
+def test_the_encoder_gives_the_states_of_torchs_transformer_encoder(preset, randomize):
     pre = preset == "gpt2"
     layer = nn.TransformerEncoderLayer(
         d_model=32,
@@ -188,7 +188,7 @@ def test_the_encoder_gives_torchs_transformer_encoders_states(preset, randomise)
         batch_first=True,
     )
     norm = nn.LayerNorm(32) if pre else None
-    theirs = randomise(nn.TransformerEncoder(layer, num_layers=3, norm=norm, enable_nested_tensor=False))
+    theirs = randomize(nn.TransformerEncoder(layer, num_layers=3, norm=norm, enable_nested_tensor=False))
     ours = Encoder(ModelConfig(**SHAPE, **SIZES, preset=preset, positions="sinusoidal")).eval()
     names = {"self_attn.in_proj_": "attn.c_attn.", "self_attn.out_proj": "attn.c_proj", "linear1": "mlp.c_fc"}
     names |= {"linear2": "mlp.c_proj", "norm1": "ln_1", "norm2": "ln_2", "layers.": "h."}

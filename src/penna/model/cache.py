@@ -1,11 +1,10 @@
-"""What a row keeps between calls: keys and values of the tokens it has read, and of the source it writes from.
+"""The KV cache of decoder tokens, and the cross-attention cache of encoded sources.
 
-``KVCache`` is handed to the model and written by it; whoever knows how many of the ids were real (and not padding on
-the right) advances it. Rows may hold different numbers of tokens: each new token is written behind its own row's, and
-attends to its own row's alone. Usually a row holds one text, token after token (``chain``). It may also hold a tree of
-texts that begin alike, such as the beams of a search: then the caller says where each token stands and what it sees
-(``branches``), and no text has to be copied to go on in two ways. ``Memory`` holds what an encoder made of the sources,
-once per request; it stands beside the cache, row by row, and never changes.
+The model writes the KV cache; the caller advances it, because only the caller knows how many ids were real and how many
+were padding on the right. Rows may hold different numbers of tokens: each new token is written after those of its own
+row and attends to that row only. Usually a row holds one text (``place_next``). It may instead hold a tree of texts
+with common beginnings, such as the beams of a search (``place_tree``); then no keys or values are copied when a text
+branches. The encoder cache is computed once per request and never changes.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ from penna.config.sections import ModelConfig
 
 
 class LayerViews(NamedTuple):
-    """Of what a cache holds of one layer: where a call writes, and all it looks at."""
+    """Views of one layer of a cache: the part that a call writes, and the part that it attends to."""
 
-    written: Tensor  # (B, 2, n_kv_head, T, head_dim); where there are cells, the layer as flat rows of head_dim
+    written: Tensor  # (B, 2, n_kv_head, T, head_dim); with flat indices, the whole layer as rows of head_dim
     keys: Tensor  # (B, n_kv_head, S, head_dim)
-    values: Tensor  # likewise
+    values: Tensor  # (B, n_kv_head, S, head_dim)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the tokens of one call stand in the rows of a cache; B rows, T tokens each, S places looked at."""
+    """Where the tokens of one call are in a cache: B rows, T tokens per row, S entries attended to."""
 
-    positions: Tensor  # (B, T) each token's place in its own text
-    start: int | None  # the place of the first token, where it is the same in all rows and the others follow
-    flat_indices: Tensor | None  # else the flat places of all tokens, (B * 2 * n_kv_head * T,)
+    positions: Tensor  # (B, T) position of each token in its text
+    start: int | None  # entry of the first token, if it is the same in all rows and the others follow
+    flat_indices: Tensor | None  # else the flat entries of all tokens, (B * 2 * n_kv_head * T,)
     layers: Sequence[LayerViews]
-    mask: Tensor | None  # (B, 1, T or 1, S) 0 where a token looks, minus infinity where not; None: at all, or causal
-    ngram_ids: Tensor | None  # where the model looks back at ids: texts of ids, (B, n - 1 + T) or (B * T, n)
+    mask: Tensor | None  # (B, 1, T or 1, S) 0 or minus infinity, added to the scores; None: causal or all entries
+    ngram_ids: Tensor | None  # ids for the n-gram embedding, (B, n - 1 + T) or (B * T, n), if the model has one
 
 
 class KVCache:
@@ -55,13 +54,14 @@ class KVCache:
         shape = (config.n_layer, batch, 2, config.kv_heads, capacity, config.head_width)
         self.store = torch.zeros(shape, device=device, dtype=dtype)
         self.block_size = config.block_size
-        self.ngram_context = 0 if config.ngram_size is None else config.ngram_size - 1  # ids before each, for the model
+        # Number of ids before a token that the model's n-gram embedding needs.
+        self.ngram_context = 0 if config.ngram_size is None else config.ngram_size - 1
         self.ids = torch.full((batch, capacity if self.ngram_context else 0), -1, device=device)
-        self.lengths = torch.zeros(batch, dtype=torch.int64)  # places taken in each row; kept on the CPU
+        self.lengths = torch.zeros(batch, dtype=torch.int64)  # entries in use, per row; kept on the CPU
 
     @property
     def batch(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return self.store.shape[1]
 
     @property
@@ -71,16 +71,16 @@ class KVCache:
 
     @property
     def values(self) -> Tensor:
-        """All values, likewise."""
+        """All values, (n_layer, rows, n_kv_head, capacity, head_dim)."""
         return self.store[:, :, 1]
 
     @property
     def capacity(self) -> int:
-        """How many tokens a row can hold."""
+        """Number of tokens that a row can hold."""
         return self.store.shape[4]
 
     def rows(self, start: int, stop: int) -> KVCache:
-        """Neighbouring rows, to be worked on apart from the others; what is written there is written here."""
+        """Adjacent rows as a cache that shares memory with this one."""
         if stop - start == self.batch:
             return self
         part = copy.copy(self)
@@ -89,133 +89,138 @@ class KVCache:
         return part
 
     def advance(self, counts: Tensor | int) -> None:
-        """Count the tokens just written as held: a number for all rows, or (batch,)."""
+        """Count tokens that were just written: one number for all rows, or (batch,)."""
         self.lengths += counts
 
     def copy_row(self, source: int, target: int) -> None:
-        """Let one row hold what another one does."""
-        held = int(self.lengths[source])
-        self.store[:, target, ..., :held, :] = self.store[:, source, ..., :held, :]
+        """Copy the content of one row to another."""
+        length = int(self.lengths[source])
+        self.store[:, target, ..., :length, :] = self.store[:, source, ..., :length, :]
         self.ids[target] = self.ids[source]
-        self.lengths[target] = held
+        self.lengths[target] = length
 
-    def keep_entries(self, row: int, places: Tensor) -> None:
-        """Let a row hold only what stands at these places (in ascending order), one behind the other."""
-        count = len(places)
-        self.store[:, row, ..., :count, :] = self.store[:, row][..., places.to(self.store.device), :]
+    def keep_entries(self, row: int, entries: Tensor) -> None:
+        """Keep only these entries of a row (in ascending order) and close the gaps."""
+        count = len(entries)
+        self.store[:, row, ..., :count, :] = self.store[:, row][..., entries.to(self.store.device), :]
         self.lengths[row] = count
 
     def place_next(self, ids: Tensor) -> Placement:
-        """Ids (B, T) behind what each row holds. Raises ValueError where they do not fit."""
+        """Place ids (B, T) after the tokens of each row. Raises ValueError if they do not fit."""
         T, starts = ids.shape[1], self.lengths.tolist()
         first, last = min(starts), max(starts)
         span = last + T
-        for most, name in ((self.capacity, "a cache"), (self.block_size, "a block")):
-            if span > most:
-                raise ValueError(f"{span} tokens do not fit {name} of {most}")
-        places = self.lengths[:, None] + torch.arange(T)  # (B, T)
+        self.check_span(span)
+        entries = self.lengths[:, None] + torch.arange(T)  # (B, T)
         mask = None
         if first != last or (T > 1 and first > 0):
-            mask = _additive(torch.arange(span) <= places[:, :, None], self.store)  # (B, 1, T, S)
-        positions = places.to(ids.device)
+            mask = _additive_mask(torch.arange(span) <= entries[:, :, None], self.store)  # (B, 1, T, S)
+        positions = entries.to(ids.device)
         start = first if first == last else None
         return Placement(
             positions,
             start,
-            flat_indices=self._cells(positions) if start is None else None,
-            layers=self._views(start, T, span),
+            flat_indices=self._flat_indices(positions) if start is None else None,
+            layers=self._layer_views(start, T, span),
             mask=mask,
-            ngram_ids=self._remember_ids(ids, positions) if self.ngram_context else None,
+            ngram_ids=self._store_ids(ids, positions) if self.ngram_context else None,
         )
 
     def place_at(self, ids: Tensor, positions: Tensor, span: int) -> Placement:
-        """Ids (B, 1), one for each row at these positions (B, 1), where ``span`` places are looked at in every row.
+        """Place one id per row, (B, 1), at these positions (B, 1), with ``span`` entries visible in every row.
 
-        As ``chain`` with one id, but nothing is asked of the lengths, and every tensor is made on the device: so it can
-        be recorded there.
+        Like ``place_next`` with one id, but it does not read ``lengths`` and creates every tensor on the device, as
+        CUDA graphs require.
         """
         visible = torch.arange(span, device=positions.device) <= positions[:, :, None]  # (B, 1, S)
         return Placement(
             positions,
             start=None,
-            flat_indices=self._cells(positions),
-            layers=self._views(None, 1, span),
-            mask=_additive(visible, self.store),
-            ngram_ids=self._remember_ids(ids, positions) if self.ngram_context else None,
+            flat_indices=self._flat_indices(positions),
+            layers=self._layer_views(None, 1, span),
+            mask=_additive_mask(visible, self.store),
+            ngram_ids=self._store_ids(ids, positions) if self.ngram_context else None,
         )
 
-    def place_tree(self, positions: Tensor, visible: Tensor, before: Tensor | None) -> Placement:
-        """Tokens (1, T) of several texts of the only row, each at the next free place.
+    def place_tree(self, positions: Tensor, visible: Tensor, ngram_ids: Tensor | None) -> Placement:
+        """Place tokens (1, T) of several texts in the next entries of the only row.
 
-        ``visible`` (T, S) is True where a token looks, at itself too; S is the places held and T more. ``before``
-        (T, n) is for a model that looks back at ids: each token behind the n - 1 before it in its text.
+        ``visible`` (T, S) is True for the entries that a token attends to, including its own; S is the number of
+        entries in use plus T. ``ngram_ids`` (T, n) holds each token and the n - 1 before it in its text, for a model
+        with an n-gram embedding.
         """
         start, (T, span) = int(self.lengths[0]), visible.shape
         if span > self.capacity:
             raise ValueError(f"{span} tokens do not fit a cache of {self.capacity}")
-        layers = self._views(start, T, span)
-        return Placement(positions, start, None, layers, _additive(visible[None], self.store), before)
+        layers = self._layer_views(start, T, span)
+        return Placement(positions, start, None, layers, _additive_mask(visible[None], self.store), ngram_ids)
 
-    def write(self, layer: int, both: Tensor, at: Placement) -> tuple[Tensor, Tensor]:
-        """Write a layer's keys and values (B, 2, K, T, D); all that is looked at, (B, K, S, D) each."""
-        written, keys, values = at.layers[layer]
-        if at.flat_indices is None:
-            written.copy_(both)
+    def write(self, layer: int, keys_values: Tensor, placement: Placement) -> tuple[Tensor, Tensor]:
+        """Write keys and values (B, 2, K, T, D) of a layer; returns all that are attended to, (B, K, S, D) each."""
+        written, keys, values = placement.layers[layer]
+        if placement.flat_indices is None:
+            written.copy_(keys_values)
         else:
-            written.index_copy_(0, at.flat_indices, both.reshape(-1, written.shape[1]).to(written.dtype))
+            flat = keys_values.reshape(-1, written.shape[1]).to(written.dtype)
+            written.index_copy_(0, placement.flat_indices, flat)
         return keys, values
 
-    def _views(self, start: int | None, count: int, span: int) -> Sequence[LayerViews]:
-        """What a call writes and looks at, layer by layer; made for all at once, since a view costs time, too."""
-        seen = self.store.narrow(4, 0, span)
+    def check_span(self, span: int) -> None:
+        """Raise ValueError if a row of ``span`` tokens exceeds the cache or the model's block size."""
+        for limit, name in ((self.capacity, "a cache"), (self.block_size, "a block")):
+            if span > limit:
+                raise ValueError(f"{span} tokens do not fit {name} of {limit}")
+
+    def _layer_views(self, start: int | None, count: int, span: int) -> Sequence[LayerViews]:
+        """The views of all layers, created at once because creating a view takes time, too."""
+        visible = self.store.narrow(4, 0, span)
         if start is None:
             written = self.store.view(len(self.store), -1, self.store.shape[-1])
         else:
             written = self.store.narrow(4, start, count)
-        keys, values = seen.unbind(2)
+        keys, values = visible.unbind(2)
         return [LayerViews(*layer) for layer in zip(written.unbind(), keys.unbind(), values.unbind(), strict=True)]
 
-    def _cells(self, places: Tensor) -> Tensor:
-        """Places (B, T) as rows of a layer's flat keys and values: (B * 2 * K * T,)."""
-        both = 2 * self.store.shape[3]
-        of_heads = torch.arange(self.batch * both, device=places.device).view(self.batch, both, 1)
-        return (of_heads * self.capacity + places[:, None]).view(-1)
+    def _flat_indices(self, entries: Tensor) -> Tensor:
+        """Entries (B, T) as row indices of a layer viewed as (-1, head_dim): (B * 2 * K * T,)."""
+        heads = 2 * self.store.shape[3]  # of keys and values
+        head_indices = torch.arange(self.batch * heads, device=entries.device).view(self.batch, heads, 1)
+        return (head_indices * self.capacity + entries[:, None]).view(-1)
 
-    def _remember_ids(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """Keep ids (B, T) at their positions (B, T); these and as many in front as the model looks back at.
+    def _store_ids(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Store ids (B, T) at their positions (B, T); returns them with the ``ngram_context`` ids before.
 
-        Where a text has not begun stands -1.
+        Positions before the start of a text hold -1.
         """
         rows = torch.arange(len(ids), device=ids.device)[:, None]
         self.ids[rows, positions] = ids
-        wanted = positions[:, :1] + torch.arange(-self.ngram_context, ids.shape[1], device=ids.device)
-        return torch.where(wanted < 0, -1, self.ids[rows, wanted.clamp(min=0)])
+        needed = positions[:, :1] + torch.arange(-self.ngram_context, ids.shape[1], device=ids.device)
+        return torch.where(needed < 0, -1, self.ids[rows, needed.clamp(min=0)])
 
 
-def _additive(visible: Tensor, like: Tensor) -> Tensor:
-    """What is added to the scores of (B, T, S) tokens and places: (B, 1, T, S), of the type and on the device of
-    another tensor."""
+def _additive_mask(visible: Tensor, like: Tensor) -> Tensor:
+    """A boolean mask (B, T, S) as (B, 1, T, S) of 0 and minus infinity, with the type and device of ``like``."""
     mask = torch.zeros(visible.shape, dtype=like.dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
     return mask[:, None].to(like.device)
 
 
 @dataclass(frozen=True)
 class EncoderCache:
-    """Sources as cross-attention looks at them; what stands behind a source's length is never looked at."""
+    """Encoded sources with their keys and values for cross-attention; padding is masked."""
 
-    states: Tensor  # (B, S, C) the encoder's last hidden states
-    keys: tuple[Tensor, ...]  # of each block of the decoder, (B, n_kv_head, S, head_dim)
-    values: tuple[Tensor, ...]  # likewise
-    mask: Tensor  # (B, 1, 1, S) True where there is source
+    states: Tensor  # (B, S, C) the encoder's hidden states
+    keys: tuple[Tensor, ...]  # per decoder block, (B, n_kv_head, S, head_dim)
+    values: tuple[Tensor, ...]  # per decoder block, (B, n_kv_head, S, head_dim)
+    mask: Tensor  # (B, 1, 1, S) False for padding
 
     @property
     def batch(self) -> int:
-        """How many sources there are."""
+        """Number of sources."""
         return self.states.shape[0]
 
     @classmethod
     def empty(cls, config: ModelConfig, batch: int, like: Tensor) -> EncoderCache:
-        """Room for sources of any length, of the type and on the device of another tensor."""
+        """Preallocate a cache for sources of any length, with the type and device of ``like``."""
         S = config.source_span
         shape = (config.n_layer, batch, config.kv_heads, S, config.head_width)
         keys, values = like.new_zeros(shape), like.new_zeros(shape)
@@ -223,15 +228,15 @@ class EncoderCache:
         return cls(like.new_zeros(batch, S, config.n_embd), tuple(keys), tuple(values), mask)
 
     def rows(self, start: int, stop: int, span: int | None = None) -> EncoderCache:
-        """Neighbouring sources, as a view; of each the first ``span`` tokens, where the others are padding."""
-        keys, values = (tuple(each[start:stop, :, :span] for each in all_of) for all_of in (self.keys, self.values))
+        """Adjacent sources as a view, cut to ``span`` tokens if the rest is padding."""
+        keys, values = (tuple(layer[start:stop, :, :span] for layer in layers) for layers in (self.keys, self.values))
         return EncoderCache(self.states[start:stop, :span], keys, values, self.mask[start:stop, ..., :span])
 
     def write(self, start: int, other: EncoderCache) -> None:
-        """Write other sources, none longer than these may be, over those from ``start`` on."""
+        """Overwrite the sources from row ``start`` on with those of another cache."""
         stop, S = start + other.batch, other.states.shape[1]
         self.states[start:stop, :S] = other.states
-        for mine, theirs in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
-            mine[start:stop, :, :S] = theirs
+        for target, source in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
+            target[start:stop, :, :S] = source
         self.mask[start:stop] = False
         self.mask[start:stop, ..., :S] = other.mask

@@ -1,10 +1,9 @@
-"""The decoder: token ids in, hidden states and logits out.
+"""The GPT: token ids to hidden states and logits.
 
-One GPT with free fields (``ModelConfig``) holds GPT-1, GPT-2 and the Qwen3 layout. Modules carry GPT-2's names, so that
-foreign weights map by name. Nothing is hidden in modules: a key/value cache comes in and is written, attention weights
-are appended to a list the caller gives. ``penna.model.seq2seq`` builds on it: its encoder is made of these blocks, its
-decoder is this GPT with cross-attention in each. Shapes: B batch, T tokens of this call, S tokens attended to, H heads,
-K key/value heads, D head_dim, C n_embd.
+One class covers GPT-1, GPT-2 and Qwen3, depending on ``ModelConfig``. Modules have GPT-2's names, so that Hugging Face
+weights map by name. Modules keep no state between calls: the KV cache and the lists that collect attention weights are
+arguments. Shapes: B batch, T tokens of this call, S tokens attended to, H heads, K key/value heads, D head_dim,
+C n_embd.
 """
 
 from __future__ import annotations
@@ -27,21 +26,22 @@ from penna.model.ngrams import NgramEmbedding, pad_start
 
 @dataclass(frozen=True)
 class Context:
-    """What every block of one call shares."""
+    """Inputs that all blocks of one forward pass share."""
 
     rotary: tuple[Tensor, Tensor] | None  # cos and sin, each (B or 1, T, 1, D)
     cache: KVCache | None
-    placement: Placement | None  # where the tokens stand in the cache
-    mask: Tensor | None  # (B, 1, T or 1, S) True or 0 where a token may look; None when plain causal or all
-    attention: list[Tensor] | None  # each block appends its weights, (B, H, T, S)
-    encoder_cache: EncoderCache | None = None  # what cross-attention looks at
-    cross_attention: list[Tensor] | None = None  # each block appends its cross-attention's weights
+    placement: Placement | None  # positions of the tokens in the cache
+    mask: Tensor | None  # (B, 1, T or 1, S), True or 0 if a token is attended to; None for causal attention
+    attention: list[Tensor] | None  # each block appends its attention weights, (B, H, T, S)
+    encoder_cache: EncoderCache | None = None
+    cross_attention: list[Tensor] | None = None  # each block appends its cross-attention weights, (B, H, T, S)
 
 
 def sinusoidal_table(block_size: int, n_embd: int, scale: float) -> Tensor:
-    """Positions as sines (even columns) and cosines (odd), amplitude ``scale``: (block_size, n_embd).
+    """Sinusoidal positions: sines in even columns, cosines in odd columns, (block_size, n_embd).
 
-    Vaswani et al. 2017, section 3.5, whose amplitude of 1 would drown token embeddings of deviation 0.02.
+    Vaswani et al. 2017, section 3.5. Their amplitude of 1 is replaced by ``scale``, because token embeddings have a
+    standard deviation of only 0.02.
     """
     position = torch.arange(block_size, dtype=torch.float64)[:, None]
     frequency = torch.exp(torch.arange(0, n_embd, 2, dtype=torch.float64) * (-math.log(10000.0) / n_embd))
@@ -52,7 +52,7 @@ def sinusoidal_table(block_size: int, n_embd: int, scale: float) -> Tensor:
 
 
 def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary angles, (..., T) -> two of (..., T, 1, head_dim) (Su et al. 2021)."""
+    """Cosines and sines of the rotary angles: (..., T) -> two tensors (..., T, 1, head_dim) (Su et al. 2021)."""
     exponent = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
     angles = positions.float()[..., None] / theta**exponent  # (..., T, D/2)
     angles = torch.cat((angles, angles), dim=-1).unsqueeze(-2)  # (..., T, 1, D)
@@ -60,16 +60,16 @@ def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tenso
 
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn each pair (i, i + D/2) of x (B, T, H, D) by its position's angle."""
+    """Rotate each pair (i, i + D/2) of x (B, T, H, D) by the angle of its position."""
     cos, sin = rotary
     first, second = x.chunk(2, dim=-1)
     return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
-    """Divide by the root of the mean square over the last axis, in float32 (Zhang and Sennrich 2019).
+    """Division by the root mean square over the last axis, in float32 (Zhang and Sennrich 2019).
 
-    A vector norm reads its input once, where torch's own squares, averages and multiplies in turn.
+    Uses a vector norm, which reads its input once; torch's own RMSNorm reads it several times.
     """
 
     def __init__(self, width: int, eps: float) -> None:
@@ -78,14 +78,14 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (..., width)."""
+        """Normalize (..., width)."""
         wide = x.float()
         mean_square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / x.shape[-1]
         return (wide * torch.rsqrt(mean_square + self.eps) * self.weight).to(x.dtype)
 
 
 def make_norm(config: ModelConfig, width: int) -> nn.Module:
-    """The configured normalisation over the last ``width`` numbers."""
+    """The configured normalization over the last axis."""
     if config.norm == "rmsnorm":
         return RMSNorm(width, eps=config.norm_eps)
     return nn.LayerNorm(width, eps=config.norm_eps)
@@ -94,14 +94,14 @@ def make_norm(config: ModelConfig, width: int) -> nn.Module:
 def attend(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool, dropout: float, weights: list[Tensor] | None
 ) -> Tensor:
-    """Softmax of scaled scores over the values: q (B, H, T, D), k and v (B, K, S, D) -> (B, H, T, D).
+    """Scaled dot-product attention: q (B, H, T, D), k and v (B, K, S, D) -> (B, H, T, D).
 
-    The mask is True, or 0 added to the score, where a token looks; False, or minus infinity, where not. Explicit where
-    there is a list for the weights, (B, H, T, S), to be appended to; else fused, the same numbers.
+    The mask is either boolean (True: attended to) or added to the scores (0 or minus infinity). If ``weights`` is a
+    list, the attention weights (B, H, T, S) are appended to it; otherwise the faster fused kernel is used.
     """
     B, H, T, D = q.shape
     K = k.shape[1]
-    if K != H and T == 1 and weights is None:  # heads of a group look at the same keys, as further tokens would
+    if K != H and T == 1 and weights is None:  # treat the heads of a group as tokens: they share keys
         y = attend(q.view(B, K, H // K, D), k, v, mask, causal=False, dropout=dropout, weights=None)
         return y.reshape(B, H, T, D)
     if K != H:
@@ -118,7 +118,7 @@ def attend(
 
 
 class SelfAttention(nn.Module):
-    """Each token looks at itself and those before it, or wherever a mask lets it: (B, T, C) -> (B, T, C)."""
+    """Multi-head or grouped-query self-attention, causal unless a mask is given: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class SelfAttention(nn.Module):
         self.k_norm = RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else None
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        """Mix each token with those it looks at."""
+        """Attend to the cache and the tokens of this call."""
         B, T, _ = x.shape
         heads = self.c_attn(x).view(B, T, -1, self.head_dim)  # (B, T, H + 2K, D)
         q, k, v = heads.split((self.n_head, self.n_kv_head, self.n_kv_head), dim=2)
@@ -149,18 +149,18 @@ class SelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Each token by itself, through a wider layer: (B, T, C) -> (B, T, C)."""
+    """Feed-forward layer, applied to each token: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.kind, self.dropout = config.mlp, config.dropout
         width = config.inner_width
-        # swiglu's gate and value are one matrix, the gate's rows first.
+        # For swiglu, gate and value are stacked in one matrix, the gate first.
         self.c_fc = Linear(config.n_embd, 2 * width if self.kind == "swiglu" else width, bias=config.bias)
         self.c_proj = Linear(width, config.n_embd, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform each token by itself."""
+        """Apply the layer."""
         x = self.c_fc(x)  # (B, T, n_inner), swiglu: (B, T, 2 n_inner)
         if self.kind == "gelu":
             x = F.gelu(x, approximate="tanh")
@@ -173,19 +173,19 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then MLP, each added to what came in; normalised before (GPT-2) or after the sum (GPT-1)."""
+    """Self-attention and MLP with residual connections, normalized before (GPT-2) or after the sum (GPT-1)."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.pre = config.norm_position == "pre"
+        self.is_pre_norm = config.norm_position == "pre"
         self.ln_1 = make_norm(config, config.n_embd)
         self.attn = SelfAttention(config, layer)
         self.ln_2 = make_norm(config, config.n_embd)
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        """Both parts, each with its residual sum."""
-        if self.pre:
+        """(B, T, C) -> (B, T, C)."""
+        if self.is_pre_norm:
             x = x + self.attn(self.ln_1(x), context)
             return x + self.mlp(self.ln_2(x))
         x = self.ln_1(x + self.attn(x, context))
@@ -193,19 +193,19 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """The whole decoder. ``config.vocab_size`` must be known, and ``config.arch`` be the one this class builds."""
+    """The decoder-only model. ``config.vocab_size`` must be set."""
 
     arch: ClassVar[str] = "gpt"
     block: ClassVar[type[Block]] = Block
-    sinusoids: Tensor  # (block_size, C) where positions are sinusoidal
-    rotary_cos: Tensor  # (block_size, 1, D) where positions are rotary
-    rotary_sin: Tensor  # likewise
+    sinusoids: Tensor  # (block_size, C), only with sinusoidal positions
+    rotary_cos: Tensor  # (block_size, 1, D), only with rotary positions
+    rotary_sin: Tensor  # (block_size, 1, D), only with rotary positions
     matmul: Matmul = "blas"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         if config.arch != self.arch:
-            raise ValueError(f"{type(self).__name__} builds arch = {self.arch}, not {config.arch}; take build_model")
+            raise ValueError(f"{type(self).__name__} has arch = {self.arch}, not {config.arch}; use build_model")
         self.config = config
         self.wte = nn.Embedding(config.rows, config.n_embd)
         if config.positions == "learned":
@@ -221,17 +221,17 @@ class GPT(nn.Module):
         self.h = nn.ModuleList(self.block(config, layer) for layer in range(config.n_layer))
         self.ln_f = make_norm(config, config.n_embd) if config.norm_position == "pre" else nn.Identity()
         self.lm_head = None if config.tie else Linear(config.n_embd, config.rows, bias=False)
-        self.int8_head: Int8Linear | None = None  # takes the place of head_weight where it is set
+        self.int8_head: Int8Linear | None = None  # replaces head_weight if set
         self._small_batch_head: SmallBatchMatmul | None = None
         self.score = None if config.n_class is None else Linear(config.n_embd, config.n_class, bias=False)
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:
-        """Set every parameter anew: matrices normal with deviation 0.02, biases zero, norms one.
+        """Initialize every parameter: matrices normal with standard deviation 0.02, biases zero, norms one.
 
-        Projections into the residual stream start at 0.02 / sqrt(2 n_layer) (Radford et al. 2019) or at zero, as
-        configured. A parameter is drawn from the seed and its name alone: the same on every device, and in two models
-        that differ elsewhere.
+        Projections into the residual stream have a standard deviation of 0.02 / sqrt(2 n_layer) (Radford et al. 2019)
+        or are zero, depending on ``residual_init``. A parameter depends only on the seed and its name, so it is the
+        same on every device and in models that differ elsewhere.
         """
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:
@@ -241,11 +241,11 @@ class GPT(nn.Module):
             if name.endswith("c_proj.weight"):
                 scaled = self.config.residual_init == "scaled"
                 deviation = 0.02 / math.sqrt(2 * self.stack_depth(name)) if scaled else 0.0
-            generator = torch.Generator().manual_seed(_seed_of(seed, name))
+            generator = torch.Generator().manual_seed(_parameter_seed(seed, name))
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
 
     def stack_depth(self, name: str) -> int:
-        """How many blocks the stack has that the parameter of this name belongs to."""
+        """Number of blocks in the stack that this parameter belongs to."""
         return self.config.n_layer
 
     def hidden(
@@ -258,19 +258,16 @@ class GPT(nn.Module):
         cross_attention: list[Tensor] | None = None,
         placement: Placement | None = None,
     ) -> Tensor:
-        """Last hidden states of token ids, after the final norm: (B, T) -> (B, T, C).
+        """Hidden states after the final norm: ids (B, T) -> (B, T, C).
 
-        With a cache the ids go on behind what each row holds, or stand where ``placement`` says; their keys and values
-        are written, and the caller advances it. ``memory`` is what a seq2seq's encoder made of the sources, row by row;
-        a GPT takes none. Attention weights, one (B, H, T, S) per block, are appended to ``attention`` and
-        ``cross_attention`` where they are given.
+        With a cache, the ids continue each row, or take the positions in ``placement``. Their keys and values are
+        written; the caller advances the cache. ``encoder_cache`` is required by a seq2seq model and rejected by a GPT.
+        Each block appends its attention weights (B, H, T, S) to ``attention`` and ``cross_attention`` if given.
         """
         if (encoder_cache is None) == (self.arch == "seq2seq"):
-            raise ValueError(
-                f"arch = {self.arch} {'needs the' if encoder_cache is None else 'takes no'} memory of a source"
-            )
+            raise ValueError(f"arch = {self.arch} {'needs an' if encoder_cache is None else 'takes no'} encoder cache")
         if encoder_cache is not None and encoder_cache.batch != len(ids):
-            raise ValueError(f"{len(ids)} rows of ids cannot be written from {encoder_cache.batch} sources")
+            raise ValueError(f"{len(ids)} rows of ids do not match {encoder_cache.batch} sources")
         context = replace(
             self.context(ids, cache, placement, attention), encoder_cache=encoder_cache, cross_attention=cross_attention
         )
@@ -280,26 +277,27 @@ class GPT(nn.Module):
         return self.ln_f(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Unnormalised log-probabilities of the next token: (..., C) -> (..., vocab_size)."""
+        """Logits of the next token: (..., C) -> (..., vocab_size)."""
         if self.int8_head is not None:
             return self.int8_head(hidden)
         return linear(hidden, self.head_weight, None, self.matmul, self._small_batch_head)
 
     @property
     def head_weight(self) -> Tensor:
-        """The matrix of the logits, (vocab_size, C); the token embeddings where they are tied."""
+        """The output matrix, (vocab_size, C); with tied embeddings, the token embeddings."""
         return self.wte.weight if self.lm_head is None else self.lm_head.weight
 
     def use_matmul(self, matmul: Matmul) -> None:
-        """Let this library multiply, in every layer."""
+        """Set the library that computes float32 products in every layer."""
         for module in self.modules():
             if isinstance(module, Linear | GPT):
                 module.matmul = matmul
 
     def freeze_for_inference(self) -> None:
-        """The weights stay as they are from now on: let a few rows at a time be read the fastest way, for a second copy
-        of them in memory where that is measured to be it (`small_batch_matmul`). Called again, it finds those that
-        were changed."""
+        """Prepare fast products of a few rows (`small_batch_matmul`) for weights that will not change.
+
+        This may keep a second copy of the weights. Call it again after changing weights.
+        """
         if self.int8_head is None:
             self._small_batch_head = small_batch_matmul(self.head_weight, self._small_batch_head)
         for module in self.modules():
@@ -307,24 +305,24 @@ class GPT(nn.Module):
                 module.small_batch = small_batch_matmul(module.weight, module.small_batch)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None, encoder_cache: EncoderCache | None = None) -> Tensor:
-        """Logits of every next token: (B, T) -> (B, T, vocab_size)."""
+        """Logits of the next token at every position: (B, T) -> (B, T, vocab_size)."""
         return self.logits(self.hidden(ids, cache, encoder_cache=encoder_cache))
 
     def embed(self, ids: Tensor, context: Context) -> Tensor:
-        """Token embeddings with all that is added to them: (B, T) -> (B, T, C)."""
+        """Token, n-gram and position embeddings, summed: (B, T) -> (B, T, C)."""
         return self.add_positions(self.embed_tokens(ids, context.placement), context.placement)
 
     def embed_tokens(self, ids: Tensor, placement: Placement | None = None) -> Tensor:
-        """What tokens and the n-grams that end with them are embedded as, wherever they stand: (B, T) -> (B, T, C)."""
+        """Token and n-gram embeddings, without positions: (B, T) -> (B, T, C)."""
         x = self.wte(ids)  # (B, T, C)
         if self.ngrams is None:
             return x
-        before = pad_start(ids, self.ngrams.size) if placement is None else placement.ngram_ids
-        assert before is not None
-        return x + self.ngrams(before).view_as(x)
+        ngram_ids = pad_start(ids, self.ngrams.size) if placement is None else placement.ngram_ids
+        assert ngram_ids is not None
+        return x + self.ngrams(ngram_ids).view_as(x)
 
     def add_positions(self, x: Tensor, placement: Placement | None = None) -> Tensor:
-        """Embedded tokens (B, T, C) with their positions added, where positions are added at all."""
+        """Add learned or sinusoidal positions to embeddings (B, T, C); rotary ones are applied in attention."""
         if self.config.positions in ("rotary", "none"):
             return x
         table = self.wpe.weight if self.config.positions == "learned" else self.sinusoids
@@ -339,7 +337,7 @@ class GPT(nn.Module):
         placement: Placement | None = None,
         attention: list[Tensor] | None = None,
     ) -> Context:
-        """What the blocks of one call share. Raises ValueError where the ids do not fit the block or the cache."""
+        """The shared inputs of all blocks. Raises ValueError if the ids exceed the block size or the cache."""
         T = ids.shape[1]
         if cache is None and self.config.block_size < T:
             raise ValueError(f"{T} tokens do not fit a block of {self.config.block_size}")
@@ -354,11 +352,11 @@ class GPT(nn.Module):
         return Context(rotary, cache, placement, None if placement is None else placement.mask, attention)
 
 
-def _seed_of(seed: int, name: str) -> int:
-    """A parameter's own seed."""
+def _parameter_seed(seed: int, name: str) -> int:
+    """The seed of one parameter."""
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8]) >> 1
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many numbers the model learns; a tied matrix counts once."""
+    """Number of trainable parameters; a tied matrix counts once."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -1,9 +1,9 @@
-"""Linear layers whose float32 products go through the faster of torch's two CPU libraries.
+"""Linear layers: float32 with the faster of torch's two CPU libraries, and int8 weights for inference.
 
-torch sends float32 products to its BLAS, which on processors that are not Intel's may leave half of the vector width
-unused; oneDNN, in the same torch, uses all of it. Which is faster is measured (``fastest_matmul``) and set on a model
-(``use_matmul``). Both are float32 throughout and differ in the order of sums alone. What a few rows are multiplied with
-while a model writes is another question (`penna.model.fast.small_batch_matmul`).
+torch sends float32 products to its BLAS, which may leave half of the vector width unused on processors that are not
+Intel's; oneDNN, in the same torch, uses all of it. `fastest_matmul` measures which is faster, and ``GPT.use_matmul``
+sets it. Both differ only in the order of summation. Small batches during decoding have their own product
+(`penna.model.fast.small_batch_matmul`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from penna.model.fast.small_batch_matmul import SmallBatchMatmul
 
 Matmul = Literal["blas", "onednn"]
 
-_WORTH_IT = 1 << 20  # multiplications below which oneDNN's set-up costs more than it saves
+_MIN_ONEDNN_SIZE = 1 << 20  # with fewer multiplications, oneDNN's setup costs more than it saves
+_INT8_MAX = 127
+_MIN_SCALE = 1e-30  # avoids division by zero for a row of zeros
 
 
 class _OneDNN(torch.autograd.Function):
-    """x (..., K) times the transpose of weight (N, K), plus bias (N,): (..., N), all float32 on a CPU."""
+    """``F.linear`` by oneDNN: x (..., K), weight (N, K), bias (N,) -> (..., N), float32 on a CPU."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -41,35 +43,36 @@ class _OneDNN(torch.autograd.Function):
 
 
 def grad_of_input(grad: Tensor, weight: Tensor, matmul: Matmul) -> Tensor:
-    """What a gradient (rows, N) of a product with weight (N, K) means for its input: (rows, K)."""
-    return onednn_linear(grad, weight.t(), None) if _with_onednn(grad, weight.shape[1], matmul) else grad @ weight
+    """The gradient of a linear layer's input: grad (rows, N), weight (N, K) -> (rows, K)."""
+    return onednn_linear(grad, weight.t(), None) if _uses_onednn(grad, weight.shape[1], matmul) else grad @ weight
 
 
 def grad_of_weight(grad: Tensor, x: Tensor, matmul: Matmul) -> Tensor:
-    """What a gradient (rows, N) of a product with input x (rows, K) means for its weight: (N, K)."""
-    return onednn_linear(grad.t(), x.t(), None) if _with_onednn(grad, x.shape[1], matmul) else grad.t() @ x
+    """The gradient of a linear layer's weight: grad (rows, N), x (rows, K) -> (N, K)."""
+    return onednn_linear(grad.t(), x.t(), None) if _uses_onednn(grad, x.shape[1], matmul) else grad.t() @ x
 
 
 def linear(
     x: Tensor, weight: Tensor, bias: Tensor | None, matmul: Matmul, small_batch: SmallBatchMatmul | None = None
 ) -> Tensor:
-    """x (..., K) times the transpose of weight (N, K), plus bias (N,): (..., N)."""
+    """``F.linear`` by the fastest method: x (..., K), weight (N, K), bias (N,) -> (..., N)."""
     if small_batch is not None and small_batch.applies_to(x, weight):
         return small_batch.multiply(x, bias)
-    if _with_onednn(x, weight.shape[0], matmul):
+    if _uses_onednn(x, weight.shape[0], matmul):
         return _OneDNN.apply(x, weight, bias)  # type: ignore[no-any-return]
     return F.linear(x, weight, bias)
 
 
-def _with_onednn(x: Tensor, columns: int, matmul: Matmul) -> bool:
-    """Whether x (..., K) times K x columns numbers goes through oneDNN: where that was chosen and can be."""
+def _uses_onednn(x: Tensor, columns: int, matmul: Matmul) -> bool:
+    """Whether oneDNN multiplies x (..., K) with a (K, columns) matrix."""
     if matmul == "blas" or x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
-    return x.numel() * columns >= _WORTH_IT and not torch.compiler.is_compiling()  # the compiler knows only its own
+    # torch.compile chooses its own kernels.
+    return x.numel() * columns >= _MIN_ONEDNN_SIZE and not torch.compiler.is_compiling()
 
 
 class Linear(nn.Linear):
-    """torch's linear layer, with a choice of the library that multiplies."""
+    """torch's linear layer with a choice of the library that multiplies."""
 
     matmul: Matmul = "blas"
     small_batch: SmallBatchMatmul | None = None
@@ -80,7 +83,7 @@ class Linear(nn.Linear):
 
 
 def fastest_matmul(device: torch.device) -> Matmul:
-    """The faster library for float32 products of this machine, by timing both for a few milliseconds."""
+    """The faster library for float32 products on this machine; timing both takes a few milliseconds."""
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return "blas"
     x, weight = torch.ones(512, 512), torch.ones(512, 512)
@@ -88,21 +91,13 @@ def fastest_matmul(device: torch.device) -> Matmul:
     return "onednn" if is_faster else "blas"
 
 
-# MERGED model.int8: Weights in eight bits: a quarter of the memory to be read for each token, at a small loss of
-# precision.
-#
-# Each row of a weight is scaled by its largest number, and so is each row of what it is multiplied with (LLM.int8's
-# "vector-wise" scaling: Dettmers et al. 2022, section 3.1); products of whole numbers are summed exactly, so that a
-# row's
-# result does not depend on its batch. Embeddings, norms and biases stay as they are.
-
-
-_LARGEST = 127  # whole numbers from -127 to 127
-_LEAST = 1e-30  # largest number of a row of zeros, so that it can be divided by
-
-
 class Int8Linear(nn.Module):
-    """A linear layer made of a weight (N, K) and a bias (N,); for inference on a CPU."""
+    """A linear layer with weights in eight bits, for inference on a CPU: a quarter of the memory traffic per token.
+
+    Each row of the weight and of the input is scaled by its largest absolute value ("vector-wise" quantization:
+    LLM.int8, Dettmers et al. 2022, section 3.1). Integer products are summed exactly, so the result of a row does not
+    depend on its batch.
+    """
 
     weight: Tensor  # (N, K) int8
     scale: Tensor  # (N,)
@@ -110,20 +105,20 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        whole, scale = _quantized(weight.detach().float())
-        self.register_buffer("weight", whole, persistent=False)
+        quantized, scale = _quantize(weight.detach().float())
+        self.register_buffer("weight", quantized, persistent=False)
         self.register_buffer("scale", scale[:, 0], persistent=False)
         self.register_buffer("bias", None if bias is None else bias.detach().float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., K) -> (..., N)."""
-        whole, scale = _quantized(x.reshape(-1, x.shape[-1]))
-        product = torch._int_mm(whole, self.weight.t()) * scale  # (rows, N)
+        quantized, scale = _quantize(x.reshape(-1, x.shape[-1]))
+        product = torch._int_mm(quantized, self.weight.t()) * scale  # (rows, N)
         y = product.mul_(self.scale) if self.bias is None else torch.addcmul(self.bias, product, self.scale)
         return y.view(*x.shape[:-1], -1)
 
 
-def _quantized(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (R, K) as whole numbers, and what each row is to be multiplied with, (R, 1)."""
-    scale = x.abs().amax(dim=-1, keepdim=True).clamp_(min=_LEAST).div_(_LARGEST)
+def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (R, K) as int8 integers, and the scale of each row, (R, 1)."""
+    scale = x.abs().amax(dim=-1, keepdim=True).clamp_(min=_MIN_SCALE).div_(_INT8_MAX)
     return (x / scale).round_().to(torch.int8), scale

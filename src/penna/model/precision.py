@@ -1,4 +1,4 @@
-"""In which numbers a model that only writes or reads computes: float32, bfloat16, or weights in eight bits."""
+"""The number format of a model for inference: float32, bfloat16 or int8 weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Dtype = Literal["float32", "bfloat16", "int8"]
 
 
 def convert_weights(model: GPT, dtype: Dtype) -> None:
-    """Turn a loaded model's weights into these numbers. Raises DeviceError for int8 on anything but a CPU."""
+    """Convert the weights of a loaded model in place. Raises DeviceError for int8 on other devices than a CPU."""
     device = model.wte.weight.device
     if dtype == "bfloat16":
         for parameter in model.parameters():
@@ -24,7 +24,7 @@ def convert_weights(model: GPT, dtype: Dtype) -> None:
     elif dtype == "int8":
         if device.type != "cpu":
             raise DeviceError(
-                f"Weights in int8 are not multiplied on {device}.", "int8 is for a CPU.", "Take --dtype bfloat16 there."
+                f"int8 weights are not supported on {device}.", "int8 needs a CPU.", "Use --dtype bfloat16 instead."
             )
         head = Int8Linear(model.head_weight, None)
         for module in list(model.modules()):

@@ -1,1 +1,1 @@
-"""Faster paths for decoding, with the same numbers as the plain ones."""
+"""Faster decoding with the results of the plain model."""

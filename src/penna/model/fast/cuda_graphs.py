@@ -1,10 +1,10 @@
-"""A token for each row on a GPU, recorded once and played back: CUDA graphs.
+"""Decoding one token per row on a GPU with CUDA graphs.
 
-A small model's step is over on a GPU sooner than Python can start its hundreds of kernels. From one step to the next
-only ids and their places change. So these are copied into one fixed tensor, all else is worked out from it on the
-device, and the kernels are recorded and started at once from then on. A recording is for a number of rows and of
-places looked at, both rounded up to powers of two, so that few are needed: rows without a text write to the first place
-of their own part of the cache, where whoever comes next writes anew.
+A small model's decoding step takes less time on a GPU than Python needs to launch its hundreds of kernels. A CUDA graph
+launches all of them at once. Only ids and positions change between steps, so they are copied into a fixed tensor, and
+everything else is computed from it on the device. A graph is captured for one number of rows and of visible cache
+entries, both rounded up to powers of two to keep the number of graphs small. Rows without a text write to the first
+entry of their own cache row, which the next text overwrites.
 """
 
 from __future__ import annotations
@@ -21,105 +21,104 @@ from torch import Tensor
 from penna.model.cache import KVCache
 from penna.model.gpt import GPT
 
-_WORTH_RECORDING = 8  # steps of a kind after which it is recorded, which takes as long as some of them
-_LEAST_SPAN = 128
-_CLOSE = 1e-2  # of the largest logit: how far what is played back may lie from what is read
+_STEPS_BEFORE_CAPTURE = 8  # capturing a graph takes as long as a few steps
+_MIN_SPAN = 128
+_TOLERANCE = 1e-2  # allowed difference between replayed and computed logits, relative to the largest logit
 
-_ONE_AT_A_TIME = threading.Lock()  # a recording that begins waits for all of the GPU, which another does not bear
+_CAPTURE_LOCK = threading.Lock()  # a capture waits for the whole GPU, so two must not run at once
 
 _Step = Callable[[], Tensor]
 
 
 class CUDAGraphDecoder:
-    """Steps over the first rows of one cache. The model is in evaluation mode, and its weights stay as they are."""
+    """Decoding steps of the first rows of one cache. The model is in evaluation mode and its weights do not change."""
 
-    def __init__(self, model: GPT, cache: KVCache, record: Callable[[_Step], _Step] | None = None) -> None:
-        """``record`` takes a step and gives what plays it back; recording it on the cache's device, unless given."""
+    def __init__(self, model: GPT, cache: KVCache, capture: Callable[[_Step], _Step] | None = None) -> None:
+        """``capture`` turns a step into a function that replays it; by default, a CUDA graph on the cache's device."""
         self._model, self._cache = model, cache
-        self._record = CUDAGraphCapture(cache.store.device) if record is None else record
-        self._recordings: dict[tuple[int, int], _Recording] = {}
-        self._asked: Counter[tuple[int, int]] = Counter()
+        self._capture = CUDAGraphCapture(cache.store.device) if capture is None else capture
+        self._captured: dict[tuple[int, int], _CapturedStep] = {}
+        self._uses: Counter[tuple[int, int]] = Counter()
         self._is_possible = True
 
     @staticmethod
     def supports(model: GPT) -> bool:
-        """Whether steps of this model can be recorded: a GPT without an encoder, on a GPU."""
+        """Whether this model can be decoded with CUDA graphs: a GPT without an encoder, on a GPU."""
         return model.arch == "gpt" and model.wte.weight.device.type == "cuda"
 
     def logits(self, ids: Sequence[int]) -> Tensor | None:
-        """Logits (B, 1, vocab_size) behind one id for each of the first B rows; good until the next call.
+        """Logits (B, 1, vocab_size) after one id for each of the first B rows; valid until the next call.
 
-        Keys and values are written, and the caller advances the cache, as with `GPT.hidden`. None where this kind of
-        step is not recorded, or not yet; then nothing is written. Raises ValueError where the ids do not fit.
+        Keys and values are written, and the caller advances the cache, as with `GPT.hidden`. Returns None, without
+        writing anything, if there is no graph for this size yet. Raises ValueError if the ids do not fit.
         """
         if not self._is_possible:
             return None
-        places = self._cache.lengths[: len(ids)].tolist()
-        kind = self._kind(len(ids), max(places) + 1)
-        recording = self._recordings.get(kind)
-        if recording is None:
-            self._asked[kind] += 1
-            if self._asked[kind] <= _WORTH_RECORDING:
+        positions = self._cache.lengths[: len(ids)].tolist()
+        size = self._size(len(ids), max(positions) + 1)
+        captured = self._captured.get(size)
+        if captured is None:
+            self._uses[size] += 1
+            if self._uses[size] <= _STEPS_BEFORE_CAPTURE:
                 return None
-            recording = _Recording(self._model, self._cache, *kind)
-        recording.hand(ids, places)
-        if recording.is_trusted:
-            logits = recording.play()
+            captured = _CapturedStep(self._model, self._cache, *size)
+        captured.set_inputs(ids, positions)
+        if captured.is_verified:
+            logits = captured.replay()
         else:
-            logits = recording.step()
-            self._prove(kind, recording, logits)
+            logits = captured.step()
+            self._capture_or_verify(size, captured, logits)
         return logits[: len(ids)]
 
-    def _prove(self, kind: tuple[int, int], recording: _Recording, expected: Tensor) -> None:
-        """Record a step; or where it was recorded, let it show with other ids that it gives what reading them gives."""
+    def _capture_or_verify(self, size: tuple[int, int], captured: _CapturedStep, expected: Tensor) -> None:
+        """Capture the step; on the next use, with other ids, check that a replay gives the expected logits."""
         try:
-            if kind not in self._recordings:
-                recording.play = self._record(recording.step)
-                self._recordings[kind] = recording
+            if size not in self._captured:
+                captured.replay = self._capture(captured.step)
+                self._captured[size] = captured
                 return
-            apart = (recording.play() - expected).abs().max()
-            if apart > _CLOSE * expected.abs().max():
-                raise RuntimeError(f"what was played back differs by {apart:g} from what was read")
-            recording.is_trusted = True
+            difference = (captured.replay() - expected).abs().max()
+            if difference > _TOLERANCE * expected.abs().max():
+                raise RuntimeError(f"replayed logits differ by {difference:g} from computed ones")
+            captured.is_verified = True
         except RuntimeError as error:
             self._is_possible = False
-            warnings.warn(f"Steps are not recorded as CUDA graphs, and take longer: {error}", stacklevel=2)
+            warnings.warn(f"CUDA graphs are off, decoding is slower: {error}", stacklevel=2)
 
-    def _kind(self, rows: int, span: int) -> tuple[int, int]:
-        for most, name in ((self._cache.capacity, "a cache"), (self._cache.block_size, "a block")):
-            if span > most:
-                raise ValueError(f"{span} tokens do not fit {name} of {most}")
-        places = min(self._cache.capacity, self._cache.block_size, max(_LEAST_SPAN, _power_of_two(span)))
-        return min(self._cache.batch, _power_of_two(rows)), places
+    def _size(self, rows: int, span: int) -> tuple[int, int]:
+        """Rows and visible entries of the graph for a step."""
+        self._cache.check_span(span)
+        entries = min(self._cache.capacity, self._cache.block_size, max(_MIN_SPAN, _next_power_of_two(span)))
+        return min(self._cache.batch, _next_power_of_two(rows)), entries
 
 
-class _Recording:
-    """One kind of step, with the tensor it takes its ids and places from."""
+class _CapturedStep:
+    """A step of one size, with the tensor that holds its ids and positions."""
 
-    play: _Step
-    is_trusted = False
+    replay: _Step
+    is_verified = False
 
     def __init__(self, model: GPT, cache: KVCache, rows: int, span: int) -> None:
         device = cache.store.device
         self._model, self._cache, self._span = model, cache.rows(0, rows), span
-        self._handed = torch.zeros(2, rows, dtype=torch.int64, pin_memory=device.type == "cuda")
-        self._given = self._handed.to(device, copy=True)  # ids and places
+        self._host_inputs = torch.zeros(2, rows, dtype=torch.int64, pin_memory=device.type == "cuda")
+        self._inputs = self._host_inputs.to(device, copy=True)  # (2, rows) ids and positions
 
-    def hand(self, ids: Sequence[int], places: Sequence[int]) -> None:
-        """What the next step is about; rows beyond these have no text."""
-        self._handed.zero_()
-        self._handed[:, : len(ids)] = torch.tensor([ids, places])
-        self._given.copy_(self._handed, non_blocking=True)
+    def set_inputs(self, ids: Sequence[int], positions: Sequence[int]) -> None:
+        """Set the inputs of the next step; further rows have no text."""
+        self._host_inputs.zero_()
+        self._host_inputs[:, : len(ids)] = torch.tensor([ids, positions])
+        self._inputs.copy_(self._host_inputs, non_blocking=True)
 
     def step(self) -> Tensor:
-        """Logits (rows, 1, vocab_size)."""
-        ids, places = self._given[:, :, None]  # (rows, 1) each
-        placement = self._cache.place_at(ids, places, self._span)
+        """Compute the logits, (rows, 1, vocab_size)."""
+        ids, positions = self._inputs[:, :, None]  # (rows, 1) each
+        placement = self._cache.place_at(ids, positions, self._span)
         return self._model.logits(self._model.hidden(ids, self._cache, placement=placement))
 
 
 class CUDAGraphCapture:
-    """Records on a GPU; all that one records shares its memory, so that only the last played back can be read."""
+    """Captures steps as CUDA graphs that share their memory: only the output of the last replay is valid."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -127,31 +126,31 @@ class CUDAGraphCapture:
             self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, step: _Step) -> _Step:
-        """What plays the step back. Raises RuntimeError where it cannot be recorded."""
-        stream, graph = _recording_stream(self._device), torch.cuda.CUDAGraph()
-        here = torch.cuda.current_stream(self._device)  # it is come back to, whatever goes wrong
-        with _ONE_AT_A_TIME, torch.cuda.device(self._device), torch.cuda.stream(here):
-            stream.wait_stream(here)
-            with torch.cuda.stream(stream):  # libraries set themselves up at their first calls
+        """A function that replays the step. Raises RuntimeError if it cannot be captured."""
+        stream, graph = _capture_stream(self._device), torch.cuda.CUDAGraph()
+        current = torch.cuda.current_stream(self._device)  # is current again afterwards, even after an error
+        with _CAPTURE_LOCK, torch.cuda.device(self._device), torch.cuda.stream(current):
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):  # warm-up: libraries initialize themselves at their first calls
                 step()
-            here.wait_stream(stream)
+            current.wait_stream(stream)
             with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
                 output = step()
 
-        def play() -> Tensor:
+        def replay() -> Tensor:
             with torch.cuda.device(self._device):
                 graph.replay()
             return output
 
-        return play
+        return replay
 
 
 @cache
-def _recording_stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all recordings on a device: libraries keep memory for each stream."""
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """One stream for all captures on a device, because libraries keep memory for each stream."""
     return torch.cuda.Stream(device)
 
 
-def _power_of_two(number: int) -> int:
-    """The next one, or the number itself."""
+def _next_power_of_two(number: int) -> int:
+    """The smallest power of two that is at least ``number``."""
     return 1 << (number - 1).bit_length()

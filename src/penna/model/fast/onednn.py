@@ -1,4 +1,7 @@
-"""The product by oneDNN, torch's second library for products on a CPU, and how one of two ways is chosen by time."""
+"""Products by oneDNN, torch's second CPU library, and the timing that chooses between two methods.
+
+oneDNN can store a weight in an order of its own ("packed"), which makes products of a few rows faster.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +11,32 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-_CLEARLY = 1.15  # how much faster a way must be, so that a moment's noise does not choose it
-_TIMES = 8
+_MIN_SPEEDUP = 1.15  # a smaller difference may be noise
+_REPETITIONS = 8
 
 
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x (..., K) times the transpose of weight (N, K), plus bias (N,): (..., N), all float32 on a CPU.
+    """``F.linear`` by oneDNN: x (..., K), weight (N, K), bias (N,) -> (..., N), float32 on a CPU.
 
-    The weight may be in an order of oneDNN's own (``in_onednn_order``).
+    The weight may be packed (``pack_for_onednn``).
     """
     return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
 
 
 def pack_for_onednn(weight: Tensor, rows: int) -> Tensor:
-    """A copy of a weight (N, K) in the order oneDNN likes best for x of so many rows; others may be given, too."""
+    """A copy of a weight (N, K) in oneDNN's order, optimized for x of ``rows`` rows; other row counts work, too."""
     return torch.ops.mkldnn._reorder_linear_weight(weight, rows)  # type: ignore[no-any-return]
 
 
 def is_clearly_faster(one: Callable[[], object], other: Callable[[], object]) -> bool:
-    """Whether one takes clearly less time than the other, at the best of some turns.
+    """Whether ``one`` takes clearly less time than ``other``, by the best of several alternating runs.
 
-    In turns, so that a busy moment touches both.
+    They alternate so that a busy moment of the machine affects both.
     """
-    least = [float("inf"), float("inf")]
-    for _ in range(_TIMES):
-        for place, function in enumerate((one, other)):
-            begun = time.perf_counter()
+    best = [float("inf"), float("inf")]
+    for _ in range(_REPETITIONS):
+        for index, function in enumerate((one, other)):
+            start = time.perf_counter()
             function()
-            least[place] = min(least[place], time.perf_counter() - begun)
-    return least[0] * _CLEARLY < least[1]
+            best[index] = min(best[index], time.perf_counter() - start)
+    return best[0] * _MIN_SPEEDUP < best[1]

@@ -1,4 +1,4 @@
-"""``python -m penna`` is ``penna``."""
+"""Run the command line: ``python -m penna``."""
 
 from penna.cli.main import main
 

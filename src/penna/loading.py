@@ -1,4 +1,4 @@
-"""Any model at hand: a run, a checkpoint, a Hugging Face folder or hub name in; a model ready to be used out."""
+"""Load a model for inference from a run, a checkpoint, a Hugging Face folder or the hub."""
 
 from __future__ import annotations
 
@@ -24,82 +24,82 @@ from penna.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to be used, where it came from, and its tokenizer."""
+    """A model in evaluation mode, its tokenizer and its origin."""
 
     model: GPT
     tokenizer: Tokenizer | None
     source: Path
-    run: RunFolder | None  # whose it is, where it is a run's
-    default_task: TaskConfig = PretrainTask()  # noqa: RUF009 - frozen; the task of a model that is not a run's
+    run: RunFolder | None  # None for a Hugging Face model
+    default_task: TaskConfig = PretrainTask()  # noqa: RUF009 - frozen; the task if there is no run
 
     @property
     def task(self) -> TaskConfig:
-        """What it learned to do."""
+        """The task that the model was trained for."""
         return self.default_task if self.run is None else self.run.recipe().task
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes it tells, in the order of its head's rows; none where it learned to do something else."""
+        """The labels of a classifier, in the order of its head's rows; empty for other models."""
         task = self.task
         return tuple(task.labels) if isinstance(task, ClassifyTask) else ()
 
     @property
     def starts_documents(self) -> bool:
-        """Whether all it has ever read began with the document separator, so that a prompt should, too."""
+        """Whether all training sequences started with the document separator, so that prompts should, too."""
         return self.run is not None and self.run.recipe().data.windows == "documents"
 
     def require_run(self) -> RunFolder:
-        """The run. Raises RunError where the model is not a run's."""
+        """The run. Raises RunError if the model is not from a run."""
         if self.run is None:
             raise RunError(
-                f"{self.source} is not a run: it has no text of its own.",
-                "A run folder, or one of its checkpoints.",
-                "Name the text: --data.path FILE.",
+                f"{self.source} is not a run, so it has no data of its own.",
+                "A run folder or one of its checkpoints is needed.",
+                "Or name the text: --data.path FILE.",
             )
         return self.run
 
     def require_tokenizer(self) -> Tokenizer:
-        """The tokenizer. Raises RunError where the model came without one."""
+        """The tokenizer. Raises RunError if the model has none."""
         if self.tokenizer is None:
             raise RunError(
                 f"{self.source} has no tokenizer.",
-                "Text can be read and written only through one.",
-                "Put its tokenizer.json (or vocab.json and merges.txt) into the folder and import it again.",
+                "Texts can only be processed with the model's tokenizer.",
+                "Put its tokenizer.json (or vocab.json and merges.txt) into the folder, and import it again.",
             )
         return self.tokenizer
 
 
 def load_model(target: str, *, runs_dir: Path, device: torch.device, dtype: Dtype = "float32") -> LoadedModel:
-    """The model of a run (its best checkpoint), of one checkpoint, or of a Hugging Face folder or hub name.
+    """Load a run (its best checkpoint), a checkpoint, a Hugging Face folder or a model of the hub, for inference.
 
-    It is to be used, not trained. Raises DeviceError for int8 on anything but a CPU.
+    Raises DeviceError for int8 on other devices than a CPU.
     """
-    path = hf_folder(target)
-    if path is not None:
-        foreign = read_hf(path)
-        model = _ready(foreign.config, foreign.weights, device, dtype)
-        return LoadedModel(model, foreign.tokenizer, path, None, foreign.task)
+    folder = hf_folder(target)
+    if folder is not None:
+        hf_model = read_hf(folder)
+        model = _build(hf_model.config, hf_model.weights, device, dtype)
+        return LoadedModel(model, hf_model.tokenizer, folder, None, hf_model.task)
     run, checkpoint = find_run_and_checkpoint(target, runs_dir)
     checkpoint = checkpoint or run.default_checkpoint()
     if checkpoint is None:
         raise RunError(
             f"The run {run.path} has no checkpoint yet.",
-            "A checkpoint is written before the first step.",
-            f"Go on with it: `penna resume {run.path}`.",
+            "The first checkpoint is written before the first step.",
+            f"Resume the run: `penna resume {run.path}`.",
         )
     verify_checkpoint(checkpoint)
     tokenizer = Tokenizer.load(run.tokenizer) if run.tokenizer.exists() else None
-    model = _ready(run.recipe().model, read_tensors(checkpoint / MODEL), device, dtype)
+    model = _build(run.recipe().model, read_tensors(checkpoint / MODEL), device, dtype)
     return LoadedModel(model, tokenizer, checkpoint, run)
 
 
 def load_task(target: str, runs_dir: Path) -> TaskConfig:
-    """What the model of a run, a checkpoint or a Hugging Face folder learned to do."""
-    path = hf_folder(target)
-    return find_run_and_checkpoint(target, runs_dir)[0].recipe().task if path is None else read_hf(path).task
+    """The task of a run, a checkpoint or a Hugging Face folder."""
+    folder = hf_folder(target)
+    return find_run_and_checkpoint(target, runs_dir)[0].recipe().task if folder is None else read_hf(folder).task
 
 
-def _ready(config: ModelConfig, weights: Mapping[str, torch.Tensor], device: torch.device, dtype: Dtype) -> GPT:
+def _build(config: ModelConfig, weights: Mapping[str, torch.Tensor], device: torch.device, dtype: Dtype) -> GPT:
     model = build_model(config)
     model.load_state_dict(weights)
     model.use_matmul(fastest_matmul(device))
@@ -109,7 +109,7 @@ def _ready(config: ModelConfig, weights: Mapping[str, torch.Tensor], device: tor
 
 
 def hf_folder(target: str) -> Path | None:
-    """The folder, where a Hugging Face model's is meant: one at hand, or of the hub (``hf://owner/name``)."""
+    """The folder if the target is a Hugging Face model: a local folder, or ``hf://owner/name``; otherwise None."""
     if target.startswith(HUB_PREFIX):
         return download_from_hub(target)
     path = expand_path(target)
@@ -117,7 +117,7 @@ def hf_folder(target: str) -> Path | None:
 
 
 def find_run_and_checkpoint(target: str, runs_dir: Path) -> tuple[RunFolder, Path | None]:
-    """A run by name or path, or the run and checkpoint of a checkpoint's path."""
+    """The run of a name or path, and the checkpoint if the path is that of a checkpoint."""
     path = Path(target)
     if path.is_dir() and path.resolve().parent.name == "checkpoints":
         return find_run(str(path.resolve().parent.parent), runs_dir), path.resolve()

@@ -374,7 +374,7 @@ def test_a_file_that_names_tokens_alone_says_nothing_of_how_to_write(
     assert rows(capsys, "hf")[0]["settings"] == {"max_new_tokens": 3, "temperature": 0.0}
     file.write_text('{"num_beams": "many"}')
     assert (
-        "hf/generation_config.json cannot be followed. num_beams must be a whole number (got 'many')"
+        "hf/generation_config.json is invalid: num_beams must be a whole number (got 'many')"
         in penna(capsys, "generate hf", code=2)[1]
     )
 

@@ -1,4 +1,4 @@
-"""Shared by the tests of exchange: a small model, and the folder it is written as."""
+"""A small model, and its Hugging Face folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 8, "block_size": 6, "vocab_size": 
 
 @pytest.fixture
 def small() -> Callable[..., GPT]:
-    """small(**fields) -> a model of a few hundred numbers."""
+    """small(**fields) -> a GPT with a few hundred parameters."""
 
     def make(**fields: object) -> GPT:
         model = GPT(ModelConfig(**{**SMALL, **fields}))
@@ -26,7 +26,7 @@ def small() -> Callable[..., GPT]:
 
 @pytest.fixture
 def written(small, tmp_path: Path) -> Callable[..., Path]:
-    """written(**fields) -> the Hugging Face folder of such a model."""
+    """written(**fields) -> the Hugging Face folder of such a GPT."""
 
     def make(**fields: object) -> Path:
         model = small(**fields)

@@ -1,4 +1,4 @@
-"""Classifiers, both ways: transformers' logits for whole texts and padded batches are Penna's, labels and all."""
+"""Classifiers in both directions: transformers gives the same logits and labels for texts and padded batches."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from penna.config.schema import Recipe
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask, PretrainTask
 from penna.errors import InteropError
-from penna.interop.hf_folder import hf_class, read_hf, write_hf
+from penna.interop.hf_folder import hf_class_name, read_hf, write_hf
 from penna.loading import load_model
 from penna.model.gpt import GPT
 from penna.runs.checkpoint import Checkpoint, write_checkpoint
@@ -42,7 +42,7 @@ MODELS = {
 
 
 @torch.no_grad()
-def randomise(module: torch.nn.Module) -> torch.nn.Module:
+def randomize(module: torch.nn.Module) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(0)
     for name, parameter in module.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator) * 0.3
@@ -58,46 +58,46 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 
 def classifier(tokenizer: Tokenizer, **fields: object) -> GPT:
     shape = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 48, "n_class": 4}
-    return randomise(GPT(ModelConfig(**{**shape, "vocab_size": tokenizer.vocab_size, **fields})))
+    return randomize(GPT(ModelConfig(**{**shape, "vocab_size": tokenizer.vocab_size, **fields})))
 
 
 @torch.no_grad()
 def scores(model: GPT, rows: list[list[int]]) -> Tensor:
-    """The classes' logits behind each row's last token, every row read alone: (rows, n_class)."""
+    """The class logits at the last token of each row, computed one row at a time: (rows, n_class)."""
     assert model.score is not None
     return torch.stack([model.score(model.hidden(torch.tensor([ids]))[0, -1]) for ids in rows])
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", MODELS)
-def test_transformers_tells_the_same_from_texts_and_pairs_in_one_padded_batch(name, tokenizer, tmp_path: Path):
+def test_transformers_gives_the_same_logits_for_padded_texts_and_pairs(name, tokenizer, tmp_path: Path):
     model = classifier(tokenizer, **MODELS[name])
-    assert hf_class(model.config) == name
+    assert hf_class_name(model.config) == name
     assert write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=tokenizer, task=TASK) == name
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "hf").eval()
     assert type(theirs).__name__ == name
     assert [theirs.config.id2label[index] for index in range(4)] == LABELS
     assert theirs.config.label2id == {label: index for index, label in enumerate(LABELS)}
-    reader, sep = AutoTokenizer.from_pretrained(tmp_path / "hf"), tokenizer.separator_id
-    batch = reader(TEXTS, padding=True, return_tensors="pt")
+    hf_tokenizer, sep = AutoTokenizer.from_pretrained(tmp_path / "hf"), tokenizer.separator_id
+    batch = hf_tokenizer(TEXTS, padding=True, return_tensors="pt")
     rows = [[sep, *tokenizer.encode(text), sep] for text in TEXTS]
     for ids, mask, row in zip(batch["input_ids"], batch["attention_mask"], rows, strict=True):
         assert ids[: mask.sum()].tolist() == row
         assert set(ids[mask.sum() :].tolist()) <= {theirs.config.pad_token_id}
     inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
     torch.testing.assert_close(theirs(**inputs).logits, scores(model, rows), **TOLERANCE)
-    pairs = reader(TEXTS, TEXTS[::-1], padding=True, return_tensors="pt")
+    pairs = hf_tokenizer(TEXTS, TEXTS[::-1], padding=True, return_tensors="pt")
     inputs = {key: pairs[key] for key in ("input_ids", "attention_mask")}
     rows = [
         [sep, *tokenizer.encode(a), sep, *tokenizer.encode(b), sep] for a, b in zip(TEXTS, TEXTS[::-1], strict=True)
     ]
     expected = scores(model, rows)
     torch.testing.assert_close(theirs(**inputs).logits, expected, **TOLERANCE)
-    assert expected.std(dim=0).min() > 0.1, "the logits say something"
+    assert expected.std(dim=0).min() > 0.1, "the logits are not constant"
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_written_is_read_back_with_head_and_labels(name, tokenizer, tmp_path: Path):
+def test_an_exported_classifier_is_loaded_with_its_head_and_labels(name, tokenizer, tmp_path: Path):
     model = classifier(tokenizer, **MODELS[name])
     write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=tokenizer, task=TASK)
     back = load_model(str(tmp_path / "hf"), runs_dir=tmp_path, device=torch.device("cpu"))
@@ -110,7 +110,7 @@ def test_what_is_written_is_read_back_with_head_and_labels(name, tokenizer, tmp_
     assert [back.require_tokenizer().encode(text) for text in TEXTS] == [tokenizer.encode(text) for text in TEXTS]
 
 
-def test_padding_is_a_control_token_of_its_own_with_a_row_of_zeros(tokenizer, tmp_path: Path):
+def test_the_padding_token_is_added_with_an_embedding_of_zeros(tokenizer, tmp_path: Path):
     model = classifier(tokenizer)
     write_hf(model.config, model.state_dict(), tmp_path / "new", tokenizer=tokenizer, task=TASK)
     found = read_hf(tmp_path / "new")
@@ -120,27 +120,27 @@ def test_padding_is_a_control_token_of_its_own_with_a_row_of_zeros(tokenizer, tm
     assert pad != found.tokenizer.separator_id
     assert found.weights["wte.weight"][:pad].equal(model.wte.weight)
     assert not found.weights["wte.weight"][pad].any()
-    assert "<|pad|>" not in tokenizer.special_tokens, "the run's own tokenizer stays as it is"
+    assert "<|pad|>" not in tokenizer.special_tokens, "the run's tokenizer is unchanged"
 
 
 @pytest.mark.parametrize("fields", [{}, {"vocab_size": 400}])
-def test_padding_that_is_there_already_and_spare_rows_are_taken(fields, tokenizer, tmp_path: Path):
+def test_an_existing_padding_token_or_spare_row_is_used(fields, tokenizer, tmp_path: Path):
     padded = with_special_tokens(tokenizer, ["[PAD]"])
-    source = padded if not fields else tokenizer  # with rows to spare, <|pad|> needs no new one
+    source = padded if not fields else tokenizer  # <|pad|> uses a spare row
     model = classifier(source, **fields)
     write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=source, task=TASK)
     found = read_hf(tmp_path / "hf")
     assert found.config.rows == model.config.rows
     assert found.weights["wte.weight"].equal(model.wte.weight)
-    given = json.loads((tmp_path / "hf" / "config.json").read_text())
-    assert given["pad_token_id"] == tokenizer.vocab_size
+    content = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert content["pad_token_id"] == tokenizer.vocab_size
     assert json.loads((tmp_path / "hf" / "tokenizer_config.json").read_text())["pad_token"] == (
         "<|pad|>" if fields else "[PAD]"
     )
 
 
 @torch.no_grad()
-def test_without_tokenizer_and_labels_a_further_row_is_padding_and_labels_are_numbered(tokenizer, tmp_path: Path):
+def test_without_tokenizer_and_labels_padding_is_a_new_row_and_labels_are_numbered(tokenizer, tmp_path: Path):
     model = classifier(tokenizer)
     write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=None)
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "hf").eval()
@@ -150,15 +150,15 @@ def test_without_tokenizer_and_labels_a_further_row_is_padding_and_labels_are_nu
     assert read_hf(tmp_path / "hf").labels == ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3")
 
 
-def test_the_mean_of_all_tokens_and_labels_of_another_number_are_refused_by_name(tokenizer, tmp_path: Path):
+def test_mean_pooling_and_a_wrong_number_of_labels_are_rejected(tokenizer, tmp_path: Path):
     model = classifier(tokenizer)
-    for task, said in (
+    for task, expected in (
         (ClassifyTask(labels=LABELS, pooling="mean"), 'task.pooling = "mean"'),
-        (ClassifyTask(labels=LABELS[:2]), "The model tells 4 classes, and the task names 2."),
+        (ClassifyTask(labels=LABELS[:2]), "The model has 4 classes, but the task has 2 labels."),
     ):
         with pytest.raises(InteropError) as caught:
             write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=tokenizer, task=task)
-        assert said in caught.value.happened
+        assert expected in caught.value.happened
         assert caught.value.expected and caught.value.advice
         assert list(tmp_path.iterdir()) == []
 
@@ -167,7 +167,7 @@ SHAPE = {"vocab_size": 53, "n_positions": 20, "n_embd": 32, "n_layer": 2, "n_hea
 QWEN3 = {"vocab_size": 53, "max_position_embeddings": 20, "hidden_size": 32, "intermediate_size": 40, "head_dim": 8}
 QWEN3 |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 52}
 NAMED = {"id2label": dict(enumerate(LABELS)), "label2id": {label: index for index, label in enumerate(LABELS)}}
-THEIRS = {
+IMPORTED = {
     "gpt2": (lambda: GPT2ForSequenceClassification(GPT2Config(**SHAPE, **NAMED)), LABELS),
     "gpt2, two unnamed": (lambda: GPT2ForSequenceClassification(GPT2Config(**SHAPE)), ["LABEL_0", "LABEL_1"]),
     "gpt2, three unnamed": (
@@ -180,10 +180,10 @@ THEIRS = {
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", THEIRS)
-def test_a_folder_of_transformers_gives_its_logits_and_labels(name, tmp_path: Path):
-    make, labels = THEIRS[name]
-    theirs = randomise(make())
+@pytest.mark.parametrize("name", IMPORTED)
+def test_an_imported_classifier_gives_the_same_logits_and_labels(name, tmp_path: Path):
+    make, labels = IMPORTED[name]
+    theirs = randomize(make())
     theirs.save_pretrained(tmp_path / "theirs")
     found = read_hf(tmp_path / "theirs")
     assert found.labels == tuple(labels)
@@ -197,7 +197,7 @@ def test_a_folder_of_transformers_gives_its_logits_and_labels(name, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "expected"),
     [
         ({"problem_type": "multi_label_classification"}, 'problem_type = "multi_label_classification"'),
         ({"id2label": {"0": "LABEL_0"}}, "1 labels"),
@@ -208,27 +208,27 @@ def test_a_folder_of_transformers_gives_its_logits_and_labels(name, tmp_path: Pa
         ({"activation_function": "relu"}, 'activation_function = "relu"'),
     ],
 )
-def test_what_does_not_tell_one_of_several_classes_is_refused_by_field(fields, said, tmp_path: Path):
+def test_an_unsupported_classifier_is_rejected_by_field(fields, expected, tmp_path: Path):
     GPT2ForSequenceClassification(GPT2Config(**SHAPE, **NAMED)).save_pretrained(tmp_path)
-    given = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**given, **fields}))
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**content, **fields}))
     with pytest.raises(InteropError) as caught:
         read_hf(tmp_path)
-    assert "describes a GPT2ForSequenceClassification that Penna's model cannot follow" in caught.value.happened
-    assert said in caught.value.happened
+    assert "describes a GPT2ForSequenceClassification that Penna does not support" in caught.value.happened
+    assert expected in caught.value.happened
 
 
-def test_a_head_of_another_number_of_classes_than_labels_is_named(tmp_path: Path):
+def test_a_head_that_does_not_match_the_labels_is_named(tmp_path: Path):
     GPT2ForSequenceClassification(GPT2Config(**SHAPE, **NAMED)).save_pretrained(tmp_path)
-    given = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**given, "id2label": {"0": "a", "1": "b"}}))
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**content, "id2label": {"0": "a", "1": "b"}}))
     with pytest.raises(InteropError, match=r"not those of the GPT2ForSequenceClassification") as caught:
         read_hf(tmp_path)
     assert "score.weight [4, 32], expected [2, 32]" in caught.value.happened
 
 
-def test_a_loaded_runs_task_and_labels_are_its_recipes(tokenizer, tmp_path: Path):
-    for name, fields, task in (("told", {}, TASK), ("plain", {"n_class": None}, PretrainTask())):
+def test_the_task_and_labels_of_a_run_are_those_of_its_recipe(tokenizer, tmp_path: Path):
+    for name, fields, task in (("classifier", {}, TASK), ("plain", {"n_class": None}, PretrainTask())):
         model = classifier(tokenizer, **fields)
         with new_run(tmp_path, name, Recipe(model=model.config, task=task)) as run:
             run.set_checkpoint(
@@ -236,7 +236,7 @@ def test_a_loaded_runs_task_and_labels_are_its_recipes(tokenizer, tmp_path: Path
             )
         loaded = load_model(name, runs_dir=tmp_path, device=torch.device("cpu"))
         assert loaded.task == task
-        assert loaded.labels == (tuple(LABELS) if name == "told" else ())
+        assert loaded.labels == (tuple(LABELS) if name == "classifier" else ())
     write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=None)
     loaded = load_model(str(tmp_path / "hf"), runs_dir=tmp_path, device=torch.device("cpu"))
     assert (loaded.task, loaded.labels) == (PretrainTask(), ())

@@ -1,4 +1,4 @@
-"""generation_config.json: transformers reads what is written as the same settings, and what others wrote is understood."""
+"""generation_config.json: transformers reads Penna's files as the same settings, and Penna reads files of others."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def read(folder: Path, content: dict, tokenizer=None) -> GenerationConfig:
     return read_generation_config(folder / GENERATION_FILE, tokenizer)
 
 
-# --- there and back
+# --- Export
 
 SHARES = st.none() | st.floats(0.01, 1)
 PENALTIES = st.floats(-2, 2).map(lambda number: round(number, 3))
@@ -95,7 +95,7 @@ def test_what_is_written_is_read_as_it_was(config, folder, tokenizer):
 def test_transformers_reads_the_same_settings(config, folder, tokenizer):
     write_generation_config(folder / GENERATION_FILE, config, tokenizer)
     theirs = transformers.GenerationConfig.from_pretrained(folder)
-    # What transformers' generate() takes for what a file leaves out.
+    # The values that transformers' generate() uses for missing settings.
     default = theirs._get_default_generation_params()
 
     def of(name: str):
@@ -113,7 +113,7 @@ def test_transformers_reads_the_same_settings(config, folder, tokenizer):
     if config.prompt_lookup_num_tokens:
         mode = GenerationMode.ASSISTED_GENERATION
     if config.penalty_alpha == 0:
-        mode = GenerationMode.GREEDY_SEARCH  # nothing is weighed against the likelihood
+        mode = GenerationMode.GREEDY_SEARCH  # contrastive search without a penalty is greedy
     assert theirs.get_generation_mode() == mode
     assert theirs.max_new_tokens == config.max_new_tokens
     assert (of("min_new_tokens") or 0) == config.min_new_tokens
@@ -136,7 +136,7 @@ def test_transformers_reads_the_same_settings(config, folder, tokenizer):
     assert theirs.eos_token_id == tokenizer.separator_id
 
 
-def test_a_file_says_what_differs_from_the_defaults_and_what_transformers_would_take_otherwise(tokenizer):
+def test_a_file_has_changed_settings_and_those_with_other_defaults_in_transformers(tokenizer):
     ids = {"bos_token_id": tokenizer.separator_id, "eos_token_id": tokenizer.separator_id}
     assert generation_config_to_json(GenerationConfig(), tokenizer) == {
         **ids,
@@ -153,7 +153,7 @@ def test_a_file_says_what_differs_from_the_defaults_and_what_transformers_would_
     assert generation_config_to_json(GenerationConfig(), None)["eos_token_id"] is None
 
 
-def test_bad_words_are_barred_at_the_start_and_behind_a_space(tokenizer):
+def test_bad_words_are_banned_alone_and_after_a_space(tokenizer):
     ids = bad_words_ids(["bad", "word"], tokenizer)
     assert [tokenizer.decode(each) for each in ids] == ["bad", " bad", "word", " word"]
     assert bad_words_ids(["word", "word", " word"], tokenizer) == [
@@ -162,22 +162,22 @@ def test_bad_words_are_barred_at_the_start_and_behind_a_space(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "expected"),
     [
         ({"choices": ("yes", "no")}, "choices = ['yes', 'no']"),
         ({"max_new_tokens": 0}, "max_new_tokens = 0"),
         ({"bad_words": ("bad",)}, "bad_words = ['bad']"),
     ],
 )
-def test_what_a_file_cannot_hold_is_refused_by_name(fields, said):
+def test_settings_that_a_file_cannot_hold_are_rejected_by_name(fields, expected):
     with pytest.raises(InteropError) as caught:
         generation_config_to_json(GenerationConfig(**fields), None)
-    assert said in caught.value.happened
+    assert expected in caught.value.happened
     assert caught.value.expected
     assert caught.value.advice
 
 
-# --- what others wrote
+# --- Import
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,9 @@ def test_what_a_file_cannot_hold_is_refused_by_name(fields, said):
     [
         ({}, {"temperature": 0}),
         ({"_from_model_config": True, "eos_token_id": 50256, "transformers_version": "4.26"}, {"temperature": 0}),
-        # Without do_sample nothing that limits a draw means anything.
+        # Without do_sample, sampling limits have no effect.
         ({"do_sample": False, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.1}, {"temperature": 0}),
-        ({"do_sample": True}, {}),  # no top_k is made up
+        ({"do_sample": True}, {}),  # no default top_k
         (
             {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "eos_token_id": [1, 2]},
             {"temperature": 0.6, "top_k": 20, "top_p": 0.95},
@@ -207,12 +207,12 @@ def test_what_a_file_cannot_hold_is_refused_by_name(fields, said):
     ],
     ids=str,
 )
-def test_a_foreign_file_means_what_it_means_to_transformers(content, fields, tmp_path):
+def test_a_file_has_the_meaning_that_it_has_in_transformers(content, fields, tmp_path):
     assert read(tmp_path, content) == GenerationConfig(**fields)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ({"do_sample": "yes"}, "do_sample = 'yes'"),
         ({"do_sample": True, "temperature": -1}, "temperature must be at least 0 (got -1)"),
@@ -230,16 +230,16 @@ def test_a_foreign_file_means_what_it_means_to_transformers(content, fields, tmp
     ],
     ids=str,
 )
-def test_values_that_cannot_be_are_refused_with_the_file_and_their_name(content, said, tmp_path):
+def test_invalid_values_are_rejected_with_file_and_name(content, expected, tmp_path):
     with pytest.raises(InteropError) as caught:
         read(tmp_path, content)
     assert str(tmp_path / GENERATION_FILE) in caught.value.happened
-    assert said in caught.value.happened
+    assert expected in caught.value.happened
     assert caught.value.expected
     assert caught.value.advice
 
 
-def test_a_missing_or_damaged_file_is_refused_by_name(tmp_path):
+def test_a_missing_or_damaged_file_is_rejected_by_name(tmp_path):
     with pytest.raises(InteropError, match=GENERATION_FILE):
         read_generation_config(tmp_path / GENERATION_FILE, None)
     (tmp_path / GENERATION_FILE).write_text("{")
@@ -247,10 +247,10 @@ def test_a_missing_or_damaged_file_is_refused_by_name(tmp_path):
         read_generation_config(tmp_path / GENERATION_FILE, None)
 
 
-def test_foreign_bad_words_are_read_as_the_words_they_spell(tmp_path, tokenizer):
-    spelled = [tokenizer.encode(text) for text in ("bad", " bad", " worse", "sun")]
+def test_bad_words_ids_are_decoded_to_words(tmp_path, tokenizer):
+    encoded = [tokenizer.encode(text) for text in ("bad", " bad", " worse", "sun")]
     end = tokenizer.separator_id
-    config = read(tmp_path, {"bad_words_ids": [*spelled, [end]], "eos_token_id": end}, tokenizer)
+    config = read(tmp_path, {"bad_words_ids": [*encoded, [end]], "eos_token_id": end}, tokenizer)
     assert config.bad_words == ("bad", " worse", "sun")
     for ids in ([end], [tokenizer.vocab_size], []):
         with pytest.raises(InteropError, match="bad_words_ids"):

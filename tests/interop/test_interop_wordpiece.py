@@ -1,4 +1,4 @@
-"""GPT-2 weights beside a WordPiece vocabulary, as Chinese models come: vocab.txt, and pickles with old buffers."""
+"""GPT-2 models with a WordPiece vocabulary (vocab.txt), as published for Chinese, with old buffers and pickles."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ TEXTS = ["天地玄黄，宇宙洪荒。", "GPT2 cats 写 sing！", "", "a\u3000
 
 @pytest.fixture
 def theirs() -> GPT2LMHeadModel:
-    """A small randomly initialised model under the settings that such folders have."""
+    """A small random model with the settings of such folders."""
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=len(WORDS), n_positions=16, n_embd=12, n_layer=2, n_head=2, bos_token_id=3, eos_token_id=4,
@@ -38,22 +38,22 @@ def theirs() -> GPT2LMHeadModel:
 
 @pytest.fixture
 def folder(theirs, tmp_path: Path) -> Callable[..., Path]:
-    """folder(pickled, prefix) -> the model as such a folder: safetensors, or a .bin with the buffers of its time."""
+    """folder(pickled, prefix) -> the model's folder with safetensors, or with a pickle and old buffers."""
 
     def make(pickled: bool, prefix: bool) -> Path:
         path = tmp_path / "chinese"
         theirs.save_pretrained(path)
         (path / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
-        given = json.loads((path / "config.json").read_text())
-        given |= {
+        content = json.loads((path / "config.json").read_text())
+        content |= {
             "tokenizer_class": "BertTokenizerFast",
             "gradient_checkpointing": False,
             "output_past": True,
             "n_ctx": 16,
         }
         if not prefix:
-            given["architectures"] = ["GPT2Model"]
-        (path / "config.json").write_text(json.dumps(given))
+            content["architectures"] = ["GPT2Model"]
+        (path / "config.json").write_text(json.dumps(content))
         state = theirs.state_dict() if prefix else theirs.transformer.state_dict()
         start = "transformer." if prefix else ""
         for layer in range(2):
@@ -72,7 +72,7 @@ def folder(theirs, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.parametrize("pickled", [True, False])
 @pytest.mark.parametrize("prefix", [True, False])
-def test_weights_and_vocabulary_are_those_transformers_reads(pickled, prefix, folder, theirs):
+def test_ids_and_logits_equal_those_of_transformers(pickled, prefix, folder, theirs):
     path = folder(pickled, prefix)
     found = read_hf(path, allow_pickle=pickled)
     model = GPT(found.config)
@@ -89,7 +89,7 @@ def test_weights_and_vocabulary_are_those_transformers_reads(pickled, prefix, fo
             torch.testing.assert_close(ours, other, atol=1e-5, rtol=1e-5)
 
 
-def test_a_pickle_in_the_form_before_zip_files_is_read_as_well(folder):
+def test_a_pickle_in_the_format_before_zip_files_is_read(folder):
     path = folder(True, True)
     before = read_hf(path, allow_pickle=True).weights
     state = torch.load(path / "pytorch_model.bin", weights_only=True)
@@ -100,9 +100,7 @@ def test_a_pickle_in_the_form_before_zip_files_is_read_as_well(folder):
 
 
 @pytest.mark.parametrize("pickled", [True, False])
-def test_such_a_folder_imports_as_a_run_from_which_a_recipe_takes_model_tokenizer_and_weights(
-    pickled, folder, theirs, tmp_path
-):
+def test_an_imported_run_initializes_a_new_model_with_its_tokenizer(pickled, folder, theirs, tmp_path):
     import_model(str(folder(pickled, True)), name="base", runs_dir=tmp_path, allow_pickle=pickled)
     source = load_model("base", runs_dir=tmp_path, device=torch.device("cpu"))
     tokenizer = Tokenizer.load(init_tokenizer_path("base", tmp_path))
@@ -115,7 +113,7 @@ def test_such_a_folder_imports_as_a_run_from_which_a_recipe_takes_model_tokenize
 
 
 @pytest.mark.parametrize("lower", [True, False])
-def test_settings_beside_the_vocabulary_are_followed_as_transformers_follows_them(lower, folder):
+def test_tokenizer_settings_have_the_effect_that_they_have_in_transformers(lower, folder):
     path = folder(False, True)
     settings = {"do_lower_case": lower, "tokenizer_class": "BertTokenizerFast", "model_max_length": 16}
     (path / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -126,7 +124,7 @@ def test_settings_beside_the_vocabulary_are_followed_as_transformers_follows_the
         assert found.encode(text) == ids
 
 
-def test_such_a_folder_is_a_start_and_is_written_so_that_transformers_reads_the_same_ids(folder, tmp_path):
+def test_an_extended_model_is_exported_with_its_tokenizer(folder, tmp_path):
     source = load_model(str(folder(False, True)), runs_dir=tmp_path, device=torch.device("cpu"))
     tokenizer = with_special_tokens(source.require_tokenizer(), ["[BOT]", "[unused1]"])
     config = source.model.config.model_copy(update={"vocab_size": tokenizer.vocab_size})

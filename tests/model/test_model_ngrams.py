@@ -9,7 +9,7 @@ from torch import Tensor
 
 from penna.config.sections import ModelConfig
 from penna.errors import InteropError
-from penna.interop.hf_folder import hf_class
+from penna.interop.hf_folder import hf_class_name
 from penna.model.cache import KVCache
 from penna.model.gpt import GPT
 from penna.model.ngrams import NO_TOKEN, NgramEmbedding, pad_start
@@ -166,7 +166,7 @@ def test_dropout_is_rejected_without_ngrams() -> None:
 
 def test_export_rejects_ngrams_by_name() -> None:
     with pytest.raises(InteropError, match="ngram_size = 4"):
-        hf_class(CONFIG)
+        hf_class_name(CONFIG)
 
 
 def test_the_padding_id_is_not_a_token() -> None:

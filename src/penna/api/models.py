@@ -1,4 +1,4 @@
-"""Models at hand: loading them, taking them in from other tools and handing them out."""
+"""Load, import and export models."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from penna.train.device import resolve_device
 
 
 def load(target: str, *, runs_dir: Path = RUNS, device: str = "auto", dtype: Dtype = "float32") -> LoadedModel:
-    """The model of a run (its best checkpoint), of one checkpoint, or of a Hugging Face folder, ready to be used."""
+    """Load a run (its best checkpoint), a checkpoint, a Hugging Face folder or a model of the hub, for inference."""
     return load_model(target, runs_dir=runs_dir, device=resolve_device(device), dtype=dtype)
 
 
 def import_model(
     source: str, *, name: str, runs_dir: Path = RUNS, overwrite: bool = False, allow_pickle: bool = False
 ) -> RunFolder:
-    """Make a run of a Hugging Face folder, to be used or trained further like any other."""
+    """Turn a Hugging Face folder or hub model into a run."""
     check_name_is_free(runs_dir, name, overwrite)
-    foreign = read_hf(hf_folder(source) or Path(source), allow_pickle=allow_pickle)
-    model = build_model(foreign.config)
-    model.load_state_dict(foreign.weights)
-    recipe = Recipe(description=f"imported from {source}", model=foreign.config, task=foreign.task)
+    hf_model = read_hf(hf_folder(source) or Path(source), allow_pickle=allow_pickle)
+    model = build_model(hf_model.config)
+    model.load_state_dict(hf_model.weights)
+    recipe = Recipe(description=f"imported from {source}", model=hf_model.config, task=hf_model.task)
     with new_run(runs_dir, name, recipe, overwrite=overwrite) as run:
-        if foreign.tokenizer is not None:
-            foreign.tokenizer.save(run.tokenizer)
-        content = Checkpoint(model.state_dict(), {}, {"step": 0, "imported_from": source})
-        path = write_checkpoint(run.checkpoints, 0, content)
+        if hf_model.tokenizer is not None:
+            hf_model.tokenizer.save(run.tokenizer)
+        checkpoint = Checkpoint(model.state_dict(), {}, {"step": 0, "imported_from": source})
+        path = write_checkpoint(run.checkpoints, 0, checkpoint)
         run.set_checkpoint("last", path)
         run.set_checkpoint("best", path)
         run.update_info(state="imported", **provenance(recipe))
@@ -41,7 +41,7 @@ def import_model(
 
 
 def export_model(loaded: LoadedModel, output: Path) -> str:
-    """Write a model as a Hugging Face folder; the name of the class that reads it."""
+    """Write a model as a Hugging Face folder; returns the name of its class."""
     return write_hf(
         loaded.model.config, loaded.model.state_dict(), output, tokenizer=loaded.tokenizer, task=loaded.task
     )

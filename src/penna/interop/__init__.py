@@ -1,1 +1,1 @@
-"""Other tools' model formats, in and out: names and layouts, no training."""
+"""Model formats of other tools: Hugging Face classes, weights, generation settings and hub downloads."""

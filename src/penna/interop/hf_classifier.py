@@ -1,15 +1,12 @@
-"""Models that tell classes, as Hugging Face keeps them: the labels in config.json, the pad token, what frames a text.
+"""Classifiers in Hugging Face's format: labels in config.json, the padding token, and separators around texts.
 
-Reading, in comes the content of a config.json and out come the labels. Writing, in comes a model with a head for
-classes and out comes what its folder is to hold. ``transformers`` reads the classes behind the last token that is not
-``pad_token_id``. Penna's ids end in the separator, so the separator must not be that token; it is a control token of
-its own, the tokenizer's, or ``<|pad|>``, added with a row of zeros. Since what frames a text is part of what was
-learned, the tokenizer is written so that ``transformers`` puts the separators around a text, and between a pair, too.
+``transformers`` classifies from the last token that is not ``pad_token_id``. Penna's texts end with the separator, so
+padding must be another control token: the tokenizer's own, or ``<|pad|>``, added with an embedding of zeros. The
+exported tokenizer puts separators around texts and between pairs, as in training.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,39 +19,41 @@ from torch import Tensor
 from penna.config.sections import ModelConfig
 from penna.config.tasks import ClassifyTask, TaskConfig
 from penna.errors import InteropError
+from penna.interop.hf_files import format_json
 from penna.tokenizer.special_tokens import with_special_tokens
 from penna.tokenizer.tokenizer import Tokenizer
 
 _LM_HEAD = "lm_head.weight"
 _PAD = "<|pad|>"
 _PAD_NAMES = (_PAD, "<pad>", "[PAD]")
-_PROBLEMS = (None, "single_label_classification")
+_PROBLEM_TYPES = (None, "single_label_classification")
 
 
-def labels_from_json(given: Mapping[str, Any]) -> tuple[str, ...]:
-    """The labels of a classifier's config.json, in the order of its head's rows.
+def labels_from_json(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels in the config.json of a classifier, in the order of its head's rows.
 
-    Those of a file that names none are ``transformers``' own, LABEL_0 and on, two unless it says how many. Raises
-    ValueError, which names the field, where they are not labels of which each text has one.
+    Without names they are LABEL_0 and so on, two by default, as in ``transformers``. Raises ValueError naming the field
+    if the model does not assign one of several labels.
     """
-    if given.get("problem_type") not in _PROBLEMS:
-        raise ValueError(f"problem_type = {_shown(given['problem_type'])}: a text has one of several labels here")
-    named: Any = given.get("id2label")
-    if named is None:
-        count: Any = given.get("num_labels", 2)
-        named = {str(index): f"LABEL_{index}" for index in range(count if isinstance(count, int) else 0)}
-    by_id = cast("dict[str, Any]", named) if isinstance(named, dict) else {}
+    if content.get("problem_type") not in _PROBLEM_TYPES:
+        problem_type = format_json(content["problem_type"])
+        raise ValueError(f"problem_type = {problem_type}: only one label per text is supported")
+    names: Any = content.get("id2label")
+    if names is None:
+        count: Any = content.get("num_labels", 2)
+        names = {str(index): f"LABEL_{index}" for index in range(count if isinstance(count, int) else 0)}
+    by_id = cast("dict[str, Any]", names) if isinstance(names, dict) else {}
     labels = [by_id.get(str(index)) for index in range(len(by_id))]
     if not all(isinstance(label, str) for label in labels) or len(set(labels)) != len(labels):
-        raise ValueError(f"id2label = {_shown(named)}: only one name for each id from 0 on is understood")
+        raise ValueError(f"id2label = {format_json(names)}: every id from 0 on needs a name of its own")
     if len(labels) < 2:
-        raise ValueError(f"{len(labels)} labels: only two or more are understood")
+        raise ValueError(f"{len(labels)} labels: at least two are needed")
     return tuple(map(str, labels))
 
 
 @dataclass(frozen=True)
 class ClassifierExport:
-    """What the folder of a classifier holds."""
+    """The content of an exported classifier's folder."""
 
     config: ModelConfig
     weights: dict[str, Tensor]
@@ -65,27 +64,27 @@ class ClassifierExport:
 def export_classifier(
     config: ModelConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer | None, task: TaskConfig, name: str
 ) -> ClassifierExport:
-    """A model with a head for classes as the class ``name`` holds it.
+    """Convert a model with a classification head for the Hugging Face class ``name``.
 
-    That class predicts no tokens: an LM head of its own (``tie`` off) is left out. A task other than classify has no
-    labels; they are then LABEL_0 and on. Raises ExchangeError where the classes are read from more than the last token.
+    An LM head of its own (``tie`` off) is dropped, because the class has none. For a task other than classify the
+    labels are LABEL_0 and so on. Raises InteropError if the model classifies from other tokens than the last.
     """
     if isinstance(task, ClassifyTask) and task.pooling != "last":
         raise InteropError(
-            f"This model reads the classes from all tokens: task.pooling = {_shown(task.pooling)}.",
-            f'{name} reads them from the last token alone: pooling = "last".',
-            "Train with --task.pooling last to export it; this one stays usable in Penna as it is.",
+            f"This model classifies from all tokens: task.pooling = {format_json(task.pooling)}.",
+            f'{name} classifies from the last token only: pooling = "last".',
+            "To export a model, train it with --task.pooling last. This model remains usable in Penna.",
         )
     labels = list(task.labels) if isinstance(task, ClassifyTask) else [f"LABEL_{n}" for n in range(config.n_class or 0)]
     if len(labels) != config.n_class:
         raise InteropError(
-            f"The model tells {config.n_class} classes, and the task names {len(labels)}.",
-            "Expected a label for each row of the head.",
-            "Export the run as it was trained, with its recipe.toml.",
+            f"The model has {config.n_class} classes, but the task has {len(labels)} labels.",
+            "Every row of the head needs a label.",
+            "Export the run with its original recipe.toml.",
         )
     pad_id = config.rows
     if tokenizer is not None:
-        tokenizer, pad_id = _framing(tokenizer, config.block_size)
+        tokenizer, pad_id = _add_padding_and_separators(tokenizer, config.block_size)
     rows = max(config.rows, pad_id + 1)
     embedding = weights["wte.weight"]
     zeros = torch.zeros(rows - len(embedding), embedding.shape[1], dtype=embedding.dtype, device=embedding.device)
@@ -105,23 +104,19 @@ def export_classifier(
     )
 
 
-def _framing(tokenizer: Tokenizer, block_size: int) -> tuple[Tokenizer, int]:
-    """A tokenizer that, outside of Penna, puts separators around texts and fills up behind them; its pad id."""
+def _add_padding_and_separators(tokenizer: Tokenizer, block_size: int) -> tuple[Tokenizer, int]:
+    """A tokenizer that, in transformers, puts separators around texts and pads on the right; and its padding id."""
     separator = tokenizer.separator_id
-    there = [name for name in _PAD_NAMES if tokenizer.special_tokens.get(name, separator) != separator]
-    pad = there[0] if there else _PAD
-    padding = with_special_tokens(tokenizer, [pad])
-    inner = tokenizers.Tokenizer.from_str(padding._inner.to_str())
+    existing = [name for name in _PAD_NAMES if tokenizer.special_tokens.get(name, separator) != separator]
+    pad = existing[0] if existing else _PAD
+    padded = with_special_tokens(tokenizer, [pad])
+    inner = tokenizers.Tokenizer.from_str(padded._inner.to_str())
     if separator is not None:
-        between = inner.id_to_token(separator)
+        token = inner.id_to_token(separator)
         inner.post_processor = processors.TemplateProcessing(
-            single=[between, "$A", between],
-            pair=[between, "$A", between, "$B", between],
-            special_tokens=[(between, separator)],
+            single=[token, "$A", token],
+            pair=[token, "$A", token, "$B", token],
+            special_tokens=[(token, separator)],
         )
-    settings = {**padding._settings, "pad_token": pad, "padding_side": "right", "model_max_length": block_size}
-    return Tokenizer(inner, settings), padding.special_tokens[pad]
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    settings = {**padded._settings, "pad_token": pad, "padding_side": "right", "model_max_length": block_size}
+    return Tokenizer(inner, settings), padded.special_tokens[pad]

@@ -1,9 +1,7 @@
-"""Hugging Face model folders, read and written: config.json, safetensors, tokenizer files.
+"""Hugging Face model folders: download from the hub, read, write.
 
-``read_hf`` turns a folder into values (configuration, weights under Penna's names, tokenizer); ``write_hf`` turns
-values into a folder that ``transformers`` and its relatives load. Nothing of ``transformers`` is imported: the formats
-are plain. What a class can hold is in ``classes``, how its weights are laid out in ``layouts``, its files in
-``tensors``.
+A folder holds config.json (`penna.interop.hf_config`), weights (`hf_weights`, `hf_files`) and tokenizer files. The
+formats are plain, so ``transformers`` is not imported.
 """
 
 from __future__ import annotations
@@ -33,47 +31,83 @@ from penna.tokenizer.files import TOKENIZER_FILE
 from penna.tokenizer.load import MERGES_FILE, MODEL_SUFFIX, VOCAB_FILE, WORDPIECE_FILE
 from penna.tokenizer.tokenizer import Tokenizer
 
+HUB_PREFIX = "hf://"
+_HUB_NAME = re.compile(r"hf://([\w.-]+(?:/[\w.-]+)?)")
+_HUB_FILES = ("*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model", "*.jinja")  # no pickles
+
+
+def download_from_hub(target: str) -> Path:
+    """The local folder of ``hf://owner/name``, downloaded if it is not in the cache of ``huggingface_hub``.
+
+    Raises InteropError, with the way to download by hand, if the library or the hub is not available.
+    """
+    match = _HUB_NAME.fullmatch(target)
+    if match is None:
+        raise InteropError(
+            f"{target!r} is not a model of the Hugging Face hub.",
+            "The form is hf://owner/name, for example hf://openai-community/gpt2.",
+            "Check the spelling.",
+        )
+    try:
+        library: Any = importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise _download_error(match[1], "the library huggingface_hub is not installed") from error
+    try:
+        return Path(library.snapshot_download(match[1], allow_patterns=list(_HUB_FILES)))
+    except Exception as error:  # the library raises the exceptions of its own dependencies
+        reason = str(error).strip().splitlines() or [""]
+        raise _download_error(match[1], f"{type(error).__name__}: {reason[0]}") from error
+
+
+def _download_error(name: str, reason: str) -> InteropError:
+    folder = name.rpartition("/")[2]
+    return InteropError(
+        f"{HUB_PREFIX}{name} cannot be downloaded: {reason}.",
+        "This needs the library huggingface_hub and a connection to the hub.",
+        f"Or run `hf download {name} --local-dir {folder}` on a machine with a connection, copy the folder here, and "
+        f"give its path instead of {HUB_PREFIX}{name}.",
+    )
+
 
 @dataclass(frozen=True)
 class HFModel:
-    """A foreign model as values: ``GPT(config).load_state_dict(weights)`` is that model, in float32."""
+    """The content of a Hugging Face folder: ``build_model(config)`` can load ``weights`` (in float32)."""
 
     config: ModelConfig
     weights: dict[str, Tensor]
     tokenizer: Tokenizer | None
-    labels: tuple[str, ...] = ()  # a classifier's, in the order of its head's rows
+    labels: tuple[str, ...] = ()  # of a classifier, in the order of its head's rows
 
     @property
     def task(self) -> TaskConfig:
-        """What it was made for: to classify where it has labels, else to go on with text."""
+        """The task of the model: classify if it has labels, else pretrain."""
         return ClassifyTask(labels=list(self.labels), lm_weight=0) if self.labels else PretrainTask()
 
 
 def read_hf(folder: Path, *, allow_pickle: bool = False) -> HFModel:
-    """Read a Hugging Face folder of a GPT2LMHeadModel, OpenAIGPTLMHeadModel or Qwen3ForCausalLM, or of the class with a
-    head for classes (``…ForSequenceClassification``) beside each.
+    """Read a folder of a GPT2LMHeadModel, OpenAIGPTLMHeadModel, Qwen3ForCausalLM or their classifiers.
 
-    Weights may be safetensors, whole or in shards, or, with ``allow_pickle``, a pytorch_model.bin. ``ExchangeError``
-    says what is missing, damaged, or more than Penna's model can do.
+    Weights are safetensors, as one file or in shards, or a pytorch_model.bin with ``allow_pickle``. Raises InteropError
+    for anything that is missing, damaged or unsupported.
     """
-    description = folder / "config.json"
-    if not description.is_file():
-        there = "is not a folder" if not folder.is_dir() else "holds no config.json"
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        problem = "is not a folder" if not folder.is_dir() else "has no config.json"
         raise InteropError(
-            f"{folder} {there}.",
-            "Expected a Hugging Face model folder: config.json beside its weights.",
+            f"{folder} {problem}.",
+            "A Hugging Face model folder is needed: config.json and weights.",
             "Give the folder that the model was downloaded to or saved in.",
         )
-    foreign, config, labels = config_from_json(read_json_object(description), description)
-    weights = weights_from_hf(read_weights(folder, allow_pickle), config, foreign, str(folder))
+    hf_class, config, labels = config_from_json(read_json_object(config_file), config_file)
+    weights = weights_from_hf(read_weights(folder, allow_pickle), config, hf_class, str(folder))
     tokenizer = Tokenizer.load(folder) if has_tokenizer(folder) else None
     if tokenizer is not None:
         _check_tokenizer(tokenizer, config)
     return HFModel(config, weights, tokenizer, labels)
 
 
-def hf_class(config: ModelConfig) -> str:
-    """The Hugging Face class that holds this model; ``ExchangeError`` names the fields that none holds."""
+def hf_class_name(config: ModelConfig) -> str:
+    """The Hugging Face class that supports this model. Raises InteropError naming fields that no class supports."""
     return choose_hf_class(config).architecture_name(config)
 
 
@@ -85,113 +119,70 @@ def write_hf(
     tokenizer: Tokenizer | None,
     task: TaskConfig | None = None,
 ) -> str:
-    """Write the model as a Hugging Face folder, whole or not at all, and give back the class's name.
+    """Write the model as a Hugging Face folder, atomically; returns the name of its class.
 
-    ``weights`` is Penna's state dict. Sinusoidal positions are written as the learned ones they equal. A model with a
-    head for classes (``n_class``) goes to ``…ForSequenceClassification``, with the labels of ``task``. ``output`` must
-    not exist, or be an empty folder.
+    ``weights`` is Penna's state dict. Sinusoidal positions are written as learned ones. A model with a classification
+    head becomes a ``…ForSequenceClassification`` with the labels of ``task``. ``output`` must not exist or be empty.
     """
-    foreign = choose_hf_class(config)
+    hf_class = choose_hf_class(config)
     if tokenizer is not None:
         _check_tokenizer(tokenizer, config)
     output = output.resolve()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InteropError(
             f"{output} exists and is not an empty folder.",
-            "Expected a new or empty folder, so that nothing is overwritten or mixed.",
-            "Choose another one, or remove it first.",
+            "A new or empty folder is needed, so that nothing is overwritten.",
+            "Choose another folder, or remove this one first.",
         )
     if config.positions == "sinusoidal":
         table = sinusoidal_table(config.block_size, config.n_embd, config.position_scale)
         config, weights = config.model_copy(update={"positions": "learned"}), {**weights, "wpe.weight": table}
     fields: dict[str, Any] = {}
     if config.n_class is not None:
-        made = export_classifier(config, weights, tokenizer, task or PretrainTask(), foreign.classifier_name)
-        config, weights, tokenizer, fields = made.config, made.weights, made.tokenizer, made.fields
-    tensors = weights_to_hf(weights, config, foreign)
+        export = export_classifier(config, weights, tokenizer, task or PretrainTask(), hf_class.classifier_name)
+        config, weights, tokenizer, fields = export.config, export.weights, export.tokenizer, export.fields
+    tensors = weights_to_hf(weights, config, hf_class)
     separator = None if tokenizer is None else tokenizer.separator_id
-    staging = output.parent / f".{output.name}.{uuid.uuid4().hex}.partial"
+    temporary = output.parent / f".{output.name}.{uuid.uuid4().hex}.partial"
     try:
-        staging.mkdir(parents=True)
-        write_json_object(staging / "config.json", {**config_to_json(config, foreign, separator), **fields})
+        temporary.mkdir(parents=True)
+        write_json_object(temporary / "config.json", {**config_to_json(config, hf_class, separator), **fields})
         if config.n_class is None:
             write_json_object(
-                staging / "generation_config.json",
+                temporary / "generation_config.json",
                 {"_from_model_config": True, "bos_token_id": separator, "eos_token_id": separator},
             )
-        save_file(tensors, staging / SINGLE, metadata={"format": "pt"})
-        # safetensors lets only its owner read a file; whoever may read the one may read the other.
-        (staging / SINGLE).chmod((staging / "config.json").stat().st_mode & 0o777)
+        save_file(tensors, temporary / SINGLE, metadata={"format": "pt"})
+        # safetensors makes the file readable by its owner only; give it the permissions of the other files.
+        (temporary / SINGLE).chmod((temporary / "config.json").stat().st_mode & 0o777)
         if tokenizer is not None:
-            tokenizer.save(staging)
+            tokenizer.save(temporary)
         if output.exists():
             output.rmdir()
-        staging.rename(output)
+        temporary.rename(output)
     except (OSError, SafetensorError) as error:
         raise InteropError(
             f"{output} cannot be written: {error}.",
-            "Expected a place to write to, with room for the model.",
-            "Choose another folder, or make room.",
+            "A writable folder with enough space for the model is needed.",
+            "Choose another folder, or free some space.",
         ) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return foreign.architecture_name(config)
+        shutil.rmtree(temporary, ignore_errors=True)
+    return hf_class.architecture_name(config)
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder holds a tokenizer in a form that stands by itself."""
+    """Whether a folder holds the files of a tokenizer."""
     names = {file.name for file in folder.iterdir() if file.is_file()}
-    whole = not names.isdisjoint((TOKENIZER_FILE, WORDPIECE_FILE)) or {VOCAB_FILE, MERGES_FILE} <= names
-    return whole or any(name.endswith(MODEL_SUFFIX) for name in names)
+    is_complete = not names.isdisjoint((TOKENIZER_FILE, WORDPIECE_FILE)) or {VOCAB_FILE, MERGES_FILE} <= names
+    return is_complete or any(name.endswith(MODEL_SUFFIX) for name in names)
 
 
 def _check_tokenizer(tokenizer: Tokenizer, config: ModelConfig) -> None:
-    """Every id the tokenizer gives must have a row in the embedding."""
+    """Every token id must have a row in the embedding."""
     if tokenizer.vocab_size > config.rows:
         raise InteropError(
-            f"The tokenizer has {tokenizer.vocab_size:,} tokens, the model embeds {config.rows:,}.",
-            "Expected a row for every token.",
-            "Use the tokenizer this model was trained with.",
+            f"The tokenizer has {tokenizer.vocab_size:,} tokens, but the model has embeddings for {config.rows:,}.",
+            "Every token needs an embedding.",
+            "Use the tokenizer that this model was trained with.",
         )
-
-
-# MERGED interop.hub
-#
-# What has been downloaded once is found in the hub's own cache from then on, also where the hub cannot be reached. Only
-# what Penna reads is asked for, and no pickles. The library ``huggingface_hub`` is not Penna's own: where it or the hub
-# is missing, the error says how the same files come as a folder.
-
-
-HUB_PREFIX = "hf://"
-_NAME = re.compile(r"hf://([\w.-]+(?:/[\w.-]+)?)")
-_WANTED = ("*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model", "*.jinja")
-
-
-def download_from_hub(target: str) -> Path:
-    """The local folder of a model of the hub. Raises ExchangeError where its files cannot be had."""
-    match = _NAME.fullmatch(target)
-    if match is None:
-        raise InteropError(
-            f"{target!r} names no model of the Hugging Face hub.",
-            "hf://owner/name, as in hf://openai-community/gpt2.",
-            "Check the spelling.",
-        )
-    try:
-        library: Any = importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise _not_at_hand(match[1], "the library huggingface_hub is not installed") from error
-    try:
-        return Path(library.snapshot_download(match[1], allow_patterns=list(_WANTED)))
-    except Exception as error:  # the library raises whatever its own libraries raise
-        reason = str(error).strip().splitlines() or [""]
-        raise _not_at_hand(match[1], f"{type(error).__name__}: {reason[0]}") from error
-
-
-def _not_at_hand(name: str, reason: str) -> InteropError:
-    folder = name.rpartition("/")[2]
-    return InteropError(
-        f"{HUB_PREFIX}{name} cannot be fetched: {reason}.",
-        "A model of the hub is fetched with the library huggingface_hub, where the hub can be reached.",
-        f"Without it, download the model where there is a network (hf download {name} --local-dir {folder}), copy the "
-        f"folder here and give its path in place of {HUB_PREFIX}{name}.",
-    )

@@ -25,8 +25,8 @@ from torch import Tensor
 from penna.config.sections import ModelConfig
 from penna.config.tasks import ClassifyTask, PretrainTask, TaskConfig
 from penna.errors import RecipeError
-from penna.interop.hf_config import config_from_json, format_value
-from penna.interop.hf_files import read_json_object
+from penna.interop.hf_config import config_from_json
+from penna.interop.hf_files import format_json, read_json_object
 from penna.interop.hf_folder import has_tokenizer
 from penna.loading import LoadedModel, find_run_and_checkpoint, hf_folder
 from penna.model.gpt import GPT, sinusoidal_table
@@ -207,10 +207,10 @@ def _check_fields(new: ModelConfig, source: LoadedModel) -> None:
     different = [field for field in fields if getattr(new, field) != getattr(old, field)]
     if different:
         lines = [
-            f"{field} is {format_value(getattr(old, field))} there and {format_value(getattr(new, field))} here"
+            f"{field} is {format_json(getattr(old, field))} there and {format_json(getattr(new, field))} here"
             for field in different
         ]
-        wanted = ", ".join(f"{field} = {format_value(getattr(old, field))}" for field in different)
+        wanted = ", ".join(f"{field} = {format_json(getattr(old, field))}" for field in different)
         where = "" if source.run is None else f" (all of it is in {source.run.path / 'recipe.toml'})"
         raise RecipeError(
             f"The model of {source.source} has another shape:\n  " + "\n  ".join(lines),

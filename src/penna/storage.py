@@ -42,9 +42,8 @@ def friendly_disk_errors(path: Path) -> Generator[None]:
         yield
     except Exception as error:
         if is_disk_full(error):
-            free = shutil.disk_usage(_existing(path)).free
             raise DeviceError(
-                f"The disk is full: {path} was not written ({free / 1e6:.0f} MB free).",
+                f"The disk is full: {path} was not written ({free_disk(path) / 1e6:.0f} MB free).",
                 "The previous file is unchanged.",
                 "Free some space (for example, delete old runs) or choose another disk.",
             ) from error
@@ -68,11 +67,12 @@ def _concerns(error: OSError, path: Path) -> bool:
     return error.filename is not None and Path(str(error.filename)).is_relative_to(path.parent)
 
 
-def _existing(path: Path) -> Path:
-    """The nearest folder above a path that exists."""
+def free_disk(path: Path) -> int:
+    """The free bytes of the disk that holds ``path``, or will hold it."""
+    path = path.resolve()
     while not path.exists():
         path = path.parent
-    return path
+    return shutil.disk_usage(path).free
 
 
 def flush(path: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_model_whose_weights_do_not_fit_is_not_tried(tmp_path: Path, monkeypat
 
 def test_a_process_that_was_killed_is_told_as_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.run", ended(-signal.SIGKILL))
-    with pytest.raises(DeviceError, match="so much that the system ended the process"):
+    with pytest.raises(DeviceError, match="so much memory that the system killed the process"):
         dry_run(a_recipe(tmp_path))
 
 

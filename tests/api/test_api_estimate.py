@@ -22,7 +22,7 @@ from penna.model.seq2seq import build_model
 
 @pytest.fixture(autouse=True)
 def _starts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penna.api.estimate._seconds_to_start", lambda: 1.0)
+    monkeypatch.setattr("penna.api.estimate._startup_seconds", lambda: 1.0)
 
 
 def a_file(place: Path, **more: Any) -> Path:

@@ -20,7 +20,6 @@ import torch
 from safetensors.torch import load_file
 
 from penna.api import experiment_runner
-from penna.api import experiment_runner as experiment_process
 from penna.api.experiment import open_experiment, plan_experiment
 from penna.api.experiment_runner import ExperimentResult, RunStatus, run_experiment, share_of_budget, threads_per_run
 from penna.config.recipe import load_recipe
@@ -32,9 +31,9 @@ STAND_IN = Path(__file__).parent / "stand_in_training.py"
 
 @pytest.fixture(autouse=True)
 def _stand_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment_runner, "_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(experiment_runner, "_POLL_SECONDS", 0.01)
     if "slow" not in request.keywords:
-        monkeypatch.setattr(experiment_process, "COMMAND", (sys.executable, "-S", str(STAND_IN)))
+        monkeypatch.setattr(experiment_runner, "COMMAND", (sys.executable, "-S", str(STAND_IN)))
 
 
 def written(place: Path, *arms: tuple[str, dict[str, Any]], **more: Any) -> Path:
@@ -155,9 +154,9 @@ def test_a_run_that_fails_is_told_what_needs_it_is_skipped_and_the_others_finish
     }  # fmt: skip
     messages = {run.arm: run.message for run in end.runs}
     assert messages["bad"] == "It broke at step 3. Something else. Mend it."
-    assert messages["after"] == "It was to begin from bad-s42, which was not trained."
+    assert messages["after"] == "It starts from bad-s42, which was not trained."
     assert "killed" in str(messages["killed"])
-    assert messages["blind"] == "Not measured: It cannot be measured Something else. Mend it."
+    assert messages["blind"] == "Not evaluated: It cannot be measured Something else. Mend it."
     assert [run.arm for run in end.failed] == ["bad", "after", "further", "killed", "blind"]
     assert "a line before" in folder.log_file(end.runs[0]).read_text()
 

@@ -13,7 +13,6 @@ import tomli_w
 from rich.console import Console
 
 from penna.api import experiment_runner
-from penna.api import experiment_runner as experiment_process
 from penna.api.experiment_runner import RunStatus
 from penna.cli.experiment_screen import clock, seconds_left, status_table
 from penna.cli.main import run
@@ -25,8 +24,8 @@ STAND_IN = Path(__file__).parent.parent / "api" / "stand_in_training.py"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment_runner, "_BETWEEN_LOOKS", 0.01)
-    monkeypatch.setattr(experiment_process, "COMMAND", (sys.executable, "-S", str(STAND_IN)))
+    monkeypatch.setattr(experiment_runner, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(experiment_runner, "COMMAND", (sys.executable, "-S", str(STAND_IN)))
 
 
 def written(place: Path, *arms: tuple[str, dict[str, Any]], **more: Any) -> Path:

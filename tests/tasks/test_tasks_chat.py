@@ -196,8 +196,8 @@ def recipe_of(tmp_path: Path, overrides: dict[str, Any] | None = None) -> Recipe
 @pytest.mark.parametrize("arch", ["gpt", "seq2seq"])
 def test_how_many_were_cut_is_told_as_well_when_the_examples_are_found_in_the_cache(arch: str, tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, {"model.arch": arch, "model.block_size": 30})
-    first, again = (prepare_chat(recipe, recipe.tokenizer, lambda _: None).lines() for _ in range(2))
-    assert "59 examples are longer than the model can read and lost their oldest turns." in first
+    first, again = (prepare_chat(recipe, recipe.task, recipe.tokenizer, lambda _: None).lines() for _ in range(2))
+    assert "59 examples do not fit the model's context and lost their oldest turns." in first
     assert again == first
 
 

@@ -68,7 +68,7 @@ def recipe_for(tmp_path: Path, overrides: dict[str, Any] | None = None, rows: An
 
 
 def prepared(recipe: Recipe) -> PreparedClassification:
-    return prepare_classify(recipe, recipe.tokenizer, lambda _: None)
+    return prepare_classify(recipe, recipe.task, recipe.tokenizer, lambda _: None)
 
 
 def job_for(recipe: Recipe) -> tuple[Recipe, PreparedClassification, TrainingTask]:
@@ -260,7 +260,7 @@ def test_the_best_checkpoint_goes_by_what_the_task_says(tmp_path: Path) -> None:
 def test_samples_are_the_prompts_with_their_class(tmp_path: Path) -> None:
     _, ready, job = job_for(recipe_for(tmp_path, {"train.prompts": ["warm bright", " ", "cold"]}))
     model = job.model.eval()
-    samples = job.sample(model, 0)
+    samples = job.sample(model)
     assert [prompt for prompt, _ in samples] == ["warm bright", "cold"]
     probabilities = label_probabilities(model, ready.form.ids([("cold",)], ready.tokenizer), "last")[0]
     best = int(probabilities.argmax())
@@ -354,7 +354,7 @@ def test_lines_and_info_say_what_was_prepared(tmp_path: Path) -> None:
     assert "121 records" in text
     assert "Classes: 2 ('bad' " in text
     longer = sum(len(row["text"]) > 18 for row in reviews())
-    assert f"{longer} texts are longer than the block of 20 and lost their tail" in text
+    assert f"{longer} texts are longer than the model's 20-token context and lost their tail" in text
     info = json.loads(json.dumps(ready.info()))
     assert list(info) == [*COUNTED, "labels"]
     assert info["content_hash"] == ready.content_hash

@@ -121,7 +121,7 @@ def test_what_cannot_be_an_example_says_why_with_its_lengths(plain: Tokenizer) -
     assert len(kept.ids) == 41
     assert isinstance(long, str)
     assert f"takes {longest + 1} tokens" in long
-    assert f"a block of 40 has room for {longest} " in long
+    assert f"only {longest} fit into the model's 40-token context" in long
     assert empty == "the prompt has no token"
 
 
@@ -194,7 +194,7 @@ def prepared(tmp_path: Path, overrides: dict[str, Any] | None = None) -> tuple[R
         "train": {"steps": 1, "batch_size": 4, "sample_tokens": 5},
     }
     recipe = build_recipe(merge(table, overrides or {}))
-    ready = prepare_complete(recipe, recipe.tokenizer, lambda _: None)
+    ready = prepare_complete(recipe, recipe.task, recipe.tokenizer, lambda _: None)
     model = recipe.model.model_copy(update={"vocab_size": ready.tokenizer.vocab_size})
     return ready.complete_recipe(recipe.model_copy(update={"model": model})), ready
 
@@ -217,7 +217,7 @@ def test_the_job_scores_completions_and_ends_and_nothing_else(tmp_path: Path, ar
             )
         nats += float(loss)
     assert sums["loss"] == pytest.approx(nats, rel=1e-4)
-    texts = job.sample(model, 0)
+    texts = job.sample(model)
     assert len(texts) == 2
     assert job.batches.rows == ready.prepared.train_counts.examples
     assert ready.info()["train_targets"] == job.batches.tokens
@@ -257,7 +257,7 @@ def test_lines_say_what_was_read_what_is_due_and_what_cannot_be_used(tmp_path: P
     rows = (tmp_path / "pairs.jsonl").read_text(encoding="utf-8")
     (tmp_path / "more.jsonl").write_text(f'{rows}\n{{"prompt": "the cat", "completion": " "}}', encoding="utf-8")
     data = recipe.data.model_copy(update={"path": [str(tmp_path / "more.jsonl")], "allow_bad_records": 0.1})
-    more = prepare_complete(recipe.model_copy(update={"data": data}), ready.tokenizer, lambda _: None)
+    more = prepare_complete(recipe.model_copy(update={"data": data}), recipe.task, ready.tokenizer, lambda _: None)
     assert more.lines()[0].endswith(
         f", 1 bad record skipped (the first: {tmp_path / 'more.jsonl'}:61: the completion is empty)"
     )
@@ -273,7 +273,7 @@ def test_samples_answer_the_recipes_prompts(tmp_path: Path) -> None:
     recipe, ready = prepared(tmp_path, {"train.prompts": ["the cat sat", "", sentence(1, 90)]})
     model = build_model(recipe.model)
     model.init_weights(0)
-    assert [prompt for prompt, _ in ready.training_task(recipe, model.eval()).sample(model, 0)] == [
+    assert [prompt for prompt, _ in ready.training_task(recipe, model.eval()).sample(model)] == [
         "the cat sat",
         sentence(1, 90),
     ]

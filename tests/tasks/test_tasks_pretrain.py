@@ -14,7 +14,7 @@ from penna.errors import DataError
 from penna.generate.request import Request
 from penna.generate.text_stream import GeneratedText, prompt_ids
 from penna.model.gpt import GPT
-from penna.tasks.pretrain import pretrain_job, training_rows, validation_rows
+from penna.tasks.pretrain import PreparedPretraining, training_rows, validation_rows
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.distributed import ProcessGroup
 
@@ -51,7 +51,7 @@ def test_rows_are_documents_or_windows_as_the_recipe_asks(tmp_path: Path) -> Non
 
 def test_every_token_and_end_of_a_validation_document_is_scored(tmp_path: Path) -> None:
     recipe, prepared = prepared_recipe(tmp_path)
-    job = pretrain_job(recipe, prepared, GPT(recipe.model).eval())
+    job = PreparedPretraining(prepared).training_task(recipe, GPT(recipe.model).eval())
     part = prepared.manifest.parts["valid"]
     assert part.documents > 2
     _, counts = job.evaluate(job.model, ProcessGroup(0, 1, 0))
@@ -63,7 +63,7 @@ def test_documents_may_be_shorter_than_the_block_and_windows_may_not(tmp_path: P
     recipe, prepared = prepared_recipe(tmp_path)
     assert training_rows(recipe, prepared, 10_000).rows == prepared.manifest.parts["train"].documents
     recipe, prepared = prepared_recipe(tmp_path, {"data.windows": "packed"})
-    with pytest.raises(DataError, match="shorter than a block of 10000"):
+    with pytest.raises(DataError, match="You need at least 10,001 tokens"):
         training_rows(recipe, prepared, 10_000)
 
 
@@ -77,12 +77,12 @@ def test_samples_of_a_model_of_documents_start_from_the_separator_and_end_with_i
         asked.extend(requests)
         return [GeneratedText((), "", "stop"), GeneratedText((), "ab", "length")]
 
-    monkeypatch.setattr("penna.tasks.pretrain.write", write)
+    monkeypatch.setattr("penna.tasks.pretrain.generate_texts", write)
     for windows in ("documents", "packed"):
         recipe, prepared = prepared_recipe(tmp_path, {"data.windows": windows}, [*LINES, "abc"])
         tokenizer = prepared.tokenizer
-        job = pretrain_job(recipe, prepared, GPT(recipe.model).eval())
-        assert job.sample(job.model, 0) == [("", ""), ("line", "ab")]
+        job = PreparedPretraining(prepared).training_task(recipe, GPT(recipe.model).eval())
+        assert job.sample(job.model) == [("", ""), ("line", "ab")]
     single, packed = asked[:2], asked[2:]
     separator, line = tokenizer.separator_id, tokenizer.encode("line")
     assert [list(request.ids) for request in single] == [[separator], [separator, *line]]
@@ -109,6 +109,6 @@ def test_bits_per_byte_count_the_bytes_of_the_text_where_a_tokenizer_loses_some(
     assert not prepared.tokenizer.lossless
     model = GPT(recipe.model)
     model.init_weights(0)
-    _, counts = pretrain_job(recipe, prepared, model.eval()).evaluate(model, ProcessGroup(0, 1, 0))
+    _, counts = PreparedPretraining(prepared).training_task(recipe, model.eval()).evaluate(model, ProcessGroup(0, 1, 0))
     part = prepared.manifest.parts["valid"]
     assert counts["bytes"] == pytest.approx(part.bytes, rel=0.02)

@@ -196,7 +196,7 @@ def test_head_alone_agrees_with_the_class_of_transformers() -> None:
     mask = torch.arange(5) < batch["lengths"][:, None]
     with torch.no_grad():
         expected = theirs(input_ids=batch["ids"], attention_mask=mask.long()).logits
-        _, scores = ClassificationObjective("last", 0.0, None, BYTES).sums_and_scores(ours.eval(), batch)
+        _, scores = ClassificationObjective("last", 0.0, None, BYTES).sums_and_logits(ours.eval(), batch)
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-4)
 
 

@@ -14,7 +14,7 @@ from tiny_runs import tiny_recipe
 from penna.api.train import train_recipe
 from penna.config.sections import ModelConfig
 from penna.model.gpt import GPT
-from penna.train.fingerprint import batch_order_hash, weight_hashes
+from penna.train.task import batch_order_hash, weight_hashes
 
 CONFIG = ModelConfig(n_layer=1, n_head=2, n_embd=16, block_size=16, vocab_size=11)
 

@@ -15,6 +15,7 @@ from penna.api.evaluation_data import evaluation_data, read_evaluation_data
 from penna.config.sections import DataConfig
 from penna.config.tasks import ClassifyTask
 from penna.data.cache import Progress
+from penna.data.examples.split import unknown_label_reason
 from penna.data.sources.fields import LabeledText
 from penna.data.sources.reader import read_records
 from penna.data.sources.records import BadRecord, check_bad_records
@@ -26,7 +27,7 @@ from penna.model.precision import Dtype
 from penna.report.classification_plots import draw_classification
 from penna.runs.folder import RUNS
 from penna.storage import to_json
-from penna.tasks.classify import ClassifyFormat, label_probabilities, unknown_label_reason
+from penna.tasks.classify import ClassifyFormat, label_probabilities
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.device import resolve_device
 

@@ -104,7 +104,7 @@ class Completer:
                     "Check that the file is the right one and not empty.",
                 )
             requests.append(request_for(self.tokenizer, prompt.ids, config, seed=seed, source=prompt.source))
-            cut.append(prompt.cut)
+            cut.append(prompt.truncated)
         return requests, cut
 
     def stream(self, requests: Sequence[Request]) -> Iterator[TextDelta]:

@@ -1,4 +1,4 @@
-"""Averages per epoch of runs: names or folders in, figures of every epoch out."""
+"""The metrics of each epoch of one or several runs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from penna.runs.folder import RUNS, find_run
 
 
 def epochs(targets: Sequence[str], *, runs_dir: Path = RUNS) -> dict[str, list[EpochMetrics]]:
-    """The epochs of runs under their names, or under their folders where two have one name.
+    """The metrics of each epoch by run name, or by folder if two runs have the same name.
 
-    Raises RunError where there is no such run, or it has not logged a training step.
+    Raises RunError if a run does not exist or has no metrics.
     """
-    found: dict[str, list[EpochMetrics]] = {}
+    by_run: dict[str, list[EpochMetrics]] = {}
     for target in targets:
         run = find_run(target, runs_dir)
-        figures = epoch_metrics(run.metrics())
-        if not figures:
-            raise RunError(f"The run {run.path} has no metrics yet.", "At least one logged row.", "Train it first.")
-        found[run.name if run.name not in found else str(run.path)] = figures
-    return found
+        metrics = epoch_metrics(run.metrics())
+        if not metrics:
+            raise RunError(
+                f"The run {run.path} has no metrics yet.", "At least one logged row is needed.", "Train it first."
+            )
+        by_run[run.name if run.name not in by_run else str(run.path)] = metrics
+    return by_run

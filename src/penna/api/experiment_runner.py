@@ -1,8 +1,8 @@
-"""Running an experiment: its folder in, trained and measured runs out, and going on with one that was cut off.
+"""Running an experiment: each run is trained and evaluated by a process of its own.
 
-Every run is trained by a process of its own. What one that failed leaves behind is kept, those that were to begin from
-it are skipped, and the others finish. Going on, finished runs are left, begun ones resumed, the others begun; what
-failed or was skipped is tried again. A process that outlived its experiment is waited for.
+Resuming an experiment leaves finished runs alone, resumes runs that were interrupted, and tries failed ones again. If a
+run fails, its files are kept, the runs that start from it are skipped, and the others continue. A process that outlives
+its experiment is waited for.
 """
 
 from __future__ import annotations
@@ -28,114 +28,291 @@ from penna.runs.folder import RunFolder
 from penna.train.device import available_cores
 from penna.train.signals import catch_stop_signals
 
-# MERGED api.experiment_process: The processes of an experiment: how they are begun, how far they are, why they
-# failed.
-#
-# A run is trained by the command a person would type, in a process of its own, so that one that fails takes nothing
-# along
-# and several can go at a time. How far it is, is read from its log of figures.
-
-
 COMMAND = (sys.executable, "-m", "penna")
-_STOPPED = (130, 143)  # what a command gives back that a signal stopped
+_STOPPED_BY_SIGNAL = (130, 143, -signal.SIGINT, -signal.SIGTERM)  # exit codes of a process
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The progress of one run."""
+
+    run: PlannedRun
+    activity: str  # "training", "evaluating", "training elsewhere", "interrupted", or the state of the run
+    step: int = 0
+    share: float = 0.0  # of its budget, 0 to 1
+    valid: Mapping[str, Any] | None = None  # the last logged row of validation metrics
+    seconds: float = 0.0  # of training
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The estimated time to the end of training; None if it is not known yet."""
+        return self.seconds * (1 - self.share) / self.share if self.share > 0 else None
+
+
+StatusHandler = Callable[[list[RunStatus]], None]
+
+
+@dataclass(frozen=True)
+class ExperimentResult:
+    """How an experiment ended: its runs, and the signal that stopped it, if any."""
+
+    runs: list[PlannedRun]
+    signal: int | None
+    identical: Sequence[Finding] = ()  # the settings and data that all arms share, if no signal stopped it
+
+    @property
+    def failed(self) -> list[PlannedRun]:
+        """The runs that failed or were skipped."""
+        return [run for run in self.runs if run.state in ("failed", "skipped")]
+
+
+def run_experiment(
+    folder: ExperimentFolder, *, workers: int = 1, on_status: StatusHandler = lambda _: None
+) -> ExperimentResult:
+    """Train the unfinished runs of an experiment, up to ``workers`` at once, and evaluate them as [evaluate] says.
+
+    At the end, check that the arms are identical in all that they do not vary. Raises RunError if another process runs
+    the experiment.
+    """
+    with folder.lock():
+        with catch_stop_signals() as request:
+            result = _Runner(folder, workers, on_status).run(lambda: request.signal)
+        if result.signal is None:
+            identical = findings([(run, folder.run_folder(run)) for run in result.runs])
+            folder.save_identical({finding.name: finding.text for finding in identical})
+            result = replace(result, identical=identical)
+    return result
+
+
+class _Runner:
+    """Starts runs when a worker is free and the runs they need are trained, and records the state of each."""
+
+    def __init__(self, folder: ExperimentFolder, workers: int, on_status: StatusHandler) -> None:
+        self._folder, self._workers, self._on_status = folder, workers, on_status
+        self._threads = threads_per_run(workers)
+        self._evaluation: dict[str, Any] = build_experiment(folder.settings(), str(folder.path)).evaluate
+        self._runs = {run.name: run for run in folder.runs()}
+        self._progress = {name: RunProgress(folder.run_folder(run)) for name, run in self._runs.items()}
+        self._children: dict[str, ChildProcess] = {}
+        self._elsewhere = {run.name for run in self._runs.values() if self._is_locked_by_child(run)}
+        for run in self._runs.values():
+            if run.state in ("failed", "skipped"):
+                self._set_state(run.name, "training" if self._has_begun(run) else "waiting")
+
+    def run(self, stop_signal: Callable[[], int | None]) -> ExperimentResult:
+        """Run until all runs have ended, or until a signal arrives and all processes have saved their work."""
+        try:
+            self._loop(stop_signal)
+        finally:  # an error must not leave processes behind
+            for child in self._children.values():
+                child.stop(signal.SIGTERM)
+                child.process.wait()
+        return ExperimentResult(list(self._runs.values()), stop_signal())
+
+    def _loop(self, stop_signal: Callable[[], int | None]) -> None:
+        is_forwarded = False
+        while True:
+            number = stop_signal()
+            if number is None:
+                self._start_ready_runs()
+            elif not is_forwarded:
+                for child in self._children.values():
+                    child.stop(number)
+                is_forwarded = True
+            self._on_status([self._status(run) for run in self._runs.values()])
+            if not self._children and (number is not None or not self._elsewhere):
+                return
+            time.sleep(_POLL_SECONDS)
+            self._collect_ended(is_stopping=number is not None)
+
+    def _start_ready_runs(self) -> None:
+        for run in list(self._runs.values()):
+            if run.state not in ("waiting", "training") or run.name in self._children:
+                continue
+            failed = [name for name in run.needs if self._runs[name].state in ("failed", "skipped")]
+            if failed and not all(self._is_trained(self._runs[name]) for name in failed):
+                self._set_state(run.name, "skipped", f"It starts from {failed[0]}, which was not trained.")
+                continue
+            busy = len(self._children) + len(self._elsewhere - {run.name})
+            if busy < self._workers and all(self._is_trained(self._runs[name]) for name in run.needs):
+                self._start(run)
+
+    def _start(self, run: PlannedRun) -> None:
+        """Train a run, or evaluate it if it is trained. If another process works on it, wait for that process."""
+        lock = None if self._is_being_written(run) else self._folder.lock_for_child(run)
+        if lock is None:
+            self._elsewhere.add(run.name)
+            return
+        self._elsewhere.discard(run.name)
+        try:
+            if not self._is_trained(run):
+                self._children[run.name] = start_training(self._folder, run, lock, self._threads)
+            elif self._evaluation and not run.is_start:
+                self._children[run.name] = start_evaluation(self._folder, run, self._evaluation, lock, self._threads)
+            else:
+                self._set_state(run.name, "finished")
+                return
+            self._set_state(run.name, "training")
+        finally:
+            os.close(lock)  # the child process has inherited it
+
+    def _collect_ended(self, *, is_stopping: bool) -> None:
+        for name, child in list(self._children.items()):
+            code = child.process.poll()
+            if code is None:
+                continue
+            del self._children[name]
+            run = self._runs[name]
+            if code == 0 and child.activity == "evaluating":
+                self._set_state(name, "finished")
+            elif code == 0 and not is_stopping:
+                self._start(run)  # evaluates it
+            elif code == 0:
+                continue  # trained; it is evaluated when the experiment is resumed
+            elif is_stopping and child.was_stopped:
+                self._set_state(name, "training" if self._has_begun(run) else "waiting")
+            else:
+                reason = child.reason() if child.activity == "training" else f"Not evaluated: {child.reason()}"
+                self._set_state(name, "failed", reason)
+
+    def _set_state(self, name: str, state: str, message: str | None = None) -> None:
+        run = self._runs[name]
+        if (run.state, run.message) != (state, message):
+            self._runs[name] = replace(run, state=state, message=message)
+            self._folder.update_run(name, state=state, message=message)
+
+    def _has_begun(self, run: PlannedRun) -> bool:
+        return (self._folder.run_folder(run).path / "recipe.toml").exists()
+
+    def _is_trained(self, run: PlannedRun) -> bool:
+        return self._folder.run_folder(run).info().get("state") == "finished"
+
+    def _is_locked_by_child(self, run: PlannedRun) -> bool:
+        """Whether a process of an earlier session still works on the run."""
+        lock = self._folder.lock_for_child(run)
+        if lock is not None:
+            os.close(lock)
+        return lock is None
+
+    def _is_being_written(self, run: PlannedRun) -> bool:
+        """Whether a user trains the run by hand, with `penna resume`."""
+        if not self._has_begun(run):
+            return False
+        try:
+            with self._folder.run_folder(run).lock():
+                return False
+        except RunError:
+            return True
+
+    def _status(self, run: PlannedRun) -> RunStatus:
+        child = self._children.get(run.name)
+        activity = child.activity if child else "training elsewhere" if run.name in self._elsewhere else run.state
+        if run.state == "training" and activity == "training" and child is None:
+            activity = "interrupted"
+        progress = self._progress[run.name]
+        progress.refresh()
+        row = progress.last
+        if not row:
+            return RunStatus(run, activity)
+        return RunStatus(run, activity, row["step"], progress.share, progress.valid, row["seconds"])
 
 
 @dataclass
 class ChildProcess:
-    """A process at work on one run."""
+    """A process that trains or evaluates one run."""
 
-    activity: str  # "training" or "measuring"
+    activity: str  # "training" or "evaluating"
     process: subprocess.Popen[bytes]
     log: Path
-    log_begins: int  # bytes of the log that stood there before
+    log_start: int  # the size of the log before the process started
 
     def stop(self, number: int) -> None:
-        """Pass a signal on; a training finishes its step and saves."""
+        """Forward a signal; training finishes its step and saves."""
         if self.process.poll() is None:
             self.process.send_signal(number)
 
     def reason(self) -> str:
-        """Why it failed, on one line: what Penna said last, or how the process ended."""
+        """Why it failed, on one line: Penna's last message, or how the process ended."""
         with open(self.log, "rb") as file:
-            file.seek(self.log_begins)
+            file.seek(self.log_start)
             lines = file.read().decode("utf-8", errors="replace").splitlines()
-        said = [number for number, line in enumerate(lines) if line.startswith("penna: ")]
-        if said:
-            return " ".join(line.strip() for line in lines[said[-1] :]).removeprefix("penna: ")
+        messages = [number for number, line in enumerate(lines) if line.startswith("penna: ")]
+        if messages:
+            return " ".join(line.strip() for line in lines[messages[-1] :]).removeprefix("penna: ")
         code = self.process.returncode
         if code == -signal.SIGKILL:
-            return "The process was killed, as the system does where memory is short."
+            return "The process was killed, perhaps because the system ran out of memory."
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f"The process ended with exit code {code}{f': {last}' if last else '.'}"
 
     @property
     def was_stopped(self) -> bool:
         """Whether a signal ended it."""
-        code = self.process.returncode
-        return code in _STOPPED or code in (-signal.SIGINT, -signal.SIGTERM)
+        return self.process.returncode in _STOPPED_BY_SIGNAL
 
 
-def start_training(folder: ExperimentFolder, planned: PlannedRun, held: int, threads: int | None) -> ChildProcess:
-    """Train a run, or go on with one that was begun; ``held`` is the run's lock, which the process takes along."""
-    run = folder.run_folder(planned)
-    if (run.path / "recipe.toml").exists():
-        words = ["resume", str(run.path)]
+def start_training(folder: ExperimentFolder, run: PlannedRun, lock: int, threads: int | None) -> ChildProcess:
+    """Train a run, or resume it if it has begun. The process inherits ``lock``, the lock of the run."""
+    path = folder.run_folder(run).path
+    if (path / "recipe.toml").exists():
+        arguments = ["resume", str(path)]
     else:
-        recipe = str(folder.recipe_file(planned))
-        words = ["train", recipe, "--name", planned.name, "--runs-dir", str(folder.path)]
-    return _begun(folder.log_file(planned), "training", words, held, threads)
+        recipe = str(folder.recipe_file(run))
+        arguments = ["train", recipe, "--name", run.name, "--runs-dir", str(folder.path)]
+    return _start_process(folder.log_file(run), "training", arguments, lock, threads)
 
 
 def start_evaluation(
-    folder: ExperimentFolder, planned: PlannedRun, overrides: dict[str, Any], held: int, threads: int | None
+    folder: ExperimentFolder, run: PlannedRun, overrides: dict[str, Any], lock: int, threads: int | None
 ) -> ChildProcess:
-    """Measure a trained run as [evaluate] says; the figures go to its evaluations/."""
-    words = ["evaluate", str(folder.run_folder(planned).path)]
+    """Evaluate a trained run as [evaluate] says. The metrics are written to its evaluations/."""
+    arguments = ["evaluate", str(folder.run_folder(run).path)]
     for dotted, value in overrides.items():
-        for one in value if isinstance(value, list) else [value]:
-            words += [f"--{dotted}", one if isinstance(one, str) else json.dumps(one)]
-    return _begun(folder.log_file(planned), "measuring", words, held, threads)
+        for item in value if isinstance(value, list) else [value]:
+            arguments += [f"--{dotted}", item if isinstance(item, str) else json.dumps(item)]
+    return _start_process(folder.log_file(run), "evaluating", arguments, lock, threads)
 
 
-def _begun(log: Path, doing: str, words: Sequence[str], held: int, threads: int | None) -> ChildProcess:
+def _start_process(log: Path, activity: str, arguments: Sequence[str], lock: int, threads: int | None) -> ChildProcess:
     environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with open(log, "ab") as output:
-        begins = output.tell()
+        log_start = output.tell()
         process = subprocess.Popen(
-            [*COMMAND, *words],
+            [*COMMAND, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             env=environment,
-            pass_fds=(held,),
-            process_group=0,  # Ctrl-C reaches the experiment alone, which passes it on once
+            pass_fds=(lock,),
+            process_group=0,  # Ctrl-C reaches only the experiment, which forwards it once
         )
-    return ChildProcess(doing, process, log, begins)
+    return ChildProcess(activity, process, log, log_start)
 
 
 @dataclass
 class RunProgress:
-    """How far a run is, read from its metrics.jsonl as the file grows."""
+    """The progress of a run, read from its metrics.jsonl as the file grows."""
 
     run: RunFolder
     last: dict[str, Any] = field(default_factory=dict)
     valid: dict[str, Any] = field(default_factory=dict)
-    _read: int = 0
+    _offset: int = 0
     _recipe: Recipe | None = None
 
     def refresh(self) -> None:
-        """Read what was added, the whole file where it became shorter."""
+        """Read the new rows, or the whole file if it became shorter."""
         file = self.run.metrics_file
         size = file.stat().st_size if file.exists() else 0
-        if size < self._read:
-            self._read, self.last, self.valid = 0, {}, {}
-        if size == self._read:
+        if size < self._offset:
+            self._offset, self.last, self.valid = 0, {}, {}
+        if size == self._offset:
             return
         with open(file, "rb") as rows:
-            rows.seek(self._read)
-            whole, end, _ = rows.read().rpartition(b"\n")
-        self._read += len(whole) + len(end)
-        for line in whole.splitlines():
+            rows.seek(self._offset)
+            complete, end, _ = rows.read().rpartition(b"\n")
+        self._offset += len(complete) + len(end)
+        for line in complete.splitlines():
             row = json.loads(line)
             self.last = row
             if row["split"] == "valid":
@@ -143,7 +320,7 @@ class RunProgress:
 
     @property
     def share(self) -> float:
-        """The share of its budget that is spent, 0 to 1."""
+        """The share of the budget that is spent, 0 to 1."""
         if not self.last:
             return 0.0
         if self._recipe is None:
@@ -152,7 +329,7 @@ class RunProgress:
 
 
 def share_of_budget(config: TrainConfig, row: dict[str, Any]) -> float:
-    """How much of a budget a row of the log has spent, 0 to 1."""
+    """The share of a budget that is spent at a logged row, 0 to 1."""
     if config.minutes is not None:
         return min(1.0, row["seconds"] / 60 / config.minutes)
     spent, budget = (
@@ -167,201 +344,7 @@ def share_of_budget(config: TrainConfig, row: dict[str, Any]) -> float:
 
 
 def threads_per_run(workers: int) -> int | None:
-    """CPU threads for each of several runs at a time; None where one run may take what it likes."""
+    """CPU threads for each of ``workers`` runs at once; None for one worker, which may use all."""
     if workers == 1:
         return None
     return max(1, available_cores() // workers)
-
-
-_BETWEEN_LOOKS = 0.5  # seconds
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """How far one run is."""
-
-    run: PlannedRun
-    activity: str  # what its process does, or its state
-    step: int = 0
-    share: float = 0.0  # of its budget, 0 to 1
-    valid: Mapping[str, Any] | None = None  # the last row of the log about the validation part
-    seconds: float = 0.0  # of training
-
-    @property
-    def seconds_left(self) -> float | None:
-        """How long it will go on at its pace; None where that is not known yet."""
-        return self.seconds * (1 - self.share) / self.share if self.share > 0 else None
-
-
-StatusHandler = Callable[[list[RunStatus]], None]
-
-
-@dataclass(frozen=True)
-class ExperimentResult:
-    """How an experiment ended: the runs as they are now, and the signal that stopped it, if one did."""
-
-    runs: list[PlannedRun]
-    signal: int | None
-    identical: Sequence[Finding] = ()  # what was found to be the same in all arms, where no signal stopped it
-
-    @property
-    def failed(self) -> list[PlannedRun]:
-        """The runs that were not trained and will not be."""
-        return [run for run in self.runs if run.state in ("failed", "skipped")]
-
-
-def run_experiment(
-    folder: ExperimentFolder, *, workers: int = 1, on_status: StatusHandler = lambda _: None
-) -> ExperimentResult:
-    """Train what is left of an experiment, up to ``workers`` runs at a time, and measure what [evaluate] names.
-
-    At the end it is looked at whether the arms share what none of them names. Raises RunError where another process
-    runs it.
-    """
-    with folder.lock():
-        with catch_stop_signals() as request:
-            end = _Runner(folder, workers, on_status).run(lambda: request.signal)
-        if end.signal is None:
-            found = findings([(run, folder.run_folder(run)) for run in end.runs])
-            folder.save_identical({finding.name: finding.text for finding in found})
-            end = replace(end, identical=found)
-    return end
-
-
-class _Runner:
-    """Begins runs as their turn comes, looks after those at work, and notes what becomes of them."""
-
-    def __init__(self, folder: ExperimentFolder, workers: int, watch: StatusHandler) -> None:
-        self._folder, self._workers, self._watch = folder, workers, watch
-        self._threads = threads_per_run(workers)
-        self._to_measure: dict[str, Any] = build_experiment(folder.settings(), str(folder.path)).evaluate
-        self._runs = {run.name: run for run in folder.runs()}
-        self._figures = {name: RunProgress(folder.run_folder(run)) for name, run in self._runs.items()}
-        self._children: dict[str, ChildProcess] = {}
-        self._elsewhere = {run.name for run in self._runs.values() if self._is_held(run)}
-        for run in self._runs.values():
-            if run.state in ("failed", "skipped"):
-                self._note(run.name, "training" if self._is_begun(run) else "waiting")
-
-    def run(self, stopped_by: Callable[[], int | None]) -> ExperimentResult:
-        """Until nothing is left to do, or a signal came and all processes saved what they had."""
-        try:
-            self._work(stopped_by)
-        finally:  # nothing goes on behind an error
-            for child in self._children.values():
-                child.stop(signal.SIGTERM)
-                child.process.wait()
-        return ExperimentResult(list(self._runs.values()), stopped_by())
-
-    def _work(self, stopped_by: Callable[[], int | None]) -> None:
-        passed_on = False
-        while True:
-            number = stopped_by()
-            if number is None:
-                self._begin_what_can()
-            elif not passed_on:
-                for child in self._children.values():
-                    child.stop(number)
-                passed_on = True
-            self._watch(self._statuses())
-            if not self._children and (number is not None or not self._elsewhere):
-                return
-            time.sleep(_BETWEEN_LOOKS)
-            self._settle_ended(number is not None)
-
-    def _begin_what_can(self) -> None:
-        for run in list(self._runs.values()):
-            if run.state not in ("waiting", "training") or run.name in self._children:
-                continue
-            lost = [needed for needed in run.needs if self._runs[needed].state in ("failed", "skipped")]
-            if lost and not all(self._is_trained(self._runs[needed]) for needed in lost):
-                self._note(run.name, "skipped", f"It was to begin from {lost[0]}, which was not trained.")
-                continue
-            busy = len(self._children) + len(self._elsewhere - {run.name})
-            if busy < self._workers and all(self._is_trained(self._runs[needed]) for needed in run.needs):
-                self._begin(run)
-
-    def _begin(self, run: PlannedRun) -> None:
-        """Train a run, or measure it where it is trained; where a process still has it, wait for that."""
-        held = None if self._is_being_written(run) else self._folder.lock_for_child(run)
-        if held is None:
-            self._elsewhere.add(run.name)
-            return
-        self._elsewhere.discard(run.name)
-        try:
-            if not self._is_trained(run):
-                self._children[run.name] = start_training(self._folder, run, held, self._threads)
-            elif self._to_measure and not run.is_start:
-                self._children[run.name] = start_evaluation(self._folder, run, self._to_measure, held, self._threads)
-            else:
-                self._note(run.name, "finished")
-                return
-            self._note(run.name, "training")
-        finally:
-            os.close(held)  # the child has it
-
-    def _settle_ended(self, stopping: bool) -> None:
-        for name, child in list(self._children.items()):
-            code = child.process.poll()
-            if code is None:
-                continue
-            del self._children[name]
-            run = self._runs[name]
-            if code == 0 and child.activity == "measuring":
-                self._note(name, "finished")
-            elif code == 0 and not stopping:
-                self._begin(run)  # to measure it
-            elif code == 0:
-                continue  # it is trained, and will be measured when the experiment goes on
-            elif stopping and child.was_stopped:
-                self._note(name, "training" if self._is_begun(run) else "waiting")
-            else:
-                self._note(
-                    name,
-                    "failed",
-                    child.reason() if child.activity == "training" else f"Not measured: {child.reason()}",
-                )
-
-    def _note(self, name: str, state: str, message: str | None = None) -> None:
-        run = self._runs[name]
-        if (run.state, run.message) != (state, message):
-            self._runs[name] = replace(run, state=state, message=message)
-            self._folder.update_run(name, state=state, message=message)
-
-    def _is_begun(self, run: PlannedRun) -> bool:
-        return (self._folder.run_folder(run).path / "recipe.toml").exists()
-
-    def _is_trained(self, run: PlannedRun) -> bool:
-        return self._folder.run_folder(run).info().get("state") == "finished"
-
-    def _is_held(self, run: PlannedRun) -> bool:
-        """Whether a process works on it that outlived the experiment it belonged to."""
-        held = self._folder.lock_for_child(run)
-        if held is not None:
-            os.close(held)
-        return held is None
-
-    def _is_being_written(self, run: PlannedRun) -> bool:
-        """Whether somebody trains it by hand, with `penna resume`."""
-        if not self._is_begun(run):
-            return False
-        try:
-            with self._folder.run_folder(run).lock():
-                return False
-        except RunError:
-            return True
-
-    def _statuses(self) -> list[RunStatus]:
-        return [self._status(run) for run in self._runs.values()]
-
-    def _status(self, run: PlannedRun) -> RunStatus:
-        child = self._children.get(run.name)
-        doing = child.activity if child else "training elsewhere" if run.name in self._elsewhere else run.state
-        if run.state == "training" and doing == "training" and child is None:
-            doing = "interrupted"
-        figures = self._figures[run.name]
-        figures.refresh()
-        row = figures.last
-        if not row:
-            return RunStatus(run, doing)
-        return RunStatus(run, doing, row["step"], figures.share, figures.valid, row["seconds"])

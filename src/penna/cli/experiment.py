@@ -67,11 +67,12 @@ def _list_shipped() -> int:
 def _folder(arguments: argparse.Namespace) -> ExperimentFolder | None:
     """The experiment to be run, made where it is new; None where it was only to be described."""
     from penna.api.estimate import estimate_experiment
-    from penna.api.experiment import free_disk, open_experiment, plan_experiment
+    from penna.api.experiment import open_experiment, plan_experiment
     from penna.cli.experiment_screen import print_estimate
     from penna.cli.screen import say
     from penna.config.experiment import shipped_experiments
     from penna.runs.experiment import find_experiment
+    from penna.storage import free_disk
 
     runs_dir, target = Path(arguments.runs_dir), arguments.target
     if not target.endswith(".toml") and target not in shipped_experiments():

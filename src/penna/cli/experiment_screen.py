@@ -20,7 +20,7 @@ from penna.cli.page import Page
 from penna.formatting import plural
 
 _STYLES = {"finished": "green", "failed": "red", "skipped": "red", "waiting": "dim", "interrupted": "dim"}
-_AT_WORK = ("training", "measuring", "training elsewhere")
+_AT_WORK = ("training", "evaluating", "training elsewhere")
 _BESIDE = 4  # lines of a screen that are not rows
 
 

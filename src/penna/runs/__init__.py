@@ -1,1 +1,1 @@
-"""The run folder: the one place that writes runs."""
+"""Run and experiment folders: layout, metrics log, checkpoints."""

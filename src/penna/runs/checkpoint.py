@@ -72,12 +72,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def verify_checkpoint(path: Path) -> None:
     """Compare every file with its checksum. Raises RunError naming the damaged file and an intact checkpoint."""
-    fault = _fault(path)
-    if fault is None:
+    damage = _find_damage(path)
+    if damage is None:
         return
-    good = [other for other in list_checkpoints(path.parent) if other != path and _fault(other) is None]
+    good = [other for other in list_checkpoints(path.parent) if other != path and _find_damage(other) is None]
     raise RunError(
-        f"The checkpoint {path} is damaged: {fault}.",
+        f"The checkpoint {path} is damaged: {damage}.",
         "Every file must match its checksum.",
         f"Resume from the newest intact checkpoint: `penna resume {good[-1]}`."
         if good
@@ -85,7 +85,7 @@ def verify_checkpoint(path: Path) -> None:
     )
 
 
-def _fault(path: Path) -> str | None:
+def _find_damage(path: Path) -> str | None:
     try:
         checksums: dict[str, str] = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
         for name in (MODEL, OPTIMIZER, STATE):

@@ -1,11 +1,11 @@
-"""The run folder: everything one run is, under one name.
+"""The run folder: everything that belongs to one run.
 
     runs/<name>/  recipe.toml  run.json  decisions.json  tokenizer/  metrics.jsonl  samples.jsonl
                   checkpoints/step-00001000/{model.safetensors, optimizer.safetensors, state.json, checksums.json}
                   best -> checkpoints/…  last -> checkpoints/…  evaluations/*.json  figures/*.svg
 
-This is the one place that creates, finds and locks runs. A run being created carries a temporary name until its recipe
-and tokenizer are there, so a failed start leaves nothing behind.
+Only this module creates, finds and locks runs. A new run has a temporary name until its recipe and tokenizer are
+written, so a failed start leaves nothing.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from penna.runs.checkpoint import list_checkpoints
 from penna.runs.metrics import append_row, drop_rows_after, iter_rows, read_rows
 from penna.storage import friendly_disk_errors, update_symlink, write_atomically, write_json
 
-RUNS = Path("runs")  # where runs are kept unless said otherwise
-_A_LOOK = 0.5  # seconds that a look at a lock never takes
+RUNS = Path("runs")  # the default folder of runs
+_LOCK_TIMEOUT = 0.5  # seconds; a process that only tests the lock holds it for less
 _NAME = re.compile(r"[^\W_][\w.\-]*")
-_LONGEST_NAME = 200  # bytes, which leaves room for endings
+_MAX_NAME_BYTES = 200  # leaves space for file endings
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of its checkpoints."""
+        """The folder of the run's checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def figures(self) -> Path:
-        """The folder of its figures."""
+        """The folder of the run's plots."""
         return self.path / "figures"
 
     @property
@@ -76,18 +76,18 @@ class RunFolder:
 
     def info(self) -> dict[str, Any]:
         """run.json: versions, machine, data and tokenizer hashes, state."""
-        return self._json("run.json")
+        return self._read_json("run.json")
 
     def update_info(self, **changes: Any) -> None:
         """Change fields of run.json."""
         write_json(self.path / "run.json", {**self.info(), **changes})
 
     def decisions(self) -> dict[str, Any]:
-        """What was decided by measuring (threads, compile) or by the clock; empty where nothing is yet."""
-        return self._json("decisions.json")
+        """The choices made by measuring (matmul, threads, compile) and by the clock; empty if there are none yet."""
+        return self._read_json("decisions.json")
 
     def save_decisions(self, **decisions: Any) -> None:
-        """Record decisions before they take effect."""
+        """Add decisions to decisions.json. Call it before they take effect."""
         write_json(self.path / "decisions.json", {**self.decisions(), **decisions})
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -115,7 +115,7 @@ class RunFolder:
         return folder / f"{name}.json"
 
     def rewind(self, step: int) -> None:
-        """Forget what came after ``step``: rows, checkpoints of later steps, and links to them."""
+        """Remove everything after ``step``: rows, checkpoints, and links to them."""
         for checkpoint in list_checkpoints(self.checkpoints):
             if int(checkpoint.name.removeprefix("step-")) > step:
                 shutil.rmtree(checkpoint)
@@ -130,20 +130,20 @@ class RunFolder:
         update_symlink(self.path / link, f"checkpoints/{checkpoint.name}")
 
     def checkpoint(self, link: str) -> Path | None:
-        """The checkpoint ``best`` or ``last`` points to, whole or not; None where there is no such link."""
+        """The checkpoint that ``best`` or ``last`` points to, intact or not; None without a link."""
         target = self.path / link
         return target.resolve() if target.is_symlink() else None
 
     def default_checkpoint(self) -> Path | None:
-        """The checkpoint to be used: the best one; the last, where only the start was ever measured."""
+        """The checkpoint to use: the best one, or the last one if only the untrained model was evaluated."""
         best, last = self.checkpoint("best"), self.checkpoint("last")
         if best is None or last is None:
             return best or last
-        measured = (row["step"] for row in iter_rows(self.metrics_file) if row.get("split") == "valid")
-        return best if any(step > 0 for step in measured) else last
+        evaluated = (row["step"] for row in iter_rows(self.metrics_file) if row.get("split") == "valid")
+        return best if any(step > 0 for step in evaluated) else last
 
     def prune(self, keep: int) -> None:
-        """Remove all checkpoints but the newest ``keep``, the best and the last."""
+        """Remove all checkpoints except the newest ``keep``, the best and the last."""
         kept = {self.checkpoint("best"), self.checkpoint("last")}
         for checkpoint in list_checkpoints(self.checkpoints)[:-keep]:
             if checkpoint.resolve() not in kept:
@@ -151,57 +151,56 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Generator[None]:
-        """Hold the run for writing. Raises RunError where another process does; a kill frees it.
-
-        Who only looks whether it is held holds it for a moment, which is waited out.
-        """
+        """Lock the run for writing. Raises RunError if another process has the lock; a kill releases it."""
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=_A_LOOK)
+            lock.acquire(timeout=_LOCK_TIMEOUT)
         except Timeout as error:
             raise RunError(
                 f"The run {self.path} is being written by another process.",
-                "One process trains a run at a time.",
-                "Wait for it or stop it, or train under another --name.",
+                "Only one process may train a run at a time.",
+                "Wait for it, stop it, or train with another --name.",
             ) from error
         try:
             yield
         finally:
             lock.release()
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def _read_json(self, name: str) -> dict[str, Any]:
         file = self.path / name
         if not file.exists():
             return {}
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise RunError(
-                f"{file} is not valid JSON: {error}.", "Penna writes this file whole.", "Restore or remove it."
+                f"{file} is not valid JSON: {error}.", "Penna writes this file atomically.", "Restore or remove it."
             ) from error
-        if not isinstance(found, dict):
-            raise RunError(f"{file} holds no JSON object.", "Penna writes this file whole.", "Restore or remove it.")
-        return cast(dict[str, Any], found)
+        if not isinstance(content, dict):
+            raise RunError(
+                f"{file} is not a JSON object.", "Penna writes this file atomically.", "Restore or remove it."
+            )
+        return cast(dict[str, Any], content)
 
 
 def check_name(name: str) -> None:
-    """Refuse a run name that is not a plain file name."""
-    if len(name.encode()) > _LONGEST_NAME:
+    """Raise RunError if a run name is not a plain file name."""
+    if len(name.encode()) > _MAX_NAME_BYTES:
         raise RunError(
-            f"A name of {len(name):,} characters is too long for a run.",
-            f"At most {_LONGEST_NAME} bytes; file systems take hardly more.",
+            f"A run name of {len(name):,} characters is too long.",
+            f"It must have at most {_MAX_NAME_BYTES} bytes; file systems allow hardly more.",
             "Choose a shorter --name.",
         )
     if not _NAME.fullmatch(name):
         raise RunError(
-            f"{name!r} cannot name a run.",
-            "A name is letters, digits, '.', '_' and '-', and starts with a letter or digit; no folders.",
+            f"{name!r} is not a valid run name.",
+            "A name has letters, digits, '.', '_' and '-', and starts with a letter or digit; it names no folders.",
             "Choose another --name; --runs-dir chooses the folder.",
         )
 
 
 def free_name(runs_dir: Path, stem: str) -> str:
-    """``stem``, or ``stem-2``, ``stem-3`` … : the first that no run has."""
+    """The first of ``stem``, ``stem-2``, ``stem-3`` … that is not taken."""
     name, number = stem, 2
     while (runs_dir / name).exists():
         name, number = f"{stem}-{number}", number + 1
@@ -209,7 +208,7 @@ def free_name(runs_dir: Path, stem: str) -> str:
 
 
 def check_name_is_free(runs_dir: Path, name: str, overwrite: bool) -> None:
-    """Refuse a name that a run has already, unless it may be overwritten and is a run."""
+    """Raise RunError if a name is taken, unless by a run that may be overwritten."""
     check_name(name)
     path = runs_dir / name
     if not path.exists():
@@ -218,19 +217,19 @@ def check_name_is_free(runs_dir: Path, name: str, overwrite: bool) -> None:
         raise RunError(
             f"The run {path} exists.",
             "A new run needs a free name.",
-            f"Go on with it (`penna resume {path}`), choose another --name, or replace it with --overwrite.",
+            f"Resume it (`penna resume {path}`), choose another --name, or replace it with --overwrite.",
         )
     if not (path / "recipe.toml").exists():
         raise RunError(
             f"{path} exists and is not a run (it has no recipe.toml), so it is not overwritten.",
-            "--overwrite replaces a run only.",
+            "--overwrite replaces only runs.",
             "Choose another --name.",
         )
 
 
 @contextmanager
 def new_run(runs_dir: Path, name: str, recipe: Recipe, *, overwrite: bool = False) -> Generator[RunFolder]:
-    """Make ``runs_dir/name``: the block fills it under a temporary name; it gets its own when the block succeeds."""
+    """Create ``runs_dir/name``. It has a temporary name inside the block, and is renamed if the block succeeds."""
     check_name_is_free(runs_dir, name, overwrite)
     path, temporary = runs_dir / name, runs_dir / f".{name}.new"
     with friendly_disk_errors(path):
@@ -249,14 +248,14 @@ def new_run(runs_dir: Path, name: str, recipe: Recipe, *, overwrite: bool = Fals
 
 
 def find_run(target: str, runs_dir: Path) -> RunFolder:
-    """The run of a path or of a name under ``runs_dir``. Raises RunError naming the runs there are."""
+    """The run at a path, or with a name under ``runs_dir``. Raises RunError that lists the existing runs."""
     for path in (Path(target), runs_dir / target):
         if (path / "recipe.toml").is_file():
             return RunFolder(path)
     names = sorted(path.parent.name for path in runs_dir.glob("*/recipe.toml"))
     raise RunError(
         f"{target!r} is not a run.",
-        "A run is a folder with a recipe.toml in it, given by path or by its name"
-        + (f"; under {runs_dir} there are: {', '.join(names)}." if names else f"; {runs_dir} holds none yet."),
-        "Check the name, or make one: `penna demo`.",
+        "A run is a folder with a recipe.toml, given by its path or name. "
+        + (f"The runs in {runs_dir} are: {', '.join(names)}." if names else f"{runs_dir} has no runs yet."),
+        "Check the name, or train a run: `penna demo`.",
     )

@@ -1,4 +1,4 @@
-"""Where a run came from: versions, machine and code, for run.json."""
+"""The versions, machine and code that a run was trained with, for run.json."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from penna.config.schema import Recipe
 
 
 def provenance(recipe: Recipe) -> dict[str, Any]:
-    """Versions, machine, git commit of the working folder, the command, and a hash of the recipe."""
+    """Versions, machine, git commit of the working directory, command, and a hash of the recipe."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -36,7 +36,7 @@ def provenance(recipe: Recipe) -> dict[str, Any]:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """A hash of every field; a resumed run must have the same."""
+    """A hash of all fields; a resumed run must have the same."""
     return hashlib.sha256(recipe_toml(recipe).encode()).hexdigest()
 
 

@@ -1,1 +1,1 @@
-"""Data, objective and evaluator of each task."""
+"""The data, objective and evaluation of each task."""

@@ -1,7 +1,6 @@
-"""Pretraining: prepared text and a model in, a job for the loop out.
+"""Pretraining: cross-entropy of every next token of running text.
 
-Data, objective and evaluator of the task ``pretrain``: windows over token shards or documents in rows of their own,
-cross-entropy of every next token, and the same on the validation text, with samples from fixed prompts at a fixed seed.
+Rows are windows over token shards, or documents that never share a row (``data.windows``).
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ import torch
 
 from penna.config.generation import GenerationConfig
 from penna.config.schema import Recipe
-from penna.config.sections import DataConfig, TokenizerConfig
+from penna.config.sections import DataConfig
 from penna.data.batches import TrainingDocuments, TrainingWindows, ValidationDocuments, ValidationWindows
-from penna.data.cache import Progress
-from penna.data.prepare import PreparedShards, describe_counts, prepare
+from penna.data.prepare import PreparedShards, describe_counts
 from penna.data.shards import PartManifest, TokenStream
 from penna.errors import DataError
 from penna.evaluate.language_model import score_rows
+from penna.formatting import plural
 from penna.generate.request import Request
 from penna.generate.text_stream import generate_texts, prompt_ids
 from penna.model.gpt import GPT
@@ -29,52 +28,62 @@ from penna.train.distributed import ProcessGroup
 from penna.train.objective import NextTokenObjective
 from penna.train.task import SumsAndCounts, TrainingTask
 
-
-def prepare_pretrain(recipe: Recipe, tokenizer: TokenizerConfig | Tokenizer, report: Progress) -> PreparedPretraining:
-    """A recipe's text as token shards."""
-    return PreparedPretraining(prepare(recipe.data, tokenizer, report=report))
+_BYTES_PER_PAGE = 3000
 
 
 @dataclass(frozen=True)
 class PreparedPretraining:
-    """Running text, prepared."""
+    """The token shards of one recipe."""
 
     prepared: PreparedShards
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer the shards were made with."""
+        """The tokenizer of the shards."""
         return self.prepared.tokenizer
 
     @property
     def folder(self) -> Path:
-        """Where in the cache they are kept."""
+        """The folder in the cache."""
         return self.prepared.folder
 
     @property
     def content_hash(self) -> str:
-        """A hash of all the text and of how it is split."""
+        """A hash of all the text and its split."""
         return self.prepared.corpus.content_hash
 
     def complete_recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe as it is."""
+        """The recipe, unchanged: the text adds nothing to it."""
         return recipe
 
     def training_task(self, recipe: Recipe, model: GPT) -> TrainingTask:
-        """The loop's job. Raises DataError where the text is too short."""
-        return pretrain_job(recipe, self.prepared, model)
+        """The training task of a completed recipe. Raises DataError if the text is too short."""
+        block, parts = model.config.block_size, self.prepared.manifest.parts
+        training = training_rows(recipe, self.prepared, block)
+        stream = TokenStream(self.folder, "valid")
+        validation = validation_rows(recipe.data, stream, self.tokenizer, block)
+        objective = next_token_objective(self.tokenizer, parts["train"])
+        validation_objective = next_token_objective(self.tokenizer, parts["valid"])
+
+        def evaluate(model: GPT, group: ProcessGroup) -> SumsAndCounts:
+            return score_rows(model, validation_objective, validation, group.rank, group.world)
+
+        def sample(model: GPT) -> list[tuple[str, str]]:
+            return _continuations(recipe, self.tokenizer, model)
+
+        return TrainingTask(model, objective, training, evaluate, sample, fixed_shape=recipe.data.windows == "packed")
 
     def lines(self) -> list[str]:
-        """How much text there is, and how many tokens it became."""
+        """The amount of text, and the tokens it became."""
         parts = self.prepared.manifest.parts
         return [
             f"Text: {describe_counts(self.prepared.corpus.counts)}",
-            f"Tokens: {parts['train'].tokens:,} to learn from, {parts['valid'].tokens:,} for validation, vocabulary "
+            f"Tokens: {parts['train'].tokens:,} for training, {parts['valid'].tokens:,} for validation, vocabulary "
             f"{self.tokenizer.vocab_size:,}, {self.prepared.bytes_per_token:.2f} bytes per token",
         ]
 
     def info(self) -> dict[str, Any]:
-        """Hashes, split and counts."""
+        """Hashes, split and counts, for run.json."""
         counts, parts = self.prepared.corpus.counts, self.prepared.manifest.parts
         return {
             "content_hash": self.content_hash,
@@ -89,47 +98,31 @@ class PreparedPretraining:
 
 
 def next_token_objective(tokenizer: Tokenizer, part: PartManifest) -> NextTokenObjective:
-    """Cross-entropy, with the bytes each token of this tokenizer stands for.
+    """Cross-entropy, with the bytes of text behind each token.
 
-    Where the tokenizer loses text, its tokens' own bytes are not the text's: each stands for the part's average.
+    The tokens of a lossy tokenizer do not spell their text, so each counts the part's average.
     """
     if tokenizer.lossless:
-        return NextTokenObjective(torch.tensor([len(piece) for piece in tokenizer.token_bytes()]))
+        return NextTokenObjective(torch.tensor([len(token) for token in tokenizer.token_bytes()]))
     return NextTokenObjective(
         torch.full((tokenizer.vocab_size,), part.bytes / max(part.tokens, 1), dtype=torch.float64)
     )
 
 
-def pretrain_job(recipe: Recipe, prepared: PreparedShards, model: GPT) -> TrainingTask:
-    """The loop's job for a recipe, its prepared text and a model. Raises DataError where the text is too short."""
-    block = model.config.block_size
-    training = training_rows(recipe, prepared, block)
-    validation = validation_rows(recipe.data, TokenStream(prepared.folder, "valid"), prepared.tokenizer, block)
-    parts = prepared.manifest.parts
-    objective = next_token_objective(prepared.tokenizer, parts["train"])
-    unseen = next_token_objective(prepared.tokenizer, parts["valid"])
-
-    def evaluate(model: GPT, ranks: ProcessGroup) -> SumsAndCounts:
-        return score_rows(model, unseen, validation, ranks.rank, ranks.world)
-
-    def sample(model: GPT, step: int) -> list[tuple[str, str]]:
-        return _write_samples(recipe, prepared.tokenizer, model)
-
-    return TrainingTask(model, objective, training, evaluate, sample, fixed_shape=recipe.data.windows == "packed")
-
-
 def training_rows(recipe: Recipe, prepared: PreparedShards, block: int) -> TrainingWindows | TrainingDocuments:
-    """The rows a recipe trains on (``data.windows``). Raises DataError where the text is too short for them."""
+    """The training rows of a recipe (``data.windows``). Raises DataError if the text is too short."""
     stream = TokenStream(prepared.folder, "train")
     if recipe.data.windows == "documents":
         rows_per_step = recipe.train.batch_size * recipe.train.accumulation
         separator = required_separator(prepared.tokenizer)
         return TrainingDocuments(stream, separator, block, recipe.train.seed, rows_per_step)
     if len(stream) <= block:
+        pages = max(1, round((block + 1) * prepared.bytes_per_token / _BYTES_PER_PAGE))
+        amount = "a page" if pages == 1 else plural(pages, "page", "pages")
         raise DataError(
-            f"The training text is {len(stream)} tokens long, which is shorter than a block of {block}.",
-            "At least one block and a token.",
-            f"Give more text, or a shorter block: --model.block-size {max(1, len(stream) // 4)}.",
+            f"The training text has only {len(stream):,} tokens.",
+            f"You need at least {block + 1:,} tokens, about {amount} of text.",
+            f"Add text, or use a shorter context: --model.block-size {max(1, len(stream) // 4)}.",
         )
     return TrainingWindows(stream, block, recipe.train.seed)
 
@@ -137,32 +130,32 @@ def training_rows(recipe: Recipe, prepared: PreparedShards, block: int) -> Train
 def validation_rows(
     data: DataConfig, stream: TokenStream, tokenizer: Tokenizer, block: int
 ) -> ValidationWindows | ValidationDocuments:
-    """The rows a text is scored in, cut as the training rows are. Raises DataError where there is no text."""
+    """The rows of a text to score, cut like the training rows. Raises DataError if there is no text."""
     if data.windows == "documents":
         return ValidationDocuments(stream, required_separator(tokenizer), block)
     return ValidationWindows(stream, block)
 
 
 def required_separator(tokenizer: Tokenizer) -> int:
-    """The id between documents. Raises DataError where the tokenizer has none."""
+    """The id between documents. Raises DataError if the tokenizer has none."""
     if tokenizer.separator_id is None:
         raise DataError(
             "The tokenizer has no document separator.",
-            'data.windows = "documents" reads each document from one.',
-            "Name its eos_token in tokenizer_config.json, or take --data.windows packed.",
+            'data.windows = "documents" starts each document with one.',
+            "Set eos_token in tokenizer_config.json, or use --data.windows packed.",
         )
     return tokenizer.separator_id
 
 
-def _write_samples(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tuple[str, str]]:
-    """The recipe's prompts and what the model goes on with; where it knows single documents only, up to their end."""
+def _continuations(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tuple[str, str]]:
+    """The recipe's prompts and their continuations. With rows of single documents, a separator ends the text."""
     config = recipe.train
-    how = GenerationConfig(max_new_tokens=config.sample_tokens, temperature=config.sample_temperature)
+    settings = GenerationConfig(max_new_tokens=config.sample_tokens, temperature=config.sample_temperature)
     single = recipe.data.windows == "documents"
-    stop = frozenset({required_separator(tokenizer)}) if single else frozenset[int]()
+    stop_ids = frozenset({required_separator(tokenizer)}) if single else frozenset[int]()
     requests = [
-        Request(prompt_ids(tokenizer, prompt, starts_document=single), how, config.seed + number, stop)
+        Request(prompt_ids(tokenizer, prompt, starts_document=single), settings, config.seed + number, stop_ids)
         for number, prompt in enumerate(config.prompts)
     ]
-    written = generate_texts(model, tokenizer, requests, show_special=True)
-    return [(prompt, own.text) for prompt, own in zip(config.prompts, written, strict=True)]
+    texts = generate_texts(model, tokenizer, requests, show_special=True)
+    return [(prompt, generated.text) for prompt, generated in zip(config.prompts, texts, strict=True)]

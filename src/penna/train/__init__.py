@@ -1,1 +1,1 @@
-"""Batches and an objective to a trained run."""
+"""Training: the trainer, objectives, optimizers, schedules and distributed training."""

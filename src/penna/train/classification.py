@@ -1,8 +1,10 @@
-"""Classification: batches of texts with a class each in; the label's loss, and the tokens' beside it, out.
+"""The objective of classification: the label's loss and, with a weight, the loss of the text's own tokens.
 
-The objective of Radford et al. 2018 ("Improving Language Understanding by Generative Pre-Training", equations 4 and 5):
-a matrix reads the class from one hidden state of the text, and the next tokens are learned beside it, so that the model
-keeps what it knows of the language. Both are taken from one pass. Shapes: B texts, T tokens, C n_embd, K classes.
+Radford et al. 2018 ("Improving Language Understanding by Generative Pre-Training", equations 4 and 5): a matrix reads
+the class from one hidden state of the text, and the next tokens are learned as an auxiliary objective, so that the
+model keeps its knowledge of the language. One forward pass serves both.
+
+Shapes: B texts, T tokens, C n_embd, K classes.
 """
 
 from __future__ import annotations
@@ -15,51 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from penna.data.batches import IGNORE_INDEX
+from penna.data.batches import IGNORE_INDEX, Batch
 from penna.model.gpt import GPT
-from penna.train.objective import Batch, cross_entropy
+from penna.train.objective import cross_entropy
 
 Pooling = Literal["last", "mean"]
 
 
-def scaled_class_weights(weights: Sequence[float], counts: Sequence[int]) -> Tensor:
-    """What an example of each of K classes counts, scaled so that all training examples count 1 on average: (K,).
-
-    ``counts`` says how many training examples each class has. The scale makes the label's loss divide by the plain
-    number of examples: counts stay whole numbers, which add up exactly over ranks and micro-batches, and the loss stays
-    comparable to the unweighted one. Dividing by the weights in a step instead would let the same example count more in
-    a step of light classes than in one of heavy ones.
-    """
-    given, examples = torch.tensor(weights, dtype=torch.float64), torch.tensor(counts, dtype=torch.float64)
-    return (given * examples.sum() / (given * examples).sum()).float()
-
-
-def pool_hidden(hidden: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
-    """The state of each text, from hidden states (B, T, C) and how many of them are real (B,): (B, C).
-
-    ``last`` is that of the last real token, which alone has seen all others; ``mean`` is the mean of all real ones.
-    """
-    if pooling == "last":
-        return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
-    real = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]  # (B, T)
-    return (hidden * real[:, :, None]).sum(1) / lengths[:, None].to(hidden.dtype)
-
-
-def class_logits(model: GPT, hidden: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
-    """Unnormalised log-probabilities of the classes, float32 at least: hidden states (B, T, C) -> (B, K)."""
-    if model.score is None:
-        raise ValueError("a model without n_class tells no classes")
-    state = F.dropout(pool_hidden(hidden, lengths, pooling), model.config.dropout, model.training)
-    scores = model.score(state)
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
-
-
 class ClassificationObjective:
-    """Cross-entropy of the label in nats, and that of every next token with the weight ``lm_weight``.
+    """Cross-entropy of the label in nats, plus that of every next token times ``lm_weight``.
 
-    A weight of 0 computes no next tokens at all. ``class_weights`` (K,) come from `scaled_class_weights`; None counts
-    all examples alike. ``token_bytes`` (vocab_size,) holds how many bytes of text each token stands for. A batch has
-    "ids" and "targets" (B, T), "lengths" and "label" (B,); a label of -100 is none.
+    With a weight of 0, next tokens are not computed at all. ``class_weights`` (K,) come from ``scaled_class_weights``;
+    None weighs all examples alike. ``token_bytes`` (vocab_size,) holds the bytes of text behind each token. A batch has
+    "ids" and "targets" (B, T), "lengths" and "label" (B,); a label of -100 is masked.
     """
 
     def __init__(self, pooling: Pooling, lm_weight: float, class_weights: Tensor | None, token_bytes: Tensor) -> None:
@@ -69,76 +39,108 @@ class ClassificationObjective:
         self._token_bytes = token_bytes
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        """Texts with a label, the tokens of all texts of which anything is due and, where they are learned, targets."""
-        labelled, due = batch["label"] != IGNORE_INDEX, batch["targets"] != IGNORE_INDEX
-        read = labelled | due.any(dim=1)
-        counts = {"label": int(labelled.sum()), "tokens": int(batch["lengths"][read].sum())}
+        """Labels, the tokens of all texts with a label or target, and the target tokens if they are learned."""
+        has_label, is_target = batch["label"] != IGNORE_INDEX, batch["targets"] != IGNORE_INDEX
+        is_read = has_label | is_target.any(dim=1)
+        counts = {"label": int(has_label.sum()), "tokens": int(batch["lengths"][is_read].sum())}
         if "lm" in self.weights:
-            targets = batch["targets"][due].cpu()
+            targets = batch["targets"][is_target].cpu()
             counts |= {"lm": targets.numel(), "bytes": round(self._token_bytes[targets].sum().item())}
         return counts
 
     def sums(self, model: GPT, batch: Batch) -> dict[str, Tensor]:
-        """Weighted nats of the labels, how many were the likeliest class, and the same of the next tokens."""
-        return self.sums_and_scores(model, batch)[0]
+        """The weighted nats of the labels and the correct predictions; the same of the next tokens if learned."""
+        return self.sums_and_logits(model, batch)[0]
 
-    def sums_and_scores(self, model: GPT, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """What ``sums`` gives, and the unnormalised log-probabilities (B, K) of the classes."""
+    def sums_and_logits(self, model: GPT, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """The result of ``sums``, and the logits (B, K) of the classes."""
         hidden = model.hidden(batch["ids"])  # (B, T, C)
-        scores = class_logits(model, hidden, batch["lengths"], self._pooling)
+        logits = class_logits(model, hidden, batch["lengths"], self._pooling)
         label = batch["label"]
-        weights = None if self._class_weights is None else self._class_weights.to(scores)
+        weights = None if self._class_weights is None else self._class_weights.to(logits)
         sums = {
-            "label": F.cross_entropy(scores, label, weights, ignore_index=IGNORE_INDEX, reduction="sum"),
-            "correct": (scores.argmax(dim=1) == label).sum(),
+            "label": F.cross_entropy(logits, label, weights, ignore_index=IGNORE_INDEX, reduction="sum"),
+            "correct": (logits.argmax(dim=1) == label).sum(),
         }
         if "lm" in self.weights:
             loss, correct = cross_entropy(hidden, model.head_weight, batch["targets"], model.matmul)
             sums |= {"lm": loss, "lm_correct": correct}
-        return sums, scores
+        return sums, logits
 
     def metrics(self, sums: dict[str, float], counts: dict[str, int]) -> dict[str, float]:
-        """``loss`` is what is minimised: the label's, and the tokens' times their weight.
+        """``loss`` is what is minimized: the label's loss plus the weighted loss of the tokens.
 
-        Macro F1 is given where `class_terms` are among the sums. It is that of `measure_classification`: the mean over
-        the classes that texts have or were predicted.
+        Macro F1 is included if the sums hold ``class_counts``. It is the mean over all classes that texts have or were
+        predicted to have, as in ``measure_classification``.
         """
         labels = max(counts["label"], 1)
         label_loss = sums["label"] / labels
-        figures = {"loss": label_loss, "label_loss": label_loss, "accuracy": sums["correct"] / labels}
+        metrics = {"loss": label_loss, "label_loss": label_loss, "accuracy": sums["correct"] / labels}
         if "lm" in self.weights:
             tokens = max(counts["lm"], 1)
             lm_loss = sums["lm"] / tokens
-            figures["loss"] += self.weights["lm"] * lm_loss
-            figures |= {"lm_loss": lm_loss, "lm_accuracy": sums["lm_correct"] / tokens}
+            metrics["loss"] += self.weights["lm"] * lm_loss
+            metrics |= {"lm_loss": lm_loss, "lm_accuracy": sums["lm_correct"] / tokens}
             if counts["bytes"]:
-                figures["bits_per_byte"] = sums["lm"] / math.log(2) / counts["bytes"]
+                metrics["bits_per_byte"] = sums["lm"] / math.log(2) / counts["bytes"]
         if "hits/0" in sums:
-            figures["macro_f1"] = _macro_f1(sums)
-        return figures
+            metrics["macro_f1"] = _macro_f1(sums)
+        return metrics
 
 
-def class_counts(scores: Tensor, label: Tensor) -> dict[str, float]:
-    """Per class k how many texts have it (support/k), were taken for it (predicted/k), and both (hits/k).
+def class_logits(model: GPT, hidden: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
+    """The logits of the classes, in float32 or wider: hidden states (B, T, C) -> (B, K)."""
+    if model.score is None:
+        raise ValueError("the model has no classification head (n_class)")
+    state = F.dropout(pool_hidden(hidden, lengths, pooling), model.config.dropout, model.training)
+    logits = model.score(state)
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    From unnormalised log-probabilities (B, K) and labels (B,), of which -100 is none. As sums, they add up.
+
+def pool_hidden(hidden: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
+    """One state per text, from hidden states (B, T, C) and the texts' lengths without padding (B,): (B, C).
+
+    ``last`` is the state of the last token, the only one that has seen all others; ``mean`` is the mean of all.
     """
-    known = label != IGNORE_INDEX
-    true, likeliest, classes = label[known], scores.argmax(dim=1)[known], scores.shape[1]
-    found = {"hits": true[true == likeliest], "predicted": likeliest, "support": true}
+    if pooling == "last":
+        return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
+    is_token = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]  # (B, T)
+    return (hidden * is_token[:, :, None]).sum(1) / lengths[:, None].to(hidden.dtype)
+
+
+def scaled_class_weights(weights: Sequence[float], counts: Sequence[int]) -> Tensor:
+    """The weight of each class (K,), scaled so that the training examples have weight 1 on average.
+
+    ``counts`` holds the training examples of each class. Because of the scale, the label's loss is divided by the plain
+    number of examples. Counts stay integers, which add up exactly over ranks and micro-batches, and the loss is
+    comparable to the unweighted one. Dividing by the weights in a step instead would make the same example count more
+    in a step of light classes than in one of heavy classes.
+    """
+    unscaled, examples = torch.tensor(weights, dtype=torch.float64), torch.tensor(counts, dtype=torch.float64)
+    return (unscaled * examples.sum() / (unscaled * examples).sum()).float()
+
+
+def class_counts(logits: Tensor, label: Tensor) -> dict[str, float]:
+    """Counts per class k: its texts (support/k), its predictions (predicted/k), and those that agree (hits/k).
+
+    From logits (B, K) and labels (B,), -100 being masked. Counts of batches can be added up.
+    """
+    has_label = label != IGNORE_INDEX
+    true, most_likely, classes = label[has_label], logits.argmax(dim=1)[has_label], logits.shape[1]
+    members = {"hits": true[true == most_likely], "predicted": most_likely, "support": true}
     return {
         f"{term}/{k}": float(count)
-        for term, of in found.items()
-        for k, count in enumerate(torch.bincount(of, minlength=classes).tolist())
+        for term, of_term in members.items()
+        for k, count in enumerate(torch.bincount(of_term, minlength=classes).tolist())
     }
 
 
 def _macro_f1(sums: dict[str, float]) -> float:
-    scores: list[float] = []
+    f1_scores: list[float] = []
     k = 0
     while f"hits/{k}" in sums:
-        there = sums[f"support/{k}"] + sums[f"predicted/{k}"]
-        if there:
-            scores.append(2 * sums[f"hits/{k}"] / there)
+        total = sums[f"support/{k}"] + sums[f"predicted/{k}"]
+        if total:
+            f1_scores.append(2 * sums[f"hits/{k}"] / total)
         k += 1
-    return sum(scores) / max(len(scores), 1)
+    return sum(f1_scores) / max(len(f1_scores), 1)

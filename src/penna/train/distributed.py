@@ -1,7 +1,4 @@
-"""Ranks: one process per device under ``torchrun``, or just this one.
-
-Only what the loop needs: who am I, add numbers up over all ranks, wait, and tell all what rank 0 decided.
-"""
+"""The process group: one process per device under ``torchrun``, or this process alone."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process's place among all that train together."""
+    """This process's rank among all ``world`` ranks, and the collective operations that training needs."""
 
     rank: int
     world: int
@@ -25,15 +22,15 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this rank writes files and speaks."""
+        """Whether this is rank 0, the only one that writes files and reports events."""
         return self.rank == 0
 
     def shard(self, rows: range) -> range:
-        """This rank's rows of a micro-batch: every ``world``-th from its own number on."""
+        """This rank's rows of a micro-batch: ``rows[rank::world]``."""
         return rows[self.rank :: self.world]
 
     def sum_over_ranks(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
-        """Each value summed over all ranks."""
+        """Each value summed over all ranks, in float64."""
         if self.world == 1:
             return values
         total = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
@@ -49,21 +46,21 @@ class ProcessGroup:
         return box[0]
 
     def barrier(self) -> None:
-        """Go on when all ranks are here."""
+        """Wait until all ranks are here."""
         if self.world > 1:
             dist.barrier()
 
 
 @contextmanager
 def join_process_group() -> Generator[ProcessGroup]:
-    """Join the group that ``torchrun`` describes in the environment, or stand alone."""
+    """Join the group that ``torchrun`` describes in the environment; without it, a group of one."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield ProcessGroup(0, 1, 0)
         return
-    ranks = ProcessGroup(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
+    group = ProcessGroup(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield ranks
+        yield group
     finally:
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""What the loop tells while it runs. Whoever listens decides what to show; the loop prints nothing."""
+"""The events that a trainer reports to its caller. The trainer itself prints nothing."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Notice:
-    """Something worth a line."""
+    """A line of information for the user."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Started:
-    """The first batch is about to be read."""
+    """Training is about to start."""
 
     step: int
     parameters: int
     device: str
     threads: int
     compiled: bool
-    steps: int | None  # the end of the run, where it is known
+    steps: int | None  # the last step of the run; None if the clock decides
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A row was logged for the steps since the last one."""
+    """A row of training metrics was logged, averaged over the steps since the previous row."""
 
     row: dict[str, Any]
-    progress: float  # share of the budget that is spent, 0 to 1
+    progress: float  # the share of the budget that is spent, 0 to 1
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The validation text was scored."""
+    """The validation data were scored."""
 
     row: dict[str, Any]
     is_best: bool
@@ -45,12 +45,12 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Sampled:
-    """The model wrote from a fixed prompt."""
+    """The model generated text from one of the recipe's prompts."""
 
     step: int
     prompt: str
     text: str
-    separator: str  # what stands between the two where both are shown
+    separator: str  # shown between prompt and text
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Finished:
-    """The run is over, or was stopped by a signal."""
+    """The run ended, or a signal stopped it."""
 
     step: int
     reason: str
@@ -75,4 +75,4 @@ EventHandler = Callable[[Event], None]
 
 
 def ignore_events(event: Event) -> None:
-    """The listener that does not."""
+    """Ignores every event."""

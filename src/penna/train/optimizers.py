@@ -1,7 +1,7 @@
-"""Optimizers as one object: parameters dealt out, one step, one multiplier, one flat state.
+"""AdamW and Muon behind one object: one step, one learning-rate multiplier, one flat state.
 
-Matrices and embeddings decay, vectors (biases, norms) do not; a table of n-grams may have a rate of its own. The state
-is a flat dictionary of tensors by parameter name, so a checkpoint can hold it as safetensors.
+Matrices and embeddings get weight decay, vectors (biases, norms) do not. The state is a flat dictionary of tensors by
+parameter name, so a checkpoint can hold it as safetensors.
 """
 
 from __future__ import annotations
@@ -16,47 +16,123 @@ from penna.config.training import MuonConfig, OptimConfig
 from penna.errors import RecipeError
 from penna.model.ngrams import NGRAM_TABLE
 
-# MERGED train.muon: Muon: gradient steps whose matrices are made orthogonal first (Jordan et al. 2024, "Muon").
-#
-# The mean of gradients of each matrix is replaced by the nearest matrix with equal singular values, found with five
-# Newton-Schulz iterations on all matrices of one shape together. It is for the two-dimensional weights inside blocks;
-# embeddings, norms and biases belong to AdamW.
-
-
-# Coefficients of the quintic iteration, chosen by its authors for the steepest slope at zero.
+# Muon's coefficients of the quintic Newton-Schulz iteration, chosen by its authors for the steepest slope at zero.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
-def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Drive all singular values of each matrix towards 1: (N, rows, columns) -> the same shape, float32.
+class Optimizers:
+    """All optimizers of one model."""
 
-    The products run in bfloat16 where the hardware multiplies it natively; the iteration tolerates its rounding.
-    """
-    x = matrices.to(_product_dtype(matrices.device))
-    tall = x.shape[-2] > x.shape[-1]
-    if tall:
-        x = x.mT.contiguous()
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(iterations):
-        square = x @ x.mT
-        x = _A * x + (_B * square + _C * square @ square) @ x
-    return (x.mT if tall else x).float()
+    def __init__(self, model: nn.Module, config: OptimConfig) -> None:
+        named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self._parameters = list(named.values())  # kept: walking the modules costs 2 % of a small model's step
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in named.items()}
+        groups = _parameter_groups(named, config)
+        if config.ngram_learning_rate is not None and not groups.ngram_tables:
+            raise RecipeError(
+                f"optim.ngram_learning_rate = {config.ngram_learning_rate:g}, but the model has no n-gram table.",
+                "A model has one if model.ngram_size is set.",
+                "Remove optim.ngram_learning_rate, or set model.ngram_size.",
+            )
+        ngram_rate = config.ngram_learning_rate or config.learning_rate
+        adamw_groups: list[dict[str, Any]] = [
+            {"params": groups.decayed, "weight_decay": config.weight_decay},
+            {"params": groups.vectors, "weight_decay": 0.0},
+            {"params": groups.ngram_tables, "weight_decay": config.weight_decay, "lr": ngram_rate},
+        ]
+        adamw = torch.optim.AdamW(
+            [group for group in adamw_groups if group["params"]],
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+            fused=True,
+        )
+        self._all: list[torch.optim.Optimizer] = [adamw]
+        if isinstance(config, MuonConfig) and groups.matrices:
+            self._all.append(
+                Muon(groups.matrices, config.matrix_learning_rate, config.momentum, config.matrix_weight_decay)
+            )
+        self._peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self._all]
+        self._grad_clip = config.grad_clip
+
+    @property
+    def learning_rate(self) -> float:
+        """AdamW's current learning rate."""
+        return float(self._all[0].param_groups[0]["lr"])
+
+    def set_multiplier(self, multiplier: float) -> None:
+        """Set every learning rate to this share of its peak."""
+        for optimizer, rates in zip(self._all, self._peak_rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * multiplier
+
+    def step(self) -> None:
+        """Clip the gradients, update the weights, drop the gradients."""
+        if self._grad_clip is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
+        for optimizer in self._all:
+            optimizer.step()
+        self.zero_grad()
+
+    def zero_grad(self) -> None:
+        """Drop the gradients."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Every state tensor as ``parameter name/key``."""
+        return {
+            f"{self._names[parameter]}/{key}": value
+            for optimizer in self._all
+            for parameter, entries in optimizer.state.items()
+            for key, value in entries.items()
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """The inverse of ``state``."""
+        for optimizer in self._all:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    prefix = f"{self._names[parameter]}/"
+                    entries = {
+                        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+                    }
+                    if entries:
+                        optimizer.state[parameter] = entries
 
 
-def _product_dtype(device: torch.device) -> torch.dtype:
-    native = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if native else torch.float32
+class _ParameterGroups(NamedTuple):
+    matrices: list[nn.Parameter]  # Muon's
+    ngram_tables: list[nn.Parameter]
+    decayed: list[nn.Parameter]
+    vectors: list[nn.Parameter]
+
+
+def _parameter_groups(named: Mapping[str, nn.Parameter], config: OptimConfig) -> _ParameterGroups:
+    groups = _ParameterGroups([], [], [], [])
+    for name, parameter in named.items():
+        if isinstance(config, MuonConfig) and parameter.dim() == 2 and name.startswith(("h.", "encoder.h.")):
+            groups.matrices.append(parameter)
+        elif name == NGRAM_TABLE:
+            groups.ngram_tables.append(parameter)
+        else:
+            (groups.decayed if parameter.dim() >= 2 else groups.vectors).append(parameter)
+    return groups
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised, with an update of root-mean-square size sqrt(max(1, rows / columns))."""
+    """Muon (Jordan et al. 2024) for the two-dimensional weights inside blocks; the rest belongs to AdamW.
+
+    The Nesterov momentum of each matrix is orthogonalized and scaled to a root mean square of sqrt(max(1, rows /
+    columns)). Matrices of one shape are processed together.
+    """
 
     def __init__(self, params: Iterable[torch.nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
         super().__init__(list(params), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Change every matrix once by its gradient."""
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[torch.nn.Parameter]] = {}
             for matrix in group["params"]:
@@ -74,110 +150,29 @@ class Muon(torch.optim.Optimizer):
         gradients: list[Tensor] = [matrix.grad for matrix in matrices if matrix.grad is not None]
         means: list[Tensor] = [self.state[matrix]["momentum"] for matrix in matrices]
         torch._foreach_lerp_(means, gradients, 1 - momentum)
-        looking_ahead = torch.stack(torch._foreach_lerp(gradients, means, momentum))
-        update = orthogonalize(looking_ahead) * max(1.0, shape[0] / shape[1]) ** 0.5
+        nesterov = torch.stack(torch._foreach_lerp(gradients, means, momentum))
+        update = orthogonalize(nesterov) * max(1.0, shape[0] / shape[1]) ** 0.5
         weights: list[Tensor] = list(matrices)
         torch._foreach_mul_(weights, 1 - lr * decay)
         torch._foreach_add_(weights, list(update.unbind()), alpha=-lr)
 
 
-class Optimizers:
-    """All optimizers of one model."""
+def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """Move all singular values of each matrix toward 1: (N, rows, columns) -> the same shape, float32.
 
-    def __init__(self, model: nn.Module, config: OptimConfig) -> None:
-        named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        self._parameters = list(named.values())  # walking the modules costs 2 % of a small model's step
-        self._names: dict[Tensor, str] = {parameter: name for name, parameter in named.items()}
-        dealt = _dealt(named, config)
-        if config.ngram_learning_rate is not None and not dealt.tables:
-            raise RecipeError(
-                f"optim.ngram_learning_rate = {config.ngram_learning_rate:g}, and the model has no n-grams.",
-                "A rate for the table of hashed n-grams, where model.ngram_size gives it one.",
-                "Leave the rate out, or give model.ngram_size.",
-            )
-        table_rate = config.ngram_learning_rate or config.learning_rate
-        groups: list[dict[str, Any]] = [
-            {"params": dealt.decayed, "weight_decay": config.weight_decay},
-            {"params": dealt.vectors, "weight_decay": 0.0},
-            {"params": dealt.tables, "weight_decay": config.weight_decay, "lr": table_rate},
-        ]
-        adamw = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=config.learning_rate,
-            betas=(config.beta1, config.beta2),
-            eps=config.eps,
-            fused=True,
-        )
-        self._all: list[torch.optim.Optimizer] = [adamw]
-        if isinstance(config, MuonConfig) and dealt.matrices:
-            self._all.append(
-                Muon(dealt.matrices, config.matrix_learning_rate, config.momentum, config.matrix_weight_decay)
-            )
-        self._highest = [[group["lr"] for group in optimizer.param_groups] for optimizer in self._all]
-        self._grad_clip = config.grad_clip
-
-    @property
-    def learning_rate(self) -> float:
-        """AdamW's learning rate as last set."""
-        return float(self._all[0].param_groups[0]["lr"])
-
-    def set_multiplier(self, multiplier: float) -> None:
-        """Set every learning rate to this share of its highest."""
-        for optimizer, rates in zip(self._all, self._highest, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * multiplier
-
-    def step(self) -> None:
-        """Clip the gradients, change the weights, forget the gradients."""
-        if self._grad_clip is not None:
-            nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
-        for optimizer in self._all:
-            optimizer.step()
-        self.zero_grad()
-
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for parameter in self._parameters:
-            parameter.grad = None
-
-    def state(self) -> dict[str, Tensor]:
-        """Every state tensor as ``parameter name/key``."""
-        return {
-            f"{self._names[parameter]}/{key}": value
-            for optimizer in self._all
-            for parameter, entries in optimizer.state.items()
-            for key, value in entries.items()
-        }
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what ``state`` gave."""
-        for optimizer in self._all:
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    prefix = f"{self._names[parameter]}/"
-                    entries = {
-                        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
-                    }
-                    if entries:
-                        optimizer.state[parameter] = entries
+    The products run in bfloat16 if the hardware multiplies it natively; the iteration tolerates its rounding.
+    """
+    x = matrices.to(_product_dtype(matrices.device))
+    is_tall = x.shape[-2] > x.shape[-1]
+    if is_tall:
+        x = x.mT.contiguous()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(iterations):
+        square = x @ x.mT
+        x = _A * x + (_B * square + _C * square @ square) @ x
+    return (x.mT if is_tall else x).float()
 
 
-class _Dealt(NamedTuple):
-    """A model's parameters by what changes them."""
-
-    matrices: list[nn.Parameter]  # Muon's
-    tables: list[nn.Parameter]  # of n-grams
-    decayed: list[nn.Parameter]
-    vectors: list[nn.Parameter]
-
-
-def _dealt(named: Mapping[str, nn.Parameter], config: OptimConfig) -> _Dealt:
-    dealt = _Dealt([], [], [], [])
-    for name, parameter in named.items():
-        if isinstance(config, MuonConfig) and parameter.dim() == 2 and name.startswith(("h.", "encoder.h.")):
-            dealt.matrices.append(parameter)
-        elif name == NGRAM_TABLE:
-            dealt.tables.append(parameter)
-        else:
-            (dealt.decayed if parameter.dim() >= 2 else dealt.vectors).append(parameter)
-    return dealt
+def _product_dtype(device: torch.device) -> torch.dtype:
+    native = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if native else torch.float32

@@ -1,8 +1,8 @@
-"""Schedules: which share of the highest learning rate a step gets.
+"""Schedules and budgets: the learning rate of each step, and the step at which a run ends.
 
-A pure function of the step, the section of the recipe, and the ``Horizon``: the step where the rate begins to fall and
-the step where the run ends. Under a budget in minutes the clock sets the horizon; under any other it is known from the
-start.
+The rate is a pure function of the step, the recipe and the ``Horizon``. A budget in steps, epochs or tokens fixes the
+horizon before the first step. Under a budget in minutes, the clock decides it once the speed is known. Each decision is
+recorded before it takes effect, and a resumed run follows the record.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from penna.config.training import (
     TrapezoidSchedule,
 )
 
+_MEASURED_SHARE = 0.05  # the share of the minutes over which the speed is measured before a decay starts
+
 
 @dataclass(frozen=True)
 class Horizon:
-    """Where the rate begins to fall and where the run ends, in steps; None while the clock has not decided."""
+    """The steps at which the decay of the learning rate starts and the run ends; None until the clock decides."""
 
     decay_start: int | None
     end: int | None
@@ -38,9 +40,9 @@ def planned_horizon(config: ScheduleConfig, steps: int) -> Horizon:
 
 
 def learning_rate_factor(config: ScheduleConfig, step: int, horizon: Horizon, steps_per_epoch: int) -> float:
-    """The factor on the learning rate of the step after ``step`` finished ones, between 0 and 1.
+    """The factor on the learning rate of the next step after ``step`` finished ones, between 0 and 1.
 
-    Warm-up reaches 1 at step ``warmup_steps``; a falling rate would reach its final share one step after the last.
+    Warm-up reaches 1 at step ``warmup_steps``; a decay would reach its final ratio one step after the last.
     """
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
@@ -55,26 +57,14 @@ def learning_rate_factor(config: ScheduleConfig, step: int, horizon: Horizon, st
         return config.factor**passed
     if horizon.decay_start is None or horizon.end is None or step < horizon.decay_start:
         return 1.0
-    done = min(1.0, (step - horizon.decay_start) / max(1, horizon.end - horizon.decay_start))
+    share = min(1.0, (step - horizon.decay_start) / max(1, horizon.end - horizon.decay_start))
     if isinstance(config, CosineSchedule):
-        done = (1 - math.cos(math.pi * done)) / 2
-    return 1 - done * (1 - config.final_ratio)
-
-
-# MERGED train.budget: Budgets: when a run's learning rate begins to fall, and when it ends.
-#
-# Steps, epochs and tokens are known as a number of steps before the first one. Minutes are known only to the clock:
-# it
-# measures the rate of steps, decides once where the fall begins and where the run will end, and may end it earlier if
-# the machine slows down. Each decision is recorded before it takes effect, and a resumed run obeys what was recorded.
-
-
-# A rate that falls from the start needs the pace of steps first: it is measured over this share of the minutes.
-_MEASURED_SHARE = 0.05
+        share = (1 - math.cos(math.pi * share)) / 2
+    return 1 - share * (1 - config.final_ratio)
 
 
 def budget_in_steps(config: TrainConfig, rows: int, tokens: int) -> int | None:
-    """How many steps a budget is, for an epoch of ``rows`` rows and ``tokens`` tokens; None for minutes."""
+    """The budget in steps, for epochs of ``rows`` rows and ``tokens`` tokens; None for a budget in minutes."""
     per_step = config.batch_size * config.accumulation
     steps_per_epoch = -(-rows // per_step)
     if config.steps is not None:
@@ -87,31 +77,35 @@ def budget_in_steps(config: TrainConfig, rows: int, tokens: int) -> int | None:
 
 
 class Budget:
-    """The horizon of one run, and the clock's decisions about it."""
+    """The horizon of one run, and the decisions of the clock.
+
+    ``steps`` is the budget in steps, None for minutes. ``decisions`` holds what the run recorded before, and ``record``
+    writes new decisions.
+    """
 
     def __init__(
         self,
         config: TrainConfig,
         schedule: ScheduleConfig,
         steps: int | None,
-        decided: dict[str, Any],
+        decisions: dict[str, Any],
         record: Callable[[dict[str, int | float]], None],
     ) -> None:
         self._config, self._schedule, self._record = config, schedule, record
         if steps is not None:
             self.horizon = planned_horizon(schedule, steps)
         else:
-            self.horizon = Horizon(decided.get("decay_start"), decided.get("end"))
-        # What the first step took tells nothing of the others: it also compiles.
-        self._first_step: float | None = decided.get("first_step_seconds")
-        # The step at which the minutes were over. It ends the run, but not the fall: steps that are repeated after a
-        # kill must get the rates they had.
-        self._minutes_over: int | None = decided.get("minutes_over")
+            self.horizon = Horizon(decisions.get("decay_start"), decisions.get("end"))
+        # The first step also compiles and allocates, so its time says nothing about the others.
+        self._first_step: float | None = decisions.get("first_step_seconds")
+        # The step at which the minutes were over. It ends the run, but leaves the decay as it is: steps that are
+        # repeated after a kill must get the same rates.
+        self._minutes_over: int | None = decisions.get("minutes_over")
 
     def update(self, step: int, seconds: float, overhead: float = 0.0) -> None:
-        """Let the clock decide after ``step`` steps and ``seconds`` of training, where the budget is minutes.
+        """Let the clock decide, after ``step`` steps and ``seconds`` of training; only minutes need it.
 
-        ``looking`` is what evaluations and samples will cost, in seconds per step, beyond the pace so far.
+        ``overhead`` is the expected time of evaluations and samples, in seconds per step, beyond the speed so far.
         """
         if self._config.minutes is None:
             return
@@ -122,25 +116,25 @@ class Budget:
             self._record({"minutes_over": step})
             self._minutes_over = step
         elif self.horizon.end is None and not isinstance(self._schedule, ConstantSchedule | MultiStepSchedule):
-            self._plan(step, seconds, overhead)
+            self._decide_horizon(step, seconds, overhead)
 
-    def _plan(self, step: int, seconds: float, looking: float) -> None:
-        """Decide where the rate begins to fall and where the run ends, once the pace of steps is known."""
+    def _decide_horizon(self, step: int, seconds: float, overhead: float) -> None:
+        """Start the decay and set the end of the run, once the speed is known and it is time."""
         if self._first_step is None:
             self._first_step = seconds / step
             self._record({"first_step_seconds": self._first_step})
             return
         assert self._config.minutes is not None
         total, measured = self._config.minutes * 60, seconds - self._first_step
-        fall = self._schedule.decay_fraction if isinstance(self._schedule, TrapezoidSchedule) else 1.0
+        decay_share = self._schedule.decay_fraction if isinstance(self._schedule, TrapezoidSchedule) else 1.0
         is_known = measured >= total * _MEASURED_SHARE and step >= self._schedule.warmup_steps
-        if is_known and seconds >= total * (1 - fall):
-            end = step + max(1, round((total - seconds) / (measured / (step - 1) + looking)))
+        if is_known and seconds >= total * (1 - decay_share):
+            end = step + max(1, round((total - seconds) / (measured / (step - 1) + overhead)))
             self._record({"decay_start": step, "end": end})
             self.horizon = Horizon(step, end)
 
     def progress(self, step: int, seconds: float) -> float:
-        """The share of the run that is done, between 0 and 1."""
+        """The share of the budget that is spent, between 0 and 1."""
         if self._config.minutes is not None:
             return min(1.0, seconds / (self._config.minutes * 60))
         assert self.horizon.end is not None

@@ -1,4 +1,4 @@
-"""Signals: the first SIGINT or SIGTERM asks the loop to stop after its step; a second one stops at once."""
+"""Signals: the first SIGINT or SIGTERM asks for a clean stop, a second one kills the process."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether a signal asked to stop, and which."""
+    """The signal that asked to stop, or None."""
 
     signal: int | None = None
 
 
 @contextmanager
 def catch_stop_signals() -> Generator[StopRequest]:
-    """Catch SIGINT and SIGTERM while the block runs (in the main thread; elsewhere signals are not ours to catch)."""
+    """Catch SIGINT and SIGTERM while the block runs. Only the main thread can; elsewhere the request stays empty."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         request.signal = number
-        for each in before:
+        for each in previous:
             signal.signal(each, signal.SIG_DFL)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, stop)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, handle)
     try:
         yield request
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,7 +1,8 @@
-"""What a task hands to the loop, and what the loop counts while it works on it."""
+"""What a task gives the trainer, and what the trainer counts while it runs."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -9,19 +10,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor
 
 from penna.config.schema import Recipe
-from penna.config.sections import TokenizerConfig
-from penna.data.cache import Progress
 from penna.model.gpt import GPT
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.distributed import ProcessGroup
 from penna.train.objective import Batch, Objective
 
+SumsAndCounts = tuple[dict[str, float], dict[str, int]]
+
+_HASH_DIGITS = 16
+_FIRST_ROWS, _SPREAD_ROWS = 64, 192  # the rows of an epoch that are hashed: the first ones, and some spread over it
+
 
 class TrainingBatches(Protocol):
-    """Rows of an epoch; any batch is a function of (seed, epoch, rows) alone."""
+    """The rows of each epoch. A batch is a function of (seed, epoch, rows) alone."""
 
     @property
     def rows(self) -> int:
@@ -30,109 +35,129 @@ class TrainingBatches(Protocol):
 
     @property
     def tokens(self) -> int:
-        """Tokens counted in an epoch (``tokens_of``)."""
+        """Tokens in an epoch, counted as a budget in tokens counts them."""
         ...
 
     def batch(self, epoch: int, rows: range) -> Batch:
-        """These rows of an epoch; every tensor has them first."""
+        """These rows of an epoch; the first dimension of every tensor is the row."""
         ...
-
-
-SumsAndCounts = tuple[dict[str, float], dict[str, int]]
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What a task hands to the loop."""
+    """What the trainer trains: a model, its objective, its batches, and how to evaluate and sample it."""
 
     model: GPT
     objective: Objective
     batches: TrainingBatches
-    evaluate: Callable[[GPT, ProcessGroup], SumsAndCounts]  # this rank's share of the validation sums and counts
-    sample: Callable[[GPT, int], list[tuple[str, str]]]  # (model, step) -> prompts and what the model writes
-    best_metric: str = "loss"  # the figure of ``objective.report`` that the best checkpoint has
+    evaluate: Callable[[GPT, ProcessGroup], SumsAndCounts]  # this rank's share of the validation data
+    sample: Callable[[GPT], list[tuple[str, str]]]  # prompts and the texts that the model generates for them
+    best_metric: str = "loss"  # the metric of ``objective.metrics`` that decides which checkpoint is the best
     higher_is_better: bool = False
-    fixed_shape: bool = False  # all batches but an epoch's last: a model is compiled anew for others
-    sample_separator: str = ""  # what stands between a sample's prompt and text where both are shown
+    fixed_shape: bool = False  # all batches but an epoch's last have one shape; a model is recompiled for others
+    sample_separator: str = ""  # shown between a sample's prompt and its text
+
+
+class PreparedData(Protocol):
+    """The data of one recipe, ready for training."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the data were prepared with."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """The folder in the cache."""
+        ...
+
+    @property
+    def content_hash(self) -> str:
+        """A hash of all the data; a resumed run must find the same."""
+        ...
+
+    def complete_recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe with the fields that only the data can fill in, such as labels. ``vocab_size`` is set already."""
+        ...
+
+    def training_task(self, recipe: Recipe, model: GPT) -> TrainingTask:
+        """The task of a completed recipe. Raises DataError if there is too little data."""
+        ...
+
+    def lines(self) -> list[str]:
+        """A summary for the terminal."""
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """A summary for run.json, with ``content_hash`` and ``tokenizer_hash``."""
+        ...
 
 
 @dataclass
 class TrainingProgress:
-    """The counters a checkpoint keeps."""
+    """The counters that a checkpoint holds."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    best: float = math.inf  # what ``Job.best_by`` names, where it was best; negated where more is better
+    best: float = math.inf  # the best value of ``TrainingTask.best_metric``; negated if higher is better
     best_step: int | None = None
     evaluations_since_best: int = 0
 
     def to_state(self) -> dict[str, Any]:
-        """As JSON, which has no infinity."""
+        """The counters for ``state.json``. JSON has no infinity: no best value yet is None."""
         state: dict[str, Any] = asdict(self)
         return {**state, "best": None if math.isinf(self.best) else self.best}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> TrainingProgress:
-        """What ``as_state`` gave."""
+        """The inverse of ``to_state``."""
         best: Any = math.inf if state["best"] is None else state["best"]
         return cls(**{**state, "best": best})
 
 
 @dataclass
-class Window:
-    """Sums and counts since the last logged row; sums stay on the device until they are read."""
+class MetricsWindow:
+    """Sums and counts since the last logged row. Sums stay on the device until they are read."""
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     tokens: int = 0
-    begun: float = field(default_factory=time.perf_counter)
+    started_at: float = field(default_factory=time.perf_counter)
 
     def add(self, sums: dict[str, Tensor]) -> None:
-        """Add one micro-batch's sums."""
+        """Add the sums of one micro-batch."""
         for term, value in sums.items():
-            held = self.sums.get(term)
-            self.sums[term] = value.detach().double() if held is None else held + value.detach()
+            total = self.sums.get(term)
+            self.sums[term] = value.detach().double() if total is None else total + value.detach()
 
 
-# MERGED train.ready: What every task gives once its data is prepared: what a recipe lacked, the loop's job, and
-# what to say and note.
+def weight_hashes(model: GPT) -> dict[str, tuple[list[int], str]]:
+    """The shape of each parameter, and the start of the SHA-256 of its values as float32 bytes.
+
+    ``penna experiment`` compares them to prove that two runs began with the same weights.
+    """
+    return {
+        name: (list(parameter.shape), _short_hash(parameter.detach().cpu().float().contiguous().numpy().data))
+        for name, parameter in model.named_parameters()
+    }
 
 
-class PreparedData(Protocol):
-    """The data of one recipe, prepared."""
+def batch_order_hash(batches: TrainingBatches, rows_per_step: int) -> str:
+    """A hash of the first epoch's rows in their order, to prove that two runs read the same batches.
 
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer the data was prepared with."""
-        ...
-
-    @property
-    def folder(self) -> Path:
-        """Where in the cache it is kept."""
-        ...
-
-    @property
-    def content_hash(self) -> str:
-        """A hash of all that is learned from; a resumed run must find the same."""
-        ...
-
-    def complete_recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe with what only the data knows, such as its labels; the vocabulary's size is filled in already."""
-        ...
-
-    def training_task(self, recipe: Recipe, model: GPT) -> TrainingTask:
-        """The loop's job for a completed recipe. Raises DataError where there is too little to learn from."""
-        ...
-
-    def lines(self) -> list[str]:
-        """What was prepared, for the terminal."""
-        ...
-
-    def info(self) -> dict[str, Any]:
-        """What was prepared, for run.json; ``content_hash`` and ``tokenizer_hash`` among it."""
-        ...
+    It covers the number of rows, the rows per step, and the contents of up to 256 rows by position. An order is a
+    permutation of all rows drawn from the seed, so two that agree on these rows are the same.
+    """
+    digest = hashlib.sha256(f"{batches.rows} {batches.tokens} {rows_per_step}".encode())
+    spread: list[int] = np.linspace(0, batches.rows - 1, _SPREAD_ROWS).astype(int).tolist()
+    for position in sorted({*range(min(_FIRST_ROWS, batches.rows)), *spread}):
+        row = batches.batch(0, range(position, position + 1))
+        for name in sorted(row):
+            digest.update(f"{name} {tuple(row[name].shape)}".encode())
+            digest.update(row[name].contiguous().numpy().data)
+    return digest.hexdigest()[:_HASH_DIGITS]
 
 
-Prepare = Callable[[Recipe, "TokenizerConfig | Tokenizer", Progress], PreparedData]
-"""Prepares a recipe's data, with a tokenizer at hand or one to be learned."""
+def _short_hash(content: memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()[:_HASH_DIGITS]

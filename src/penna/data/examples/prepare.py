@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic
+from typing import Generic
 
 from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.cache import Progress, atomic_folder, cache_folder, cache_key, exclusive_lock
@@ -26,7 +26,6 @@ from penna.data.sources.reader import PARTS, Part
 from penna.data.sources.records import BadRecord, BadRecords, check_bad_records
 from penna.data.split import describe_source
 from penna.errors import DataError
-from penna.formatting import plural
 from penna.tokenizer.chat import named_tokens
 from penna.tokenizer.tokenizer import Tokenizer
 
@@ -171,71 +170,6 @@ def _count(items: SplitData[T], manifest: Manifest, bad: BadRecords) -> ExampleC
         bad_records=bad.count,
         bad=tuple(bad.first),
     )
-
-
-@dataclass(frozen=True)
-class PreparedExampleData:
-    """Base of the prepared data of every task that trains on examples."""
-
-    prepared: PreparedExamples
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the examples, with the tokens that the task added."""
-        return self.prepared.tokenizer
-
-    @property
-    def folder(self) -> Path:
-        """Their folder in the cache."""
-        return self.prepared.folder
-
-    @property
-    def content_hash(self) -> str:
-        """A hash of the records and their split."""
-        return self.prepared.content_hash
-
-    @property
-    def truncated(self) -> int:
-        """How many examples lack a part of their record, which was too long."""
-        return self.prepared.train_counts.truncated + self.prepared.valid_counts.truncated
-
-    def records_summary(self, name: str) -> str:
-        """How many records were read, in one line that starts with the ``name`` of such records."""
-        counts = self.prepared.counts
-        line = f"{name}: {plural(counts.records, 'record', 'records')}, {counts.characters:,} characters"
-        if counts.bad_records:
-            line += f", {plural(counts.bad_records, 'bad record', 'bad records')} skipped (the first: {counts.bad[0]})"
-        return line
-
-    def targets_summary(self) -> str:
-        """How many examples each part has, and how many of their tokens are targets, in one line."""
-        parts = (self.prepared.train_counts, self.prepared.valid_counts)
-        train, valid = (f"{part.examples:,} ({part.targets:,} of {part.tokens:,} tokens are targets)" for part in parts)
-        return f"Examples: {train} for training, {valid} for validation; vocabulary {self.tokenizer.vocab_size:,}"
-
-    def info(self) -> dict[str, Any]:
-        """Hashes and counts, for run.json."""
-        counts = self.prepared.counts
-        train, valid = self.prepared.train_counts, self.prepared.valid_counts
-        return {
-            "content_hash": self.content_hash,
-            "tokenizer_hash": self.tokenizer.fingerprint(),
-            "split": self.prepared.split,
-            "records": counts.records,
-            "bytes": counts.bytes,
-            "bad_records": counts.bad_records,
-            "train_examples": train.examples,
-            "valid_examples": valid.examples,
-            "train_tokens": train.tokens,
-            "valid_tokens": valid.tokens,
-        }
-
-    def target_info(self) -> dict[str, int]:
-        """The number of targets in each part, for run.json."""
-        return {
-            "train_targets": self.prepared.train_counts.targets,
-            "valid_targets": self.prepared.valid_counts.targets,
-        }
 
 
 @dataclass(frozen=True)

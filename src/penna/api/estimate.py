@@ -226,7 +226,7 @@ def _estimate(name: str, recipe: Recipe, timing: Timing, startup: float) -> RunE
 
 
 def total_seconds(runs: Sequence[RunPlan], seconds: Mapping[str, float], workers: int) -> float:
-    """The time until the last run ends. Runs start in order, once a worker is free and the runs they need have ended."""
+    """The time until all runs end. Each starts in order when a worker is free and the runs they need have ended."""
     free = [0.0] * workers
     ended: dict[str, float] = {}
     remaining = list(runs)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from penna.config.schema import Recipe
-from penna.config.training import Often
+from penna.config.training import Interval
 from penna.data.batches import IGNORE_INDEX, TARGET_KEYS, Batch, micro_batches
 from penna.errors import TrainingError
 from penna.model.gpt import count_parameters
@@ -198,10 +198,10 @@ class Trainer:
             return f"no better validation {metric} in {self.config.patience} evaluations"
         return "the budget is spent" if self.budget.is_over(self.progress.step) else ""
 
-    def _in_steps(self, interval: Often) -> int:
+    def _in_steps(self, interval: Interval) -> int:
         return self.steps_per_epoch if interval == "epoch" else interval
 
-    def _is_time_for(self, interval: Often) -> bool:
+    def _is_time_for(self, interval: Interval) -> bool:
         return self.progress.step % self._in_steps(interval) == 0
 
     def _training_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""Whether a run fits: what is measured apart, and what is told where it cannot be."""
+"""A dry run measures in a process of its own, and reports why a recipe does not fit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def a_recipe(place: Path, **model: Any) -> Recipe:
 
 
 @pytest.mark.slow
-def test_what_is_measured_is_what_the_run_takes(tmp_path: Path) -> None:
+def test_a_dry_run_predicts_the_steps_of_the_run(tmp_path: Path) -> None:
     recipe = a_recipe(tmp_path)
     found = dry_run(recipe, runs_dir=tmp_path / "runs")
     _, finished = train_recipe(recipe, name="run", runs_dir=tmp_path / "runs")
@@ -42,7 +42,7 @@ def test_what_is_measured_is_what_the_run_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_fault_of_the_text_comes_back_in_its_three_parts(tmp_path: Path) -> None:
+def test_a_data_error_keeps_its_three_parts(tmp_path: Path) -> None:
     recipe = a_recipe(tmp_path)
     (tmp_path / "text.txt").write_bytes(b"\0\0")
     with pytest.raises(DataError) as caught:
@@ -52,30 +52,30 @@ def test_a_fault_of_the_text_comes_back_in_its_three_parts(tmp_path: Path) -> No
     assert caught.value.advice
 
 
-def ended(code: int, said: str = "") -> Callable[..., subprocess.CompletedProcess[str]]:
-    """A measuring process that has ended."""
-    return lambda *_, **__: subprocess.CompletedProcess([], code, said, "Traceback: a fault")
+def ended(code: int, output: str = "") -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A measuring process that has ended with this code and output."""
+    return lambda *_, **__: subprocess.CompletedProcess([], code, output, "Traceback: a bug")
 
 
-def test_a_model_whose_weights_do_not_fit_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_whose_weights_do_not_fit_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.run", ended(1))
     with pytest.raises(DeviceError, match="GB for weights, gradients and moments alone; .* GB are free"):
         dry_run(a_recipe(tmp_path, n_layer=4000, n_embd=16384, n_head=128))
 
 
-def test_a_process_that_was_killed_is_told_as_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_is_reported_as_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.run", ended(-signal.SIGKILL))
     with pytest.raises(DeviceError, match="so much memory that the system killed the process"):
         dry_run(a_recipe(tmp_path))
 
 
-def test_a_fault_of_ours_is_not_told_as_a_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_is_not_reported_as_a_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.run", ended(1))
-    with pytest.raises(RuntimeError, match="Traceback: a fault"):
+    with pytest.raises(RuntimeError, match="Traceback: a bug"):
         dry_run(a_recipe(tmp_path))
 
 
-def test_free_memory_is_what_the_system_says() -> None:
+def test_free_memory_is_plausible() -> None:
     free = free_memory()
     if free is not None:
         assert 0 < free < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,4 +1,4 @@
-"""What an experiment is said to take: steps as the loop counts them, disk as checkpoints fill it, time as workers end."""
+"""Estimates of experiments match the steps, disk space and schedule of real runs."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def a_file(place: Path, **more: Any) -> Path:
     return file
 
 
-def test_steps_and_disk_are_those_of_the_runs(tmp_path: Path) -> None:
+def test_estimated_steps_and_disk_match_the_runs(tmp_path: Path) -> None:
     starts = [{"name": "pre", "base": "base.toml", "set": {"train.tokens": 3000}}]
     file = a_file(tmp_path, axes={"train.init_from": ["none", "arm:pre"], "train.batch_size": [4, 8]}, starts=starts)
     plan = plan_experiment(str(file))
-    said: list[str] = []
-    estimate = estimate_experiment(plan, workers=2, report=said.append)
+    messages: list[str] = []
+    estimate = estimate_experiment(plan, workers=2, report=messages.append)
     by_name = {run.name: run for run in estimate.runs}
     assert list(by_name) == [run.name for run in plan.runs]
     for name in ("pre-s42", "scratch-batch-size-4-s42", "scratch-batch-size-8-s42"):
@@ -59,18 +59,18 @@ def test_steps_and_disk_are_those_of_the_runs(tmp_path: Path) -> None:
         assert by_name[name].disk == pytest.approx(kept * on_disk, rel=0.4)  # headers weigh much in so small a model
     assert all(run.seconds > 0 for run in estimate.runs)
     assert estimate.seconds >= max(run.seconds for run in estimate.runs)
-    assert sum(line.startswith("Measuring") for line in said) == 4  # the start has the shape of one arm
+    assert sum(line.startswith("Measuring") for line in messages) == 4  # the start has the shape of one arm
     assert not list(tmp_path.glob("runs/measured*"))
 
 
-def test_a_budget_in_minutes_is_taken_as_it_stands(tmp_path: Path) -> None:
+def test_a_budget_in_minutes_is_used_as_it_is(tmp_path: Path) -> None:
     file = a_file(tmp_path, set={"train.minutes": 3.0}, axes={"model.positions": ["learned", "rotary"]})
     for run in estimate_experiment(plan_experiment(str(file))).runs:
         assert 180 < run.seconds < 240
         assert run.steps > 100
 
 
-def test_a_models_matrices_are_most_of_it_and_never_more() -> None:
+def test_min_parameters_is_a_close_lower_bound() -> None:
     for name in shipped_recipes():
         recipe = load_recipe(name)
         if recipe.model.n_embd > 400:
@@ -80,13 +80,13 @@ def test_a_models_matrices_are_most_of_it_and_never_more() -> None:
         assert 0.9 * whole <= min_parameters(recipe) <= whole, name
 
 
-def test_kept_checkpoints_are_the_newest_and_the_best() -> None:
+def test_checkpoint_bytes_count_the_newest_and_the_best() -> None:
     recipe = load_recipe("demo", {"train.keep_checkpoints": 3})
     assert checkpoint_bytes(recipe, 100) == 4 * 12 * 100
 
 
 def simulated(runs: list[RunPlan], seconds: dict[str, int], workers: int) -> int:
-    """The same by ticking through the seconds one by one."""
+    """The total time, found by simulating every second."""
     left, at_work, ended = list(runs), dict[str, int](), set[str]()
     for now in count():
         for name in [name for name, end in at_work.items() if end == now]:
@@ -105,7 +105,7 @@ def simulated(runs: list[RunPlan], seconds: dict[str, int], workers: int) -> int
     st.lists(st.tuples(st.integers(1, 9), st.one_of(st.none(), st.integers(0, 7))), min_size=1, max_size=8),
     st.integers(1, 4),
 )
-def test_the_whole_takes_as_long_as_a_simulation_of_it(rows: list[tuple[int, int | None]], workers: int) -> None:
+def test_total_seconds_equals_a_simulation(rows: list[tuple[int, int | None]], workers: int) -> None:
     names = [f"a{number}" for number in range(len(rows))]
     runs = [
         RunPlan(name, 1, False, {}, {}, {}, {} if need is None or need >= place else {"f": f"{names[need]}-s1"})
@@ -115,5 +115,5 @@ def test_the_whole_takes_as_long_as_a_simulation_of_it(rows: list[tuple[int, int
     assert total_seconds(runs, seconds, workers) == simulated(runs, seconds, workers)
 
 
-def test_nothing_at_all_takes_no_time() -> None:
+def test_an_experiment_without_runs_takes_no_time() -> None:
     assert total_seconds([], {}, 2) == 0

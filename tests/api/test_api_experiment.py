@@ -84,7 +84,7 @@ def states(end: ExperimentResult) -> dict[str, str]:
 ONE, OTHER = {"optim.beta1": 0.8}, {"optim.beta1": 0.7}
 
 
-def test_every_run_is_trained_then_measured_and_a_start_is_not_measured(tmp_path: Path) -> None:
+def test_every_run_is_trained_and_evaluated_but_a_start_is_only_trained(tmp_path: Path) -> None:
     file = written(
         tmp_path,
         ("a", ONE),
@@ -115,7 +115,7 @@ def test_the_same_command_again_does_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_as_many_runs_are_at_work_as_there_are_workers(workers: int, tmp_path: Path) -> None:
+def test_as_many_runs_train_at_once_as_there_are_workers(workers: int, tmp_path: Path) -> None:
     folder = opened(written(tmp_path, *((f"a{number}", {"optim.beta1": number / 10}) for number in range(5))))
     at_work: list[int] = []
     run_experiment(
@@ -126,7 +126,7 @@ def test_as_many_runs_are_at_work_as_there_are_workers(workers: int, tmp_path: P
     assert max(at_work) == workers
 
 
-def test_each_of_several_workers_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert [threads_per_run(workers) for workers in (1, 2, 3, 9)] == [None, 4, 2, 1]
@@ -134,7 +134,7 @@ def test_each_of_several_workers_has_its_share_of_the_cores(monkeypatch: pytest.
     assert [threads_per_run(workers) for workers in (1, 2, 3)] == [None, 2, 1]
 
 
-def test_a_run_that_fails_is_told_what_needs_it_is_skipped_and_the_others_finish(tmp_path: Path) -> None:
+def test_a_failed_run_is_reported_its_dependents_are_skipped_and_the_others_finish(tmp_path: Path) -> None:
     file = written(
         tmp_path,
         ("bad", {"train.prompts": ["fail"]}),
@@ -161,7 +161,7 @@ def test_a_run_that_fails_is_told_what_needs_it_is_skipped_and_the_others_finish
     assert "a line before" in folder.log_file(end.runs[0]).read_text()
 
 
-def test_what_failed_is_tried_again(tmp_path: Path) -> None:
+def test_failed_runs_are_tried_again(tmp_path: Path) -> None:
     file = written(tmp_path, ("bad", {"train.prompts": ["fail"]}), ("after", {"train.init_from": "arm:bad"}))
     folder = opened(file)
     assert set(states(run_experiment(folder)).values()) == {"failed", "skipped"}
@@ -171,7 +171,7 @@ def test_what_failed_is_tried_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_reaches_every_process_once_and_the_same_command_goes_on(number: int, tmp_path: Path) -> None:
+def test_a_signal_reaches_every_process_once_and_the_same_command_resumes(number: int, tmp_path: Path) -> None:
     hang = [(f"h{each}", {"train.prompts": ["hang"], "optim.beta1": each / 10}) for each in (1, 2)]
     folder = opened(written(tmp_path, ("a", ONE), *hang, ("b", OTHER)))
     sent: list[int] = []
@@ -192,7 +192,7 @@ def test_a_signal_reaches_every_process_once_and_the_same_command_goes_on(number
     ]  # fmt: skip
 
 
-def test_a_process_that_outlived_its_experiment_is_waited_for_and_not_begun_again(tmp_path: Path) -> None:
+def test_a_process_that_outlives_its_experiment_is_waited_for(tmp_path: Path) -> None:
     folder = opened(written(tmp_path, ("a", ONE), ("b", {"train.init_from": "arm:a"})))
     left_over = folder.runs()[0]
     held = folder.lock_for_child(left_over)
@@ -214,14 +214,14 @@ def test_a_process_that_outlived_its_experiment_is_waited_for_and_not_begun_agai
     assert set(states(end).values()) == {"finished"}
 
 
-def test_two_processes_do_not_run_one_experiment(tmp_path: Path) -> None:
+def test_an_experiment_is_run_by_one_process_only(tmp_path: Path) -> None:
     folder = opened(written(tmp_path, ("a", ONE)))
     with folder.lock(), pytest.raises(RunError, match="being run by another process"):
         run_experiment(folder)
     assert calls(folder) == []
 
 
-def test_how_far_a_run_is_is_read_from_its_log(tmp_path: Path) -> None:
+def test_run_progress_is_read_from_the_log(tmp_path: Path) -> None:
     folder = opened(written(tmp_path, ("a", ONE)))
     seen: list[list[RunStatus]] = []
     run_experiment(folder, on_status=seen.append)
@@ -234,12 +234,12 @@ def test_how_far_a_run_is_is_read_from_its_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("budget", "share"), [({"steps": 8}, 0.5), ({"epochs": 0.8}, 0.25), ({"tokens": 30}, 1.0), ({"minutes": 2}, 0.5)]
 )
-def test_the_share_of_any_budget(budget: dict[str, Any], share: float) -> None:
+def test_share_of_budget(budget: dict[str, Any], share: float) -> None:
     train = load_recipe("demo", {f"train.{name}": value for name, value in budget.items()}).train
     assert share_of_budget(train, {"step": 4, "epoch": 0.2, "tokens": 40, "seconds": 60}) == share
 
 
-def test_going_on_with_another_plan_is_refused_and_the_difference_named(tmp_path: Path) -> None:
+def test_resuming_with_another_plan_is_an_error_that_lists_the_differences(tmp_path: Path) -> None:
     file = written(tmp_path, ("a", ONE), ("b", OTHER))
     folder = opened(file)
     run_experiment(folder)
@@ -257,21 +257,21 @@ def test_going_on_with_another_plan_is_refused_and_the_difference_named(tmp_path
     assert set(states(run_experiment(opened(file, overwrite=True))).values()) == {"finished"}
 
 
-def test_a_relative_base_is_one_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_base_is_relative_to_the_experiment_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = written(tmp_path, ("a", ONE))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert plan_experiment(str(file)).recipes["a"].train.steps == 4
 
 
-def test_text_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path) -> None:
+def test_missing_text_is_reported_before_a_folder_is_created(tmp_path: Path) -> None:
     file = written(tmp_path, ("a", ONE), ("b", {"data.path": [str(tmp_path / "nowhere.txt")]}))
     with pytest.raises(DataError, match=r"The arm 'b': .*nowhere\.txt"):
         opened(file)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_disk_too_small_is_told_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_a_folder_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penna.api.experiment.free_disk", lambda _: 1000)
     with pytest.raises(DeviceError, match="2 runs need"):
         opened(written(tmp_path, ("a", ONE), ("b", OTHER)))
@@ -289,7 +289,7 @@ def test_a_start_by_name_is_found_from_the_experiment_folder(tmp_path: Path) -> 
     assert plan_experiment(str(file), runs_dir=tmp_path / "runs").runs[0].table["train"]["init_from"] == str(earlier)
 
 
-def test_an_error_on_the_way_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_an_error_leaves_no_process_running(tmp_path: Path) -> None:
     folder = opened(written(tmp_path, ("a", {"train.prompts": ["hang"]})))
 
     def broken(statuses: list[RunStatus]) -> None:
@@ -305,7 +305,7 @@ def test_an_error_on_the_way_leaves_no_process_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_real_runs_share_what_no_arm_names_and_an_interrupted_one_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_arms_are_identical_in_all_they_do_not_vary_even_after_an_interruption(tmp_path: Path) -> None:
     longer = {"train.steps": 60, "train.evaluate_every": 30}
     axes = {"model.positions": ["learned", "sinusoidal"], "train.init_from": ["none", "arm:pre"]}
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -96,7 +96,7 @@ def test_a_run_is_held_for_as_long_as_a_process_that_inherited_it_lives(tmp_path
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(held,))
     os.close(held)  # as if this process had died
     assert folder.lock_for_child(RUNS[1]) is None
-    with pytest.raises(RunError, match="left over"):
+    with pytest.raises(RunError, match="of an earlier session"):
         made(tmp_path, overwrite=True)
     child.communicate(b"\n")
     again = folder.lock_for_child(RUNS[1])
@@ -104,7 +104,7 @@ def test_a_run_is_held_for_as_long_as_a_process_that_inherited_it_lives(tmp_path
     os.close(again)
 
 
-def test_a_damaged_plan_is_told(tmp_path: Path) -> None:
+def test_a_damaged_plan_is_an_error(tmp_path: Path) -> None:
     folder = made(tmp_path)
     (folder.path / "experiment.json").write_text(json.dumps({"runs": []})[:5])
     with pytest.raises(RunError, match="cannot be read"):

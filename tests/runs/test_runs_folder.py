@@ -1,4 +1,4 @@
-"""Making, naming, finding, replacing and locking runs."""
+"""Run folders are created, named, found, replaced and locked."""
 
 import fcntl
 import os
@@ -34,7 +34,7 @@ def test_new_run_holds_its_recipe_and_nothing_temporary(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_failed_start_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+def test_a_failed_start_leaves_no_files(tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), new_run(tmp_path, "one", RECIPE):
         raise error
     assert list(tmp_path.iterdir()) == []
@@ -48,7 +48,7 @@ def test_failed_replacement_leaves_the_old_run(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
-def test_remains_of_a_killed_start_do_no_harm(tmp_path: Path) -> None:
+def test_the_files_of_a_killed_start_are_harmless(tmp_path: Path) -> None:
     remains = tmp_path / ".one.new"
     remains.mkdir()
     (remains / "recipe.toml").write_text("half")
@@ -56,7 +56,7 @@ def test_remains_of_a_killed_start_do_no_harm(tmp_path: Path) -> None:
     assert not remains.exists()
 
 
-def test_run_is_replaced_only_when_asked_and_only_if_it_is_one(tmp_path: Path) -> None:
+def test_only_a_run_is_replaced_and_only_with_overwrite(tmp_path: Path) -> None:
     run = make(tmp_path, "one")
     run.log({"step": 1})
     with pytest.raises(RunError, match="exists") as raised:
@@ -84,7 +84,7 @@ def test_run_that_is_being_written_is_not_replaced(tmp_path: Path) -> None:
     make(tmp_path, "one", overwrite=True)
 
 
-def test_a_look_at_the_lock_keeps_no_training_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_testing_the_lock_does_not_block_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder(tmp_path)
     (tmp_path / ".lock").touch()
     look = os.open(tmp_path / ".lock", os.O_RDONLY)
@@ -94,32 +94,32 @@ def test_a_look_at_the_lock_keeps_no_training_from_it(tmp_path: Path, monkeypatc
         pass
 
 
-def test_lock_is_given_back_also_after_an_error(tmp_path: Path) -> None:
+def test_the_lock_is_released_after_an_error(tmp_path: Path) -> None:
     run = make(tmp_path, "one")
     with pytest.raises(KeyboardInterrupt), run.lock():
         raise KeyboardInterrupt
-    with run.lock(), pytest.raises(RunError, match="One process trains a run at a time"), run.lock():
+    with run.lock(), pytest.raises(RunError, match="Only one process may train a run at a time"), run.lock():
         pass
     with run.lock():
         pass
 
 
 @pytest.mark.parametrize("name", ["a", "my.run-2", "깃펜", "2024_01", "A" * 50])
-def test_plain_names_name_a_run(tmp_path: Path, name: str) -> None:
+def test_plain_file_names_are_valid_run_names(tmp_path: Path, name: str) -> None:
     check_name(name)
     assert make(tmp_path, name).recipe() == RECIPE
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "-x", "_x", "a/b", "../a", "a\\b", "a b", "a\n", "a\0b"])
-def test_other_names_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RunError, match="cannot name a run"):
+def test_other_names_are_errors(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunError, match="is not a valid run name"):
         check_name(name)
-    with pytest.raises(RunError, match="cannot name a run"):
+    with pytest.raises(RunError, match="is not a valid run name"):
         make(tmp_path, name)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_free_name_is_the_first_that_no_run_has(tmp_path: Path) -> None:
+def test_free_name_is_the_first_that_is_not_taken(tmp_path: Path) -> None:
     assert free_name(tmp_path, "run") == "run"
     make(tmp_path, "run")
     assert free_name(tmp_path, "run") == "run-2"
@@ -129,7 +129,7 @@ def test_free_name_is_the_first_that_no_run_has(tmp_path: Path) -> None:
     assert free_name(tmp_path / "not there", "run") == "run"
 
 
-def test_run_is_found_by_path_and_by_name_and_the_others_are_named(tmp_path: Path) -> None:
+def test_a_run_is_found_by_path_and_name_and_an_error_lists_the_runs(tmp_path: Path) -> None:
     one = make(tmp_path, "one")
     make(tmp_path, "two")
     assert find_run("one", tmp_path) == one
@@ -137,11 +137,11 @@ def test_run_is_found_by_path_and_by_name_and_the_others_are_named(tmp_path: Pat
     with pytest.raises(RunError, match="'three' is not a run") as raised:
         find_run("three", tmp_path)
     assert "one, two" in raised.value.expected
-    with pytest.raises(RunError, match="holds none yet"):
+    with pytest.raises(RunError, match="has no runs yet"):
         find_run("one", tmp_path / "elsewhere")
 
 
-def test_info_and_decisions_add_up_and_damage_is_told(tmp_path: Path) -> None:
+def test_info_and_decisions_accumulate_and_damage_is_an_error(tmp_path: Path) -> None:
     run = make(tmp_path, "one")
     run.save_decisions(threads=2)
     run.save_decisions(end=9)
@@ -166,7 +166,7 @@ def names(run: RunFolder) -> list[int]:
     return sorted(int(path.name[-2:]) for path in run.checkpoints.iterdir())
 
 
-def test_rewinding_forgets_rows_checkpoints_and_links_of_later_steps(tmp_path: Path) -> None:
+def test_rewinding_removes_rows_checkpoints_and_links_of_later_steps(tmp_path: Path) -> None:
     run = with_checkpoints(tmp_path, 1, 2, 3)
     run.set_checkpoint("last", run.checkpoints / "step-00000003")
     run.set_checkpoint("best", run.checkpoints / "step-00000002")
@@ -187,7 +187,7 @@ def test_pruning_keeps_the_newest_the_best_and_the_last(tmp_path: Path, keep: in
     assert names(run) == left
 
 
-def test_the_best_is_used_and_the_last_where_only_the_start_was_measured(tmp_path: Path) -> None:
+def test_the_default_checkpoint_is_the_best_or_the_last_if_only_step_0_was_evaluated(tmp_path: Path) -> None:
     run = with_checkpoints(tmp_path, 0, 30, 40)
     run.metrics_file.unlink(missing_ok=True)
     assert run.default_checkpoint() is None
@@ -203,21 +203,21 @@ def test_the_best_is_used_and_the_last_where_only_the_start_was_measured(tmp_pat
     assert run.default_checkpoint() == run.checkpoints / "step-00000000"  # what came behind was worse
 
 
-def test_link_to_what_is_gone_is_still_told(tmp_path: Path) -> None:
+def test_a_link_to_a_missing_checkpoint_is_returned(tmp_path: Path) -> None:
     run = with_checkpoints(tmp_path, 1)
     run.set_checkpoint("last", run.checkpoints / "step-00000001")
     shutil.rmtree(run.checkpoints / "step-00000001")
     assert run.checkpoint("last") == run.checkpoints / "step-00000001"
 
 
-def test_evaluations_are_kept_by_name(tmp_path: Path) -> None:
+def test_evaluations_are_saved_by_name(tmp_path: Path) -> None:
     run = make(tmp_path, "one")
     file = run.save_evaluation("valid", {"loss": 1.5})
     assert file == run.path / "evaluations" / "valid.json"
     assert file.read_text() == '{\n  "loss": 1.5\n}\n'
 
 
-def test_which_checkpoint_is_used_is_known_from_the_first_measured_step_on(tmp_path: Path) -> None:
+def test_the_default_checkpoint_needs_only_the_first_evaluated_step(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for link, step in (("best", 0), ("last", 5)):
         run.set_checkpoint(link, write_checkpoint(run.checkpoints, step, Checkpoint({}, {}, {})))

@@ -1,4 +1,4 @@
-"""The log survives a kill in the middle of a row, and forgets what will be written again."""
+"""The metrics log survives a kill within a row, and drops the rows that will be written again."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "log.jsonl"
 
 
-def test_rows_are_read_as_they_were_written(log: Path) -> None:
+def test_rows_are_read_back_unchanged(log: Path) -> None:
     assert read_rows(log) == ROWS
 
 
@@ -28,7 +28,7 @@ def test_missing_log_has_no_rows(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_log_cut_at_any_byte_keeps_its_whole_rows_and_can_go_on(log: Path) -> None:
+def test_a_log_cut_at_any_byte_keeps_its_complete_rows_and_can_be_continued(log: Path) -> None:
     content = log.read_bytes()
     first_three = len("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS[:3]).encode())
     for length in range(first_three, len(content)):  # also within a character of three bytes
@@ -41,12 +41,12 @@ def test_log_cut_at_any_byte_keeps_its_whole_rows_and_can_go_on(log: Path) -> No
 
 
 @pytest.mark.parametrize("step", [-1, 0, 2, 3, 9])
-def test_rows_behind_a_step_are_dropped(log: Path, step: int) -> None:
+def test_rows_after_a_step_are_dropped(log: Path, step: int) -> None:
     drop_rows_after(log, step)
     assert read_rows(log) == [row for row in ROWS if int(row["step"]) <= step]
 
 
-def test_damage_inside_the_log_is_told_by_line(log: Path) -> None:
+def test_damage_within_the_log_is_reported_with_its_line(log: Path) -> None:
     lines = log.read_text(encoding="utf-8").split("\n")
     lines[1] = lines[1][:5]
     log.write_text("\n".join(lines), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Dialogues to examples, and from examples to a trained run."""
+"""Chat: dialogues become examples, and examples a trained run."""
 
 import json
 import math
@@ -56,21 +56,23 @@ def only(found: list[Any]) -> Example:
     return example
 
 
-def due_text(example: Example, tokenizer: Tokenizer) -> str:
+def target_text(example: Example, tokenizer: Tokenizer) -> str:
     assert example.target_mask is not None
-    return tokenizer.decode([index for index, due in zip(example.ids, example.target_mask, strict=True) if due])
+    return tokenizer.decode(
+        [index for index, is_target in zip(example.ids, example.target_mask, strict=True) if is_target]
+    )
 
 
-def test_replies_and_their_stop_tokens_are_due_and_nothing_behind_the_last_is_read() -> None:
+def test_replies_and_their_stop_tokens_are_targets_and_nothing_after_the_last_is_read() -> None:
     form, tokenizer = form_and_tokenizer()
     example = only(form.encode([dialogue("ab", "cd", "ef", "gh", "nobody answers this")], tokenizer, ()))
     assert (
         tokenizer.decode(example.ids) == "<|endoftext|><|user|>ab<|assistant|>cd<|end|><|user|>ef<|assistant|>gh<|end|>"
     )
-    assert due_text(example, tokenizer) == "cd<|end|>gh<|end|>"
+    assert target_text(example, tokenizer) == "cd<|end|>gh<|end|>"
 
 
-def test_all_of_a_dialogue_is_due_where_the_task_says_so() -> None:
+def test_all_tokens_of_a_dialogue_are_targets_with_loss_on_all() -> None:
     form, tokenizer = form_and_tokenizer("all")
     example = only(form.encode([dialogue("ab", "cd", "ef")], tokenizer, ()))
     assert example.target_mask is None
@@ -94,7 +96,7 @@ def test_a_dialogue_with_one_turn_has_no_reply() -> None:
 
 @pytest.mark.parametrize("loss_on", ["replies", "all"])
 @pytest.mark.parametrize("empty", ["", " \u3000\n"])
-def test_an_empty_reply_is_not_learned(loss_on: str, empty: str) -> None:
+def test_an_empty_reply_is_a_bad_record(loss_on: str, empty: str) -> None:
     form, _ = form_and_tokenizer(loss_on)
     data = build_recipe({}).data
 
@@ -111,7 +113,7 @@ def test_an_empty_reply_is_not_learned(loss_on: str, empty: str) -> None:
 
 @pytest.mark.parametrize("block", range(8, 40))
 @pytest.mark.parametrize("system", [None, "be"])
-def test_a_long_dialogue_loses_as_few_of_its_oldest_exchanges_as_it_must(block: int, system: str | None) -> None:
+def test_a_long_dialogue_loses_as_few_of_its_oldest_exchanges_as_possible(block: int, system: str | None) -> None:
     """Against all ends of the dialogue, tried one by one."""
     form, tokenizer = form_and_tokenizer(block=block)
     turns = ("ab", "cd", "efgh", "i", "jkl", "mnopq")
@@ -127,13 +129,13 @@ def test_a_long_dialogue_loses_as_few_of_its_oldest_exchanges_as_it_must(block: 
         assert f"a block of {block}" in found
 
 
-def test_without_oldest_keeps_the_system_turn_and_begins_with_the_user() -> None:
+def test_dropping_turns_keeps_the_system_turn_and_begins_with_the_user() -> None:
     talk = dialogue("a", "b", "c", "d", "e", system="s")
     assert drop_oldest_turns(talk, lambda end: len(end) <= 4) == dialogue("c", "d", "e", system="s")
     assert drop_oldest_turns(talk, lambda end: len(end) <= 1) is None
 
 
-def test_what_a_template_refuses_is_a_refusal_and_not_the_end() -> None:
+def test_a_dialogue_that_the_template_rejects_is_a_bad_record() -> None:
     form, tokenizer = form_and_tokenizer(template="cls-sep")
     refused, example = form.encode([dialogue("ab", "cd", system="s"), dialogue("ab", "cd")], tokenizer, ())
     assert isinstance(refused, str)
@@ -141,12 +143,12 @@ def test_what_a_template_refuses_is_a_refusal_and_not_the_end() -> None:
     assert isinstance(example, Example)
 
 
-def test_behind_an_encoder_every_reply_is_an_example() -> None:
+def test_with_an_encoder_every_reply_is_an_example() -> None:
     form, tokenizer = form_and_tokenizer(arch="seq2seq", block=8, source_size=14)
     (found,) = form.encode([dialogue("ab", "cd", "efg", "h", "ij")], tokenizer, ())
     assert isinstance(found, list)
     assert [tokenizer.decode(example.ids) for example in found] == ["<|endoftext|>cd<|end|>", "<|endoftext|>h<|end|>"]
-    assert [due_text(example, tokenizer) for example in found] == ["cd<|end|>", "h<|end|>"]
+    assert [target_text(example, tokenizer) for example in found] == ["cd<|end|>", "h<|end|>"]
     assert [tokenizer.decode(example.source) for example in found] == [
         "<|endoftext|><|user|>ab",
         "<|endoftext|><|user|>ab<|assistant|>cd<|end|><|user|>efg",
@@ -194,7 +196,7 @@ def recipe_of(tmp_path: Path, overrides: dict[str, Any] | None = None) -> Recipe
 
 
 @pytest.mark.parametrize("arch", ["gpt", "seq2seq"])
-def test_how_many_were_cut_is_told_as_well_when_the_examples_are_found_in_the_cache(arch: str, tmp_path: Path) -> None:
+def test_the_number_of_truncated_examples_is_reported_for_cached_examples_too(arch: str, tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, {"model.arch": arch, "model.block_size": 30})
     first, again = (prepare_chat(recipe, recipe.task, recipe.tokenizer, lambda _: None).lines() for _ in range(2))
     assert "59 examples do not fit the model's context and lost their oldest turns." in first
@@ -211,11 +213,11 @@ def test_a_chat_run_trains_samples_and_resumes_bit_exactly(arch: str, tmp_path: 
     recipe = recipe_of(tmp_path, {"model.arch": arch})
     said: list[str] = []
 
-    def listen(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if isinstance(event, Notice):
             said.append(event.text)
 
-    run, _ = train_recipe(recipe, name="whole", runs_dir=tmp_path, on_event=listen)
+    run, _ = train_recipe(recipe, name="whole", runs_dir=tmp_path, on_event=on_event)
     assert run.info()["data"]["bad_records"] == 1
     assert run.info()["data"]["records"] == 59  # dialogues, however many examples each one makes
     assert any("characters, 1 bad record skipped (the first: " in line for line in said)
@@ -234,7 +236,7 @@ def test_a_chat_run_trains_samples_and_resumes_bit_exactly(arch: str, tmp_path: 
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
 
 
-def test_figures_agree_with_a_sum_over_every_due_token_by_itself(tmp_path: Path) -> None:
+def test_metrics_equal_a_sum_over_single_target_tokens(tmp_path: Path) -> None:
     run, _ = train_recipe(recipe_of(tmp_path), name="run", runs_dir=tmp_path)
     text = tmp_path / "few.txt"
     text.write_text("hi\ngood day\n\nbye 1\nciao\nhi\nbye\n", encoding="utf-8")
@@ -273,7 +275,7 @@ def test_distinct_counts_ngrams_within_texts() -> None:
     assert distinct(["a", ""], 2) is None
 
 
-def test_no_usable_dialogue_is_explained(tmp_path: Path) -> None:
+def test_data_without_a_usable_dialogue_are_an_error(tmp_path: Path) -> None:
     train_recipe(recipe_of(tmp_path), name="run", runs_dir=tmp_path)
     text = tmp_path / "long.txt"
     text.write_text(f"{'x' * 100}\nyes\n", encoding="utf-8")
@@ -281,7 +283,7 @@ def test_no_usable_dialogue_is_explained(tmp_path: Path) -> None:
         evaluate_chat("run", {"data.path": [str(text)], "data.document": "block"}, runs_dir=tmp_path)
 
 
-def test_a_template_of_ones_own_goes_into_the_run_and_its_file_is_not_read_again(tmp_path: Path) -> None:
+def test_a_custom_template_is_saved_in_the_run_and_its_file_is_not_read_again(tmp_path: Path) -> None:
     own = tmp_path / "own.jinja"
     own.write_text(
         "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|stop|>"

@@ -1,4 +1,4 @@
-"""Classifying from records to a trained run: layout, cuts, class weights, labels, and what becomes of bad input."""
+"""Classification: the format of examples, truncation, class weights, labels, and errors about invalid input."""
 
 import json
 from itertools import pairwise
@@ -71,7 +71,7 @@ def prepared(recipe: Recipe) -> PreparedClassification:
     return prepare_classify(recipe, recipe.task, recipe.tokenizer, lambda _: None)
 
 
-def job_for(recipe: Recipe) -> tuple[Recipe, PreparedClassification, TrainingTask]:
+def task_for(recipe: Recipe) -> tuple[Recipe, PreparedClassification, TrainingTask]:
     ready = prepared(recipe)
     full = ready.complete_recipe(recipe)
     full = full.model_copy(update={"model": full.model.model_copy(update={"vocab_size": ready.tokenizer.vocab_size})})
@@ -85,7 +85,7 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer(TokenizerConfig(kind="char"), ["abcdefghij"])
 
 
-def test_texts_stand_between_separators_and_so_do_pairs(tokenizer: Tokenizer) -> None:
+def test_texts_and_pairs_are_read_between_separators(tokenizer: Tokenizer) -> None:
     form, separator = ClassifyFormat(32, "tail"), tokenizer.separator_id
     a, b = tokenizer.encode("abc"), tokenizer.encode("de")
     items = [LabeledText("abc", "y"), LabeledText("", "x"), LabeledText("abc", "x", "de"), LabeledText("", "y", "")]
@@ -101,7 +101,7 @@ def test_texts_stand_between_separators_and_so_do_pairs(tokenizer: Tokenizer) ->
 
 
 @pytest.mark.parametrize(("cut", "left"), [("tail", "abcd"), ("head", "ghij"), ("middle", "abij")])
-def test_what_does_not_fit_is_cut_and_the_separators_stay(tokenizer: Tokenizer, cut: Any, left: str) -> None:
+def test_long_texts_are_truncated_and_separators_stay(tokenizer: Tokenizer, cut: Any, left: str) -> None:
     separator = tokenizer.separator_id
     (ids,) = ClassifyFormat(6, cut).ids([("abcdefghij",)], tokenizer)
     assert ids == [separator, *tokenizer.encode(left), separator]
@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_cut_and_the_separators_stay(tokenizer: Tokenizer, 
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(2, 40))
-def test_of_a_pair_the_longer_text_is_cut_first(first: int, second: int, room: int) -> None:
+def test_the_longer_text_of_a_pair_is_truncated_first(first: int, second: int, room: int) -> None:
     lengths = [first, second]
     while sum(lengths) > room:  # a token at a time from the longer one
         lengths[0 if lengths[0] > lengths[1] else 1] -= 1
@@ -140,11 +140,11 @@ def test_the_recipe_is_completed_with_labels_and_a_head(tmp_path: Path) -> None:
     assert full.model.n_class == 2
     turned = recipe_for(tmp_path, {"task.labels": ["good", "bad"]})
     assert prepared(turned).complete_recipe(turned).task.labels == ["good", "bad"]
-    with pytest.raises(RecipeError, match=r"model.n_class = 3, and there are 2 labels"):
+    with pytest.raises(RecipeError, match=r"model.n_class = 3, but the data have 2 labels"):
         prepared(recipe_for(tmp_path, {"model.n_class": 3})).complete_recipe(recipe_for(tmp_path, {"model.n_class": 3}))
 
 
-def test_pairs_are_read_from_the_column_that_is_named(tmp_path: Path) -> None:
+def test_pairs_are_read_from_pair_column(tmp_path: Path) -> None:
     rows = [{"premise": f"a {n}", "says": "b" * (n % 9), "label": "yn"[n % 2]} for n in range(80)]
     recipe = recipe_for(tmp_path, {"data.text_column": "premise", "data.pair_column": "says"}, rows)
     ready = prepared(recipe)
@@ -169,8 +169,8 @@ def test_numbers_as_labels_keep_their_order(tmp_path: Path) -> None:
     assert prepared(recipe).complete_recipe(recipe).task.labels == [str(number) for number in range(11)]
 
 
-def test_batches_hold_what_the_form_gives(tmp_path: Path) -> None:
-    _, ready, job = job_for(recipe_for(tmp_path))
+def test_batches_hold_the_ids_of_the_format(tmp_path: Path) -> None:
+    _, ready, job = task_for(recipe_for(tmp_path))
     form, tokenizer = ready.form, ready.tokenizer
     expected = {
         (*form.ids([(row["text"],)], tokenizer)[0], ready.prepared.labels.index(row["label"])) for row in reviews()
@@ -200,7 +200,7 @@ def test_sampled_subwords_spell_the_same_texts_with_their_labels(tmp_path: Path,
         "data.text_column": "text",
         **({"data.pair_column": "second"} if pairs else {}),
     }
-    _, ready, job = job_for(recipe_for(tmp_path, fields, rows))
+    _, ready, job = task_for(recipe_for(tmp_path, fields, rows))
     separator = ready.tokenizer.separator_id
     first = ready.prepared.train
     likeliest = [tuple(first.ids[s : s + n].tolist()) for s, n in zip(first.starts, first.lengths, strict=True)]
@@ -223,9 +223,9 @@ def test_sampled_subwords_spell_the_same_texts_with_their_labels(tmp_path: Path,
 
 
 @pytest.mark.parametrize("world", [1, 3])
-def test_validation_figures_are_those_of_texts_read_alone(tmp_path: Path, world: int) -> None:
+def test_validation_metrics_equal_those_of_texts_read_alone(tmp_path: Path, world: int) -> None:
     recipe = recipe_for(tmp_path, {"task.lm_weight": 0.5, "task.class_weights": "balanced"})
-    full, ready, job = job_for(recipe)
+    full, ready, job = task_for(recipe)
     model = job.model.eval()
     with torch.no_grad():
         model.score.weight.mul_(20)
@@ -251,14 +251,14 @@ def test_validation_figures_are_those_of_texts_read_alone(tmp_path: Path, world:
     assert counts["tokens"] == texts.tokens
 
 
-def test_the_best_checkpoint_goes_by_what_the_task_says(tmp_path: Path) -> None:
+def test_task_best_decides_the_best_checkpoint(tmp_path: Path) -> None:
     for best in ("accuracy", "macro_f1"):
-        _, _, job = job_for(recipe_for(tmp_path, {"task.best": best}))
+        _, _, job = task_for(recipe_for(tmp_path, {"task.best": best}))
         assert (job.best_metric, job.higher_is_better) == (best, True)
 
 
 def test_samples_are_the_prompts_with_their_class(tmp_path: Path) -> None:
-    _, ready, job = job_for(recipe_for(tmp_path, {"train.prompts": ["warm bright", " ", "cold"]}))
+    _, ready, job = task_for(recipe_for(tmp_path, {"train.prompts": ["warm bright", " ", "cold"]}))
     model = job.model.eval()
     samples = job.sample(model)
     assert [prompt for prompt, _ in samples] == ["warm bright", "cold"]
@@ -267,8 +267,8 @@ def test_samples_are_the_prompts_with_their_class(tmp_path: Path) -> None:
     assert samples[1][1] == f"{ready.prepared.labels[best]} {probabilities[best]:.2f}"
 
 
-def test_probabilities_depend_on_no_other_text_and_keep_their_order(tmp_path: Path) -> None:
-    _, ready, job = job_for(recipe_for(tmp_path))
+def test_probabilities_do_not_depend_on_other_texts_and_keep_their_order(tmp_path: Path) -> None:
+    _, ready, job = task_for(recipe_for(tmp_path))
     model = job.model.eval()
     with torch.no_grad():
         model.score.weight.mul_(20)
@@ -281,7 +281,7 @@ def test_probabilities_depend_on_no_other_text_and_keep_their_order(tmp_path: Pa
 
 
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 200))
-def test_batches_by_tokens_hold_every_row_once_and_no_more_tokens(lengths: list[int], tokens: int) -> None:
+def test_ranges_by_tokens_hold_every_row_once_within_the_token_limit(lengths: list[int], tokens: int) -> None:
     found = ranges_by_tokens(np.array(sorted(lengths), dtype=np.int64), tokens)
     assert [row for rows in found for row in rows] == list(range(len(lengths)))
     cost = [max(sorted(lengths)[row] for row in rows) * len(rows) for rows in found]
@@ -318,9 +318,7 @@ def test_class_weights_balance_classes_or_follow_a_table() -> None:
         ({"model.block_size": 4, "data.pair_column": "text"}, "model.block_size = 4 holds no text"),
     ],
 )
-def test_a_recipe_that_does_not_go_with_the_labels_is_refused(
-    tmp_path: Path, overrides: dict[str, Any], why: str
-) -> None:
+def test_a_recipe_that_does_not_fit_the_labels_is_an_error(tmp_path: Path, overrides: dict[str, Any], why: str) -> None:
     with pytest.raises(RecipeError) as caught:
         prepared(recipe_for(tmp_path, overrides))
     assert why in caught.value.happened
@@ -328,7 +326,7 @@ def test_a_recipe_that_does_not_go_with_the_labels_is_refused(
     assert caught.value.advice
 
 
-def test_a_single_class_and_labels_that_are_not_learned_are_refused(tmp_path: Path) -> None:
+def test_a_single_class_and_unknown_labels_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="class"):
         prepared(recipe_for(tmp_path, rows=[{"text": f"t {number}", "label": "one"} for number in range(60)]))
     rows = [*reviews(), *({"text": f"odd {number}", "label": "ugly"} for number in range(3))]
@@ -339,8 +337,8 @@ def test_a_single_class_and_labels_that_are_not_learned_are_refused(tmp_path: Pa
     assert any("3 bad records" in line for line in prepared(allowed).lines())
 
 
-def test_a_head_over_tokens_that_is_not_learned_is_left_as_it_is(tmp_path: Path) -> None:
-    _, _, job = job_for(recipe_for(tmp_path, {"model.tie": False}))
+def test_an_unused_language_model_head_stays_unchanged(tmp_path: Path) -> None:
+    _, _, job = task_for(recipe_for(tmp_path, {"model.tie": False}))
     batch = job.batches.batch(0, range(4))
     weighted_loss(job.objective, job.objective.sums(job.model, batch), job.objective.counts(batch)).backward()
     learned = {name for name, parameter in job.model.named_parameters() if parameter.requires_grad}
@@ -348,7 +346,7 @@ def test_a_head_over_tokens_that_is_not_learned_is_left_as_it_is(tmp_path: Path)
     assert "lm_head.weight" not in learned
 
 
-def test_lines_and_info_say_what_was_prepared(tmp_path: Path) -> None:
+def test_lines_and_info_summarize_the_prepared_data(tmp_path: Path) -> None:
     ready = prepared(recipe_for(tmp_path, {"model.block_size": 20}))
     text = "\n".join(ready.lines())
     assert "121 records" in text

@@ -1,4 +1,4 @@
-"""The task complete: what is read, what is due, what is cut and what is refused; and a job that scores completions."""
+"""Completion: prompts, targets, truncation and rejected pairs; and the training task that scores completions."""
 
 import json
 import random
@@ -51,7 +51,7 @@ def only(found: list[Example | str]) -> Example:
     return example
 
 
-def test_an_example_is_a_document_whose_completion_and_end_are_due(plain: Tokenizer) -> None:
+def test_an_example_is_a_document_whose_completion_and_end_are_targets(plain: Tokenizer) -> None:
     form = form_of()
     tokenizer = form.adapt(plain)
     example = only(encoded(form, tokenizer, ("the cat sat", "on a mat")))
@@ -74,7 +74,9 @@ def test_the_control_token_is_added_once_and_no_text_spells_it(plain: Tokenizer)
 
 @pytest.mark.parametrize("cut", ["tail", "head", "middle"])
 @pytest.mark.parametrize("template", ["{prompt}", "Article: {prompt}\nSummarise"])
-def test_a_prompt_is_cut_to_the_token_and_its_template_never_is(plain: Tokenizer, cut: str, template: str) -> None:
+def test_a_prompt_is_truncated_to_the_token_and_its_template_never_is(
+    plain: Tokenizer, cut: str, template: str
+) -> None:
     form = form_of({"cut": cut, "template": template})
     tokenizer = form.adapt(plain)
     before, after = template.split("{prompt}")
@@ -100,7 +102,7 @@ def test_a_prompt_is_cut_to_the_token_and_its_template_never_is(plain: Tokenizer
     assert max(lengths) == 41  # one more than the block: the last id is not read
 
 
-def test_cutting_keeps_as_many_as_there_is_room_for() -> None:
+def test_truncation_keeps_as_many_tokens_as_fit() -> None:
     for size in range(-1, 8):
         for cut in ("tail", "head", "middle"):
             kept = truncate(range(6), size, cut)
@@ -109,7 +111,7 @@ def test_cutting_keeps_as_many_as_there_is_room_for() -> None:
     assert truncate(range(6), 3, "middle") == [0, 1, 5]
 
 
-def test_what_cannot_be_an_example_says_why_with_its_lengths(plain: Tokenizer) -> None:
+def test_pairs_that_make_no_example_give_the_reason_with_lengths(plain: Tokenizer) -> None:
     form = form_of()
     tokenizer = form.adapt(plain)
     longest = form.longest(tokenizer)
@@ -122,7 +124,7 @@ def test_what_cannot_be_an_example_says_why_with_its_lengths(plain: Tokenizer) -
     assert isinstance(long, str)
     assert f"takes {longest + 1} tokens" in long
     assert f"only {longest} fit into the model's 40-token context" in long
-    assert empty == "the prompt has no token"
+    assert empty == "the prompt has no tokens"
 
 
 @pytest.mark.parametrize(("prompt", "completion"), [("", "x"), (" \n", "x"), ("x", ""), ("x", " ")])
@@ -137,7 +139,7 @@ def test_articles_and_summaries_are_prompts_and_completions() -> None:
     assert form_of().read(record, DataConfig()) == Completion("a b", "c")
 
 
-def test_words_alone_lead_to_the_ids_of_the_running_text(plain: Tokenizer) -> None:
+def test_a_plain_template_gives_the_ids_of_running_text(plain: Tokenizer) -> None:
     """A space at the template's end belongs to what is written, as the vocabulary has it."""
     form = form_of({"template": "Article: {prompt}\nTL;DR: ", "separator": ""})
     example = only(encoded(form, plain, ("the cat sat", "on a mat")))
@@ -151,7 +153,7 @@ def test_words_alone_lead_to_the_ids_of_the_running_text(plain: Tokenizer) -> No
     assert prompt.ids == list(example.ids[:first])
 
 
-def test_behind_an_encoder_the_prompt_is_the_source_and_is_cut_to_what_it_reads(plain: Tokenizer) -> None:
+def test_with_an_encoder_the_prompt_is_the_source_and_truncated_to_its_size(plain: Tokenizer) -> None:
     form = form_of({"template": "Article: {prompt}", "cut": "head"}, arch="seq2seq", source_size=12)
     assert form.adapt(plain) is plain
     text = sentence(4, 40)
@@ -167,7 +169,7 @@ def test_behind_an_encoder_the_prompt_is_the_source_and_is_cut_to_what_it_reads(
     assert isinstance(beyond, str)
 
 
-def test_what_examples_depend_on_is_part_of_their_key() -> None:
+def test_the_cache_key_contains_everything_that_examples_depend_on() -> None:
     forms = [
         form_of(),
         form_of({"cut": "head"}),
@@ -200,7 +202,7 @@ def prepared(tmp_path: Path, overrides: dict[str, Any] | None = None) -> tuple[R
 
 
 @pytest.mark.parametrize("arch", ["gpt", "seq2seq"])
-def test_the_job_scores_completions_and_ends_and_nothing_else(tmp_path: Path, arch: str) -> None:
+def test_only_completions_and_their_ends_are_scored(tmp_path: Path, arch: str) -> None:
     recipe, ready = prepared(tmp_path, {"model.arch": arch})
     model = build_model(recipe.model)
     model.init_weights(0)
@@ -223,7 +225,7 @@ def test_the_job_scores_completions_and_ends_and_nothing_else(tmp_path: Path, ar
     assert ready.info()["train_targets"] == job.batches.tokens
 
 
-def test_a_step_learns_from_the_same_rows_however_it_is_accumulated(tmp_path: Path) -> None:
+def test_a_step_has_the_same_rows_with_any_accumulation(tmp_path: Path) -> None:
     totals: list[tuple[float, int]] = []
     for size in (8, 2, 1):
         recipe, ready = prepared(tmp_path, {"train.batch_size": size, "train.accumulation": 8 // size})
@@ -245,7 +247,7 @@ def _memory(model: Any, batch: dict[str, torch.Tensor]) -> Any:
     return model.encode(batch["source"], batch["source_lengths"]) if "source" in batch else None
 
 
-def test_lines_say_what_was_read_what_is_due_and_what_cannot_be_used(tmp_path: Path) -> None:
+def test_lines_report_records_targets_and_bad_records(tmp_path: Path) -> None:
     recipe, ready = prepared(tmp_path)
     train, valid = ready.prepared.train_counts, ready.prepared.valid_counts
     read, due, *_ = ready.lines()
@@ -263,13 +265,13 @@ def test_lines_say_what_was_read_what_is_due_and_what_cannot_be_used(tmp_path: P
     )
 
 
-def test_what_was_cut_is_told(tmp_path: Path) -> None:
+def test_truncated_prompts_are_reported(tmp_path: Path) -> None:
     _, ready = prepared(tmp_path)
     assert any(line.startswith("20 prompts are longer") and "tail" in line for line in ready.lines())
     assert 0 < ready.info()["train_cut"] <= 20
 
 
-def test_samples_answer_the_recipes_prompts(tmp_path: Path) -> None:
+def test_samples_complete_the_recipes_prompts(tmp_path: Path) -> None:
     recipe, ready = prepared(tmp_path, {"train.prompts": ["the cat sat", "", sentence(1, 90)]})
     model = build_model(recipe.model)
     model.init_weights(0)
@@ -279,7 +281,7 @@ def test_samples_answer_the_recipes_prompts(tmp_path: Path) -> None:
     ]
 
 
-def test_without_a_token_for_the_end_nothing_can_be_learned(tmp_path: Path) -> None:
+def test_a_tokenizer_without_a_separator_is_an_error(tmp_path: Path) -> None:
     words = ["[PAD]", "[UNK]", "the", "cat"]
     (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     tokenizer = Tokenizer.load(tmp_path / "vocab.txt")

@@ -1,4 +1,4 @@
-"""The task pretrain: rows as data.windows asks for them, and samples as a model trained on such rows can write them."""
+"""Pretraining: the rows of data.windows, and samples in the form of the training rows."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def prepared_recipe(
     return recipe.model_copy(update={"model": model}), prepared
 
 
-def test_rows_are_documents_or_windows_as_the_recipe_asks(tmp_path: Path) -> None:
+def test_data_windows_decides_between_documents_and_windows(tmp_path: Path) -> None:
     for windows, kinds in {
         "documents": (TrainingDocuments, ValidationDocuments),
         "packed": (TrainingWindows, ValidationWindows),
@@ -67,32 +67,32 @@ def test_documents_may_be_shorter_than_the_block_and_windows_may_not(tmp_path: P
         training_rows(recipe, prepared, 10_000)
 
 
-def test_samples_of_a_model_of_documents_start_from_the_separator_and_end_with_it(
+def test_samples_with_document_rows_start_and_end_with_the_separator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Request] = []
+    requested: list[Request] = []
 
-    def write(_: GPT, __: Tokenizer, requests: list[Request], *, show_special: bool) -> list[GeneratedText]:
+    def generate(_: GPT, __: Tokenizer, requests: list[Request], *, show_special: bool) -> list[GeneratedText]:
         assert show_special
-        asked.extend(requests)
+        requested.extend(requests)
         return [GeneratedText((), "", "stop"), GeneratedText((), "ab", "length")]
 
-    monkeypatch.setattr("penna.tasks.pretrain.generate_texts", write)
+    monkeypatch.setattr("penna.tasks.pretrain.generate_texts", generate)
     for windows in ("documents", "packed"):
         recipe, prepared = prepared_recipe(tmp_path, {"data.windows": windows}, [*LINES, "abc"])
         tokenizer = prepared.tokenizer
         job = PreparedPretraining(prepared).training_task(recipe, GPT(recipe.model).eval())
         assert job.sample(job.model) == [("", ""), ("line", "ab")]
-    single, packed = asked[:2], asked[2:]
+    single, packed = requested[:2], requested[2:]
     separator, line = tokenizer.separator_id, tokenizer.encode("line")
     assert [list(request.ids) for request in single] == [[separator], [separator, *line]]
     assert [list(request.ids) for request in packed] == [[separator], line]
     assert [set(request.stop_ids) for request in (*single, *packed)] == [{separator}, {separator}, set(), set()]
-    assert [request.config.max_new_tokens for request in asked] == [6] * 4
-    assert [request.seed - asked[0].seed for request in asked] == [0, 1, 0, 1]
+    assert [request.config.max_new_tokens for request in requested] == [6] * 4
+    assert [request.seed - requested[0].seed for request in requested] == [0, 1, 0, 1]
 
 
-def test_a_prompt_starts_a_document_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_prompt_starts_a_document_with_starts_document(tmp_path: Path) -> None:
     _, prepared = prepared_recipe(tmp_path)
     tokenizer = prepared.tokenizer
     assert prompt_ids(tokenizer, "line") == tokenizer.encode("line")
@@ -100,8 +100,8 @@ def test_a_prompt_starts_a_document_where_that_is_asked_for(tmp_path: Path) -> N
     assert prompt_ids(tokenizer, "") == prompt_ids(tokenizer, "", starts_document=True) == [tokenizer.separator_id]
 
 
-def test_bits_per_byte_count_the_bytes_of_the_text_where_a_tokenizer_loses_some(tmp_path: Path) -> None:
-    """WordPiece writes no spaces and knows not every word, so what its tokens spell is shorter than the text."""
+def test_bits_per_byte_count_the_bytes_of_the_text_with_a_lossy_tokenizer(tmp_path: Path) -> None:
+    """WordPiece has no spaces and not every word, so its tokens spell less than the text."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"line of a text and more it".split(), "##s"]
     (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     tokenizer = {"tokenizer.kind": "file", "tokenizer.path": str(tmp_path / "vocab.txt")}

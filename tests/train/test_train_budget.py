@@ -1,4 +1,4 @@
-"""Budgets: how many steps they are, and what the clock decides, when, and once only."""
+"""Budgets in steps, epochs, tokens and minutes, and the decisions of the clock."""
 
 import os
 import signal
@@ -40,11 +40,11 @@ from penna.train.trainer import Trainer
     ({"tokens": 1}, 1),
     ({"minutes": 1}, None),
 ])  # fmt: skip
-def test_budget_is_so_many_steps(fields: dict[str, Any], expected: int | None) -> None:
+def test_budget_in_steps(fields: dict[str, Any], expected: int | None) -> None:
     assert budget_in_steps(TrainConfig(**{"batch_size": 8, **fields}), rows=73, tokens=1160) == expected
 
 
-def test_epochs_budget_trains_on_every_token_so_often(tmp_path: Path) -> None:
+def test_a_budget_in_epochs_trains_on_every_token_that_often(tmp_path: Path) -> None:
     run, _ = api.train_recipe(tiny_recipe(tmp_path, {"train.epochs": 2}), name="run", runs_dir=tmp_path)
     last = run.metrics()[-1]
     assert last["epoch"] == 2.0
@@ -52,7 +52,7 @@ def test_epochs_budget_trains_on_every_token_so_often(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 128, 129, 1000, 1480, 1600, 4000])
-def test_tokens_budget_is_reached_and_not_passed_by_more_than_a_step(tmp_path: Path, tokens: int) -> None:
+def test_a_budget_in_tokens_is_reached_and_exceeded_by_less_than_a_step(tmp_path: Path, tokens: int) -> None:
     run, _ = api.train_recipe(tiny_recipe(tmp_path, {"train.tokens": tokens}), name="run", runs_dir=tmp_path)
     seen = [row["tokens"] for row in run.metrics() if row["split"] == "train"]
     assert seen[-1] >= tokens
@@ -64,8 +64,8 @@ def test_tokens_budget_is_reached_and_not_passed_by_more_than_a_step(tmp_path: P
 TOTAL = 600.0  # seconds
 
 
-class Ride:
-    """A run under a budget of ten minutes whose steps take as long as they are told."""
+class SimulatedRun:
+    """A run under a budget of ten minutes whose steps take a given time."""
 
     def __init__(self, schedule: ScheduleConfig, decided: dict[str, Any] | None = None) -> None:
         self.schedule = schedule
@@ -83,7 +83,7 @@ class Ride:
         self.records.append(decisions)
         self.recorded.update(decisions)
 
-    def go(self, seconds_of: Callable[[int], float], until: int = 100_000) -> "Ride":
+    def go(self, seconds_of: Callable[[int], float], until: int = 100_000) -> "SimulatedRun":
         while not self.budget.is_over(self.step) and self.step < until:
             self.rates.append(learning_rate_factor(self.schedule, self.step, self.budget.horizon, 100))
             self.seconds += seconds_of(self.step)
@@ -99,15 +99,15 @@ kinds = [f"{schedule.kind} {schedule.warmup_steps}" for schedule in EVERY]
 
 @pytest.mark.parametrize("schedule", EVERY, ids=kinds)
 @pytest.mark.parametrize("pace", [0.1, 1.0, 7.3])
-def test_steady_machine_uses_its_minutes_and_no_more_than_a_step_over(schedule: ScheduleConfig, pace: float) -> None:
-    ride = Ride(schedule).go(lambda _: pace)
+def test_a_steady_machine_uses_its_minutes_and_at_most_one_step_more(schedule: ScheduleConfig, pace: float) -> None:
+    ride = SimulatedRun(schedule).go(lambda _: pace)
     assert TOTAL - 2 * pace <= ride.seconds < TOTAL + pace
     assert ride.budget.progress(ride.step, ride.seconds) == pytest.approx(1, abs=2 * pace / TOTAL)
 
 
 @pytest.mark.parametrize("schedule", FALLING, ids=kinds[: len(FALLING)])
-def test_fall_is_decided_once_and_ends_with_the_run(schedule: ScheduleConfig) -> None:
-    ride = Ride(schedule).go(lambda _: 1.0)
+def test_the_decay_is_decided_once_and_ends_with_the_run(schedule: ScheduleConfig) -> None:
+    ride = SimulatedRun(schedule).go(lambda _: 1.0)
     decided = [record for record in ride.records if "decay_start" in record]
     assert len(decided) == 1
     share = schedule.decay_fraction if isinstance(schedule, TrapezoidSchedule) else 1.0
@@ -118,21 +118,21 @@ def test_fall_is_decided_once_and_ends_with_the_run(schedule: ScheduleConfig) ->
 
 
 @pytest.mark.parametrize("schedule", FALLING, ids=kinds[: len(FALLING)])
-def test_machine_that_slows_down_still_ends_at_the_limit(schedule: ScheduleConfig) -> None:
-    ride = Ride(schedule).go(lambda step: 1.0 if step < 400 else 5.0)
+def test_a_machine_that_slows_down_ends_at_the_limit(schedule: ScheduleConfig) -> None:
+    ride = SimulatedRun(schedule).go(lambda step: 1.0 if step < 400 else 5.0)
     assert TOTAL <= ride.seconds < TOTAL + 5
     assert ride.step < ride.recorded["end"]
     assert ride.recorded["minutes_over"] == ride.step
 
 
 @pytest.mark.parametrize("schedule", FALLING, ids=kinds[: len(FALLING)])
-def test_machine_that_speeds_up_ends_where_the_fall_does(schedule: ScheduleConfig) -> None:
-    ride = Ride(schedule).go(lambda step: 1.0 if step < 400 else 0.5)
+def test_a_machine_that_speeds_up_ends_with_the_decay(schedule: ScheduleConfig) -> None:
+    ride = SimulatedRun(schedule).go(lambda step: 1.0 if step < 400 else 0.5)
     assert ride.step == ride.recorded["end"]
     assert ride.seconds < TOTAL
 
 
-def test_evaluations_to_come_are_counted_into_the_plan() -> None:
+def test_the_horizon_includes_future_evaluations() -> None:
     """Steps take 1 s; one of 50 s after every hundredth, which the pace of the first 30 does not show."""
     records: list[dict[str, float]] = []
     budget = Budget(TrainConfig(minutes=TOTAL / 60), LinearSchedule(), None, {}, records.append)
@@ -142,59 +142,57 @@ def test_evaluations_to_come_are_counted_into_the_plan() -> None:
 
 
 @pytest.mark.parametrize("schedule", FALLING, ids=kinds[: len(FALLING)])
-def test_first_steps_that_compile_do_not_make_the_run_end_early(schedule: ScheduleConfig) -> None:
-    ride = Ride(schedule).go(lambda step: 60.0 if step == 0 else 1.0)
+def test_slow_first_steps_do_not_end_the_run_early(schedule: ScheduleConfig) -> None:
+    ride = SimulatedRun(schedule).go(lambda step: 60.0 if step == 0 else 1.0)
     assert TOTAL - 2 <= ride.seconds < TOTAL + 1
 
 
-def test_constant_rate_decides_nothing_but_the_end() -> None:
-    ride = Ride(ConstantSchedule()).go(lambda _: 1.0)
+def test_a_constant_rate_needs_only_the_end() -> None:
+    ride = SimulatedRun(ConstantSchedule()).go(lambda _: 1.0)
     assert ride.records == [{"minutes_over": 600}]
 
 
 def test_warm_up_longer_than_the_minutes_ends_with_them() -> None:
-    ride = Ride(LinearSchedule(warmup_steps=10_000)).go(lambda _: 1.0)
+    ride = SimulatedRun(LinearSchedule(warmup_steps=10_000)).go(lambda _: 1.0)
     assert ride.step == 600
     assert ride.rates[-1] == pytest.approx(600 / 10_000)
 
 
 @pytest.mark.parametrize("schedule", EVERY, ids=kinds)
 @pytest.mark.parametrize("slow", [1.0, 5.0])
-@pytest.mark.parametrize("goes_on_at", [0, 20, 430])
-def test_what_was_decided_is_repeated_whatever_the_clock_says_now(
-    schedule: ScheduleConfig, slow: float, goes_on_at: int
-) -> None:
-    """A run is killed behind its last step and goes on from an earlier one on a machine of another pace.
+@pytest.mark.parametrize("resume_at", [0, 20, 430])
+def test_recorded_decisions_are_repeated_at_any_speed(schedule: ScheduleConfig, slow: float, resume_at: int) -> None:
+    """A run is killed after its last step and resumed from an earlier one on a machine of another speed.
 
-    Only where the first ride kept to its minutes may a slower second one be over sooner: the minutes are a limit.
+    A slower machine may end the run earlier only if the minutes were over in the first run: they are a limit.
     """
-    first = Ride(schedule).go(lambda step: 1.0 if step < 400 else slow)
+    first = SimulatedRun(schedule).go(lambda step: 1.0 if step < 400 else slow)
     for pace in (0.2, 1.0, 1.2) if "minutes_over" in first.recorded else (0.2, 1.0):
-        again = Ride(schedule, first.recorded)
-        again.step, again.seconds = goes_on_at, float(goes_on_at)
+        again = SimulatedRun(schedule, first.recorded)
+        again.step, again.seconds = resume_at, float(resume_at)
         again.go(lambda _, pace=pace: pace)
         assert again.step == first.step
-        assert again.rates == first.rates[goes_on_at:]
+        assert again.rates == first.rates[resume_at:]
         assert again.records == []
 
 
-# --- Minutes, by the loop
+# --- Minutes in the trainer
 
 
 @pytest.fixture
 def turned_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], float]], None]:
-    """turned_clock(seconds_of) makes each step of the loop take so long, and nothing else take any time."""
+    """turned_clock(seconds_of) sets the time that each step takes; nothing else takes any time."""
     hand = [0.0]
     monkeypatch.setattr("penna.train.trainer.time.perf_counter", lambda: hand[0])
 
     def turn(seconds_of: Callable[[int], float]) -> None:
-        real = Trainer._clock
+        real = Trainer._training_seconds
 
         def clock(self: Trainer) -> float:
             hand[0] += seconds_of(self.progress.step)
             return real(self)
 
-        monkeypatch.setattr(Trainer, "_clock", clock)
+        monkeypatch.setattr(Trainer, "_training_seconds", clock)
 
     return turn
 
@@ -226,7 +224,9 @@ def test_run_under_minutes_is_bit_identical_when_resumed(
     assert cut.decisions() == whole.decisions()
 
 
-def test_seconds_go_on_over_resumes(tmp_path: Path, turned_clock: Callable[[Callable[[int], float]], None]) -> None:
+def test_seconds_continue_after_a_resume(
+    tmp_path: Path, turned_clock: Callable[[Callable[[int], float]], None]
+) -> None:
     turned_clock(lambda _: 2.0)
     recipe = tiny_recipe(tmp_path, {"train.steps": 6})
     for stop in (2, 4):

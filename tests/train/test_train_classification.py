@@ -1,4 +1,4 @@
-"""The objective of classification against losses computed text by text, and what batches may not change."""
+"""The objective of classification equals losses computed text by text, in any batch."""
 
 import json
 import math
@@ -55,7 +55,7 @@ def report(objective: ClassificationObjective, model: GPT, batch: dict[str, Tens
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 @pytest.mark.parametrize("lm_weight", [0.0, 0.3])
 @torch.no_grad()
-def test_loss_is_that_of_every_text_read_alone_and_unpadded(pooling: str, lm_weight: float) -> None:
+def test_the_loss_equals_that_of_texts_read_alone_without_padding(pooling: str, lm_weight: float) -> None:
     model = little_model()
     weights = scaled_class_weights([1.0, 2.0, 0.5], [1, 1, 2])
     label = lm = right = 0.0
@@ -81,7 +81,7 @@ def test_loss_is_that_of_every_text_read_alone_and_unpadded(pooling: str, lm_wei
         assert set(figures) == {"loss", "label_loss", "accuracy"}
 
 
-def test_without_a_weight_the_next_tokens_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_lm_weight_next_tokens_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penna.train.classification.cross_entropy", lambda *_: pytest.fail("computed"))
     model, objective = little_model(), ClassificationObjective("last", 0.0, None, BYTES)
     assert set(objective.sums(model, batch_of(TEXTS, LABELS))) == {"label", "correct"}
@@ -89,7 +89,7 @@ def test_without_a_weight_the_next_tokens_are_not_computed(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("lm_weight", [0.0, 0.5])
 @pytest.mark.parametrize("pooling", ["last", "mean"])
-def test_what_is_masked_adds_zero_to_loss_counts_and_gradients(pooling: str, lm_weight: float) -> None:
+def test_masked_rows_add_zero_to_loss_counts_and_gradients(pooling: str, lm_weight: float) -> None:
     model = little_model()
     objective = ClassificationObjective(pooling, lm_weight, torch.ones(CLASSES), BYTES)
     batch = batch_of(TEXTS, LABELS)
@@ -106,7 +106,7 @@ def test_what_is_masked_adds_zero_to_loss_counts_and_gradients(pooling: str, lm_
     assert all(math.isfinite(value) for value in figures.values())
 
 
-def test_a_row_without_a_label_is_learned_from_by_its_tokens_alone() -> None:
+def test_a_row_without_a_label_trains_only_its_tokens() -> None:
     model, objective = little_model(), ClassificationObjective("last", 0.5, None, BYTES)
     without = batch_of(TEXTS, [2, 0, IGNORE_INDEX, 2])
     counts = objective.counts(without)
@@ -118,7 +118,7 @@ def test_a_row_without_a_label_is_learned_from_by_its_tokens_alone() -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"norm_position": "post", "positions": "sinusoidal"}, {"tie": False}])
-def test_micro_batches_with_the_counts_of_all_give_the_gradient_of_one_batch(fields: dict[str, object]) -> None:
+def test_micro_batches_with_total_counts_give_the_gradient_of_one_batch(fields: dict[str, object]) -> None:
     objective = ClassificationObjective("last", 0.3, scaled_class_weights([3.0, 1.0, 1.0], [1, 1, 2]), BYTES)
     whole = batch_of(TEXTS, LABELS)
     parts = [batch_of(TEXTS[:1], LABELS[:1]), batch_of(TEXTS[1:3], LABELS[1:3]), batch_of(TEXTS[3:], LABELS[3:])]
@@ -142,7 +142,7 @@ def test_scaled_weights_are_one_on_average_over_the_training_examples() -> None:
 
 
 @torch.no_grad()
-def test_dropout_falls_on_the_pooled_state_in_training_alone() -> None:
+def test_dropout_applies_to_the_pooled_state_only_in_training() -> None:
     model = little_model(dropout=0.5)
     objective, batch = ClassificationObjective("last", 0.0, None, BYTES), batch_of(TEXTS, LABELS)
     model.eval()
@@ -152,7 +152,7 @@ def test_dropout_falls_on_the_pooled_state_in_training_alone() -> None:
     assert float(objective.sums(model, batch)["label"]) != float(objective.sums(model, batch)["label"])
 
 
-def test_macro_f1_is_that_of_scikit_learn_over_several_batches() -> None:
+def test_macro_f1_over_several_batches_equals_scikit_learns() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(40, 5, generator=generator)
@@ -169,14 +169,14 @@ def test_macro_f1_is_that_of_scikit_learn_over_several_batches() -> None:
     assert set(nothing.values()) == {0.0}
 
 
-def test_pooling_reads_no_padding() -> None:
+def test_pooling_ignores_padding() -> None:
     hidden = torch.arange(24.0).reshape(2, 4, 3)
     lengths = torch.tensor([2, 4])
     assert torch.equal(pool_hidden(hidden, lengths, "last"), torch.stack([hidden[0, 1], hidden[1, 3]]))
     assert torch.equal(pool_hidden(hidden, lengths, "mean"), torch.stack([hidden[0, :2].mean(0), hidden[1].mean(0)]))
 
 
-def test_head_alone_agrees_with_the_class_of_transformers() -> None:
+def test_the_classification_head_agrees_with_transformers() -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.GPT2Config(
         vocab_size=VOCABULARY, n_positions=16, n_embd=16, n_layer=2, n_head=2, num_labels=CLASSES, pad_token_id=0,
@@ -210,7 +210,7 @@ def labelled_recipe(tmp_path: Path, overrides: dict[str, Any]) -> Recipe:
     return tiny_recipe(tmp_path, {**task, **overrides})
 
 
-def test_losses_do_not_depend_on_how_a_step_is_accumulated(tmp_path: Path) -> None:
+def test_losses_do_not_depend_on_accumulation(tmp_path: Path) -> None:
     logged: list[dict[int, float]] = []
     for rows, times in ((8, 1), (1, 8), (4, 2)):
         recipe = labelled_recipe(tmp_path, {"train.batch_size": rows, "train.accumulation": times, "train.steps": 8})
@@ -221,7 +221,7 @@ def test_losses_do_not_depend_on_how_a_step_is_accumulated(tmp_path: Path) -> No
         assert other == pytest.approx(logged[0], abs=1e-5)
 
 
-def test_a_run_that_goes_on_is_bit_identical_to_one_that_never_stopped(tmp_path: Path) -> None:
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(tmp_path: Path) -> None:
     recipe = labelled_recipe(tmp_path, {"model.dropout": 0.1, "train.steps": 12, "train.patience": 9})
     whole, _ = train_recipe(recipe, name="whole", runs_dir=tmp_path)
     with pytest.raises(InterruptedByTest):

@@ -1,4 +1,4 @@
-"""Cross-entropy in pieces is torch's own: values, gradients, counts, whatever is masked and however it is cut."""
+"""Cross-entropy in chunks equals torch's own in values, gradients and counts, with any masks and chunk sizes."""
 
 import pytest
 import torch
@@ -29,11 +29,11 @@ def by_torch(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, i
 @pytest.mark.parametrize("rows_at_once", [2, 7, 64, 1000])
 @pytest.mark.parametrize("masked", [0.0, 0.6])
 @pytest.mark.parametrize("matmul", ["blas", "onednn"])
-def test_value_count_and_gradients_are_torchs(
+def test_loss_count_and_gradients_equal_torchs(
     rows_at_once: int, masked: float, matmul: module.Matmul, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LOGITS_AT_ONCE", rows_at_once * V)
-    monkeypatch.setattr(module, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr(module, "_LOGITS_PER_CHUNK", rows_at_once * V)
+    monkeypatch.setattr(module, "_MIN_ROWS", 1)
     hidden, weight, targets = case(64, masked)
     expected, right = by_torch(hidden, weight, targets)
     (expected / 3).backward()
@@ -68,14 +68,14 @@ def test_huge_logits_stay_finite() -> None:
     assert bool(hidden.grad.isfinite().all())
 
 
-def test_nothing_is_kept_for_a_backward_pass_that_will_not_come() -> None:
+def test_without_gradients_nothing_is_saved_for_a_backward_pass() -> None:
     hidden, weight, targets = case(8, masked=0.0)
     with torch.no_grad():
         loss, _ = cross_entropy(hidden, weight, targets, "blas")
     assert not loss.requires_grad
 
 
-def test_a_frozen_head_still_passes_gradients_on() -> None:
+def test_a_frozen_head_still_propagates_gradients() -> None:
     hidden, weight, targets = case(8, masked=0.0)
     expected, _ = by_torch(hidden, weight, targets)
     (wanted,) = torch.autograd.grad(expected, [hidden])
@@ -84,7 +84,7 @@ def test_a_frozen_head_still_passes_gradients_on() -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_rounded_products_give_a_float32_loss_near_the_exact_one() -> None:
+def test_bfloat16_products_give_a_float32_loss_near_the_exact_one() -> None:
     hidden, weight, targets = case(64, masked=0.3)
     expected, _ = by_torch(hidden, weight, targets)
     with torch.autocast("cpu", dtype=torch.bfloat16):

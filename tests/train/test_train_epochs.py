@@ -1,4 +1,4 @@
-"""Averages per epoch, against the sums of every single step: whatever is logged how often, and however a run went on."""
+"""Averages per epoch equal the sums of all steps, with any logging interval and after a resume."""
 
 import json
 import math
@@ -38,7 +38,7 @@ class Summed:
 
         monkeypatch.setattr(loop, "weighted_loss", weigh)
 
-    def listen(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Forget what was measured before the first step."""
         if isinstance(event, Started):
             self.steps.clear()
@@ -59,11 +59,9 @@ def evaluated(run: RunFolder) -> dict[int, float]:
 
 
 @pytest.mark.parametrize("log_every", [1, 5, 100])
-def test_an_epochs_averages_are_those_of_its_targets_however_often_is_logged(
-    tmp_path: Path, summed: Summed, log_every: int
-) -> None:
+def test_epoch_averages_do_not_depend_on_the_logging_interval(tmp_path: Path, summed: Summed, log_every: int) -> None:
     recipe = tiny_recipe(tmp_path, {**TWO_AND_A_HALF, "train.log_every": log_every})
-    run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=summed.listen)
+    run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=summed.on_event)
     epochs = epoch_metrics(run.metrics())
     assert [(each.number, each.share, each.steps, each.whole, each.exact) for each in epochs] == [
         (1, 1.0, 12, True, True), (2, 1.0, 12, True, True), (3, 0.5, 6, False, True),
@@ -79,9 +77,9 @@ def test_an_epochs_averages_are_those_of_its_targets_however_often_is_logged(
         assert each.valid.loss == evaluated(run)[steps.stop]
 
 
-def test_rows_of_unequal_lengths_are_weighed_by_what_they_hold(tmp_path: Path, summed: Summed) -> None:
+def test_rows_of_unequal_lengths_are_weighted_by_their_targets(tmp_path: Path, summed: Summed) -> None:
     fields = {"train.steps": 7, "train.log_every": 3, "train.batch_size": 4, **SELDOM}
-    run, _ = api.train_recipe(task_recipe(tmp_path, "chat", fields), runs_dir=tmp_path, on_event=summed.listen)
+    run, _ = api.train_recipe(task_recipe(tmp_path, "chat", fields), runs_dir=tmp_path, on_event=summed.on_event)
     epochs = epoch_metrics(run.metrics())  # 13 rows: 4 steps, the last of a single one
     rows = [row for row in run.metrics() if row["split"] == "train"]
     assert [row["step"] for row in rows] == [3, 4, 6, 7]
@@ -92,9 +90,11 @@ def test_rows_of_unequal_lengths_are_weighed_by_what_they_hold(tmp_path: Path, s
 
 
 @pytest.mark.parametrize("case", ["classify", "classify-label-alone"])
-def test_a_classifiers_parts_are_averaged_over_texts_and_over_tokens(tmp_path: Path, summed: Summed, case: str) -> None:
+def test_classification_losses_are_averaged_over_texts_and_over_tokens(
+    tmp_path: Path, summed: Summed, case: str
+) -> None:
     fields = {"train.steps": 9, "train.log_every": 3, "train.batch_size": 4, **SELDOM}
-    run, _ = api.train_recipe(task_recipe(tmp_path, case, fields), runs_dir=tmp_path, on_event=summed.listen)
+    run, _ = api.train_recipe(task_recipe(tmp_path, case, fields), runs_dir=tmp_path, on_event=summed.on_event)
     first, second, third = epoch_metrics(run.metrics())
     for each, steps in ((first, slice(0, 4)), (second, slice(4, 8)), (third, slice(8, 9))):
         label = summed.share(steps, "label", "label")
@@ -128,7 +128,7 @@ def flat(epoch: EpochMetrics) -> list[Any]:
 
 
 @pytest.mark.parametrize(("how", "stop"), [("signal", 3), ("signal", 12), ("crash", 16), ("crash", 24)])  # 12 ends one
-def test_a_run_that_went_on_has_the_epochs_and_the_weights_of_one_that_never_stopped(
+def test_a_resumed_run_has_the_epoch_averages_and_weights_of_an_uninterrupted_one(
     tmp_path: Path, stop: int, how: str
 ) -> None:
     recipe = tiny_recipe(tmp_path, {**TWO_AND_A_HALF, "train.log_every": 1 if stop in (3, 16) else 5})
@@ -147,7 +147,7 @@ def test_a_run_that_went_on_has_the_epochs_and_the_weights_of_one_that_never_sto
     assert sum(epoch.minutes for epoch in found) == pytest.approx(cut.metrics()[-1]["seconds"] / 60)
 
 
-def test_a_run_begun_by_an_older_penna_goes_on_and_says_which_epochs_are_not_exact(tmp_path: Path) -> None:
+def test_a_run_of_an_older_version_resumes_and_reports_inexact_epochs(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, TWO_AND_A_HALF)
     whole, _ = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
     api.train_recipe(

@@ -1,4 +1,4 @@
-"""Twenty real kills at random moments, and the run is still the one that was never stopped."""
+"""A run killed twenty times at random moments is bit-identical to one that never stopped."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""What a run writes about itself, what it decides before its first step, and how it ends when the loss is not finite."""
+"""The metrics log, the choice of execution before the first step, and errors about losses that are not finite."""
 
 import json
 import math
@@ -23,7 +23,7 @@ from penna.train.trainer import Trainer
 COMMON = {"step", "epoch", "tokens", "seconds", "split", "loss", "bits_per_byte", "accuracy", "learning_rate"}
 
 
-def test_metrics_rows_hold_what_was_trained_and_with_which_rate(tmp_path: Path) -> None:
+def test_metrics_rows_hold_tokens_losses_and_learning_rate(tmp_path: Path) -> None:
     fields = {"train.steps": 8, "train.log_every": 2, "train.evaluate_every": 4, "train.checkpoint_every": 100,
               "schedule.kind": "linear", "optim.learning_rate": 1e-3}  # fmt: skip
     run, _ = api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path)
@@ -37,7 +37,7 @@ def test_metrics_rows_hold_what_was_trained_and_with_which_rate(tmp_path: Path) 
         assert row["tokens"] == row["step"] * 8 * BLOCK
         assert row["epoch"] == pytest.approx(row["step"] / 12, abs=1e-6)
         assert 0 <= row["accuracy"] <= 1
-        # Characters of one byte each; the one separator stands for none.
+        # Characters of one byte each; the separator has none.
         assert row["bits_per_byte"] == pytest.approx(row["loss"] / math.log(2), rel=0.01)
         if row["step"]:
             assert row["learning_rate"] == pytest.approx(1e-3 * (1 - (row["step"] - 1) / 8))
@@ -45,7 +45,7 @@ def test_metrics_rows_hold_what_was_trained_and_with_which_rate(tmp_path: Path) 
     assert seconds == sorted(seconds)
 
 
-def test_a_rows_loss_is_the_mean_of_its_steps(tmp_path: Path) -> None:
+def test_a_logged_loss_is_the_mean_over_its_steps(tmp_path: Path) -> None:
     each, _ = api.train_recipe(tiny_recipe(tmp_path, {"train.steps": 6}), name="each", runs_dir=tmp_path)
     fields = {"train.steps": 6, "train.log_every": 3, "train.evaluate_every": 6, "train.checkpoint_every": 6}
     third, _ = api.train_recipe(tiny_recipe(tmp_path, fields), name="third", runs_dir=tmp_path)
@@ -54,19 +54,19 @@ def test_a_rows_loss_is_the_mean_of_its_steps(tmp_path: Path) -> None:
                                                     6: (single[4] + single[5] + single[6]) / 3})  # fmt: skip
 
 
-def test_training_learns(tmp_path: Path) -> None:
+def test_training_reduces_the_validation_loss(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, {"train.steps": 30, "optim.learning_rate": 0.02, "train.evaluate_every": 30})
     run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path)
     valid = losses(run, "valid")
     assert valid[30] < valid[0] - 2  # nine letters of some 250 tokens
 
 
-def test_samples_go_on_from_the_prompts_at_the_same_steps_as_evaluations_or_their_own(tmp_path: Path) -> None:
+def test_samples_are_generated_at_each_evaluation_or_at_their_own_interval(tmp_path: Path) -> None:
     fields = {"train.sample_tokens": 3, "train.prompts": ["ab", "ca"], "train.steps": 4, "train.evaluate_every": 2}
-    told: list[object] = []
-    run, _ = api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, on_event=told.append)
+    events: list[object] = []
+    run, _ = api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, on_event=events.append)
     assert [(row["step"], row["prompt"]) for row in run.samples()] == [(s, p) for s in (0, 2, 4) for p in ("ab", "ca")]
-    assert [row["text"] for row in run.samples()] == [event.text for event in told if isinstance(event, Sampled)]
+    assert [row["text"] for row in run.samples()] == [event.text for event in events if isinstance(event, Sampled)]
     run, _ = api.train_recipe(
         tiny_recipe(tmp_path, {**fields, "train.sample_every": 3}), name="other", runs_dir=tmp_path
     )
@@ -83,13 +83,13 @@ def test_decisions_are_on_disk_before_the_first_step_and_repeated_on_resume(
     monkeypatch.setattr("penna.train.trainer.choose_threads", lambda *_: 1)
     found: list[dict[str, Any]] = []
 
-    def listen(event: object) -> None:
+    def on_event(event: object) -> None:
         if isinstance(event, Started):
             assert event.step == 0
             found.append(RunFolder(tmp_path / "run").decisions())
         at_step(2, lambda: os.kill(os.getpid(), signal.SIGTERM))(event)  # type: ignore[arg-type]
 
-    run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=listen)
+    run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=on_event)
     assert found == [{"matmul": "blas", "threads": 1, "compile": False}]
     run.save_decisions(threads=2)
 
@@ -97,17 +97,17 @@ def test_decisions_are_on_disk_before_the_first_step_and_repeated_on_resume(
         raise AssertionError
 
     monkeypatch.setattr("penna.train.trainer.choose_threads", measured_again)
-    told: list[object] = []
+    events: list[object] = []
     try:
-        api.resume("run", runs_dir=tmp_path, on_event=told.append)
+        api.resume("run", runs_dir=tmp_path, on_event=events.append)
     finally:
         torch.set_num_threads(1)
-    started = next(event for event in told if isinstance(event, Started))
+    started = next(event for event in events if isinstance(event, Started))
     assert (started.step, started.threads, started.compiled) == (2, 2, False)
-    assert Notice("Computing with 2 threads, as this run began.") in told
+    assert Notice("Using 2 threads, as the run did when it began.") in events
 
 
-def test_measuring_changes_no_weight(tmp_path: Path) -> None:
+def test_measuring_leaves_weights_unchanged(tmp_path: Path) -> None:
     given, _ = api.train_recipe(tiny_recipe(tmp_path, {"model.dropout": 0.1}), name="given", runs_dir=tmp_path)
     auto = tiny_recipe(tmp_path, {"model.dropout": 0.1, "train.compile": "auto", "train.threads": None})
     with pytest.MonkeyPatch.context() as patch:
@@ -117,12 +117,12 @@ def test_measuring_changes_no_weight(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("windows", ["packed", "documents"])
-def test_compiling_is_tried_where_all_batches_have_one_shape(
+def test_compiling_is_tried_only_if_all_batches_have_one_shape(
     windows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("penna.train.trainer.choose_compile", lambda *_: True)  # the budget is long enough
     tried: list[object] = []
-    monkeypatch.setattr("penna.train.trainer.Loop._compiling_pays", lambda *_: bool(tried.append(None)))
+    monkeypatch.setattr("penna.train.trainer.Trainer._compiling_pays", lambda *_: bool(tried.append(None)))
     recipe = tiny_recipe(tmp_path, {"train.compile": "auto", "data.windows": windows})
     run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path)
     assert bool(tried) is (windows == "packed")
@@ -131,8 +131,8 @@ def test_compiling_is_tried_where_all_batches_have_one_shape(
 
 def test_a_compiled_step_is_timed_without_its_compilation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penna.train.trainer.choose_compile", lambda *_: True)
-    monkeypatch.setattr("penna.train.trainer.Loop._seconds_planned", lambda *_: 1000.0)
-    monkeypatch.setattr("penna.train.device._LONG", 0.1)  # a first call above it counts as it is
+    monkeypatch.setattr("penna.train.trainer.Trainer._planned_seconds", lambda *_: 1000.0)
+    monkeypatch.setattr("penna.train.device._LONG_PASS", 0.1)  # a longer first call is not repeated
     asked: list[Any] = []
 
     def trial(loop: Any, module: Any, _: Any) -> None:
@@ -140,23 +140,23 @@ def test_a_compiled_step_is_timed_without_its_compilation(tmp_path: Path, monkey
         time.sleep(0.05 if eager else 0.3 if module not in asked else 0.0)
         asked.append(module)
 
-    monkeypatch.setattr("penna.train.trainer.Loop._trial", trial)
-    monkeypatch.setattr("penna.train.trainer.Loop._compiled", lambda loop: torch.nn.Sequential(loop._module))
+    monkeypatch.setattr("penna.train.trainer.Trainer._trial", trial)
+    monkeypatch.setattr("penna.train.trainer.Trainer._compiled", lambda loop: torch.nn.Sequential(loop._module))
 
     class DecidedError(Exception):
         pass
 
-    def listen(event: object) -> None:
+    def on_event(event: object) -> None:
         if isinstance(event, Notice) and event.text.startswith("Compiling"):
             raise DecidedError(event.text)
 
     recipe = tiny_recipe(tmp_path, {"train.compile": "auto"})
     with pytest.raises(DecidedError, match=r": on\.$"):
-        api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=listen)
+        api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=on_event)
 
 
 @pytest.mark.slow
-def test_compiled_run_learns_the_same_and_resumes_bit_identically(tmp_path: Path) -> None:
+def test_a_compiled_run_has_the_same_losses_and_resumes_bit_identically(tmp_path: Path) -> None:
     wide = {"train.steps": 6, "train.matmul": "onednn", "model.n_embd": 96}
     fields = {**wide, "train.compile": "on"}
     eager, _ = api.train_recipe(tiny_recipe(tmp_path, wide), name="eager", runs_dir=tmp_path)
@@ -175,7 +175,7 @@ def test_compiled_run_learns_the_same_and_resumes_bit_identically(tmp_path: Path
 
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float], None]:
-    """poisoned(step, value) writes a value into the weights behind that step."""
+    """poisoned(step, value) writes a value into the weights after that step."""
 
     def poison(at: int, value: float) -> None:
         real = Trainer._step
@@ -193,12 +193,12 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float], None]:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize(("fields", "what", "step", "good"), [
-    ({"train.checkpoint_every": 1}, "A weight became infinite or no number", 3, 2),
+    ({"train.checkpoint_every": 1}, "A weight became infinite or NaN", 3, 2),
     ({"train.checkpoint_every": 2}, "The training loss became nan", 4, 2),
     ({"train.checkpoint_every": 2, "train.evaluate_every": 3}, "The validation loss became nan", 3, 2),
     ({"train.checkpoint_every": 5, "train.log_every": 5}, "The training loss became nan", 5, 0),
 ])  # fmt: skip
-def test_what_is_not_finite_ends_the_run_and_leaves_the_last_good_checkpoint(
+def test_a_non_finite_value_ends_the_run_and_leaves_the_last_good_checkpoint(
     tmp_path: Path, poisoned: Callable[[int, float], None], value: float, fields: dict[str, Any], what: str, step: int,
     good: int,
 ) -> None:  # fmt: skip
@@ -217,7 +217,7 @@ def test_what_is_not_finite_ends_the_run_and_leaves_the_last_good_checkpoint(
     assert all(math.isfinite(row["loss"]) for row in run.metrics())
 
 
-def test_weights_that_are_not_finite_from_the_start_are_told_before_anything_is_saved(
+def test_non_finite_initial_weights_are_reported_before_anything_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def init_weights(self: Any, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Of every task: what is masked adds nothing, and what is filled up on the right changes nothing."""
+"""Masked targets add nothing and right padding changes nothing, in every task."""
 
 import math
 from collections.abc import Iterator
@@ -96,9 +96,7 @@ def test_masked_batches_between_others_change_no_loss_and_no_weight(
 
 
 @pytest.mark.parametrize("case", TASKS)
-def test_a_step_of_which_nothing_is_due_is_no_trouble(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_without_targets_is_valid(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Trainer._micro_batches
 
     def masked_second(loop: Trainer, step: int) -> Iterator[Batch]:

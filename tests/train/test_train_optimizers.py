@@ -1,4 +1,4 @@
-"""Optimizers against plain implementations written here, without foreach and without fusing."""
+"""The optimizers equal plain implementations without foreach and without fusing."""
 
 import copy
 from typing import Any
@@ -48,7 +48,7 @@ SHAPES = [(16, 16), (48, 16), (16, 64), (1, 8)]
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
-def test_orthogonalising_drives_singular_values_to_about_1_and_keeps_their_vectors(
+def test_orthogonalizing_moves_singular_values_to_about_1_and_keeps_their_vectors(
     rows: int, columns: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("penna.train.optimizers._product_dtype", lambda _: dtype)
@@ -67,13 +67,13 @@ def test_orthogonalising_drives_singular_values_to_about_1_and_keeps_their_vecto
 
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
-def test_matrices_are_orthogonalised_together_as_one_by_one(rows: int, columns: int) -> None:
+def test_matrices_are_orthogonalized_together_as_one_by_one(rows: int, columns: int) -> None:
     matrices = torch.stack([with_singular_values(rows, columns, seed) * 10.0**seed for seed in range(4)])
     alone = torch.stack([orthogonalize(matrix[None])[0] for matrix in matrices])
     torch.testing.assert_close(orthogonalize(matrices), alone, atol=1e-5, rtol=0)
 
 
-def test_gradient_of_zero_is_left_at_zero() -> None:
+def test_a_zero_gradient_stays_zero() -> None:
     assert orthogonalize(torch.zeros(1, 4, 3)).abs().max() == 0
 
 
@@ -112,7 +112,7 @@ def test_muon_is_nesterov_momentum_then_newton_schulz_then_a_scaled_step() -> No
         torch.testing.assert_close(matrix.detach(), expected.float(), atol=2e-4, rtol=0)
 
 
-def test_adamw_decays_matrices_and_embeddings_and_no_vectors() -> None:
+def test_adamw_decays_matrices_and_embeddings_but_no_vectors() -> None:
     made = model()
     before = {name: parameter.detach().clone() for name, parameter in made.named_parameters()}
     optimizers = Optimizers(made, AdamWConfig(learning_rate=0.1, weight_decay=0.5))
@@ -126,7 +126,7 @@ def test_adamw_decays_matrices_and_embeddings_and_no_vectors() -> None:
 
 
 @pytest.mark.parametrize("config", [AdamWConfig, MuonConfig])
-def test_a_table_of_ngrams_has_a_rate_of_its_own(config: type[AdamWConfig] | type[MuonConfig]) -> None:
+def test_the_ngram_table_has_its_own_learning_rate(config: type[AdamWConfig] | type[MuonConfig]) -> None:
     made = model(ngram_size=2, ngram_rows=8, ngram_width=4)
     before = {name: parameter.detach().clone() for name, parameter in made.named_parameters()}
     optimizers = Optimizers(
@@ -141,12 +141,12 @@ def test_a_table_of_ngrams_has_a_rate_of_its_own(config: type[AdamWConfig] | typ
         torch.testing.assert_close(before[name] - after, torch.full_like(after, rate), msg=name)
 
 
-def test_a_rate_for_ngrams_that_are_not_there_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"optim\.ngram_learning_rate = 0\.1, and the model has no n-grams"):
+def test_an_ngram_learning_rate_without_ngrams_is_an_error() -> None:
+    with pytest.raises(RecipeError, match=r"optim\.ngram_learning_rate = 0\.1, but the model has no n-gram table"):
         Optimizers(model(), AdamWConfig(ngram_learning_rate=0.1))
 
 
-def test_adamw_is_torchs_plain_adamw_with_clipped_gradients() -> None:
+def test_adamw_equals_torchs_unfused_adamw_with_clipped_gradients() -> None:
     ours, plain = model(), model()
     config = AdamWConfig(learning_rate=0.01, weight_decay=0.1, beta1=0.8, beta2=0.9, eps=1e-6, grad_clip=0.5)
     optimizers = Optimizers(ours, config)
@@ -175,7 +175,7 @@ def test_adamw_is_torchs_plain_adamw_with_clipped_gradients() -> None:
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
 
-def test_no_clipping_leaves_large_gradients_alone() -> None:
+def test_without_clipping_large_gradients_stay() -> None:
     # With beta2 = 0 and a large eps the update is lr * g / (|g| + eps): it tells a clipped gradient from a whole one.
     made = model()
     config = AdamWConfig(learning_rate=1.0, weight_decay=0.0, beta1=0.0, beta2=0.0, eps=100.0, grad_clip=None)
@@ -198,7 +198,7 @@ def kinds_of_state(made: nn.Module) -> dict[str, set[str]]:
     }
 
 
-def test_muon_takes_the_blocks_matrices_and_adamw_the_rest() -> None:
+def test_muon_updates_the_matrices_of_blocks_and_adamw_the_rest() -> None:
     made = model()
     kinds = kinds_of_state(made)
     for name, parameter in made.named_parameters():
@@ -206,7 +206,7 @@ def test_muon_takes_the_blocks_matrices_and_adamw_the_rest() -> None:
         assert kinds[name] == ({"momentum"} if inside else {"step", "exp_avg", "exp_avg_sq"}), name
 
 
-def test_muon_takes_encoder_and_cross_attention_matrices_and_no_head_and_no_embedding() -> None:
+def test_muon_updates_encoder_and_cross_attention_matrices_but_no_head_or_embedding() -> None:
     fields = {"arch": "seq2seq", "n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 6, "vocab_size": 11}
     made = build_model(ModelConfig(**fields, tie=False, n_class=3))
     made.init_weights(0)
@@ -221,7 +221,7 @@ def test_muon_takes_encoder_and_cross_attention_matrices_and_no_head_and_no_embe
 
 
 @pytest.mark.parametrize("config", [AdamWConfig(), MuonConfig()], ids=["adamw", "muon"])
-def test_optimizers_state_taken_back_goes_on_to_the_same_bits(config: AdamWConfig | MuonConfig) -> None:
+def test_restored_optimizer_state_continues_bit_identically(config: AdamWConfig | MuonConfig) -> None:
     first = model()
     optimizers = Optimizers(first, config)
     for step in range(3):

@@ -1,4 +1,4 @@
-"""Every task, through the loop: accumulation and two real processes are one big batch, also where a rank has fewer rows."""
+"""Accumulation and two real processes equal one large batch, in every task, even if a rank has fewer rows."""
 
 import subprocess
 from contextlib import ExitStack
@@ -86,7 +86,7 @@ def assert_agree(first: RunFolder, second: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("case", TASKS)
-def test_accumulation_and_two_ranks_are_one_big_batch(case: str, two_ranks: Path, tmp_path: Path) -> None:
+def test_accumulation_and_two_ranks_equal_one_large_batch(case: str, two_ranks: Path, tmp_path: Path) -> None:
     whole, _ = api.train_recipe(parted(tmp_path, case, 8, 1), name="whole", runs_dir=tmp_path)
     tokens = [row["tokens"] for row in whole.metrics() if row["split"] == "train"]
     assert len({after - before for before, after in zip([0, *tokens], tokens, strict=False)}) > 2, "unequal counts"

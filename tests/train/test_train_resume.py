@@ -1,4 +1,4 @@
-"""A run that goes on from a checkpoint is the run that never stopped, to the bit."""
+"""A run resumed from a checkpoint is bit-identical to one that never stopped."""
 
 import os
 import signal
@@ -60,7 +60,7 @@ CASES = {
 def test_resumed_run_is_bit_identical_to_an_uninterrupted_one(
     tmp_path: Path, overrides: dict[str, Any], stop: int, how: str
 ) -> None:
-    lines = words(0, 300).replace("a ", "\n")  # where they are asked for, 37 documents of about 45 characters
+    lines = words(0, 300).replace("a ", "\n")  # 37 documents of about 45 characters, if the recipe reads documents
     recipe = tiny_recipe(tmp_path, overrides, text=lines if "data.document" in overrides else None)
     whole, whole_end = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
     if how == "signal":
@@ -83,7 +83,7 @@ def test_resumed_run_is_bit_identical_to_an_uninterrupted_one(
         assert one.name == other.name
 
 
-def test_run_stopped_after_every_single_step_is_bit_identical(tmp_path: Path) -> None:
+def test_a_run_stopped_after_every_step_is_bit_identical(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, {"train.steps": 5, **DROPOUT, **MUON})
     whole, _ = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
 
@@ -99,14 +99,14 @@ def test_run_stopped_after_every_single_step_is_bit_identical(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("event", ["Started", "Evaluated", "Saved"])
-def test_crash_before_the_first_step_is_made_good(tmp_path: Path, event: str) -> None:
-    # Validation gets no better (the rate is nothing), so one evaluation counted twice would end the run sooner.
+def test_a_run_that_crashed_before_its_first_step_resumes_bit_identically(tmp_path: Path, event: str) -> None:
+    # Validation never improves (the rate is about 0), so an evaluation counted twice would end the run earlier.
     frozen = {"optim.learning_rate": 1e-30, "train.steps": 9, "train.patience": 2}
     recipe = tiny_recipe(tmp_path, frozen)
     whole, whole_end = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
 
-    def crash(told: object) -> None:
-        if type(told).__name__ == event:
+    def crash(raised: object) -> None:
+        if type(raised).__name__ == event:
             raise InterruptedByTest
 
     with pytest.raises(InterruptedByTest):
@@ -130,7 +130,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("overrides", [{"train.evaluate_every": 1}, {"train.evaluate_every": 100}, {"train.log_every": 3},
     {"train.checkpoint_every": 4}, {"train.sample_tokens": 5}, {"train.sample_tokens": 2, "train.sample_every": 1}],
     ids=str)  # fmt: skip
-def test_looking_at_a_run_never_changes_its_weights(tmp_path: Path, overrides: dict[str, Any]) -> None:
+def test_evaluating_logging_and_saving_never_change_the_weights(tmp_path: Path, overrides: dict[str, Any]) -> None:
     base = {"train.steps": 6, **DROPOUT}
     plain, _ = api.train_recipe(tiny_recipe(tmp_path, base), name="plain", runs_dir=tmp_path)
     looked, _ = api.train_recipe(tiny_recipe(tmp_path, {**base, **overrides}), name="looked", runs_dir=tmp_path)
@@ -160,11 +160,11 @@ def test_every_micro_batch_of_every_step_and_seed_draws_its_own_dropout(
         recipe = tiny_recipe(tmp_path, {"train.seed": seed, "train.steps": 3, **ACCUMULATION, **DROPOUT})
         run_of = len(drawn)
         api.train_recipe(recipe, runs_dir=tmp_path)
-        del drawn[run_of:-9]  # what was measured before the first step
+        del drawn[run_of:-9]  # those measured before the first step
     assert len(set(drawn)) == len(drawn) == 2 * 3 * 3
 
 
-def test_changed_text_is_refused_on_resume(tmp_path: Path) -> None:
+def test_resuming_with_changed_text_is_an_error(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=at_step(2, lambda: os.kill(os.getpid(), 15)))
     tiny_recipe(tmp_path, text=words(1, 300))
@@ -172,7 +172,7 @@ def test_changed_text_is_refused_on_resume(tmp_path: Path) -> None:
         api.resume("run", runs_dir=tmp_path)
 
 
-def test_changed_recipe_is_refused_on_resume(tmp_path: Path) -> None:
+def test_resuming_with_a_changed_recipe_is_an_error(tmp_path: Path) -> None:
     run, _ = api.train_recipe(tiny_recipe(tmp_path), name="run", runs_dir=tmp_path)
     with pytest.raises(RunError, match="train.steps from 4 to 5"):
         api.resume("run", runs_dir=tmp_path, changes={"train.steps": 5})

@@ -1,4 +1,4 @@
-"""Runs that began from a pretrained model go on to the bit, whatever they learn."""
+"""Runs that started from a pretrained model resume bit-identically, in every task."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from penna.config.schema import Recipe
 from penna.runs.folder import RunFolder
 from penna.train.events import Event, Finished, Started
 
-# Dropout, accumulation and two epochs and a half, so that going on must find its place in all of them.
+# Dropout, accumulation and two epochs and a half, so that resuming must restore the position in all of them.
 SETTINGS = {
     "model.dropout": 0.1,
     "train.batch_size": 4,
@@ -32,7 +32,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A run of each kind of tokenizer that learned running text, to begin from; made when it is asked for."""
+    """A pretrained run for each kind of tokenizer, made when it is first needed."""
     made: dict[str, Path] = {}
 
     def of(case: str) -> Path:
@@ -53,7 +53,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def tuned_recipe(folder: Path, case: str, start: Path, overrides: dict[str, Any] | None = None) -> Recipe:
-    """A recipe that begins from a run, as `penna train` completes it."""
+    """A recipe that starts from a run, as `penna train` completes it."""
     recipe = task_recipe(folder, case, {**SETTINGS, **(overrides or {})})
     table = recipe.model_dump(exclude_none=True)
     table["train"]["init_from"] = str(start)
@@ -66,15 +66,15 @@ def before_the_first_step(event: Event) -> None:
 
 
 def stopped(recipe: Recipe, folder: Path, how: str) -> RunFolder:
-    """A run that ended too soon: asked to at step 3, behind it (its last checkpoint is of step 2), or at once."""
+    """A run that was stopped at step 3, crashed after it (its last checkpoint is of step 2), or crashed at once."""
     if how == "signal":
         act = at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
         run, end = api.train_recipe(recipe, name="cut", runs_dir=folder, on_event=act)
         assert end.step == 3
         return run
-    listen = before_the_first_step if how == "crash before the first checkpoint" else at_step(3, interrupt)
+    on_event = before_the_first_step if how == "crash before the first checkpoint" else at_step(3, interrupt)
     with pytest.raises(InterruptedByTest):
-        api.train_recipe(recipe, name="cut", runs_dir=folder, on_event=listen)
+        api.train_recipe(recipe, name="cut", runs_dir=folder, on_event=on_event)
     return RunFolder(folder / "cut")
 
 
@@ -91,7 +91,7 @@ def assert_same_run(whole: RunFolder, other: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("case", TASKS)
-def test_a_fine_tuned_run_goes_on_bit_identically(case: str, base: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_fine_tuned_run_resumes_bit_identically(case: str, base: Callable[[str], Path], tmp_path: Path) -> None:
     start = base(case)
     recipe = tuned_recipe(tmp_path, case, start)
     whole, whole_end = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
@@ -106,7 +106,7 @@ def test_a_fine_tuned_run_goes_on_bit_identically(case: str, base: Callable[[str
         assert_same_run(whole, resumed)
 
 
-def test_a_fine_tuned_run_goes_on_without_what_it_began_from(base: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_fine_tuned_run_resumes_without_its_pretrained_model(base: Callable[[str], Path], tmp_path: Path) -> None:
     start = base("chat")
     recipe = tuned_recipe(tmp_path, "chat", start)
     whole, _ = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
@@ -132,7 +132,7 @@ api.train_recipe(load_recipe(sys.argv[1]), name="cut", runs_dir=Path(sys.argv[2]
 """
 
 
-def test_a_killed_fine_tuned_run_goes_on_bit_identically_in_another_process(
+def test_a_killed_fine_tuned_run_resumes_bit_identically_in_another_process(
     base: Callable[[str], Path], tmp_path: Path
 ) -> None:
     recipe = tuned_recipe(tmp_path, "complete-seq2seq", base("complete-seq2seq"))
@@ -145,8 +145,8 @@ def test_a_killed_fine_tuned_run_goes_on_bit_identically_in_another_process(
     assert_same_run(whole, resumed)
 
 
-def test_what_a_run_begins_from_decides_its_weights(base: Callable[[str], Path], tmp_path: Path) -> None:
-    """So the comparisons above are of runs that did begin from it."""
+def test_the_pretrained_model_affects_the_final_weights(base: Callable[[str], Path], tmp_path: Path) -> None:
+    """Without this, the comparisons above would prove nothing."""
     recipe = tuned_recipe(tmp_path, "chat", base("chat"))
     tuned, _ = api.train_recipe(recipe, name="tuned", runs_dir=tmp_path)
     anew = recipe.model_copy(update={"train": recipe.train.model_copy(update={"init_from": None})})

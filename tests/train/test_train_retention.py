@@ -1,4 +1,4 @@
-"""Which checkpoints stay, which of them is the best, and what becomes of a damaged one."""
+"""Which checkpoints are kept, which is the best, and errors about damaged ones."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ from penna.train.events import Evaluated, Finished, Saved, Started
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
-    """scripted([...]) makes the validation losses of the evaluations to come."""
+    """scripted([...]) sets the validation losses of the next evaluations."""
 
     def script(valid: list[float]) -> None:
         to_come = iter(valid)
@@ -66,15 +66,13 @@ def test_newest_checkpoints_and_the_best_are_kept(
     assert losses(run, "valid") == dict(enumerate(valid))
 
 
-def test_better_validation_is_saved_between_checkpoints(
-    tmp_path: Path, scripted: Callable[[list[float]], None]
-) -> None:
+def test_a_new_best_is_saved_between_checkpoints(tmp_path: Path, scripted: Callable[[list[float]], None]) -> None:
     scripted([9, 5, 6, 7, 8])
     fields = {"train.steps": 4, "train.evaluate_every": 1, "train.checkpoint_every": 100}
-    told: list[object] = []
-    run, _ = api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, on_event=told.append)
-    assert [event.step for event in told if isinstance(event, Saved)] == [0, 1, 4]
-    assert [event.is_best for event in told if isinstance(event, Evaluated)] == [True, True, False, False, False]
+    events: list[object] = []
+    run, _ = api.train_recipe(tiny_recipe(tmp_path, fields), name="run", runs_dir=tmp_path, on_event=events.append)
+    assert [event.step for event in events if isinstance(event, Saved)] == [0, 1, 4]
+    assert [event.is_best for event in events if isinstance(event, Evaluated)] == [True, True, False, False, False]
     assert step_of(run, "best") == 1
 
 
@@ -84,7 +82,7 @@ def test_better_validation_is_saved_between_checkpoints(
     (3, [9, 8, 8.5, 7, 7, 7, 7, 0], 6),
     (2, [9, 10, 10, 0], 2),
 ])  # fmt: skip
-def test_patience_ends_the_run_after_so_many_evaluations_without_a_better_loss(
+def test_patience_ends_the_run_after_that_many_evaluations_without_a_better_loss(
     tmp_path: Path, scripted: Callable[[list[float]], None], patience: int, valid: list[float], end: int
 ) -> None:
     scripted(valid)
@@ -96,7 +94,7 @@ def test_patience_ends_the_run_after_so_many_evaluations_without_a_better_loss(
     assert api.resume("run", runs_dir=tmp_path)[1] == finished
 
 
-def test_patience_counts_on_over_a_resume(tmp_path: Path, scripted: Callable[[list[float]], None]) -> None:
+def test_patience_continues_to_count_after_a_resume(tmp_path: Path, scripted: Callable[[list[float]], None]) -> None:
     scripted([9, 8, 8.5, 8.6, 8.6, 8.7, 0])
     fields = {"train.steps": 20, "train.evaluate_every": 1, "train.patience": 3}
     with pytest.raises(InterruptedByTest):
@@ -122,7 +120,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.mark.parametrize("file", [MODEL, OPTIMIZER, STATE, CHECKSUMS])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_damaged_last_checkpoint_is_refused_and_the_named_command_goes_on(
+def test_a_damaged_last_checkpoint_is_an_error_and_the_suggested_command_resumes(
     tmp_path: Path, finished_run: RunFolder, file: str, damage: Callable[[Path], None]
 ) -> None:
     shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
@@ -144,7 +142,7 @@ def test_damaged_last_checkpoint_is_refused_and_the_named_command_goes_on(
     api.load(str(run.path))
 
 
-def test_last_checkpoint_that_is_gone_altogether_is_told_and_nothing_is_begun_anew(
+def test_a_missing_last_checkpoint_is_an_error_and_training_does_not_restart(
     tmp_path: Path, finished_run: RunFolder
 ) -> None:
     shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
@@ -155,20 +153,20 @@ def test_last_checkpoint_that_is_gone_altogether_is_told_and_nothing_is_begun_an
     assert kept(run) == [2, 3]
 
 
-def test_lost_links_cost_nothing(tmp_path: Path, finished_run: RunFolder) -> None:
+def test_a_run_resumes_without_its_links(tmp_path: Path, finished_run: RunFolder) -> None:
     shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
     run = RunFolder(tmp_path / "run")
     shutil.rmtree(run.checkpoints / "step-00000004")
     (run.path / "last").unlink()
     (run.path / "best").unlink()
-    told: list[Any] = []
-    api.resume(str(run.path), on_event=told.append)
-    assert [event.step for event in told if isinstance(event, Started)] == [3]
+    events: list[Any] = []
+    api.resume(str(run.path), on_event=events.append)
+    assert [event.step for event in events if isinstance(event, Started)] == [3]
     assert_same_bits(finished_run, run)
     assert kept(run) == kept(finished_run)
 
 
-def test_no_whole_checkpoint_is_told_as_that(tmp_path: Path, finished_run: RunFolder) -> None:
+def test_a_run_without_an_intact_checkpoint_is_an_error(tmp_path: Path, finished_run: RunFolder) -> None:
     shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
     run = RunFolder(tmp_path / "run")
     for checkpoint in list_checkpoints(run.checkpoints):
@@ -178,25 +176,25 @@ def test_no_whole_checkpoint_is_told_as_that(tmp_path: Path, finished_run: RunFo
 
 
 @pytest.mark.parametrize("step", [2, 3])
-def test_resuming_from_a_checkpoint_goes_back_to_it_and_repeats_what_followed(
+def test_resuming_from_an_earlier_checkpoint_repeats_the_later_steps(
     tmp_path: Path, finished_run: RunFolder, step: int
 ) -> None:
     shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
     run = RunFolder(tmp_path / "run")
-    told: list[Any] = []
+    events: list[Any] = []
 
-    def listen(event: object) -> None:
+    def on_event(event: object) -> None:
         if type(event).__name__ == "Started":
-            told.append((kept(run)[-1], step_of(run, "last"), max(row["step"] for row in run.metrics())))
+            events.append((kept(run)[-1], step_of(run, "last"), max(row["step"] for row in run.metrics())))
 
-    api.resume(str(run.checkpoints / f"step-{step:08d}"), on_event=listen)
-    assert told == [(step, step, step)]
+    api.resume(str(run.checkpoints / f"step-{step:08d}"), on_event=on_event)
+    assert events == [(step, step, step)]
     assert_same_bits(finished_run, run)
     assert losses(run, "train") == losses(finished_run, "train")
     assert losses(run, "valid") == losses(finished_run, "valid")
 
 
-def test_damaged_checkpoint_is_not_gone_back_to(tmp_path: Path, finished_run: RunFolder) -> None:
+def test_resuming_from_a_damaged_checkpoint_is_an_error(tmp_path: Path, finished_run: RunFolder) -> None:
     shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
     run = RunFolder(tmp_path / "run")
     (run.checkpoints / "step-00000003" / MODEL).unlink()

@@ -1,4 +1,4 @@
-"""Runs so small that a whole one takes a twentieth of a second, and what the tests of training ask of them."""
+"""Helpers of the training tests: runs so small that they take a twentieth of a second."""
 
 import os
 import random
@@ -21,11 +21,11 @@ BLOCK = 16
 
 
 class InterruptedByTest(BaseException):
-    """What a listener raises to end a run without ceremony."""
+    """Raised by an event handler to simulate a crash."""
 
 
 def words(seed: int, count: int) -> str:
-    """Nonsense text that is the same every time: about 5.5 characters a word."""
+    """Deterministic nonsense text of about 5.5 characters per word."""
     source = random.Random(seed)
     return " ".join("".join(source.choices("abcdefgh", k=source.randint(2, 7))) for _ in range(count))
 
@@ -56,7 +56,7 @@ def tiny_recipe(tmp_path: Path, overrides: dict[str, Any] | None = None, *, text
 
 
 def tensors(run: RunFolder, link: str = "last") -> dict[str, Tensor]:
-    """Weights and optimizer of a run's checkpoint under one flat naming."""
+    """The weights and optimizer tensors of a run's checkpoint in one dictionary."""
     checkpoint = run.checkpoint(link)
     assert checkpoint is not None
     return {
@@ -65,7 +65,7 @@ def tensors(run: RunFolder, link: str = "last") -> dict[str, Tensor]:
 
 
 def assert_same_bits(first: RunFolder, second: RunFolder) -> None:
-    """Both runs ended with the very same weights and optimizer, byte for byte."""
+    """Assert that both runs have the same last weights and optimizer state, byte for byte."""
     one, other = tensors(first), tensors(second)
     assert one.keys() == other.keys()
     different = [name for name in one if one[name].numpy().tobytes() != other[name].numpy().tobytes()]
@@ -73,7 +73,7 @@ def assert_same_bits(first: RunFolder, second: RunFolder) -> None:
 
 
 def losses(run: RunFolder, split: str) -> dict[int, float]:
-    """The losses of a split by step, each step once."""
+    """The losses of a split by step. Every step must be logged once."""
     rows = [row for row in run.metrics() if row["split"] == split]
     by_step = {row["step"]: row["loss"] for row in rows}
     assert len(by_step) == len(rows), f"a step was logged twice: {[row['step'] for row in rows]}"
@@ -81,22 +81,22 @@ def losses(run: RunFolder, split: str) -> dict[int, float]:
 
 
 def at_step(step: int, act: Callable[[], None]) -> Callable[[Event], None]:
-    """A listener that acts when a training row of this step is told."""
+    """An event handler that calls ``act`` when a training row of this step is logged."""
 
-    def listen(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if isinstance(event, Logged) and event.row["step"] == step:
             act()
 
-    return listen
+    return on_event
 
 
 def interrupt() -> None:
-    """Raise what no code of ours catches."""
+    """Raise an error that Penna does not catch."""
     raise InterruptedByTest
 
 
 def python(*arguments: str) -> subprocess.Popen[str]:
-    """A Python process of its own, on one thread and without a GPU."""
+    """A separate Python process with one thread and without a GPU."""
     return subprocess.Popen(
         [sys.executable, *arguments],
         stdin=subprocess.PIPE,

@@ -1,6 +1,6 @@
-"""A recipe of every task, so small that a run takes a tenth of a second, over rows of very unequal lengths.
+"""A recipe of every task, with rows of very unequal lengths. A run takes a tenth of a second.
 
-Thirteen records make an epoch of 8 rows and one of 5 (19 replies behind an encoder: 8, 8 and 3), so its last step has an
+Thirteen records make an epoch of 8 rows and one of 5 (with an encoder, 19 replies: 8, 8 and 3), so its last step has an
 odd number of rows. The validation part is scored in several batches.
 """
 
@@ -40,7 +40,7 @@ def task_recipe(folder: Path, case: str, overrides: dict[str, Any] | None = None
     kind = fields["task.kind"]
     files = {part: folder / f"{kind}-{part}.{'txt' if kind == 'pretrain' else 'jsonl'}" for part in ("train", "valid")}
     files["train"].write_text("\n".join(_lines(kind, range(RECORDS), 1)), encoding="utf-8")
-    # A batch of classification that is only read has up to 8192 tokens: there have to be more.
+    # Classification evaluates in batches of up to 8192 tokens: make more than one.
     longer = 24 if kind == "classify" else 1
     files["valid"].write_text("\n".join(_lines(kind, range(90, 90 + VALID_RECORDS), longer)), encoding="utf-8")
     table = tiny_recipe(folder).model_dump()

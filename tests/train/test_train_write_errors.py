@@ -1,7 +1,7 @@
-"""Whatever stops a write, at whichever of its steps: the run on disk is whole, and goes on to the same bits.
+"""An error or kill at any write leaves an intact run that resumes bit-identically.
 
-Every call that changes the disk is counted. A whole small run is then made once for each of them, with that call
-failing: as a disk that is full from then on, or as a kill, behind which nothing more happens on the disk.
+Every call that changes the disk is counted. A small run is then trained once for each call, with that call failing: the
+disk is full from then on, or the process is killed and changes the disk no more.
 """
 
 import errno
@@ -31,27 +31,27 @@ CHANGING = ("fsync", "replace", "rename", "symlink", "mkdir", *REMOVING)
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: no code of ours runs behind it that could reach the disk."""
+    """Simulates SIGKILL: no code after it can change the disk."""
 
 
 class Disk:
-    """Counts what changes the disk, and fails from the ``fails_at``-th call on."""
+    """Counts the calls that change the disk, and fails from the ``fails_at``-th call on."""
 
     def __init__(self, fails_at: int | None, *, killed: bool) -> None:
         self.calls, self.fails_at, self.killed = 0, fails_at, killed
 
     def fails_now(self, name: str) -> bool:
-        """Count one call; whether it fails. A full disk can still remove."""
+        """Count one call, and return whether it fails. A full disk can still remove files."""
         if name in REMOVING and not self.killed:
             return False
         self.calls += 1
         return self.fails_at is not None and self.calls >= self.fails_at
 
     def error(self, name: str) -> BaseException:
-        """What the call fails with."""
+        """The error of a failing call."""
         if self.killed:
             return Killed(name)
-        if name == "save_file":  # as safetensors tells it
+        if name == "save_file":  # as safetensors reports it
             return SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -129,7 +129,7 @@ def every(step: int) -> list[Any]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("whole")
     recipe = tiny_recipe(folder, SMALL)
-    api.train_recipe(recipe, name="first", runs_dir=folder)  # puts the text into the cache, which is not at stake here
+    api.train_recipe(recipe, name="first", runs_dir=folder)  # prepares the text: the cache is not tested here
     with failing_disk(None, killed=True) as disk:
         run, _ = api.train_recipe(recipe, name="run", runs_dir=folder)
     assert 60 < disk.calls < MOST_CALLS, disk.calls
@@ -138,7 +138,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.mark.parametrize("killed", [True, False], ids=["kill", "disk full"])
 @pytest.mark.parametrize("call", every(4))
-def test_fault_at_any_write_of_a_run_leaves_it_whole_and_resumable(
+def test_an_error_at_any_write_leaves_the_run_intact_and_resumable(
     tmp_path: Path, whole: RunFolder, call: int, killed: bool
 ) -> None:
     recipe = whole.recipe()
@@ -172,7 +172,7 @@ def test_fault_at_any_write_of_a_run_leaves_it_whole_and_resumable(
 
 
 @pytest.mark.parametrize("call", every(5))
-def test_kill_at_any_write_of_going_back_to_a_checkpoint_leaves_it_resumable(tmp_path: Path, call: int) -> None:
+def test_a_kill_at_any_write_of_a_rewind_leaves_the_run_resumable(tmp_path: Path, call: int) -> None:
     recipe = tiny_recipe(tmp_path, {"train.steps": 3, "train.keep_checkpoints": 9})
     whole, _ = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
     shutil.copytree(whole.path, tmp_path / "run", symlinks=True)
@@ -194,7 +194,7 @@ def test_kill_at_any_write_of_going_back_to_a_checkpoint_leaves_it_resumable(tmp
         assert losses(run, split) == losses(whole, split)
 
 
-def test_half_a_temporary_checkpoint_of_a_killed_process_does_no_harm(tmp_path: Path) -> None:
+def test_a_partial_temporary_checkpoint_is_harmless(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     whole, _ = api.train_recipe(recipe, name="whole", runs_dir=tmp_path)
     cut, _ = api.train_recipe(
@@ -230,9 +230,7 @@ except DeviceError as error:
 @pytest.mark.parametrize(  # below the size of model.safetensors; below that of metrics.jsonl
     "limit", [10_000, pytest.param(1_000, marks=pytest.mark.slow)]
 )
-def test_file_size_limit_of_the_system_is_told_as_no_space_and_the_last_checkpoint_stays(
-    tmp_path: Path, limit: int
-) -> None:
+def test_a_file_size_limit_is_reported_as_a_full_disk_and_the_last_checkpoint_stays(tmp_path: Path, limit: int) -> None:
     recipe = tiny_recipe(tmp_path, {"train.steps": 4})
     (tmp_path / "recipe.toml").write_text(recipe_toml(recipe))
     process = python("-c", LIMITED, str(tmp_path / "recipe.toml"), str(tmp_path), str(limit))

@@ -1,4 +1,4 @@
-"""Signals, the lock, and what two processes may do to one run."""
+"""Signals, and the lock against a second process."""
 
 import os
 import signal
@@ -17,32 +17,32 @@ from penna.train.events import Finished
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_finishes_the_step_saves_and_is_named(tmp_path: Path, number: int) -> None:
-    told: list[object] = []
+def test_a_signal_ends_the_run_after_its_step_and_a_checkpoint(tmp_path: Path, number: int) -> None:
+    events: list[object] = []
 
-    def listen(event: object) -> None:
-        told.append(event)
+    def on_event(event: object) -> None:
+        events.append(event)
         at_step(3, lambda: os.kill(os.getpid(), number))(event)  # type: ignore[arg-type]
 
     recipe = tiny_recipe(tmp_path, {"train.steps": 6, "train.checkpoint_every": 100, "train.evaluate_every": 100})
-    run, end = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=listen)
+    run, end = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=on_event)
     assert end == Finished(3, "stopped by a signal", number)
-    assert told[-1] == end
+    assert events[-1] == end
     assert run.checkpoint("last") == run.checkpoints / "step-00000003"
     assert run.info()["state"] == "stopped"
 
 
 def test_signal_before_the_first_step_stops_after_it(tmp_path: Path) -> None:
-    def listen(event: object) -> None:
+    def on_event(event: object) -> None:
         if type(event).__name__ == "Evaluated":
             os.kill(os.getpid(), signal.SIGTERM)
 
-    run, end = api.train_recipe(tiny_recipe(tmp_path), name="run", runs_dir=tmp_path, on_event=listen)
+    run, end = api.train_recipe(tiny_recipe(tmp_path), name="run", runs_dir=tmp_path, on_event=on_event)
     assert end.step == 1
     assert run.checkpoint("last") == run.checkpoints / "step-00000001"
 
 
-def test_handlers_are_given_back_after_the_run(tmp_path: Path) -> None:
+def test_signal_handlers_are_restored_after_the_run(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     api.train_recipe(
         tiny_recipe(tmp_path), name="run", runs_dir=tmp_path, on_event=at_step(2, lambda: os.kill(os.getpid(), 2))
@@ -50,7 +50,7 @@ def test_handlers_are_given_back_after_the_run(tmp_path: Path) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_run_in_another_thread_leaves_signals_alone(tmp_path: Path) -> None:
+def test_a_run_in_another_thread_does_not_handle_signals(tmp_path: Path) -> None:
     ends: list[Finished] = []
     recipe = tiny_recipe(tmp_path)
     thread = threading.Thread(target=lambda: ends.append(api.train_recipe(recipe, name="run", runs_dir=tmp_path)[1]))
@@ -74,7 +74,7 @@ api.train_recipe(load_recipe(sys.argv[1]), name="run", runs_dir=Path(sys.argv[2]
 """
 
 
-def test_second_signal_kills_at_once(tmp_path: Path) -> None:
+def test_a_second_signal_kills_the_process(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     (tmp_path / "recipe.toml").write_text(recipe_toml(recipe))
     process = python("-c", TWO_SIGNALS, str(tmp_path / "recipe.toml"), str(tmp_path))
@@ -101,7 +101,7 @@ api.train_recipe(load_recipe(sys.argv[1]), name="run", runs_dir=Path(sys.argv[2]
 """
 
 
-def test_run_belongs_to_one_process_until_it_is_killed(tmp_path: Path) -> None:
+def test_a_run_is_locked_by_one_process_until_that_is_killed(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     (tmp_path / "recipe.toml").write_text(recipe_toml(recipe))
     process = python("-c", HOLDER, str(tmp_path / "recipe.toml"), str(tmp_path))

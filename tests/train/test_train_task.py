@@ -1,4 +1,4 @@
-"""The hashes of what a run begins with: the same for the same weights and batches, another for any others."""
+"""Hashes of initial weights and batch order: equal for equal ones, different for others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONFIG = ModelConfig(n_layer=1, n_head=2, n_embd=16, block_size=16, vocab_size=1
 
 
 class Rows:
-    """Batches whose row at each place of the first epoch is that of a permutation."""
+    """Batches whose first epoch reads rows in the order of a permutation."""
 
     def __init__(self, order: list[int], width: int = 4) -> None:
         self.order, self.width = order, width
@@ -31,7 +31,7 @@ class Rows:
         return {"ids": torch.tensor([[self.order[row]] * self.width for row in rows])}
 
 
-def test_a_weights_hash_is_that_of_its_float32_bytes() -> None:
+def test_a_weight_hash_covers_its_float32_bytes() -> None:
     model = GPT(CONFIG)
     model.init_weights(1)
     found = weight_hashes(model)
@@ -41,7 +41,7 @@ def test_a_weights_hash_is_that_of_its_float32_bytes() -> None:
         assert found[name] == (list(parameter.shape), hashlib.sha256(content).hexdigest()[:16])
 
 
-def test_one_bit_of_one_weight_changes_its_hash_alone() -> None:
+def test_one_bit_of_one_weight_changes_only_its_hash() -> None:
     model = GPT(CONFIG)
     model.init_weights(1)
     before = weight_hashes(model)
@@ -52,7 +52,7 @@ def test_one_bit_of_one_weight_changes_its_hash_alone() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 5, 300, 5000])
-def test_the_same_order_has_the_same_hash_and_another_seed_another(rows: int) -> None:
+def test_equal_batch_orders_have_equal_hashes_and_others_do_not(rows: int) -> None:
     order = np.random.default_rng(1).permutation(rows).tolist()
     assert batch_order_hash(Rows(order), 8) == batch_order_hash(Rows(order), 8)
     assert batch_order_hash(Rows(order), 8) != batch_order_hash(Rows(order), 16)
@@ -70,7 +70,7 @@ def first_state(place: Path, overrides: dict[str, Any]) -> tuple[dict[str, Any],
     return info["initial_weights"], info["batch_order"]
 
 
-def test_a_run_tells_what_it_began_with(tmp_path: Path) -> None:
+def test_run_json_holds_the_initial_hashes(tmp_path: Path) -> None:
     weights, order = first_state(tmp_path / "a", {})
     assert first_state(tmp_path / "b", {"train.steps": 3, "optim.learning_rate": 0.1}) == (weights, order)
     other_weights, other_order = first_state(tmp_path / "c", {"train.seed": 5})
@@ -79,4 +79,4 @@ def test_a_run_tells_what_it_began_with(tmp_path: Path) -> None:
     kept = tmp_path / "a" / "run"
     begun, _ = first_state(tmp_path / "d", {"train.init_from": str(kept)})
     assert begun.keys() == weights.keys()
-    assert begun["wte.weight"] != weights["wte.weight"]  # one step behind it
+    assert begun["wte.weight"] != weights["wte.weight"]  # one step later

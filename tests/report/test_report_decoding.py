@@ -58,9 +58,7 @@ def figures() -> DecodingMetrics:
             strategy("top-p 0.9", statistics(19.0), Interval(0.1, 0.05, 0.2), GenerationConfig(top_p=0.9)),
             strategy("a|b", statistics(math.inf, zipf=None), Interval(1.5, math.nan, math.nan), GenerationConfig()),
         ),
-        recommendation=Recommendation(
-            "top-p 0.9", "top-p 0.9 is nearest to human text.", (), {"a|b": "it reproduces"}
-        ),
+        recommendation=Recommendation("top-p 0.9", "top-p 0.9 is nearest to human text.", (), {"a|b": "it reproduces"}),
         doubts=(SampleSizeWarning("MAUVE", 2, 500, "texts"),),
         trusted=(),
         notices=("There are 2 prefixes.",),

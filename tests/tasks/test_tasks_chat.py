@@ -114,7 +114,7 @@ def test_an_empty_reply_is_a_bad_record(loss_on: str, empty: str) -> None:
 @pytest.mark.parametrize("block", range(8, 40))
 @pytest.mark.parametrize("system", [None, "be"])
 def test_a_long_dialogue_loses_as_few_of_its_oldest_exchanges_as_possible(block: int, system: str | None) -> None:
-    """Against all ends of the dialogue, tried one by one."""
+    """Compared with all ends of the dialogue, tried one by one."""
     form, tokenizer = form_and_tokenizer(block=block)
     turns = ("ab", "cd", "efgh", "i", "jkl", "mnopq")
     ends = [dialogue(*turns[start:], system=system) for start in range(0, len(turns), 2)]
@@ -126,7 +126,7 @@ def test_a_long_dialogue_loses_as_few_of_its_oldest_exchanges_as_possible(block:
         assert found.truncated == (fitting[0] != ends[0])
     else:
         assert isinstance(found, str)
-        assert f"a block of {block}" in found
+        assert f"the model's {block}-token context (use --model.block-size {2 * block})" in found
 
 
 def test_dropping_turns_keeps_the_system_turn_and_begins_with_the_user() -> None:
@@ -160,7 +160,7 @@ def test_with_an_encoder_every_reply_is_an_example() -> None:
     assert [example.truncated for example in found] == [False, True]
     (refused,) = short.encode([dialogue("ab", "a reply that is far too long")], tokenizer, ())
     assert isinstance(refused, str)
-    assert "longer than a block of 8" in refused
+    assert "does not fit the model's 8-token context" in refused
 
 
 def recipe_of(tmp_path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
@@ -279,7 +279,7 @@ def test_data_without_a_usable_dialogue_are_an_error(tmp_path: Path) -> None:
     train_recipe(recipe_of(tmp_path), name="run", runs_dir=tmp_path)
     text = tmp_path / "long.txt"
     text.write_text(f"{'x' * 100}\nyes\n", encoding="utf-8")
-    with pytest.raises(DataError, match="Of 1 dialogue none can be used"):
+    with pytest.raises(DataError, match="None of 1 dialogue can be used"):
         evaluate_chat("run", {"data.path": [str(text)], "data.document": "block"}, runs_dir=tmp_path)
 
 

@@ -314,8 +314,8 @@ def test_class_weights_balance_classes_or_follow_a_table() -> None:
         ({"task.labels": ["bad", "good", "bad"]}, "names 'bad' twice"),
         ({"task.labels": ["bad"]}, "names one class: 'bad'"),
         ({"task.labels": ["bad", "fair", "good"]}, "names 'fair', but the training part has no example of it"),
-        ({"model.block_size": 2}, "model.block_size = 2 holds no text"),
-        ({"model.block_size": 4, "data.pair_column": "text"}, "model.block_size = 4 holds no text"),
+        ({"model.block_size": 2}, "model.block_size = 2 leaves no space for text"),
+        ({"model.block_size": 4, "data.pair_column": "text"}, "model.block_size = 4 leaves no space for text"),
     ],
 )
 def test_a_recipe_that_does_not_fit_the_labels_is_an_error(tmp_path: Path, overrides: dict[str, Any], why: str) -> None:
@@ -331,7 +331,7 @@ def test_a_single_class_and_unknown_labels_are_errors(tmp_path: Path) -> None:
         prepared(recipe_for(tmp_path, rows=[{"text": f"t {number}", "label": "one"} for number in range(60)]))
     rows = [*reviews(), *({"text": f"odd {number}", "label": "ugly"} for number in range(3))]
     recipe = recipe_for(tmp_path, {"task.labels": ["bad", "good"]}, rows)
-    with pytest.raises(DataError, match="'ugly' is none of those"):
+    with pytest.raises(DataError, match="'ugly' is not one of the classes"):
         prepared(recipe)
     allowed = recipe_for(tmp_path, {"task.labels": ["bad", "good"], "data.allow_bad_records": 0.2}, rows)
     assert any("3 bad records" in line for line in prepared(allowed).lines())

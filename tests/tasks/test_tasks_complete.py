@@ -122,7 +122,7 @@ def test_pairs_that_make_no_example_give_the_reason_with_lengths(plain: Tokenize
     assert isinstance(kept, Example)
     assert len(kept.ids) == 41
     assert isinstance(long, str)
-    assert f"takes {longest + 1} tokens" in long
+    assert f"needs {longest + 1} tokens" in long
     assert f"only {longest} fit into the model's 40-token context" in long
     assert empty == "the prompt has no tokens"
 
@@ -267,7 +267,7 @@ def test_lines_report_records_targets_and_bad_records(tmp_path: Path) -> None:
 
 def test_truncated_prompts_are_reported(tmp_path: Path) -> None:
     _, ready = prepared(tmp_path)
-    assert any(line.startswith("20 prompts are longer") and "tail" in line for line in ready.lines())
+    assert any(line.startswith("20 prompts do not fit") and "tail" in line for line in ready.lines())
     assert 0 < ready.info()["train_cut"] <= 20
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from penna import api
-from penna.cli.main import main
+from penna.cli.main import run as run_command
 from penna.runs.checkpoint import MODEL, OPTIMIZER
 from penna.runs.folder import RunFolder
 from penna.storage import sha256
@@ -42,7 +42,7 @@ def is_same_machine(run: RunFolder) -> bool:
 
 def json_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     capsys.readouterr()
-    assert main([*arguments, "--device", "cpu"]) == 0
+    assert run_command([*arguments, "--device", "cpu"]) == 0
     return json.loads(capsys.readouterr().out)
 
 

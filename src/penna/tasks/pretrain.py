@@ -98,7 +98,7 @@ class PreparedPretraining:
 
 
 def next_token_objective(tokenizer: Tokenizer, part: PartManifest) -> NextTokenObjective:
-    """Cross-entropy, with the bytes of text behind each token.
+    """Cross-entropy, with the bytes of text of each token.
 
     The tokens of a lossy tokenizer do not spell their text, so each counts the part's average.
     """

@@ -28,7 +28,7 @@ class ClassificationObjective:
     """Cross-entropy of the label in nats, plus that of every next token times ``lm_weight``.
 
     With a weight of 0, next tokens are not computed at all. ``class_weights`` (K,) come from ``scaled_class_weights``;
-    None weighs all examples alike. ``token_bytes`` (vocab_size,) holds the bytes of text behind each token. A batch has
+    None weighs all examples alike. ``token_bytes`` (vocab_size,) holds the bytes of text of each token. A batch has
     "ids" and "targets" (B, T), "lengths" and "label" (B,); a label of -100 is masked.
     """
 

@@ -66,7 +66,7 @@ class ModelWithObjective(nn.Module):
 class NextTokenObjective:
     """Cross-entropy of every target token in nats, with token accuracy and bits per byte.
 
-    ``token_bytes`` (V,) holds the bytes of text behind each token. A separator has none, but its loss counts.
+    ``token_bytes`` (V,) holds the bytes of text of each token. A separator has none, but its loss counts.
     """
 
     weights = {"loss": 1.0}  # noqa: RUF012 - the protocol's plain attribute
@@ -104,7 +104,7 @@ def encode_source(model: GPT, batch: Batch) -> EncoderCache | None:
 def token_byte_counts(tokenizer: Tokenizer) -> Tensor:
     """The bytes of text of each token: (V,).
 
-    All are zero if the tokenizer is lossy: the text behind some tokens of a record is then unknown, and bits per byte
+    All are zero if the tokenizer is lossy: the text of some tokens of a record is then unknown, and bits per byte
     are not reported.
     """
     if tokenizer.lossless:

@@ -106,7 +106,7 @@ CASES = [
     Case("empty file", "train tiny.toml empty.txt", "no text in empty.txt", written("empty.txt", b"")),
     Case("blank file", "train tiny.toml blank.txt", "no text in blank.txt", written("blank.txt", b" \n\n ")),
     Case("binary file", "train tiny.toml b.txt", "is a binary file", written("b.txt", b"\x00\x01\x02\xff" * 99)),
-    Case("UTF-16", "train tiny.toml w.txt", "byte-order mark of UTF-16", written("w.txt", "text".encode("utf-16"))),
+    Case("UTF-16", "train tiny.toml w.txt", "UTF-16 byte-order mark", written("w.txt", "text".encode("utf-16"))),
     Case("Latin-1", "train tiny.toml l.txt", "byte 0xe9 at line 2", written("l.txt", "a\ncafé au lait".encode("latin1"))),
     Case("one character", "train tiny.toml one.txt", "1 characters long", written("one.txt", b"x")),
     Case("one line", "train tiny.toml line.txt", "You need at least", written("line.txt", b"Just a line.\n")),

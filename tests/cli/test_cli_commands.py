@@ -279,7 +279,7 @@ def test_text_that_is_piped_in_trains_a_run_that_can_be_resumed(
 def test_nothing_piped_in_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b""), encoding="utf-8"))
     assert run(["data", "prepare", "-"]) == 2
-    assert "Nothing came in on the standard input" in capsys.readouterr().err
+    assert "The standard input is empty on the standard input" in capsys.readouterr().err
 
 
 def test_data_prepare_prints_what_it_made_and_training_finds_it(

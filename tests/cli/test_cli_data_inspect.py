@@ -14,6 +14,7 @@ from penna.cli import data
 from penna.cli.parser import make_parser, split_overrides
 from penna.config.sections import TokenizerConfig
 from penna.errors import DataError, RecipeError, TokenizerError
+from penna.storage import to_json
 from penna.tokenizer.train import train_tokenizer
 
 KOREAN = "한국어로 쓴 아주 긴 문장이 여기에 있고 그 뒤에 또 다른 말이 이어진다. "
@@ -70,7 +71,7 @@ def test_the_first_records_are_told_as_training_takes_them(tmp_path: Path, capsy
     beginning = capsys.readouterr().out.split("\n\n")[0].strip().splitlines()[1:]
     assert [line.strip() for line in beginning] == [
         f"{file}:2: with a label", "text: 좋은 영화", "label: good",
-        f"{file}:3: cannot be used: 1 column, where 2 are expected",
+        f"{file}:3: cannot be used: 1 column instead of 2",
         f"{file}:4: with a label", "text: a dull one", "label: bad",
     ]  # fmt: skip
     assert inspect(str(file), "--records", "3", "--json") == 0
@@ -86,7 +87,7 @@ def test_json_is_what_the_api_gives(corpus: Path, capsys: pytest.CaptureFixture[
     assert inspect(train, "--test", test, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     seen = inspect_data([train], test=[test])
-    assert printed == json.loads(json.dumps(seen.as_json()))
+    assert printed == json.loads(json.dumps(to_json(seen)))
     assert printed["amount"]["documents"] == 59 and printed["overlap"]["documents"] == 12
     assert printed["overlap"]["exact"] == 12 and printed["overlap"]["exact_empty"] == 1
 
@@ -145,7 +146,7 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
 def test_nothing_to_train_on_is_told_and_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "blank.txt").write_text("\n\n", encoding="utf-8")
     assert inspect(str(tmp_path / "blank.txt")) == 0
-    assert "There is no text here to train on." in capsys.readouterr().out
+    assert "The data set contains no text." in capsys.readouterr().out
 
 
 def test_long_chinese_texts_are_cut_to_leave_room_for_their_place(

@@ -89,7 +89,7 @@ def test_whatever_it_is_called_nothing_is_written_elsewhere(
     ("name", "content", "said"),
     [
         ("program.txt", b"\x7fELF\0\0" + b"a" * 9000, "is a binary file"),
-        ("wide.txt", "text".encode("utf-16"), "byte-order mark of UTF-16"),
+        ("wide.txt", "text".encode("utf-16"), "UTF-16 byte-order mark"),
         ("packed.txt.gz", gzip.compress(b"\0\0text"), "is a binary file"),
         ("no.txt.gz", b"plain text, not packed", "is damaged, or no .gz file"),
         ("notes.docx", b"PK\3\4", "is a .docx file, which is not read"),

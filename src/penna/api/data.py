@@ -1,8 +1,8 @@
-"""Data: texts in, what they hold and what that means out."""
+"""Data verbs: prepare a recipe's data, report on its quality, and preview its first records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,14 +12,27 @@ from penna.api.recipes import resolve_recipe
 from penna.api.tokenizers import load_tokenizer
 from penna.api.train import prepare_recipe
 from penna.config.recipe import build_recipe, merge
+from penna.data.cache import Progress
 from penna.data.quality.documents import read_documents
-from penna.data.quality.inspect import inspect_text, silent
+from penna.data.quality.inspect import inspect_text
 from penna.data.quality.result import DataReport
 from penna.data.sources.fields import Shape
-from penna.data.sources.reader import BadRecord
+from penna.data.sources.records import BadRecord
 from penna.report.histograms import check_plot_path, plot_lengths
 from penna.runs.folder import RUNS
 from penna.train.task import PreparedData
+
+_PREVIEW_CHARACTERS = 400  # per part of a record
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A record as training would read it: its parts by name (text and label, or turns by role), shortened."""
+
+    location: str  # "file:line"
+    shape: Shape | None  # None for a bad record
+    parts: tuple[tuple[str, str], ...]
+    error: str = ""  # why a bad record cannot be used
 
 
 def prepare_data(
@@ -27,9 +40,9 @@ def prepare_data(
     overrides: Mapping[str, Any] | None = None,
     *,
     runs_dir: Path = RUNS,
-    report: Callable[[str], None] = silent,
+    report: Progress = lambda _: None,
 ) -> PreparedData:
-    """Turn what a recipe, or files and folders, hold into token shards or examples, as training does first."""
+    """Prepare the token shards or examples of a recipe, or of files and folders, as training does first."""
     recipe, _ = resolve_recipe(targets, overrides, runs_dir=runs_dir)
     return prepare_recipe(recipe, None, report)
 
@@ -42,48 +55,31 @@ def inspect_data(
     test: Sequence[str] = (),
     figure: Path | None = None,
     runs_dir: Path = RUNS,
-    report: Callable[[str], None] = silent,
+    report: Progress = lambda _: None,
 ) -> DataReport:
-    """Look at files and folders of text: amounts, lengths, scripts, damage, duplicates, and what they mean.
+    """Report on files and folders of text: counts, lengths, scripts, damage, duplicates, and what they mean.
 
-    ``overrides`` are fields of the section data (``{"data.document": "block"}``). With ``tokenizer`` (a folder, a file
-    or a run) the text is also cut by it; with ``test`` (or data.valid_path) it is held against these files, read in the
-    same way. ``figure`` names an .svg or .png to draw the lengths to. ``say`` is told how far a long text was read.
+    ``overrides`` are fields of the section data (``{"data.document": "block"}``). With ``tokenizer`` (a folder, file or
+    run) the text is also encoded. With ``test`` (or data.valid_path) it is compared with these files. ``figure`` names
+    an .svg or .png for a plot of the lengths. ``report`` receives the progress of a long text.
     """
     if figure is not None:
         check_plot_path(figure)
-    given = {**(overrides or {}), **({"data.path": list(paths)} if paths else {})}
+    fields = {**(overrides or {}), **({"data.path": list(paths)} if paths else {})}
     if test:
-        given["data.valid_path"] = list(test)
-    config = build_recipe(merge({}, given), origin="options").data
-    cutter = None if tokenizer is None else load_tokenizer(tokenizer, runs_dir)
-    inspection = inspect_text(config, cutter, tokenizer or "", report)
+        fields["data.valid_path"] = list(test)
+    config = build_recipe(merge({}, fields), origin="options").data
+    loaded = None if tokenizer is None else load_tokenizer(tokenizer, runs_dir)
+    found = inspect_text(config, loaded, tokenizer or "", report)
     if figure is not None:
-        plot_lengths(inspection.lengths, figure)
-    return inspection
-
-
-# MERGED api.preview: The first records of a text as training would take them, each with its place and shape, or
-# what is wrong with it.
-
-
-_SHOWN = 400  # characters of a part
-
-
-@dataclass(frozen=True)
-class Preview:
-    """A record to look at: its parts by name (a text and its label, turns by their roles), 400 characters each."""
-
-    location: str  # "file:line"
-    shape: Shape | None  # None of a bad record
-    parts: tuple[tuple[str, str], ...]
-    error: str = ""  # of a bad record: why it cannot be used
+        plot_lengths(found.lengths, figure)
+    return found
 
 
 def preview_data(paths: Sequence[str], overrides: Mapping[str, Any] | None = None, *, count: int = 6) -> list[Preview]:
-    """The first ``count`` records of files, read as the section data in ``overrides`` says.
+    """The first ``count`` records of files, or the first chunks of a long text file.
 
-    Of a long text file, each is a piece of it. Raises DataError where there is nothing to read.
+    ``overrides`` are fields of the section data. Raises DataError if there is nothing to read.
     """
     config = build_recipe(merge({}, {**(overrides or {}), "data.path": list(paths)}), origin="options").data
     found: list[Preview] = []
@@ -97,6 +93,9 @@ def preview_data(paths: Sequence[str], overrides: Mapping[str, Any] | None = Non
             parts = (("prompt", item.prompt), ("completion", item.completion))
         else:
             parts = (("text", item.text), *([] if item.label is None else [("label", item.label)]))
-        cut = tuple((name, text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…") for name, text in parts)
-        found.append(Preview(item.location(), item.shape, cut))
+        found.append(Preview(item.location(), item.shape, tuple((name, _shortened(text)) for name, text in parts)))
     return found
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _PREVIEW_CHARACTERS else f"{text[:_PREVIEW_CHARACTERS]}…"

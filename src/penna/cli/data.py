@@ -6,11 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from penna.errors import DataError
+from penna.storage import to_json
 
 Overrides = Sequence[tuple[str, str]]
 
@@ -69,8 +69,8 @@ def inspect(arguments: argparse.Namespace, overrides: Overrides) -> int:
         report=say,
     )
     if arguments.json:
-        shown = {} if records is None else {"records": [asdict(record) for record in records]}
-        print(json.dumps({**shown, **inspection.as_json()}, ensure_ascii=False, indent=2))
+        shown = {} if records is None else {"records": to_json(records)}
+        print(json.dumps({**shown, **to_json(inspection)}, ensure_ascii=False, indent=2))
     else:
         print_inspection(inspection)
     if figure is not None:

@@ -75,7 +75,8 @@ class Corpus:
         """All documents in chunks, each with its part; the text is read once. Raises TextChangedError."""
         if self.valid_counts is not None:
             for part in PARTS:
-                yield from ((part, chunk) for chunk in self.chunks(part))
+                for chunk in self.chunks(part):
+                    yield part, chunk
         elif self.split == "document":
             yield from self._split_by_document()
         else:

@@ -17,6 +17,7 @@ from penna.config.sections import DataConfig, TokenizerConfig
 from penna.data.quality.inspect import inspect_text
 from penna.data.quality.result import DataReport
 from penna.data.sources.records import CHUNK_CHARACTERS
+from penna.storage import to_json
 from penna.tokenizer.train import train_tokenizer
 
 LETTERS = "ab é가나中文ひカ\u3000\n\t\u00a0😀дب"
@@ -281,7 +282,7 @@ def test_the_same_text_gives_the_same_result_and_is_json(tmp_path: Path) -> None
     texts = [f"document {number} of several hundred" for number in range(900)]
     first, second = look(tmp_path, texts), look(tmp_path, texts)
     assert first == second
-    assert json.loads(json.dumps(first.as_json()))["languages"]["documents"] == 500
+    assert json.loads(json.dumps(to_json(first)))["languages"]["documents"] == 500
 
 
 def test_nothing_but_blank_documents_is_no_error(tmp_path: Path) -> None:
@@ -291,7 +292,7 @@ def test_nothing_but_blank_documents_is_no_error(tmp_path: Path) -> None:
 
 
 def test_a_long_text_is_told_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penna.data.quality.inspect._SAY_EVERY", 1 << 19)
+    monkeypatch.setattr("penna.data.quality.inspect._REPORT_EVERY", 1 << 19)
     (tmp_path / "long.txt").write_text("word " * 250_000, encoding="utf-8")
     said: list[str] = []
     inspect_text(DataConfig(path=str(tmp_path / "long.txt")), report=said.append)

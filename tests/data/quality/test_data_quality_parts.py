@@ -55,7 +55,7 @@ def test_pieces_add_up_to_the_lengths_of_what_they_are_pieces_of(things: list[li
     counter = LengthCounter("documents", "characters")
     for start in range(0, len(pieces), size):
         lengths, starts = zip(*pieces[start : start + size], strict=True)
-        counter.add_pieces(np.array(lengths), starts)
+        counter.add_chunks(np.array(lengths), starts)
     assert counter.values().tolist() == [sum(thing) for thing in things]
 
 

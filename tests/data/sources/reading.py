@@ -8,7 +8,8 @@ from typing import Literal
 import pyarrow as pa
 
 from penna.config.sections import DataConfig
-from penna.data.sources.reader import CHUNK_CHARACTERS, BadRecord, Record, read_records, read_texts
+from penna.data.sources.reader import read_records, read_texts
+from penna.data.sources.records import CHUNK_CHARACTERS, BadRecord, Record
 
 PACKINGS = ("", ".gz", ".xz", ".zst")
 

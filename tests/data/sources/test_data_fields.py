@@ -57,13 +57,16 @@ def test_the_text_column_that_is_named_counts():
     assert text_of(record({"text": "t", "body": "b"}), config(text_column="body")) == "b"
     assert text_of(record({"label": "l", "n": 1}), config(text_column="label")) == "l"
     named = text_of(record({"text": "t"}), config(text_column="body"))
-    assert reason(named) == "no field 'body' (found: 'text'; --data.text-column chooses)"
+    assert reason(named) == "no field 'body' (found: 'text'; --data.text-column selects another)"
 
 
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"title": "t", "body": "b"}, "no field for the text (found: 'title', 'body'; --data.text-column chooses)"),
+        (
+            {"title": "t", "body": "b"},
+            "no field for the text (found: 'title', 'body'; --data.text-column selects another)",
+        ),
         ({"title": None, "body": "b"}, "no field for the text (found: 'title', 'body'"),
         ({}, "no field for the text (found: none"),
         ({"text": ["a"]}, "field 'text' is a list, not text"),
@@ -73,8 +76,8 @@ def test_the_text_column_that_is_named_counts():
         ({"text": None}, "field 'text' is nothing, not text"),
         ({"text": b"x"}, "field 'text' is bytes, not text"),
         ({"text": datetime(2020, 1, 2)}, "field 'text' is a date, not text"),
-        ({"text": ()}, "field 'text' is a value of another kind, not text"),
-        ({"text": "half \ud83d"}, "field 'text' holds half a character (a lone surrogate)"),
+        ({"text": ()}, "field 'text' is a value of another type, not text"),
+        ({"text": "half \ud83d"}, "field 'text' contains half a character (a lone surrogate)"),
     ],
 )
 def test_a_record_without_text_says_why(fields: dict[str, Any], why: str):
@@ -92,11 +95,11 @@ def test_labels_come_out_as_strings(label: object, as_text: str):
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"text": "t"}, "no field 'label' (found: 'text'; --data.label-column chooses)"),
+        ({"text": "t"}, "no field 'label' (found: 'text'; --data.label-column selects another)"),
         ({"text": "t", "label": 1.5}, "field 'label' is a number, not a label (text or a whole number)"),
         ({"text": "t", "label": None}, "field 'label' is nothing, not a label"),
         ({"text": "t", "label": ""}, "the label in field 'label' is empty"),
-        ({"text": "t", "label": "\udc00"}, "field 'label' holds half a character"),
+        ({"text": "t", "label": "\udc00"}, "field 'label' contains half a character"),
         ({"text": 1, "label": "x"}, "field 'text' is a number, not text"),
     ],
 )
@@ -125,12 +128,12 @@ USER, ASSISTANT, SYSTEM = ({"role": role, "content": "x"} for role in ("user", "
         ([USER, {"role": "user"}], "turn 2 of 'messages' has no role and content (found: 'role')"),
         ([USER, {"role": "tool", "content": "x"}], "turn 2 of 'messages' has the role 'tool', not system, user"),
         ([USER, {"role": "assistant", "content": None}], "turn 2 of 'messages' has nothing as its content, not text"),
-        ([{"role": "user", "content": "\ud800"}], "turn 1 of 'messages' holds half a character"),
-        ([ASSISTANT, USER], "turn 1 is the assistant's, where the user's is due"),
-        ([USER, USER], "turn 2 is the user's, where the assistant's is due"),
-        ([SYSTEM, USER, ASSISTANT, ASSISTANT], "turn 4 is the assistant's, where the user's is due"),
-        ([USER, SYSTEM], "turn 2 is the system's, where the assistant's is due"),
-        ([SYSTEM], "a dialogue with a system turn alone"),
+        ([{"role": "user", "content": "\ud800"}], "turn 1 of 'messages' contains half a character"),
+        ([ASSISTANT, USER], "turn 1 is the assistant's instead of the user's"),
+        ([USER, USER], "turn 2 is the user's instead of the assistant's"),
+        ([SYSTEM, USER, ASSISTANT, ASSISTANT], "turn 4 is the assistant's instead of the user's"),
+        ([USER, SYSTEM], "turn 2 is the system's instead of the assistant's"),
+        ([SYSTEM], "the dialogue has only a system turn"),
     ],
 )
 def test_turns_that_are_no_dialogue_say_why(turns: object, why: str):
@@ -139,7 +142,7 @@ def test_turns_that_are_no_dialogue_say_why(turns: object, why: str):
 
 def test_a_record_without_turns_says_which_columns_it_has():
     why = reason(messages_of(record({"text": "x"}), config(document="block")))
-    assert why == "no field 'messages' (found: 'text'; --data.messages-column chooses)"
+    assert why == "no field 'messages' (found: 'text'; --data.messages-column selects another)"
 
 
 def test_a_block_of_plain_text_is_a_dialogue_line_by_line():
@@ -174,10 +177,10 @@ def test_prompt_and_completion_or_article_and_summary(
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"prompt": "p"}, "no field 'completion' (found: 'prompt'; --data.completion-column chooses)"),
-        ({"article": "a"}, "no field 'prompt' (found: 'article'; --data.prompt-column chooses)"),
+        ({"prompt": "p"}, "no field 'completion' (found: 'prompt'; --data.completion-column selects another)"),
+        ({"article": "a"}, "no field 'prompt' (found: 'article'; --data.prompt-column selects another)"),
         ({"prompt": "p", "completion": 3}, "field 'completion' is a number, not text"),
-        ({"prompt": "\udfff", "completion": ""}, "field 'prompt' holds half a character"),
+        ({"prompt": "\udfff", "completion": ""}, "field 'prompt' contains half a character"),
     ],
 )
 def test_a_record_without_a_pair_says_why(fields: dict[str, Any], why: str):

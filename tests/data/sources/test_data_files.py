@@ -51,7 +51,7 @@ def test_what_a_folder_holds_beside_is_counted(folder: Path):
     counts = skipped_files([str(folder)])
     assert counts == {"": 1, ".bak": 1, ".gz": 1, ".md": 1, ".pdf": 1}
     assert sum(counts.values()) + len(READ) == len(NAMES)
-    assert describe_skipped(counts) == "1 without ending, 1 .bak, 1 .gz, 1 .md, 1 .pdf"
+    assert describe_skipped(counts) == "1 without suffix, 1 .bak, 1 .gz, 1 .md, 1 .pdf"
     assert skipped_files([str(folder / "b.txt"), str(folder / "*.md"), "nowhere", "-", "hf://a/b"]) == {}
 
 
@@ -87,11 +87,11 @@ def test_a_folder_without_anything_to_read_says_what_it_holds_instead(tmp_path: 
     write(tmp_path / "a.md", "x")
     write(tmp_path / "b" / "c.pdf", "x")
     for path in (tmp_path, tmp_path / "**"):
-        with pytest.raises(DataError, match=r"holds no .*\.parquet file \(only 1 \.md, 1 \.pdf\)") as caught:
+        with pytest.raises(DataError, match=r"contains no .*\.parquet file \(only 1 \.md, 1 \.pdf\)") as caught:
             find_files([str(path)])
         assert str(path) in caught.value.happened
     assert skipped_files([str(tmp_path)]) == {".md": 1, ".pdf": 1}
-    with pytest.raises(DataError, match=r"holds no .* file\."):
+    with pytest.raises(DataError, match=r"contains no .* file\."):
         find_files([str(tmp_path / "*.txt")])
 
 
@@ -131,7 +131,7 @@ def test_a_folder_that_vanishes_while_it_is_searched_is_named(folder: Path, monk
 @pytest.mark.parametrize("ending", [".zip", ".pdf", ".DOCX", ".html", ".pdf.gz"])
 def test_a_file_kind_that_is_not_read_is_named(tmp_path: Path, ending: str):
     file = write(tmp_path / f"a{ending}", "x")
-    with pytest.raises(DataError, match=rf"a\{ending} is a .* file, which is not read"):
+    with pytest.raises(DataError, match=rf"a\{ending} is a .* file, which Penna cannot read"):
         find_files([str(file)])
     assert find_files([str(file)], "txt") == [file]
 

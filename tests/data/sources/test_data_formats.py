@@ -18,7 +18,8 @@ from reading import PACKINGS, documents, read, records, write
 
 from penna.config.sections import DataConfig
 from penna.data.sources import streams, tables
-from penna.data.sources.reader import CHUNK_CHARACTERS, BadRecord, Record, read_records
+from penna.data.sources.reader import read_records
+from penna.data.sources.records import CHUNK_CHARACTERS, BadRecord, Record
 from penna.errors import DataError
 
 ROWS = [
@@ -152,8 +153,8 @@ def test_rows_that_do_not_fit_are_told_and_the_others_read(tmp_path: Path, forma
     found = records(file)
     assert [record.fields["text"] for record in found if isinstance(record, Record)] == ["a", "d"]
     assert [str(record) for record in found if isinstance(record, BadRecord)] == [
-        f"{file}:3: 1 column, where 2 are expected",
-        f"{file}:5: 3 columns, where 2 are expected",
+        f"{file}:3: 1 column instead of 2",
+        f"{file}:5: 3 columns instead of 2",
     ]
 
 
@@ -177,7 +178,7 @@ def test_a_quote_inside_a_value_is_told_and_the_lines_behind_it_read(tmp_path: P
 
 def test_a_quote_that_is_never_closed_stops_with_the_line_it_opens_on(tmp_path: Path):
     file = write(tmp_path / "a.csv", 'text\none\n"two\nthree\nfour\n')
-    with pytest.raises(DataError, match=f"{file}:3: a quote opens here that is never closed") as caught:
+    with pytest.raises(DataError, match=f"{file}:3: the quote that opens here is never closed") as caught:
         records(file)
     assert "--data.quoting off" in caught.value.advice
     assert documents(file, quoting="off") == ["one", '"two', "three", "four"]
@@ -247,7 +248,7 @@ def test_a_column_that_is_not_there_is_told_before_anything_is_read(tmp_path: Pa
     for format in ("csv", "tsv", "parquet"):
         rows = [{"id": "1", "body": "x", "title": "y"}]
         file = write(tmp_path / f"a.{format}", written(rows, format))
-        with pytest.raises(DataError, match="It cannot be told which column") as caught:
+        with pytest.raises(DataError, match="The text column of") as caught:
             documents(file)
         assert "'id', 'body', 'title'" in caught.value.expected
         assert "--data.text-column" in caught.value.advice
@@ -257,7 +258,7 @@ def test_a_column_that_is_not_there_is_told_before_anything_is_read(tmp_path: Pa
 
 
 def test_columns_with_the_same_name_are_refused(tmp_path: Path):
-    with pytest.raises(DataError, match="the name 'a' stands in line 1 more than once") as caught:
+    with pytest.raises(DataError, match="line 1 repeats the name 'a'") as caught:
         records(write(tmp_path / "a.csv", "a,b,a\n1,2,3\n"))
     assert "--data.columns" in caught.value.advice
 
@@ -272,7 +273,7 @@ def test_an_empty_file_holds_nothing(tmp_path: Path, ending: str):
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_utf16_is_named_as_such_in_every_format(tmp_path: Path, ending: str, packing: str):
     file = write(tmp_path / f"a{ending}{packing}", 'text\n{"text": "x"}\n'.encode("utf-16"))
-    with pytest.raises(DataError, match="byte-order mark of UTF-16"):
+    with pytest.raises(DataError, match="UTF-16 byte-order mark"):
         documents(file)
 
 
@@ -296,11 +297,11 @@ def test_nul_is_text_inside_a_json_string_and_no_text_in_a_table(tmp_path: Path)
     [
         ('[{"text": "a"},\n {"text": b}]', "is not JSON: Expecting value at line 2, column 11"),
         ('[{"text": "a"}', "is not JSON: Expecting ',' delimiter at line 1, column 15"),
-        ('{"text": "a"}\n{"text": "b"}', "holds several JSON values"),
+        ('{"text": "a"}\n{"text": "b"}', "contains several JSON values"),
         ('{"text": "a"}', "is an object with no list of records"),
         ('{"a": [{}], "b": [{}]}', "is an object with 2 lists of records ('a', 'b')"),
         ('{"text": ["a", "b"]}', "is an object with no list of records"),
-        ('"text"', "holds text"),
+        ('"text"', "contains text"),
     ],
 )
 def test_a_json_file_without_a_list_of_records_is_refused(tmp_path: Path, content: str, reason: str):
@@ -362,7 +363,7 @@ def test_a_null_where_a_text_is_due_is_told(tmp_path: Path):
 @pytest.mark.parametrize("kept", [0, 3, 40, -20])
 def test_a_broken_parquet_is_refused(tmp_path: Path, kept: int, packing: str):
     file = write(tmp_path / f"a.parquet{packing}", written(ROWS, "parquet")[:kept])
-    with pytest.raises(DataError, match=r"is damaged, or no \.parquet file"):
+    with pytest.raises(DataError, match=r"is damaged, or not a \.parquet file"):
         records(file)
 
 

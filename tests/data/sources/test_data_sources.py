@@ -14,7 +14,7 @@ from reading import documents, read, write
 from penna.config.sections import DataConfig
 from penna.data.corpus import read_corpus
 from penna.data.sources.python_text import python_documents
-from penna.data.sources.reader import BadRecord
+from penna.data.sources.records import BadRecord
 from penna.errors import DataError
 
 # --- plain text
@@ -85,9 +85,18 @@ def test_jsonl_gives_another_column_where_it_is_named(tmp_path: Path):
         (b"\xff\xfe{}", "not UTF-8"),
         (b'{"text": 3}', "field 'text' is a number, not text"),
         (b'{"text": null}', "field 'text' is nothing, not text"),
-        (b'{"body": "x", "title": "y"}', "no field for the text (found: 'body', 'title'; --data.text-column chooses)"),
-        (b'{"body": "x", "title": null}', "no field for the text (found: 'body', 'title'; --data.text-column chooses)"),
-        (b'{"id": 1, "label": "good"}', "no field for the text (found: 'id', 'label'; --data.text-column chooses)"),
+        (
+            b'{"body": "x", "title": "y"}',
+            "no field for the text (found: 'body', 'title'; --data.text-column selects another)",
+        ),
+        (
+            b'{"body": "x", "title": null}',
+            "no field for the text (found: 'body', 'title'; --data.text-column selects another)",
+        ),
+        (
+            b'{"id": 1, "label": "good"}',
+            "no field for the text (found: 'id', 'label'; --data.text-column selects another)",
+        ),
         (b'["text"]', "a list, not a record"),
         (b"3", "a number, not a record"),
         (b'{"text": "\0"}', "not JSON (Invalid control character at column 11)"),
@@ -143,7 +152,7 @@ def test_of_many_bad_records_five_are_shown_and_the_rest_counted(tmp_path: Path)
 
 def test_a_wrong_text_column_says_which_columns_there_are(tmp_path: Path):
     file = write(tmp_path / "a.jsonl", '{"document": "x", "label": 1}\n')
-    with pytest.raises(DataError, match=r"no field 'body' \(found: 'document', 'label'; --data\.text-column chooses"):
+    with pytest.raises(DataError, match=r"no field 'body' \(found: 'document', 'label'; --data\.text-column selects"):
         read_corpus(DataConfig(path=str(file), text_column="body"))
 
 

@@ -14,8 +14,8 @@ from penna.config.sections import DataConfig
 from penna.data.sources import reader as sources
 from penna.data.sources import records as records_module
 from penna.data.sources import streams, text_files
-from penna.data.sources.reader import BadRecord, TextChunk, read_records, read_texts
-from penna.data.sources.records import CHUNK_CHARACTERS, split_text
+from penna.data.sources.reader import read_records, read_texts
+from penna.data.sources.records import CHUNK_CHARACTERS, BadRecord, TextChunk, split_text
 
 KINDS = ("file", "block", "line")
 

@@ -1,1 +1,1 @@
-"""What a text holds, and what that means for training: records in, one typed result out."""
+"""Quality reports: what a data set contains, and what that means for training."""

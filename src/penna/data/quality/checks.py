@@ -1,7 +1,7 @@
-"""Damaged and unusual characters: how many documents have them, and where the first ones stand.
+"""Damaged and unusual characters: how many documents contain them, and the first examples.
 
-Mojibake is text that was decoded wrongly ("â€œ" for a quotation mark); ftfy's measure of it is a rule of thumb, and
-what ftfy would change tells real damage from unusual text. The rest is counted exactly.
+Mojibake is text that was decoded wrongly ("â€œ" for a quotation mark). ftfy's test for it is heuristic; whether ftfy
+can repair the text separates real damage from unusual text. Everything else is counted exactly.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _ORDINARY = "\t\n\r "
 
 
 def _codes(chosen: Callable[[str], bool]) -> NDArray[np.int64]:
-    """The code points below U+10000 that are chosen; the kinds here have none above."""
+    """The chosen code points below U+10000; the kinds used here have none above."""
     return np.array([code for code in range(0x10000) if chosen(chr(code))], dtype=np.int64)
 
 
 @lru_cache(maxsize=1)
 def issue_code_points() -> dict[Kind, NDArray[np.int64]]:
-    """The code points of each kind of troublesome character."""
+    """The code points of each kind of issue that single characters have."""
     return {
         "replacement": np.array([0xFFFD]),
         "control": _codes(lambda letter: unicodedata.category(letter) == "Cc" and letter not in _ORDINARY),
@@ -45,7 +45,7 @@ def issue_code_points() -> dict[Kind, NDArray[np.int64]]:
 
 @lru_cache(maxsize=1)
 def _table() -> NDArray[np.uint8]:
-    """Per code point, a bit for each kind it is of."""
+    """Per code point, one bit for each kind."""
     table = np.zeros(CODE_POINTS, dtype=np.uint8)
     for bit, codes in enumerate(issue_code_points().values()):
         table[codes] |= np.uint8(1 << bit)
@@ -57,47 +57,47 @@ class _Seen:
     documents: int = 0
     last: int = -1  # number of the last document counted
     times: int = 0
-    mended: int = 0
+    repairable: int = 0
     examples: list[CharacterExample] = field(default_factory=list)
 
 
 class CharacterIssueCounter:
-    """Looks through batches for every kind of trouble."""
+    """Searches batches for every kind of issue."""
 
     def __init__(self) -> None:
         self._seen: dict[Kind, _Seen] = {
             kind: _Seen() for kind in ("mojibake", *issue_code_points(), "not NFC")
-        }  # in the order they are told
-        self._last_mended = -1
+        }  # in the order of the report
+        self._last_repairable = -1
 
     def add(self, batch: TextBatch) -> None:
-        """Look through a batch."""
+        """Search a batch."""
         self._add_characters(batch)
-        for place, text in enumerate(batch.texts):
+        for index, text in enumerate(batch.texts):
             if text.isascii():
                 continue
-            self._look_for_mojibake(batch, place, text)
+            self._find_mojibake(batch, index, text)
             if not unicodedata.is_normalized("NFC", text):
-                self._note("not NFC", batch, place, _first_difference(text, unicodedata.normalize("NFC", text)))
+                self._note("not NFC", batch, index, _first_difference(text, unicodedata.normalize("NFC", text)))
 
     def result(self, characters: CharacterCounter, documents: int) -> tuple[CharacterIssue, ...]:
-        """What was found, of kinds that were; ``characters`` has counted the same batches."""
-        troubles: list[CharacterIssue] = []
+        """The issues that were found; ``characters`` has counted the same batches."""
+        issues: list[CharacterIssue] = []
         for kind, seen in self._seen.items():
             if not seen.documents:
                 continue
             codes = issue_code_points().get(kind)
-            troubles.append(
+            issues.append(
                 CharacterIssue(
                     kind,
                     seen.documents,
                     seen.documents / documents,
                     tuple(seen.examples),
                     times=seen.times or (None if codes is None else characters.count(codes)),
-                    repairable=seen.mended if kind == "mojibake" else None,
+                    repairable=seen.repairable if kind == "mojibake" else None,
                 )
             )
-        return tuple(troubles)
+        return tuple(issues)
 
     def _add_characters(self, batch: TextBatch) -> None:
         bits = _table()[batch.codes]
@@ -110,32 +110,32 @@ class CharacterIssueCounter:
             for place, position in zip(places.tolist(), positions[first].tolist(), strict=True):
                 self._note(kind, batch, place, (position - int(begins[place]), 1, None))
 
-    def _look_for_mojibake(self, batch: TextBatch, place: int, text: str) -> None:
+    def _find_mojibake(self, batch: TextBatch, place: int, text: str) -> None:
         found = _mojibake().search(text)
         if found is None:
             return
         number = int(batch.numbers[place])
         start, end = max(found.start() - _CONTEXT, 0), found.end() + _CONTEXT
         self._seen["mojibake"].times += len(_mojibake().findall(text))
-        if _mend(text) != text and number != self._last_mended:
-            self._seen["mojibake"].mended += 1
-            self._last_mended = number
+        if _repair(text) != text and number != self._last_repairable:
+            self._seen["mojibake"].repairable += 1
+            self._last_repairable = number
         part = text[start:end]
-        proposal = _mend(part)
+        repaired = _repair(part)
         self._note(
-            "mojibake", batch, place, (found.start(), len(found.group()), proposal if proposal != part else None)
+            "mojibake", batch, place, (found.start(), len(found.group()), repaired if repaired != part else None)
         )
 
     def _note(self, kind: Kind, batch: TextBatch, place: int, found: tuple[int, int, str | None]) -> None:
-        """Count the document of a text once, and keep it as an example while there are few."""
+        """Count the document of a text once, and keep it if there are few examples."""
         seen, number = self._seen[kind], int(batch.numbers[place])
         if number == seen.last:
             return
         seen.documents, seen.last = seen.documents + 1, number
         if len(seen.examples) < _SHOWN:
-            position, length, mended = found
+            position, length, repaired = found
             shown = batch.texts[place][max(position - _CONTEXT, 0) : position + length + _CONTEXT]
-            seen.examples.append(CharacterExample(batch.location(place, position), shown, mended))
+            seen.examples.append(CharacterExample(batch.location(place, position), shown, repaired))
 
 
 def _mojibake() -> Any:
@@ -144,14 +144,14 @@ def _mojibake() -> Any:
     return BADNESS_RE
 
 
-def _mend(text: str) -> str:
+def _repair(text: str) -> str:
     from ftfy import fix_encoding
 
     return fix_encoding(text)
 
 
 def _first_difference(text: str, normal: str) -> tuple[int, int, str | None]:
-    """Where two texts part; the first ends where they do."""
+    """The first position at which a text differs from its normal form."""
     pairs = zip(text, normal, strict=False)
     place = next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(text), len(normal)))
     return place, 1, None

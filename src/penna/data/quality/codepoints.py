@@ -1,8 +1,8 @@
-"""Documents as arrays of code points, so that whole batches are counted at once.
+"""Documents as arrays of code points, so that a whole batch is counted at once.
 
-Documents come in one by one; out go batches of about half a million characters, each as one array of UTF-32 code
-points with the borders of its texts. A longer document is cut into pieces behind white space where there is some, so
-that memory does not grow with it; ``starts`` and ``numbers`` say which pieces belong together.
+A batch has about half a million characters, as one array of UTF-32 code points and the ends of its texts. A longer
+document is split, after white space if possible, so memory does not grow with it; ``starts`` and ``numbers`` say which
+texts belong to one document.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _SPACE = re.compile(r"\s")
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Texts one behind another: a whole document each, or a piece of a long one."""
+    """Consecutive texts: each a whole document, or a part of a long one."""
 
     texts: list[str]
-    documents: list[Document]  # per text, the document (or piece of one) it was cut from
-    begins: list[int]  # per text, where in that it begins
-    starts: list[bool]  # per text, whether its document begins with it
+    documents: list[Document]  # per text, its document, or the part of one that the source yielded
+    begins: list[int]  # per text, its start in that document
+    starts: list[bool]  # per text, whether it starts its document
     numbers: NDArray[np.int64]  # per text, the number of its document
 
     @cached_property
@@ -40,17 +40,17 @@ class TextBatch:
 
     @cached_property
     def ends(self) -> NDArray[np.int64]:
-        """Per text, where it ends in ``codes``."""
+        """Per text, its end in ``codes``."""
         return np.cumsum([len(text) for text in self.texts], dtype=np.int64)
 
     @cached_property
     def is_space(self) -> NDArray[np.bool_]:
-        """Per code point, whether it is white space, as str.isspace has it."""
+        """Per code point, whether it is white space as in str.isspace."""
         return _space_table()[self.codes]
 
     @cached_property
     def word_starts(self) -> NDArray[np.int64]:
-        """Where the words begin: behind white space or at the beginning of a text."""
+        """The positions where words begin: after white space or at the start of a text."""
         begins = ~self.is_space
         begins[1:] &= self.is_space[:-1]
         firsts = np.concatenate(([0], self.ends[:-1]))
@@ -59,7 +59,7 @@ class TextBatch:
         return np.flatnonzero(begins)
 
     def location(self, text: int, position: int) -> str:
-        """Where a character of a text stands: "file:line"."""
+        """The location of a character: "file:line"."""
         return self.documents[text].location(self.begins[text] + position)
 
     def text_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -68,30 +68,30 @@ class TextBatch:
 
 
 def text_batches(documents: Iterable[Document], size: int = BATCH) -> Iterator[TextBatch]:
-    """Documents in batches of about ``size`` characters. Texts must have a UTF-8 form, and not be empty."""
-    held = _Held()
+    """Documents in batches of about ``size`` characters. Texts must be valid Unicode and not empty."""
+    batch = _OpenBatch()
     number = -1
     for document in documents:
         number += document.starts
         begin = 0
-        for piece in _cut(document.text, size):
-            held.texts.append(piece)
-            held.documents.append(document)
-            held.begins.append(begin)
-            held.starts.append(document.starts and begin == 0)
-            held.numbers.append(number)
-            held.characters += len(piece)
+        for piece in _split(document.text, size):
+            batch.texts.append(piece)
+            batch.documents.append(document)
+            batch.begins.append(begin)
+            batch.starts.append(document.starts and begin == 0)
+            batch.numbers.append(number)
+            batch.characters += len(piece)
             begin += len(piece)
-            if held.characters >= size:
-                yield held.batch()
-                held = _Held()
-    if held.texts:
-        yield held.batch()
+            if batch.characters >= size:
+                yield batch.finish()
+                batch = _OpenBatch()
+    if batch.texts:
+        yield batch.finish()
 
 
 @dataclass
-class _Held:
-    """A batch in the making."""
+class _OpenBatch:
+    """A batch under construction."""
 
     texts: list[str] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
@@ -100,12 +100,12 @@ class _Held:
     numbers: list[int] = field(default_factory=list)
     characters: int = 0
 
-    def batch(self) -> TextBatch:
+    def finish(self) -> TextBatch:
         return TextBatch(self.texts, self.documents, self.begins, self.starts, np.array(self.numbers, dtype=np.int64))
 
 
-def _cut(text: str, size: int) -> Iterator[str]:
-    """Pieces of at most ``size`` characters, cut behind white space where there is some in the second half."""
+def _split(text: str, size: int) -> Iterator[str]:
+    """Parts of at most ``size`` characters, split after white space if the second half has any."""
     start = 0
     while len(text) - start > size:
         half = start + size // 2
@@ -124,5 +124,5 @@ def _space_table() -> NDArray[np.bool_]:
 
 
 def utf8_sizes(codes: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Per code point, the bytes it takes in UTF-8."""
+    """Per code point, its bytes in UTF-8."""
     return 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)

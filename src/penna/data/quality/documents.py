@@ -1,8 +1,8 @@
-"""Records as documents to look at: whatever shape a record has, its text, and what belongs to the shape.
+"""Records of any shape as documents with a text.
 
-A record that allows several shapes is taken as the fullest of them, as training would take it. A dialogue's text is
-its turns line by line; a completion's is its prompt and, below, what is to be written. Where every source is a plain
-text file and a document is a file, documents come in pieces, so that a file may be of any length.
+A record with several possible shapes has the most specific one, as in training. The text of a dialogue is its turns,
+line by line; that of a completion is its prompt and, on the next line, the completion. If every source is a plain text
+file and a document is a file, documents come in chunks, so that a file may have any length.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from penna.data.sources.text_files import document_chunks
 
 @dataclass(frozen=True)
 class Document:
-    """A record's text, where it stands, and what else its shape holds; or a further piece of a long text file."""
+    """A record's text, location and further fields; or a further chunk of a long text file."""
 
     text: str
     file: str
-    line: int  # where the text begins; of a piece, where the piece does
+    line: int  # of the start of the text (or chunk)
     shape: Shape = "text"
-    starts: bool = True  # False for a further piece of the document before
+    starts: bool = True  # False for a further chunk of the previous document
     label: str | None = None
     turns: tuple[tuple[str, str], ...] = ()  # role, content
     prompt: str = ""
@@ -38,42 +38,42 @@ class Document:
     format: Literal["txt", "other"] = "other"
 
     def location(self, position: int = 0) -> str:
-        """Where a character of the text stands, "file:line". A record of any format but .txt is one line."""
+        """The location of a character, "file:line". A record of any format but .txt is one line."""
         return f"{self.file}:{self.line + (self.text.count(chr(10), 0, position) if self.format == 'txt' else 0)}"
 
 
 def read_documents(config: DataConfig, part: Part = "train") -> Iterator[Document | BadRecord]:
-    """Every record of the configured text as a document, or as what is wrong with it; blank ones as they are."""
+    """Every record as a document, blank ones too, or as a bad record."""
     if config.document == "file" and not (config.source == "python" and part == "train"):
         files = [source for source in find_sources(config, part) if isinstance(source, Path)]
         if len(files) == len(find_sources(config, part)) and all(_is_plain(str(file), config) for file in files):
             limit = config.limit if part == "train" else config.valid_limit
             for file in islice(files, limit):
-                yield from _file_in_pieces(file)
+                yield from _file_in_chunks(file)
             return
     for record in read_records(config, part):
         yield record if isinstance(record, BadRecord) else document_of(record, config)
 
 
-def _file_in_pieces(file: Path) -> Iterator[Document]:
+def _file_in_chunks(file: Path) -> Iterator[Document]:
     line, name = 1, str(file)
-    begun = False
-    for piece in usable_chunks(TextChunk(text, starts) for _, text, starts in document_chunks(file, "file")):
-        yield Document(piece.text, name, line, starts=piece.starts, format="txt")
-        line, begun = line + piece.text.count("\n"), True
-    if not begun:
+    started = False
+    for chunk in usable_chunks(TextChunk(text, starts) for _, text, starts in document_chunks(file, "file")):
+        yield Document(chunk.text, name, line, starts=chunk.starts, format="txt")
+        line, started = line + chunk.text.count("\n"), True
+    if not started:
         yield Document("", name, 1, format="txt")
 
 
 def document_of(record: Record, config: DataConfig) -> Document | BadRecord:
-    """A record as a document of the shape its fields have."""
+    """A record as a document, by the shape of its fields."""
     file, line = record.file, record.line
     shape = shape_of(record.fields, config)
     if shape == "labeled":
-        labelled = labeled_text_of(record, config)
-        if isinstance(labelled, BadRecord):
-            return labelled
-        return Document(labelled.text, file, line, shape, label=labelled.label)
+        labeled = labeled_text_of(record, config)
+        if isinstance(labeled, BadRecord):
+            return labeled
+        return Document(labeled.text, file, line, shape, label=labeled.label)
     if shape == "messages":
         messages = messages_of(record, config)
         if isinstance(messages, BadRecord):

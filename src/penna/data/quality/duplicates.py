@@ -1,8 +1,7 @@
-"""Exact duplicates: how many documents repeat an earlier one, which texts do so most, and which have two labels.
+"""Exact duplicates: how many documents repeat an earlier one, the most frequent texts, and texts with several labels.
 
-Held are eight bytes a document (24 with a label) and the beginnings of at most 65,536 texts, of which the frequent
-ones survive: any text that makes up more than one in 32,768 documents is certain to be among them (Misra and Gries
-1982). The counts told are exact.
+Memory holds eight bytes per document (24 with a label) and the beginnings of at most 65,536 texts. Any text that makes
+up more than one in 32,768 documents is certainly among them (Misra and Gries 1982). The counts are exact.
 """
 
 from __future__ import annotations
@@ -24,47 +23,47 @@ _BEGINNING = 80  # characters
 
 
 class _Candidate(NamedTuple):
-    times: int  # it was seen, less what was taken off
+    times: int  # counted, less what was subtracted
     text: str
-    where: str
+    location: str
 
 
 class DuplicateCounter:
-    """Collects the hashes of documents, of their labels, and what the frequent ones look like."""
+    """Collects hashes of documents and labels, and the beginnings of frequent texts."""
 
     def __init__(self, kept: int = _KEPT) -> None:
         self._hasher = DocumentHasher()
         self._hashes = array("Q")
-        self._labelled, self._labelled_texts = array("Q"), array("Q")  # text with label, text alone
+        self._labeled, self._labeled_texts = array("Q"), array("Q")  # text with label, text alone
         self._labels: Counter[str] = Counter()
         self._candidates: dict[int, _Candidate] = {}
         self._kept = kept
 
     def add(self, document: Document) -> None:
-        """A further document, which must not be empty, or a further piece of the last one."""
+        """Add a document, which must not be empty, or a further chunk of the last one."""
         value = self._hasher.add(document.text, document.starts)
-        begins = _Candidate(0, document.text[:_BEGINNING], document.location())
+        beginning = _Candidate(0, document.text[:_BEGINNING], document.location())
         if not document.starts:
-            begins = self._take_back(self._hashes.pop(), begins)
+            beginning = self._remove_last(self._hashes.pop(), beginning)
         self._hashes.append(value)
         if document.label is not None:
             self._labels[document.label] += 1
-            self._labelled.append(with_label(value, document.label))
-            self._labelled_texts.append(value)
-        held = self._candidates.get(value, begins)
+            self._labeled.append(with_label(value, document.label))
+            self._labeled_texts.append(value)
+        held = self._candidates.get(value, beginning)
         self._candidates[value] = held._replace(times=held.times + 1)
         if len(self._candidates) >= 2 * self._kept:
-            self._thin_out()
+            self._drop_rare()
 
-    def _take_back(self, value: int, unknown: _Candidate) -> _Candidate:
-        """The last document goes on, and is not what it seemed: how it began, as far as that is still known."""
+    def _remove_last(self, value: int, unknown: _Candidate) -> _Candidate:
+        """Remove the last document, which continues; its beginning, if that is still known."""
         held = self._candidates.pop(value, unknown)
         if held.times > 1:
             self._candidates[value] = held._replace(times=held.times - 1)
         return held._replace(times=0)
 
-    def _thin_out(self) -> None:
-        """Take the count of the next one off the most frequent, and drop the rest."""
+    def _drop_rare(self) -> None:
+        """Keep the most frequent texts, and subtract the count of the next one from theirs."""
         counts = sorted((candidate.times for candidate in self._candidates.values()), reverse=True)
         less = counts[self._kept]
         self._candidates = {
@@ -74,15 +73,15 @@ class DuplicateCounter:
         }
 
     def hashes(self) -> Hashes:
-        """Of all documents, in order."""
+        """The hashes of all documents, in order."""
         return _as_array(self._hashes)
 
     def labeled_hashes(self) -> Hashes:
-        """Of all labelled documents, text and label together, in order."""
-        return _as_array(self._labelled)
+        """The hashes of text and label of all labeled documents, in order."""
+        return _as_array(self._labeled)
 
     def result(self) -> Duplicates:
-        """The figures of all documents so far."""
+        """The duplicates among all documents so far."""
         values, counts = np.unique(self.hashes(), return_counts=True)
         repeats = int((counts - 1).sum())
         most: list[RepeatedText] = []
@@ -91,20 +90,20 @@ class DuplicateCounter:
                 break
             candidate = self._candidates.get(int(values[place]))
             if candidate is not None:
-                most.append(RepeatedText(int(counts[place]), candidate.text, candidate.where))
+                most.append(RepeatedText(int(counts[place]), candidate.text, candidate.location))
         return Duplicates(repeats, repeats / max(len(self._hashes), 1), tuple(most))
 
     def labels(self) -> Labels | None:
-        """Labels, and texts with more than one; None where no document has any."""
+        """The labels, and texts with more than one; None if no document has a label."""
         if not self._labels:
             return None
-        contradictory, documents = _contradictions(_as_array(self._labelled_texts), self.labeled_hashes())
+        contradictory, documents = _contradictions(_as_array(self._labeled_texts), self.labeled_hashes())
         return Labels(dict(self._labels.most_common()), contradictory, documents)
 
 
-def _contradictions(texts: Hashes, labelled: Hashes) -> tuple[int, int]:
-    """How many different texts have more than one label, and how many documents they make."""
-    _, first, counts = np.unique(labelled, return_index=True, return_counts=True)
+def _contradictions(texts: Hashes, labeled: Hashes) -> tuple[int, int]:
+    """How many different texts have more than one label, and how many documents have these texts."""
+    _, first, counts = np.unique(labeled, return_index=True, return_counts=True)
     owners, pairs = np.unique(texts[first], return_counts=True)
     several: NDArray[np.bool_] = pairs > 1
     documents = counts[np.isin(texts[first], owners[several])].sum()

@@ -1,8 +1,7 @@
-"""What the figures of a data set mean for training: thresholds and sentences, together in one place.
+"""Findings: what the statistics of a data set mean for training.
 
-In come figures, out come sentences in the order a person would deal with them: what cannot be read, what is not what it
-seems, what is damaged, what repeats, what has been seen, how long things are, how the tokenizer fits. A figure that
-changes nothing about what to do gives no sentence.
+The findings come in the order in which a user would act on them: unreadable records, misread files, damage, duplicates,
+overlap with the test text, lengths, and the tokenizer. A statistic that calls for no action yields no finding.
 """
 
 from __future__ import annotations
@@ -16,21 +15,21 @@ from penna.formatting import percent, plural
 
 _LITTLE_TEXT = 2_000_000  # bytes
 _FEW_DOCUMENTS = 20  # below this, validation is split off by position
-_SUSPECTED = 0.001  # share of documents that look wrongly decoded, with nothing that could be mended
+_SUSPECTED = 0.001  # share of documents that look wrongly decoded but that ftfy cannot repair
 _MANY_REPEATS, _SOME_REPEATS = 0.1, 0.01  # shares of documents
-_LONG, _SHORT = 0.05, 0.5  # shares of documents longer than a block, or filling no more than half of it
+_LONG, _SHORT = 0.05, 0.5  # shares: documents longer than a block; of a block that documents fill
 _UNBALANCED = 0.6  # share of the most frequent label
 _RARE_LABEL = 20  # documents
-_SEVERAL = 0.05  # share that makes a second language worth a word
+_SEVERAL = 0.05  # share from which a language is mentioned
 _MANY_CHARACTERS = 3000
 _UNKNOWN = 0.001  # share of tokens
 _UNFIT = 1.0  # tokens per character
 _UNUSED = 0.5  # share of the vocabulary
 
 
-def with_findings(inspection: DataReport, config: DataConfig) -> DataReport:
-    """The same figures with what they mean."""
-    return replace(inspection, findings=tuple(Finding(topic, text) for topic, text in _findings(inspection, config)))
+def with_findings(report: DataReport, config: DataConfig) -> DataReport:
+    """The same report with its findings."""
+    return replace(report, findings=tuple(Finding(topic, text) for topic, text in _findings(report, config)))
 
 
 def _findings(seen: DataReport, config: DataConfig) -> Iterator[tuple[str, str]]:
@@ -44,46 +43,48 @@ def _findings(seen: DataReport, config: DataConfig) -> Iterator[tuple[str, str]]
             "bad records",
             f"{amount.bad:,} of {records:,} records ({percent(share)}) cannot be used. "
             + (
-                f"That is more than --data.allow-bad-records {config.allow_bad_records:g}: training stops at it."
+                f"That is more than --data.allow-bad-records {config.allow_bad_records:g} allows, so training will "
+                "stop with an error."
                 if stops
-                else "Training leaves them out and goes on."
+                else "Training skips them."
             ),
         )
     if not documents:
-        yield "no text", "There is no text here to train on."
+        yield "no text", "The data set contains no text."
         return
     if amount.empty:
-        yield "empty", f"{plural(amount.empty, 'document is', 'documents are')} empty; training leaves them out."
+        yield "empty", f"{plural(amount.empty, 'document is', 'documents are')} empty. Training skips them."
     if amount.blocks > documents * 10:
         yield (
             "documents",
-            f"A whole file counts as one document here, and the text has {amount.blocks:,} parts between blank lines. "
-            "Where such a part is a dialogue or a story of its own, say --data.document block; where each line is, "
-            "--data.document line.",
+            f"Each file counts as one document, but the text has {amount.blocks:,} blocks between blank lines. If each "
+            "block is a separate dialogue or story, use --data.document block; if each line is, --data.document line.",
         )
     if documents < _FEW_DOCUMENTS:
         yield (
             "split",
-            f"With {plural(documents, 'document', 'documents')}, validation is the last "
-            f"{percent(config.valid_fraction)} of the text, not a share of the documents.",
+            f"There are only {documents} documents, so the last {percent(config.valid_fraction)} of the text is used "
+            "for validation instead of a random share of documents."
+            if documents > 1
+            else f"There is only one document, so its last {percent(config.valid_fraction)} is used for validation.",
         )
     if amount.separators:
         yield (
             "separator",
-            f'"<|endoftext|>" is spelled out {amount.separators:,} times. It is read as plain text, not as the border '
-            "of a document: split the text there first, into a .jsonl.",
+            f'The text contains "<|endoftext|>" {amount.separators:,} times. It is read as plain text and does not '
+            "separate documents. Split the text there and save the parts as a .jsonl file.",
         )
     if amount.bytes < _LITTLE_TEXT:
         yield (
             "little text",
-            f"{amount.bytes / 1e6:.2g} MB of text is little: a model of a few million parameters knows it by heart "
-            "after a few epochs. Watch the validation loss, keep the model small, or start from a trained one "
+            f"{amount.bytes / 1e6:.2g} MB is a small text: a model with a few million parameters memorizes it within a "
+            "few epochs. Watch the validation loss, keep the model small, or start from a trained one "
             "(--train.init-from).",
         )
 
-    for trouble in seen.character_issues:
-        if trouble.kind != "mojibake" or trouble.repairable or trouble.share >= _SUSPECTED:
-            yield trouble.kind, _about_trouble(trouble)
+    for issue in seen.character_issues:
+        if issue.kind != "mojibake" or issue.repairable or issue.share >= _SUSPECTED:
+            yield issue.kind, _about_characters(issue)
 
     repeats = seen.duplicates
     if repeats.share >= _SOME_REPEATS:
@@ -91,9 +92,9 @@ def _findings(seen: DataReport, config: DataConfig) -> Iterator[tuple[str, str]]
             "duplicates",
             f"{percent(repeats.share)} of the documents ({repeats.repeats:,}) repeat an earlier one. "
             + (
-                "The model will recite them, and its loss looks better than it is: remove them."
+                "The model will memorize them, and its loss will look better than it is. Remove them."
                 if repeats.share >= _MANY_REPEATS
-                else "The model learns these best of all; short answers may repeat rightly, long texts should not."
+                else "The model learns repeated texts best. Short answers may repeat; long texts should not."
             ),
         )
     if seen.overlap is not None:
@@ -102,7 +103,10 @@ def _findings(seen: DataReport, config: DataConfig) -> Iterator[tuple[str, str]]
         yield from _about_labels(seen)
     if seen.dialogues is not None and seen.dialogues.ending_unanswered:
         count, of = seen.dialogues.ending_unanswered, seen.dialogues.turns.count
-        yield "dialogues", f"{count:,} of {of:,} dialogues ({percent(count / of)}) end in a turn without an answer."
+        yield (
+            "dialogues",
+            f"{count:,} of {of:,} dialogues ({percent(count / of)}) end without an answer to the last turn.",
+        )
 
     in_tokens = next((lengths for lengths in seen.lengths if lengths.unit == "tokens"), None)
     if documents >= _FEW_DOCUMENTS:
@@ -114,69 +118,70 @@ def _findings(seen: DataReport, config: DataConfig) -> Iterator[tuple[str, str]]
     if len(languages) > 1:
         yield (
             "languages",
-            f"Several languages seem to be in it ({', '.join(languages)}): they share the vocabulary and the model, so "
-            "train the tokenizer on the same mixture.",
+            f"The text seems to mix languages ({', '.join(languages)}). They share the vocabulary, so train the "
+            "tokenizer on the same mixture.",
         )
     if seen.tokenization is None and amount.distinct_characters > _MANY_CHARACTERS:
         yield (
             "characters",
-            f"{amount.distinct_characters:,} different characters: a tokenizer of kind char needs a token for each and "
-            "cannot write any other; bpe and unigram write them all.",
+            f"The text has {amount.distinct_characters:,} different characters. A char tokenizer needs a token for "
+            "each; use bpe or unigram.",
         )
     if seen.tokenization is not None:
-        yield from _about_cut(seen)
+        yield from _about_tokenization(seen)
 
 
-def _about_trouble(trouble: CharacterIssue) -> str:
-    where = f"{plural(trouble.documents, 'document', 'documents')} ({percent(trouble.share)})"
-    has = "holds" if trouble.documents == 1 else "hold"
-    if trouble.kind == "mojibake":
-        if not trouble.repairable:
+def _about_characters(issue: CharacterIssue) -> str:
+    documents = f"{plural(issue.documents, 'document', 'documents')} ({percent(issue.share)})"
+    contain = "contains" if issue.documents == 1 else "contain"
+    if issue.kind == "mojibake":
+        if not issue.repairable:
             return (
-                f"{where} {'looks' if trouble.documents == 1 else 'look'} wrongly decoded, but ftfy finds nothing to "
-                "mend: probably just unusual text. Look at the examples."
+                f"{documents} {'looks' if issue.documents == 1 else 'look'} wrongly decoded, but ftfy cannot repair "
+                "any text. It is probably only unusual; look at the examples."
             )
-        many = "all" if trouble.repairable == trouble.documents else f"{trouble.repairable:,}"
+        many = "all" if issue.repairable == issue.documents else f"{issue.repairable:,}"
         return (
-            f"{where} {has} wrongly decoded characters (mojibake); ftfy would mend {many} of them. The model learns to "
-            "write them too: mend them on purpose, or leave them and say so."
+            f"{documents} {contain} wrongly decoded characters (mojibake), and ftfy can repair {many} of them. The "
+            "model would learn to generate such characters; repair the text first."
         )
     return {
-        "replacement": f"{where} {has} U+FFFD, which stands for bytes that were lost when the text was decoded: go "
-        "back to the source, or drop these documents.",
-        "control": f"{where} {has} control characters, which are no text: remove them.",
-        "byte order mark": f"{where} {has} a byte order mark (U+FEFF) inside, left over from joining files: remove it.",
-        "white space": f"{where} {has} white space other than spaces, tabs and line ends (such as U+00A0 or U+3000). "
-        "To a tokenizer these are letters of their own: fine where meant, noise where not.",
-        "not NFC": f"{where} {'is' if trouble.documents == 1 else 'are'} not in Unicode's composed form (NFC): the "
-        "same letter is spelled in two ways, which no tokenizer here unites. Normalise on purpose.",
-    }[trouble.kind]
+        "replacement": f"{documents} {contain} U+FFFD, which replaces bytes that were lost when the text was decoded. "
+        "Get the original text, or remove these documents.",
+        "control": f"{documents} {contain} control characters, which are not text. Remove them.",
+        "byte order mark": f"{documents} {contain} a byte-order mark (U+FEFF) inside, which joining files leaves "
+        "behind. Remove it.",
+        "white space": f"{documents} {contain} white space other than spaces, tabs and line ends (such as U+00A0 or "
+        "U+3000). A tokenizer treats it like letters. Keep it only if it is intended.",
+        "not NFC": f"{documents} {'is' if issue.documents == 1 else 'are'} not in Unicode's composed form (NFC), so "
+        "the same letter has two spellings, which tokenizers keep apart. Normalize the text first.",
+    }[issue.kind]
 
 
 def _about_overlap(seen: DataReport) -> Iterator[tuple[str, str]]:
     overlap = seen.overlap
     assert overlap is not None
     if overlap.exact:
-        with_other = f" {overlap.other_label:,} of them never have the same label there." if overlap.other_label else ""
+        with_other = f" {overlap.other_label:,} of them always have another label there." if overlap.other_label else ""
         yield (
             "overlap",
             f"{overlap.exact:,} of {overlap.documents:,} test texts ({percent(overlap.exact / overlap.documents)}) "
-            f"occur in training letter for letter.{with_other} Report figures with and without them.",
+            f"are also in the training text.{with_other} Report metrics with and without them.",
         )
     if overlap.sharing:
         yield (
             "overlap",
             f"{overlap.sharing:,} of the {overlap.comparable:,} test texts of {overlap.n} {overlap.unit} or more share "
-            f"at least one run of {overlap.n} {overlap.unit} with training; "
-            f"{percent(overlap.ngrams_seen / overlap.ngrams)} of all such runs were seen. "
+            f"at least one sequence of {overlap.n} {overlap.unit} with training, "
+            f"{percent(overlap.ngrams_seen / overlap.ngrams)} of all such sequences. "
             + (
-                "A loss on this test tells memory as well as skill."
+                "A loss on this test text also measures memorization."
                 if overlap.ngrams_seen / overlap.ngrams >= _SOME_REPEATS
-                else "That is little: set phrases and quotations do as much."
+                else "That is little; common phrases and quotations explain it."
             ),
         )
     if not overlap.exact and not overlap.sharing:
-        yield "overlap", "Nothing of the test text occurs in training: its figures stand as they are."
+        yield "overlap", "The test text does not overlap with training."
 
 
 def _about_labels(seen: DataReport) -> Iterator[tuple[str, str]]:
@@ -185,48 +190,49 @@ def _about_labels(seen: DataReport) -> Iterator[tuple[str, str]]:
     total = sum(labels.counts.values())
     most, count = next(iter(labels.counts.items()))
     if len(labels.counts) == 1:
-        yield "labels", f"Every document has the label {most!r}: there is nothing to tell apart."
+        yield "labels", f"Every document has the label {most!r}. A classifier needs at least two labels."
         return
     if count / total >= _UNBALANCED:
         yield (
             "labels",
-            f"{percent(count / total)} of the labels are {most!r}: always saying so is right that often. Hold accuracy "
-            "against it, and look at each label's own.",
+            f"{percent(count / total)} of the labels are {most!r}, so always predicting it has that accuracy. Compare "
+            "accuracies with it, and look at the metrics of each label.",
         )
     rare = [label for label, number in labels.counts.items() if number < _RARE_LABEL]
     if rare:
         yield (
             "labels",
             f"{plural(len(rare), 'label has', 'labels have')} fewer than {_RARE_LABEL} documents "
-            f"({', '.join(map(repr, rare[:5]))}{', ...' if len(rare) > 5 else ''}): too few to learn or to measure.",
+            f"({', '.join(map(repr, rare[:5]))}{', ...' if len(rare) > 5 else ''}), which is too few to learn or to "
+            "evaluate.",
         )
     if labels.contradictory_texts:
         yield (
             "labels",
-            f"{labels.contradictory_texts:,} texts occur with different labels ({labels.contradictory_documents:,} "
-            "documents): no classifier can be right about all of them.",
+            f"{labels.contradictory_texts:,} texts have different labels in different documents "
+            f"({labels.contradictory_documents:,} documents). No classifier can get all of them right.",
         )
 
 
 def _about_lengths(lengths: Lengths, config: DataConfig, *, whole: bool) -> Iterator[tuple[str, str]]:
-    """What the length of documents means for ``block_size``; in characters, for a tokenizer of kind char.
+    """What the lengths of documents mean for ``block_size``; in characters, for a char tokenizer.
 
-    ``whole`` documents are labelled texts, dialogues and completions, which a task reads one at a time.
+    ``whole`` documents are labeled texts, dialogues and completions, which a task reads one at a time.
     """
-    of = "characters (--tokenizer counts them in tokens)" if lengths.unit == "characters" else "tokens"
+    of = "characters (use --tokenizer to count tokens)" if lengths.unit == "characters" else "tokens"
     long = [size for size, share in lengths.longer_than.items() if share >= _LONG]
     if long:
         size = long[0] if lengths.longer_than[long[0]] < 0.5 else long[-1]
         if whole:
-            consequence = "they do not fit whole, and a task that reads one at a time cuts them: choose a larger block."
+            consequence = "they are truncated. Choose a larger block."
         elif config.windows == "packed":
             consequence = (
-                "they are cut. --data.windows packed, the default, loses nothing by it, but a model sees one block at "
-                "a time."
+                "they are split over several blocks. With --data.windows packed (the default) no text is lost, but a "
+                "model sees only one block at a time."
             )
         else:
             consequence = (
-                "they are cut. Under --data.windows documents they go on in further rows, each without what stood "
+                "they are split. With --data.windows documents they continue in further rows, each without the text "
                 "before it."
             )
         yield (
@@ -238,29 +244,29 @@ def _about_lengths(lengths: Lengths, config: DataConfig, *, whole: bool) -> Iter
     if lengths.percentile_95 <= smallest * _SHORT:
         yield (
             "lengths",
-            f"95 % of the documents are no longer than {lengths.percentile_95} {lengths.unit}: a row each would be "
-            "mostly filling (--data.windows documents); packed rows hold many of them, and a small block_size will do.",
+            f"95 % of the documents have at most {lengths.percentile_95} {lengths.unit}. With --data.windows documents "
+            "most of a row would be padding; packed windows hold many documents, and a small block_size is enough.",
         )
 
 
-def _about_cut(seen: DataReport) -> Iterator[tuple[str, str]]:
-    cut = seen.tokenization
-    assert cut is not None
-    if cut.unknown >= _UNKNOWN:
+def _about_tokenization(seen: DataReport) -> Iterator[tuple[str, str]]:
+    found = seen.tokenization
+    assert found is not None
+    if found.unknown >= _UNKNOWN:
         yield (
             "tokenizer",
-            f"{percent(cut.unknown)} of the tokens are the unknown one: what stood there is lost, and the model cannot "
-            "write it. Take a tokenizer with all of these characters, or train one (bpe and unigram lose nothing).",
+            f"{percent(found.unknown)} of the tokens are the unknown token, whose text is lost. Use a tokenizer that "
+            "has these characters, or train one (bpe and unigram lose nothing).",
         )
-    if cut.tokens_per_character > _UNFIT:
+    if found.tokens_per_character > _UNFIT:
         yield (
             "tokenizer",
-            f"It spends {cut.tokens_per_character:.2f} tokens on a character: it was not made for this script. One "
-            "trained on this text (`penna tokenizer train`) makes texts several times shorter.",
+            f"The tokenizer needs {found.tokens_per_character:.2f} tokens per character; it was not made for this "
+            "script. One trained on this text (`penna tokenizer train`) makes it several times shorter.",
         )
-    elif cut.used < cut.vocab_size * _UNUSED and cut.tokens > 20 * cut.vocab_size:
+    elif found.used < found.vocab_size * _UNUSED and found.tokens > 20 * found.vocab_size:
         yield (
             "tokenizer",
-            f"Only {cut.used:,} of its {cut.vocab_size:,} tokens occur in this text; the rest are rows of the "
-            "embedding that learn nothing.",
+            f"Only {found.used:,} of the tokenizer's {found.vocab_size:,} tokens occur in this text; the embeddings "
+            "of the others learn nothing.",
         )

@@ -1,8 +1,8 @@
-"""Sixty-four bits that stand for a document, a word or an n-gram, for comparing without holding the text.
+"""64-bit hashes of documents, words and n-grams, to compare them without keeping the text.
 
-Two different things share a hash with probability 2**-64, so that among a hundred million documents one chance
-meeting is to be expected in 3,700 data sets. Words and n-grams are hashed by the array: a polynomial in an odd base
-modulo 2**64 over scattered code points.
+Two different texts share a hash with probability 2**-64: with a hundred million documents, about one data set in 3,700
+has a collision. Words and n-grams are hashed in arrays, as a polynomial in an odd base modulo 2**64 over mixed code
+points.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _WORD_BASE, _NGRAM_BASE = np.uint64(0x5851F42D4C957F2D), np.uint64(0xD1342543DE8
 
 
 class DocumentHasher:
-    """Hashes of documents that come whole or in pieces; texts must have a UTF-8 form."""
+    """Hashes of documents that come whole or in chunks; texts must be valid Unicode."""
 
     def __init__(self) -> None:
         self._digest = hashlib.blake2b(digest_size=8)
 
     def add(self, text: str, starts: bool = True) -> int:
-        """The hash of the document so far; ``starts`` where the text begins one."""
+        """The hash of the document so far; ``starts`` if the text begins one."""
         if starts:
             self._digest = hashlib.blake2b(digest_size=8)
         self._digest.update(text.encode("utf-8"))
@@ -34,16 +34,16 @@ class DocumentHasher:
 
 
 def with_label(text: int, label: str) -> int:
-    """The hash of a text, by its own hash, together with a label."""
+    """The hash of a text, given by its own hash, and a label."""
     digest = hashlib.blake2b(label.encode("utf-8"), digest_size=8, salt=text.to_bytes(8, "little"))
     return int.from_bytes(digest.digest(), "little")
 
 
 class NgramHasher:
-    """Hashes of all runs of n words or characters within documents, batch by batch.
+    """Hashes of all n-grams of words or characters within documents, batch by batch.
 
-    A word is what stands between white space, letter for letter; characters are taken without white space. Runs go on
-    over the pieces a long document was cut into.
+    Words are separated by white space; characters are taken without white space. N-grams continue across the chunks of
+    a long document.
     """
 
     def __init__(self, n: int, unit: Literal["words", "characters"]) -> None:
@@ -54,7 +54,7 @@ class NgramHasher:
     def hashes(self, batch: TextBatch) -> tuple[Hashes, NDArray[np.int64]]:
         """The hash of each n-gram that ends in this batch, and the number of its document."""
         positions = batch.word_starts if self._unit == "words" else np.flatnonzero(~batch.is_space)
-        found = _word_hashes(batch) if self._unit == "words" else _scattered(batch.codes[positions])
+        found = _word_hashes(batch) if self._unit == "words" else _mixed_codes(batch.codes[positions])
         units = np.concatenate((self._held, found))
         owners = np.concatenate((self._owners, batch.numbers[batch.text_of(positions)]))
         self._held, self._owners = units[-self._n + 1 :], owners[-self._n + 1 :]
@@ -68,7 +68,7 @@ class NgramHasher:
 
 
 def _word_hashes(batch: TextBatch) -> Hashes:
-    """The hash of each word: the sum of scattered code points times the base to the power of their place in it."""
+    """The hash of each word: the sum of mixed code points times the base to the power of their position."""
     starts = batch.word_starts
     if not len(starts):
         return np.zeros(0, dtype=np.uint64)
@@ -76,17 +76,17 @@ def _word_hashes(batch: TextBatch) -> Hashes:
     word_of = np.searchsorted(starts, letters, side="right") - 1
     places = letters - starts[word_of]
     powers = np.cumprod(np.full(int(places.max()) + 1, _WORD_BASE, dtype=np.uint64))
-    values = _scattered(batch.codes[letters]) * powers[places]
+    values = _mixed_codes(batch.codes[letters]) * powers[places]
     firsts = np.searchsorted(letters, starts)
     return _mixed(np.add.reduceat(values, firsts))
 
 
-def _scattered(codes: NDArray[np.uint32]) -> Hashes:
+def _mixed_codes(codes: NDArray[np.uint32]) -> Hashes:
     return _mixed(codes.astype(np.uint64) + np.uint64(1))
 
 
 def _mixed(values: Hashes) -> Hashes:
-    """Numbers as 64 bits that look random (the finaliser of SplitMix64, Steele et al. 2014)."""
+    """64 bits that look random for each number (the finalizer of SplitMix64, Steele et al. 2014)."""
     values = values * np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

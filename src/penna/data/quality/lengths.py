@@ -1,6 +1,6 @@
-"""Lengths of many things: kept as whole numbers, told as quantiles, a histogram and shares above the usual blocks.
+"""Lengths in characters and tokens: exact quantiles, histograms and shares above the usual context lengths.
 
-A length costs eight bytes, so a hundred million documents are 0.8 GB; everything told is exact.
+A length takes eight bytes, so a hundred million documents take 0.8 GB.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from penna.data.quality.result import BLOCK_SIZES, Histogram, Lengths, TextCount
 from penna.tokenizer.tokenizer import Tokenizer
 
 _MOST_BINS = 18
+_SAMPLES = 3
+_SAMPLE_CHARACTERS = 48
+_UNKNOWN = ("<unk>", "[UNK]", "<|unk|>", "<UNK>", "[unk]")
 
 
 class LengthCounter:
-    """Collects the lengths of things that come whole or in pieces."""
+    """Collects lengths of documents or their parts."""
 
     def __init__(self, of: str, unit: str) -> None:
         self._of, self._unit = of, unit
@@ -30,14 +33,14 @@ class LengthCounter:
         return len(self._lengths)
 
     def add(self, lengths: Sequence[int] | NDArray[np.int64]) -> None:
-        """Further lengths."""
+        """Add lengths."""
         self._lengths.frombytes(np.asarray(lengths, dtype=np.int64).tobytes())
 
-    def add_pieces(self, lengths: NDArray[np.int64], starts: Sequence[bool]) -> None:
-        """Lengths of pieces; those that do not start a thing make the last one longer."""
+    def add_chunks(self, lengths: NDArray[np.int64], starts: Sequence[bool]) -> None:
+        """Add lengths of chunks; one that does not start a document adds to the last length."""
         begins = np.array(starts, dtype=np.bool_)
-        thing = np.cumsum(begins)
-        sums = np.bincount(thing, weights=lengths, minlength=int(thing[-1]) + 1).astype(np.int64)
+        owner = np.cumsum(begins)
+        sums = np.bincount(owner, weights=lengths, minlength=int(owner[-1]) + 1).astype(np.int64)
         if not begins[0]:
             self._lengths[-1] += int(sums[0])
         self.add(sums[1:])
@@ -47,14 +50,14 @@ class LengthCounter:
         return np.frombuffer(self._lengths, dtype=np.int64) if self._lengths else np.zeros(0, dtype=np.int64)
 
     def result(self) -> Lengths:
-        """The figures of all lengths so far."""
+        """Statistics of all lengths so far."""
         return describe_lengths(self.values(), self._of, self._unit)
 
 
 def describe_lengths(lengths: NDArray[np.int64], of: str, unit: str) -> Lengths:
-    """Figures of these lengths; all zero where there are none.
+    """Statistics of these lengths, all zero if there are none.
 
-    A quantile q is the smallest length such that a share q of all lengths are no longer.
+    The quantile q is the smallest length such that a share q of all lengths are no longer.
     """
     if not len(lengths):
         return Lengths(of, unit, 0, 0, 0, 0, 0, 0, 0, 0, dict.fromkeys(BLOCK_SIZES, 0.0), Histogram((), ()))
@@ -71,9 +74,9 @@ def describe_lengths(lengths: NDArray[np.int64], of: str, unit: str) -> Lengths:
 
 
 def log_histogram(lengths: NDArray[np.int64]) -> Histogram:
-    """Counts in bins whose edges grow by the square root of two, or by two or four where that would be too many.
+    """Counts in bins whose edges grow by the square root of two, or by two or four if that makes too many bins.
 
-    Edges are whole numbers, powers of two among them; a length of zero has a bin of its own.
+    Edges are whole numbers and include powers of two; a length of zero has its own bin.
     """
     low, high = int(lengths.min()), int(lengths.max())
     for step in (0.5, 1, 2):
@@ -93,17 +96,8 @@ def _edges(low: int, high: int, step: float) -> list[int]:
     return inside[first : last + 1]
 
 
-# MERGED data.quality.cutting: How a tokenizer cuts a text: lengths in tokens, how much a token holds, and what it
-# has no token for.
-
-
-_SAMPLES = 3
-_SAMPLE_CHARACTERS = 48
-_UNKNOWN = ("<unk>", "[UNK]", "<|unk|>", "<UNK>", "[unk]")
-
-
 class TokenizationCounter:
-    """Encodes every batch it is shown, and keeps counts."""
+    """Encodes batches and counts their tokens."""
 
     def __init__(self, tokenizer: Tokenizer, name: str) -> None:
         self._tokenizer, self._name = tokenizer, name
@@ -111,14 +105,14 @@ class TokenizationCounter:
         self._counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
 
     def add(self, batch: TextBatch) -> None:
-        """Encode a batch. The pieces of a long document are encoded by themselves."""
+        """Encode a batch. The chunks of a long document are encoded separately."""
         encoded = self._tokenizer.encode_batch(batch.texts)
-        self._lengths.add_pieces(np.array([len(ids) for ids in encoded]), batch.starts)
+        self._lengths.add_chunks(np.array([len(ids) for ids in encoded]), batch.starts)
         every = np.fromiter(itertools.chain.from_iterable(encoded), dtype=np.int64)
         self._counts += np.bincount(every, minlength=len(self._counts))
 
     def count(self, text: str) -> int:
-        """The tokens of one text."""
+        """The number of tokens of one text."""
         return len(self._tokenizer.encode(text))
 
     def lengths(self) -> Lengths:
@@ -126,7 +120,7 @@ class TokenizationCounter:
         return self._lengths.result()
 
     def result(self, amount: TextCounts, sample: Sequence[str]) -> Tokenization:
-        """The figures of all batches, which hold ``amount`` of text; ``sample`` gives a few lines to show."""
+        """Statistics of all batches, whose text has these counts; ``sample`` provides a few lines to show."""
         tokens = int(self._counts.sum())
         special = self._tokenizer.special_tokens
         unknown = sum(int(self._counts[special[name]]) for name in _UNKNOWN if name in special)
@@ -140,9 +134,9 @@ class TokenizationCounter:
             bytes_per_token=amount.bytes / max(tokens, 1),
             unknown=unknown / max(tokens, 1),
             used=int(np.count_nonzero(self._counts)),
-            samples=tuple(self._pieces(text) for text in sample[::step][:_SAMPLES]),
+            samples=tuple(self._tokens_of_line(text) for text in sample[::step][:_SAMPLES]),
         )
 
-    def _pieces(self, text: str) -> tuple[str, ...]:
+    def _tokens_of_line(self, text: str) -> tuple[str, ...]:
         first = next(line for line in text.splitlines() if line.strip())[:_SAMPLE_CHARACTERS]
         return tuple(self._tokenizer.token_text(index) for index in self._tokenizer.encode(first))

@@ -1,8 +1,8 @@
-"""What a test text has in common with the training text: whole documents, and runs of thirteen words or characters.
+"""What a test text shares with the training text: whole documents, and 13-grams of words or characters.
 
-The test side is read first and held as hashes: eight bytes per document, and twenty per n-gram. The training side then
-streams by and is held as nothing but what it hit. Thirteen-grams are what GPT-3's authors took overlap to be (Brown et
-al. 2020, appendix C); texts shorter than that are compared whole only.
+The test text is read first and kept as hashes: eight bytes per document and twenty per n-gram. The training text then
+streams past, and only its matches are kept. Overlap in 13-grams follows GPT-3 (Brown et al. 2020, appendix C); shorter
+texts are only compared whole.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _PREFILTER_BITS = 24
 
 
 class OverlapCounter:
-    """Holds the test side's hashes and marks those that training has too."""
+    """Keeps the hashes of the test text and marks those that training has as well."""
 
     def __init__(self, test: Iterable[Document]) -> None:
-        """Read the test side through. Whether words or characters are compared is settled by its first batch."""
+        """Read the test text. Its first batch decides whether words or characters are compared."""
         self._documents = self._empty = 0
-        self._hashes, self._labelled_hashes = array("Q"), array("Q")
+        self._hashes, self._labeled_hashes = array("Q"), array("Q")
         self._unit: Literal["words", "characters"] = "words"
         hasher: NgramHasher | None = None
         parts: list[Hashes] = []
         owners: list[NDArray[np.int64]] = []
-        for batch in text_batches(self._noted(test)):
+        for batch in text_batches(self._hashed(test)):
             if hasher is None:
                 characters = CharacterCounter()
                 characters.add(batch)
@@ -52,7 +52,7 @@ class OverlapCounter:
         self._prefilter[_short(self._ngrams)] = True
         self._training = NgramHasher(N, self._unit)
 
-    def _noted(self, test: Iterable[Document]) -> Iterable[Document]:
+    def _hashed(self, test: Iterable[Document]) -> Iterable[Document]:
         hasher = DocumentHasher()
         for document in test:
             self._documents += document.starts
@@ -64,24 +64,24 @@ class OverlapCounter:
                 self._hashes.pop()
             self._hashes.append(value)
             if document.label is not None:
-                self._labelled_hashes.append(with_label(value, document.label))
+                self._labeled_hashes.append(with_label(value, document.label))
             yield document
 
     def add(self, batch: TextBatch) -> None:
-        """Mark the n-grams that a batch of training text shares."""
+        """Mark the n-grams that occur in a batch of training text."""
         hashes, _ = self._training.hashes(batch)
         possible = hashes[self._prefilter[_short(hashes)]]
         places = np.minimum(np.searchsorted(self._ngrams, possible), max(len(self._ngrams) - 1, 0))
         if len(possible):
             self._seen[places[self._ngrams[places] == possible]] = True
 
-    def result(self, training: Hashes, labelled: Hashes, empty: int) -> Overlap:
-        """The figures, given training's documents by hash, those with their labels, and how many are empty."""
+    def result(self, training: Hashes, labeled: Hashes, empty: int) -> Overlap:
+        """The overlap, given the hashes of training documents, those with labels, and the number of empty ones."""
         tests = np.frombuffer(self._hashes, dtype=np.uint64)
         known = np.isin(tests, training)
         other_label = None
-        if len(self._labelled_hashes) and len(labelled):
-            same = np.isin(np.frombuffer(self._labelled_hashes, dtype=np.uint64), labelled)
+        if len(self._labeled_hashes) and len(labeled):
+            same = np.isin(np.frombuffer(self._labeled_hashes, dtype=np.uint64), labeled)
             other_label = int(known.sum() - same.sum())
         exact_empty = self._empty if empty else 0
         hits = self._seen[self._occurrences]

@@ -1,39 +1,39 @@
-"""What a look at a data set tells: typed figures, and the dictionaries they make for JSON.
+"""The data report: statistics of a data set and their meaning for training.
 
-Every share is between 0 and 1, every length a whole number of its unit, every place "file:line". ``None`` stands for
-what does not apply: no labels, no tokenizer, nothing to compare with.
+Shares are between 0 and 1, lengths are whole numbers, locations are "file:line". ``None`` means that something does not
+apply: no labels, no tokenizer, no test text.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 BLOCK_SIZES = (128, 256, 512, 1024)
-"""Usual context lengths of small models; lengths are held against them."""
+"""Usual context lengths of small models, which lengths are compared with."""
 
 
 @dataclass(frozen=True)
 class TextCounts:
-    """How much there is."""
+    """Counts of documents and their content."""
 
     files: dict[str, int]  # format -> files
-    shapes: dict[str, int]  # text, labelled, messages, completion -> documents
-    documents: int  # that hold text
-    empty: int  # documents of white space or nothing, left out of every other figure
+    shapes: dict[str, int]  # text, labeled, messages, completion -> documents
+    documents: int  # with text
+    empty: int  # blank documents, which count nowhere else
     characters: int
-    bytes: int  # of UTF-8
-    words: int  # parted by white space
+    bytes: int  # in UTF-8
+    words: int  # separated by white space
     distinct_characters: int
-    blocks: int  # of plain text files read whole: their parts between blank lines
-    separators: int  # times "<|endoftext|>" is spelled out in the text
+    blocks: int  # in plain text files that are one document: the parts between blank lines
+    separators: int  # occurrences of "<|endoftext|>" in the text
     bad: int  # records that cannot be used
     bad_examples: tuple[str, ...]  # "file:line: reason"
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """``counts[i]`` values lie in edges[i] <= value < edges[i + 1]; the edges grow by about the same factor."""
+    """``counts[i]`` is the number of values with edges[i] <= value < edges[i + 1]; edges grow by a constant factor."""
 
     edges: tuple[int, ...]
     counts: tuple[int, ...]
@@ -41,7 +41,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Lengths of documents, or of their parts, in one unit; quantiles are lengths that occur."""
+    """Lengths of documents or their parts, in one unit; quantiles are lengths that occur."""
 
     of: str  # documents, prompts, completions, turns
     unit: str  # characters, tokens, turns
@@ -59,7 +59,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Scripts:
-    """Shares of the letters (general category L) by script."""
+    """Shares of letters (general category L) by script."""
 
     letters: int
     shares: dict[str, float]
@@ -67,15 +67,15 @@ class Scripts:
 
 @dataclass(frozen=True)
 class Languages:
-    """A guess at the languages of some documents: shares by document, language codes of ISO 639-1."""
+    """The estimated languages of a sample of documents: shares by ISO 639-1 code."""
 
-    documents: int  # how many were looked at
+    documents: int  # in the sample
     shares: dict[str, float]
 
 
 @dataclass(frozen=True)
 class CharacterExample:
-    """A place in the data, what stands there, and what it was probably meant to be."""
+    """Text around a damaged or unusual character, and its probable original."""
 
     location: str
     text: str
@@ -90,13 +90,13 @@ class CharacterIssue:
     documents: int
     share: float  # of all documents
     examples: tuple[CharacterExample, ...]
-    times: int | None = None  # how often, where that can be counted
-    repairable: int | None = None  # of mojibake: documents in which ftfy would change something
+    times: int | None = None  # occurrences, if they can be counted
+    repairable: int | None = None  # for mojibake: documents that ftfy can repair
 
 
 @dataclass(frozen=True)
 class RepeatedText:
-    """A text that several documents consist of."""
+    """A text that several documents share."""
 
     count: int
     text: str
@@ -105,7 +105,7 @@ class RepeatedText:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Exact duplicates: documents that repeat an earlier one letter for letter."""
+    """Documents that repeat an earlier one exactly."""
 
     repeats: int
     share: float  # of all documents
@@ -114,23 +114,23 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What test documents have in common with training; empty ones count among the exact."""
+    """What test documents share with training; empty ones count as exact."""
 
-    documents: int  # of the test side, empty ones included
-    exact: int  # that occur in training letter for letter
-    exact_empty: int  # of those, the empty ones
-    other_label: int | None  # of the exact ones with text: never with this label in training
+    documents: int  # of the test text, including empty ones
+    exact: int  # that are also in training
+    exact_empty: int  # of these, the empty ones
+    other_label: int | None  # of the exact ones with text: those that never have the same label in training
     n: int
     unit: Literal["words", "characters"]
     comparable: int  # test documents with at least n units
-    sharing: int  # of those, with at least one n-gram of training
-    ngrams: int  # of the test side, each as often as it occurs
-    ngrams_seen: int  # of those, that occur in training
+    sharing: int  # of these, with at least one n-gram of training
+    ngrams: int  # of the test text, repeated ones included
+    ngrams_seen: int  # of these, those that occur in training
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of labelled records, the most frequent first."""
+    """The labels of records, the most frequent first."""
 
     counts: dict[str, int]
     contradictory_texts: int  # different texts that occur with more than one label
@@ -139,7 +139,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Dialogues:
-    """Dialogues: of messages, or of text blocks read as a turn per line."""
+    """Dialogues from messages, or from text blocks with one turn per line."""
 
     source: Literal["messages", "lines"]
     turns: Lengths
@@ -150,7 +150,7 @@ class Dialogues:
 
 @dataclass(frozen=True)
 class Completions:
-    """Prompts and what is to be written after them."""
+    """Lengths of prompts and completions."""
 
     prompts: tuple[Lengths, ...]  # in characters and, with a tokenizer, in tokens
     completions: tuple[Lengths, ...]
@@ -158,7 +158,7 @@ class Completions:
 
 @dataclass(frozen=True)
 class Tokenization:
-    """How a tokenizer cuts this text."""
+    """How a tokenizer encodes this text."""
 
     tokenizer: str
     vocab_size: int
@@ -166,14 +166,14 @@ class Tokenization:
     tokens_per_word: float
     tokens_per_character: float
     bytes_per_token: float
-    unknown: float  # share of tokens that stand for something the vocabulary lacks
+    unknown: float  # share of unknown tokens
     used: int  # different tokens that occur
-    samples: tuple[tuple[str, ...], ...]  # some beginnings of documents, token by token
+    samples: tuple[tuple[str, ...], ...]  # the beginnings of some documents, token by token
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a figure means for training, in a sentence or two."""
+    """What a statistic means for training, in a sentence or two."""
 
     topic: str
     text: str
@@ -181,7 +181,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class DataReport:
-    """Everything a look at a data set tells."""
+    """The report on a data set."""
 
     paths: tuple[str, ...]
     test_paths: tuple[str, ...]
@@ -197,7 +197,3 @@ class DataReport:
     completions: Completions | None
     tokenization: Tokenization | None
     findings: tuple[Finding, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """A dictionary for JSON."""
-        return asdict(self)

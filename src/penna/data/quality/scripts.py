@@ -1,7 +1,7 @@
-"""Characters and scripts: every code point of a text is counted, and what it is asked once per different one.
+"""The characters, scripts and languages of a text.
 
-A table of 1,114,112 counters (9 MB) is all that is held. Scripts are read off the Unicode names of letters, whose
-first word is the script's ("HANGUL SYLLABLE GA"); ideographs are Han.
+Characters are counted in a table of 1,114,112 code points (9 MB). The script is the first word of a letter's Unicode
+name ("HANGUL SYLLABLE GA"); ideographs are Han.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _BY_FIRST_WORD = {
 }  # fmt: skip
 OTHER = "Other"
 UNSPACED = frozenset({"Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Yi"})
-"""Scripts that put no space between words."""
+"""Scripts that do not separate words by spaces."""
 
 
 class CharacterCounter:
-    """Counts every code point of the batches shown to it."""
+    """Counts every code point of the given batches."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(CODE_POINTS, dtype=np.int64)
@@ -45,11 +45,11 @@ class CharacterCounter:
         self._counts += np.bincount(batch.codes, minlength=CODE_POINTS)
 
     def distinct(self) -> int:
-        """How many different characters there were, white space included."""
+        """The number of different characters, including white space."""
         return int(np.count_nonzero(self._counts))
 
     def count(self, codes: NDArray[np.int64]) -> int:
-        """How often these code points occurred, all together."""
+        """The total number of occurrences of these code points."""
         return int(self._counts[codes].sum())
 
     def scripts(self) -> Scripts:
@@ -74,19 +74,16 @@ def script_of(letter: str) -> str:
 
 
 def ngram_unit(scripts: Scripts) -> Literal["words", "characters"]:
-    """What n-grams of such a text are made of: characters where most letters are of scripts without spaces."""
+    """The unit of n-grams: characters if most letters are of scripts without spaces, else words."""
     unspaced = sum(share for script, share in scripts.shares.items() if script in UNSPACED)
     return "characters" if unspaced > 0.5 else "words"
 
 
-# MERGED data.quality.language: A guess at which languages a text is in, document by document, on a sample.
-#
-# py3langid tells 97 languages apart by bytes; it is good on a paragraph and unsure on a few words, so shares below a
-# few per cent mean little.
-
-
 def guess_languages(texts: Sequence[str]) -> Languages:
-    """Shares of these texts by the language each is most probably in, the largest first."""
+    """Shares of these texts by their most probable language, the largest first.
+
+    py3langid distinguishes 97 languages by bytes. It needs about a paragraph; shares of a few percent mean little.
+    """
     if not texts:
         return Languages(0, {})
     import py3langid

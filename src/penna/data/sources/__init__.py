@@ -1,1 +1,1 @@
-"""Reading: files, tables, records and streams of any format, to pieces of text or to records with fields."""
+"""Reads text files, tables, records and hub datasets as chunks of text or as records with fields."""

@@ -1,7 +1,7 @@
-"""JSON to records: one object a line (.jsonl), or one list of objects in a file (.json).
+"""JSON as records: one object per line (.jsonl), or one list of objects in a file (.json).
 
-Of .jsonl memory holds a line; a line that is no record is told and passed over. A .json file is read whole, because
-only its end says that it is one: memory grows with its size, so large data belong in .jsonl.
+Of a .jsonl, memory holds one line, and a bad line is one bad record. A .json is read whole, because only its end shows
+that it is valid; large data belong in .jsonl.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WHITE = " \t\n\r"
 
 
 def jsonl_records(file: Path) -> Iterator[Record | BadRecord]:
-    """The records of a JSON lines file; blank lines are passed over."""
+    """The records of a JSON lines file; blank lines are skipped."""
     name, lines = str(file), chain.from_iterable(line_batches(checked_chunks(file, may_hold_nul=True)))
     for number, line in enumerate(lines, start=1):
         if isinstance(line, TooLong):
@@ -44,7 +44,7 @@ def _record(line: bytes, name: str, number: int) -> Record | BadRecord:
 
 
 def _reason(error: json.JSONDecodeError) -> str:
-    return error.msg.removesuffix(" at")  # some of the messages expect the place behind them
+    return error.msg.removesuffix(" at")  # some of the messages expect a position after them
 
 
 def _checked(fields: Any, name: str, number: int) -> Record | BadRecord:
@@ -56,7 +56,7 @@ def _checked(fields: Any, name: str, number: int) -> Record | BadRecord:
 def json_records(file: Path) -> Iterator[Record | BadRecord]:
     """The records of a JSON file that is a list, or an object with one list of records in it.
 
-    Raises DataError where the file is neither; a member of the list that is no object is a BadRecord.
+    Raises DataError if the file is neither; a list member that is not an object is a BadRecord.
     """
     text = "".join(decoded_chunks(file))
     start = _skip(text, 0)
@@ -66,17 +66,17 @@ def json_records(file: Path) -> Iterator[Record | BadRecord]:
         value: Any
         value, end = _decode_at(text, start)
     except (ValueError, RecursionError) as error:
-        where = str(error)
+        reason = str(error)
         if isinstance(error, json.JSONDecodeError):
-            where = f"{_reason(error)} at line {error.lineno}, column {error.colno}"
-        raise _not_a_list(file, f"is not JSON: {where}") from error
+            reason = f"{_reason(error)} at line {error.lineno}, column {error.colno}"
+        raise _not_a_list(file, f"is not JSON: {reason}") from error
     if _skip(text, end) < len(text):
-        raise _not_a_list(file, "holds several JSON values, one behind another; JSON lines are read with jsonl")
+        raise _not_a_list(file, "contains several JSON values; is it JSON lines (jsonl)?")
     if isinstance(value, dict):
         start = _list_inside(file, text, start)
     elif not isinstance(value, list):
-        raise _not_a_list(file, f"holds {describe_type(value)}")
-    del value  # each record is decoded anew, for the line it stands on
+        raise _not_a_list(file, f"contains {describe_type(value)}")
+    del value  # each record is decoded again, to find its line
     name, line, seen = str(file), 1, 0
     for at, member in _members(text, start):
         line += text.count("\n", seen, at)
@@ -87,31 +87,31 @@ def json_records(file: Path) -> Iterator[Record | BadRecord]:
 def _not_a_list(file: Path, what: str) -> DataError:
     return DataError(
         f"{file} {what}.",
-        "A .json file is one list of records, or an object that holds one; a .jsonl has one record a line.",
-        "Mend it, or say what it is: --data.format jsonl.",
+        "A .json file must be a list of records, or an object that contains one; a .jsonl has one record per line.",
+        "Fix the file, or name its format: --data.format jsonl.",
     )
 
 
 def _list_inside(file: Path, text: str, start: int) -> int:
-    """Where, in the object that begins at ``start``, the one list of records begins."""
-    places: dict[str, int] = {}
+    """The start of the only list of records in the object at ``start``."""
+    starts: dict[str, int] = {}
     at = _skip(text, start + 1)
     while text[at] != "}":
         key, at = _decode_at(text, at)
-        place = _skip(text, _skip(text, at) + 1)
-        value, at = _decode_at(text, place)
+        value_start = _skip(text, _skip(text, at) + 1)
+        value, at = _decode_at(text, value_start)
         if isinstance(value, list) and all(isinstance(member, dict) for member in value[:1]):
-            places[key] = place
+            starts[key] = value_start
         at = _skip(text, at)
         at = _skip(text, at + 1) if text[at] == "," else at
-    if len(places) != 1:
-        found = f"{len(places)} lists of records ({', '.join(map(repr, places))})" if places else "no list of records"
-        raise _not_a_list(file, f"is an object with {found} in it")
-    return next(iter(places.values()))
+    if len(starts) != 1:
+        found = f"{len(starts)} lists of records ({', '.join(map(repr, starts))})" if starts else "no list of records"
+        raise _not_a_list(file, f"is an object with {found}")
+    return next(iter(starts.values()))
 
 
 def _members(text: str, start: int) -> Iterator[tuple[int, Any]]:
-    """Each member of the list that begins at ``start``, with its place. The text is known to be JSON."""
+    """Each member of the list at ``start``, with its position. The text is known to be JSON."""
     at = _skip(text, start + 1)
     while text[at] != "]":
         member, end = _decode_at(text, at)
@@ -121,7 +121,7 @@ def _members(text: str, start: int) -> Iterator[tuple[int, Any]]:
 
 
 def _skip(text: str, at: int) -> int:
-    """The place of the next character that is not white space."""
+    """The position of the next character that is not white space."""
     while at < len(text) and text[at] in _WHITE:
         at += 1
     return at

@@ -1,7 +1,7 @@
-"""Parquet files to records, some rows at a time; of a text that is asked for alone, only its column is read.
+"""Parquet files as records, some rows at a time.
 
-Memory holds the pages of a row group that are being read, not the file. A packed .parquet is unpacked to a temporary
-file, because Parquet is read from its end.
+Memory holds the current pages of a row group, not the file. A compressed .parquet is decompressed to a temporary file,
+because Parquet is read from its end.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from penna.errors import DataError
 from penna.storage import friendly_disk_errors
 
 _ROWS = 256  # at a time
-Choose = Callable[[Mapping[str, bool]], list[str] | None]
+ChooseColumns = Callable[[Mapping[str, bool]], list[str] | None]
+"""Takes the columns, each with whether it holds strings; returns the ones to read (None: all)."""
 
 
-def parquet_records(file: Path, choose: Choose = lambda _: None) -> Iterator[Record | BadRecord]:
-    """The records of a Parquet file, ``line`` being the row.
-
-    ``choose`` gets the columns, each with whether it holds strings, and says which are wanted (None: all).
-    """
+def parquet_records(file: Path, choose: ChooseColumns = lambda _: None) -> Iterator[Record | BadRecord]:
+    """The records of a Parquet file; ``line`` is the row."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -43,9 +41,9 @@ def parquet_records(file: Path, choose: Choose = lambda _: None) -> Iterator[Rec
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise DataError(
-                f"{file} is damaged, or no .parquet file: {error} (behind row {row:,}).",
-                "A whole .parquet file.",
-                "Fetch it again, or say what it is with --data.format.",
+                f"{file} is damaged, or not a .parquet file: {error} (after row {row:,}).",
+                "A complete .parquet file is needed.",
+                "Fetch it again, or name its format with --data.format.",
             ) from error
 
 
@@ -55,12 +53,12 @@ def _opened(file: Path) -> Generator[IO[bytes]]:
         with open(file, "rb") as raw:
             yield raw
         return
-    with tempfile.TemporaryFile(prefix="penna-") as unpacked:
+    with tempfile.TemporaryFile(prefix="penna-") as decompressed:
         with friendly_disk_errors(Path(tempfile.gettempdir())):
             for chunk in byte_chunks(file):
-                unpacked.write(chunk)
-            unpacked.seek(0)
-        yield unpacked
+                decompressed.write(chunk)
+            decompressed.seek(0)
+        yield decompressed
 
 
 def _is_string(kind: Any) -> bool:
@@ -72,7 +70,7 @@ def _is_string(kind: Any) -> bool:
 
 
 def _rows(batch: Any) -> Iterator[dict[str, Any] | str]:
-    """The rows of a batch; for one with a value Python has no way to hold, what is wrong."""
+    """The rows of a batch; for a row with a value that Python cannot represent, the reason."""
     try:
         yield from batch.to_pylist()
     except (ValueError, OverflowError):

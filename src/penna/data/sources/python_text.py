@@ -1,7 +1,6 @@
-"""The text every machine has: Python's reference topics and the standard library's docstrings.
+"""The text of `penna demo`: Python's reference topics and the standard library's docstrings.
 
-Read from the running interpreter's own files and parsed with ``ast``; nothing of it is imported or run. It is what
-`penna demo` learns from, so that the first two minutes need no download.
+Every machine has it, so the demo needs no download. The files are parsed with ``ast``; nothing is imported or run.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from penna.errors import DataError
 
-_SHORTEST = 200  # characters; shorter docstrings say little but "Return the x of y."
+_SHORTEST = 200  # characters; shorter docstrings say little more than "Return the x of y."
 
 
 @cache
@@ -23,7 +22,7 @@ def python_documents() -> tuple[str, ...]:
     """Reference topics first, then one document per module's docstrings, in a fixed order."""
     library = Path(sysconfig.get_path("stdlib"))
     topics = list(_topics(library / "pydoc_data" / "topics.py"))
-    # The package's own folders of two levels hold what people import; tests and site-packages do not count.
+    # Two levels hold the modules that people import; tests and site-packages do not count.
     files = sorted(library.glob("*.py")) + sorted(
         file
         for file in library.glob("*/*.py")
@@ -33,14 +32,14 @@ def python_documents() -> tuple[str, ...]:
     if not topics and not modules:
         raise DataError(
             f"This Python has no readable standard library under {library}.",
-            "`penna demo` learns from the interpreter's own documentation.",
-            "Train on a text of your own: `penna train my.txt`.",
+            "`penna demo` trains on the documentation of Python itself.",
+            "Train on your own text: `penna train my.txt`.",
         )
     return tuple(topics + modules)
 
 
 def _topics(file: Path) -> Iterator[str]:
-    """The values of the one dictionary that pydoc_data/topics.py is."""
+    """The values of the only dictionary in pydoc_data/topics.py."""
     tree = _parse(file)
     for node in ast.walk(tree) if tree is not None else ():
         if isinstance(node, ast.Dict):
@@ -64,7 +63,7 @@ def _docstrings(file: Path) -> str:
 
 
 def _parse(file: Path) -> ast.Module | None:
-    """A module's tree; None for the few files that are kept broken on purpose."""
+    """A module's tree; None for the few files that are invalid on purpose."""
     try:
         return ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):

@@ -1,9 +1,8 @@
-"""Sources to documents and records: what the paths of a recipe hold, in order, whatever form it comes in.
+"""The documents and records of a recipe's paths, in order, from any format.
 
-``read_texts`` gives text to learn from, long documents in pieces; ``read_records`` gives records with their fields, for
-what needs more than text (``shapes.py`` makes sense of them). Both stream. Nothing is dropped in silence: a record that
-cannot be used comes out as a ``BadRecord`` with its file, line and reason, and a file that is no text at all, or is cut
-off, stops everything with a DataError.
+``read_texts`` yields text, long documents in chunks. ``read_records`` yields records with their fields, which
+``fields`` interprets. Both stream. Nothing is dropped silently: an unusable record becomes a ``BadRecord`` with its
+file, line and reason, and a file that is damaged or not text raises a DataError.
 """
 
 from __future__ import annotations
@@ -19,13 +18,9 @@ from penna.data.sources.fields import TEXT_COLUMNS, text_column_in, text_of
 from penna.data.sources.files import find_files, format_of
 from penna.data.sources.hub import PREFIX, HubDataset, hub_dataset, hub_records
 from penna.data.sources.json_files import json_records, jsonl_records
-from penna.data.sources.parquet import Choose, parquet_records
+from penna.data.sources.parquet import ChooseColumns, parquet_records
 from penna.data.sources.python_text import python_documents
-from penna.data.sources.records import CHUNK_CHARACTERS as CHUNK_CHARACTERS
-from penna.data.sources.records import BadRecord as BadRecord
-from penna.data.sources.records import Record as Record
-from penna.data.sources.records import TextChunk as TextChunk
-from penna.data.sources.records import split_text
+from penna.data.sources.records import CHUNK_CHARACTERS, BadRecord, Record, TextChunk, split_text
 from penna.data.sources.tables import table_records
 from penna.data.sources.text_files import document_chunks, text_records
 from penna.errors import DataError
@@ -36,16 +31,16 @@ Source = Path | HubDataset
 
 
 def find_sources(config: DataConfig, part: Part = "train") -> list[Source]:
-    """The files and hub data sets of ``path``, or of ``valid_path``. Raises DataError for one that is not there."""
+    """The files and hub datasets of ``path``, or of ``valid_path``. Raises DataError for a missing one."""
     sources: list[Source] = []
     for path in config.path if part == "train" else config.valid_path:
         if path.startswith(PREFIX):
             sources.append(hub_dataset(path, part))
         elif path == "-":
             raise DataError(
-                "The standard input (-) was not kept as a file, and can be read only once.",
-                "A file: text is read more than once.",
-                "Write it to a file first (penna.data.sources.standard_input.keep_standard_input does).",
+                "The path - (standard input) can be read only once.",
+                "Text must be in a file, because it is read several times.",
+                "Save it first, for example with penna.data.sources.standard_input.save_standard_input.",
             )
         else:
             sources.extend(find_files([path], config.format))
@@ -53,23 +48,25 @@ def find_sources(config: DataConfig, part: Part = "train") -> list[Source]:
 
 
 def read_texts(config: DataConfig, part: Part = "train") -> Iterator[TextChunk | BadRecord]:
-    """Every document of ``path`` (or ``valid_path``), in pieces and in order, blank ones as they are.
+    """Every document of ``path`` (or ``valid_path``), in chunks and in order, blank ones too.
 
-    At most ``limit`` (or ``valid_limit``) documents are read, bad records counted in; what ``where`` leaves out is not.
+    At most ``limit`` (or ``valid_limit``) documents and bad records are read; records that ``where`` excludes do not
+    count.
     """
     if config.source == "python" and part == "train":
-        pieces: Iterator[TextChunk | BadRecord] = (piece for text in python_documents() for piece in _pieces(text))
+        chunks: Iterator[TextChunk | BadRecord] = (chunk for text in python_documents() for chunk in _chunks(text))
     else:
         sources = find_sources(config, part)
-        pieces = (piece for source in sources for piece in _texts(source, config))
+        chunks = (chunk for source in sources for chunk in _texts(source, config))
     limit = config.limit if part == "train" else config.valid_limit
-    return pieces if limit is None else _first(pieces, limit)
+    return chunks if limit is None else _first(chunks, limit)
 
 
 def read_records(config: DataConfig, part: Part = "train") -> Iterator[Record | BadRecord]:
-    """Every record of ``path`` (or ``valid_path``) in order; a document of plain text is a record with a text.
+    """Every record of ``path`` (or ``valid_path``) in order; a document of plain text is a record with the field text.
 
-    At most ``limit`` (or ``valid_limit``) are read, bad ones counted in; those that ``where`` leaves out are not.
+    At most ``limit`` (or ``valid_limit``) records are read, including bad ones; those that ``where`` excludes do not
+    count.
     """
     if config.source == "python" and part == "train":
         texts = enumerate(python_documents(), start=1)
@@ -81,15 +78,15 @@ def read_records(config: DataConfig, part: Part = "train") -> Iterator[Record | 
     return islice(records, limit)
 
 
-def _first(pieces: Iterator[TextChunk | BadRecord], limit: int) -> Iterator[TextChunk | BadRecord]:
-    """The pieces of the first documents."""
+def _first(chunks: Iterator[TextChunk | BadRecord], limit: int) -> Iterator[TextChunk | BadRecord]:
+    """The chunks of the first documents."""
     left = limit
-    for piece in pieces:
-        if isinstance(piece, BadRecord) or piece.starts:
+    for chunk in chunks:
+        if isinstance(chunk, BadRecord) or chunk.starts:
             if left == 0:
                 return
             left -= 1
-        yield piece
+        yield chunk
 
 
 def _texts(source: Source, config: DataConfig) -> Iterator[TextChunk | BadRecord]:
@@ -104,44 +101,48 @@ def _texts(source: Source, config: DataConfig) -> Iterator[TextChunk | BadRecord
         elif len(text) <= CHUNK_CHARACTERS:
             yield TextChunk(text, True)
         else:
-            yield from _pieces(text)
+            yield from _chunks(text)
 
 
-def _pieces(text: str) -> Iterator[TextChunk]:
-    return (TextChunk(piece, number == 0) for number, piece in enumerate(split_text(text)))
+def _chunks(text: str) -> Iterator[TextChunk]:
+    return (TextChunk(part, number == 0) for number, part in enumerate(split_text(text)))
 
 
-def _records(source: Source, config: DataConfig, choose: Choose = lambda _: None) -> Iterator[Record | BadRecord]:
-    """The records of a source that ``where`` leaves in. Where its columns are known beforehand, ``choose`` may refuse
-    them or want only some."""
-    wanted: dict[str, set[str]] = {}
+def _records(
+    source: Source, config: DataConfig, choose: ChooseColumns = lambda _: None
+) -> Iterator[Record | BadRecord]:
+    """The records of a source that ``where`` includes.
+
+    If the columns are known in advance, ``choose`` may raise an error or return the ones to read.
+    """
+    conditions: dict[str, set[str]] = {}
     for condition in config.where:
         column, _, value = condition.partition("=")
-        wanted.setdefault(column, set()).add(value)
+        conditions.setdefault(column, set()).add(value)
 
-    def choose_also(columns: Mapping[str, bool]) -> list[str] | None:
+    def choose_columns(columns: Mapping[str, bool]) -> list[str] | None:
         chosen = choose(columns)
-        return None if chosen is None else list(dict.fromkeys([*chosen, *(wanted.keys() & columns.keys())]))
+        return None if chosen is None else list(dict.fromkeys([*chosen, *(conditions.keys() & columns.keys())]))
 
-    records = _all_records(source, config, choose_also)
-    return _chosen(records, wanted) if wanted else records
+    records = _all_records(source, config, choose_columns)
+    return _filtered(records, conditions) if conditions else records
 
 
-def _chosen(
-    records: Iterator[Record | BadRecord], wanted: Mapping[str, Collection[str]]
+def _filtered(
+    records: Iterator[Record | BadRecord], conditions: Mapping[str, Collection[str]]
 ) -> Iterator[Record | BadRecord]:
-    """The records whose columns have one of the values wanted of them; one without such a column is a bad one."""
+    """The records whose columns have one of the given values; one without such a column is a bad record."""
     for record in records:
         if isinstance(record, BadRecord):
             yield record
-        elif missing := [column for column in wanted if column not in record.fields]:
-            reason = f"no field {missing[0]!r}, which data.where asks for"
+        elif missing := [column for column in conditions if column not in record.fields]:
+            reason = f"no field {missing[0]!r}, which data.where names"
             yield BadRecord(record.file, record.line, reason)
-        elif all(str(record.fields[column]) in values for column, values in wanted.items()):
+        elif all(str(record.fields[column]) in values for column, values in conditions.items()):
             yield record
 
 
-def _all_records(source: Source, config: DataConfig, choose: Choose) -> Iterator[Record | BadRecord]:
+def _all_records(source: Source, config: DataConfig, choose: ChooseColumns) -> Iterator[Record | BadRecord]:
     if isinstance(source, HubDataset):
         return hub_records(source)
     match format_of(source, config.format):
@@ -158,15 +159,15 @@ def _all_records(source: Source, config: DataConfig, choose: Choose) -> Iterator
 
 
 def _text_column(source: Source, config: DataConfig, columns: Mapping[str, bool]) -> list[str]:
-    """The column with the text, of columns that are known before any record is read (True: one of strings)."""
+    """The column with the text, if the columns are known before the records are read (True: it holds strings)."""
     column = text_column_in(columns, config)
     if column is not None:
         return [column]
     raise DataError(
         f"{source} has no column {config.text_column!r}."
         if config.text_column
-        else f"It cannot be told which column of {source} holds its text.",
-        f"The columns are {', '.join(map(repr, columns))}; without --data.text-column, the text is in one named "
-        f"{', '.join(TEXT_COLUMNS)}, or in the only one there is.",
-        "Name it: --data.text-column NAME. Where these are values and no names, name the columns: --data.columns.",
+        else f"The text column of {source} is unclear.",
+        f"The columns are {', '.join(map(repr, columns))}. By default the text is in the column "
+        f"{', '.join(TEXT_COLUMNS)}, or in the only one.",
+        "Name it: --data.text-column NAME. If these are values, not names, name all columns: --data.columns.",
     )

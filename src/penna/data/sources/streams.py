@@ -1,7 +1,7 @@
-"""Files to bytes, characters and lines: opened, unpacked, checked and decoded bit by bit, memory flat in their size.
+"""Files as bytes, characters and lines: decompressed, checked and decoded in chunks, with memory independent of size.
 
-A file that is cut off, damaged, binary or not UTF-8 stops everything with a DataError that says where: what stands
-behind that place could not be told from what is missing.
+A file that is truncated, damaged, binary or not UTF-8 raises a DataError that names the place, because what is missing
+after it is unknown.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from penna.data.sources.files import suffixes
 from penna.data.sources.records import RECORD_LIMIT
 from penna.errors import DataError
 
-CHUNK = 1 << 20  # bytes that are in memory at once, uncompressed
-_HEAD = 8192  # bytes in which a binary file shows itself
+CHUNK = 1 << 20  # uncompressed bytes in memory at once
+_HEAD = 8192  # bytes that are searched for signs of a binary file
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class _DamagedError(Exception):
-    """Compressed data that cannot be unpacked, in its library's words."""
+    """Compressed data that cannot be decompressed; the message is the library's."""
 
 
 def byte_chunks(file: Path) -> Iterator[bytes]:
-    """A file's content in chunks of at most CHUNK bytes, none empty, decompressed where its ending says so."""
+    """A file's content in chunks of 1 to CHUNK bytes, decompressed according to its suffix."""
     compression = suffixes(file)[1]
-    came_out = 0
+    read = 0
     try:
         with readable(file), open(file, "rb") as raw:
-            for chunk in _unpacked(raw, compression):
+            for chunk in _decompressed(raw, compression):
                 if chunk:
-                    came_out += len(chunk)
+                    read += len(chunk)
                     yield chunk
     except EOFError as error:
         raise DataError(
-            f"{file} ends early: {came_out:,} bytes came out of it, and there is no end behind them.",
-            f"A whole {compression} file.",
-            "It was not copied or downloaded to its end: fetch it again.",
+            f"{file} ends early, after {read:,} decompressed bytes.",
+            f"A complete {compression} file is needed.",
+            "It was probably not copied or downloaded completely; fetch it again.",
         ) from error
     except (_DamagedError, zlib.error, lzma.LZMAError) as error:
         raise DataError(
-            f"{file} is damaged, or no {compression} file: {error} (behind the first {came_out:,} bytes it holds).",
-            f"A whole {compression} file; the ending of a file says how it is compressed.",
-            "Fetch it again, or give the file its right ending.",
+            f"{file} is damaged, or not a {compression} file: {error} (after {read:,} decompressed bytes).",
+            f"A complete {compression} file is needed; the suffix of a file says how it is compressed.",
+            "Fetch it again, or correct its suffix.",
         ) from error
 
 
@@ -60,11 +60,11 @@ def readable(file: Path) -> Generator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(
-            f"{file} cannot be read: {reason}.", "A readable file.", "Check its permissions, and the disk it is on."
+            f"{file} cannot be read: {reason}.", "The file must be readable.", "Check its permissions and its disk."
         ) from error
 
 
-def _unpacked(raw: IO[bytes], compression: str) -> Iterator[bytes]:
+def _decompressed(raw: IO[bytes], compression: str) -> Iterator[bytes]:
     if compression == ".gz":
         return _gunzipped(raw)
     if compression == ".xz":
@@ -75,17 +75,17 @@ def _unpacked(raw: IO[bytes], compression: str) -> Iterator[bytes]:
 
 
 def _gunzipped(raw: IO[bytes]) -> Iterator[bytes]:
-    """Members of a gzip file one behind another; zlib checks each one's length and sum."""
+    """The members of a gzip file. By hand, because gzip.open is slower and accepts an empty file."""
     inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    for packed in iter(lambda: raw.read(CHUNK >> 3), b""):
-        rest = packed
+    for compressed in iter(lambda: raw.read(CHUNK >> 3), b""):
+        rest = compressed
         while rest:
             if inflate.eof:
                 rest = rest.lstrip(b"\0")  # padding, as on tapes
                 if not rest:
                     break
                 inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            # The check sum stands behind the data, so something is left to read until all of them are out.
+            # The checksum follows the data, so some input is left until all data is out.
             yield inflate.decompress(rest, CHUNK)
             rest = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
     if not inflate.eof:
@@ -93,13 +93,13 @@ def _gunzipped(raw: IO[bytes]) -> Iterator[bytes]:
 
 
 def _unxzed(raw: IO[bytes]) -> Iterator[bytes]:
-    """Streams of an .xz file one behind another."""
+    """The streams of an .xz file. By hand, because lzma.open ignores padding and everything after it."""
     unpack = lzma.LZMADecompressor()
-    for packed in iter(lambda: raw.read(CHUNK >> 3), b""):
-        rest = packed
+    for compressed in iter(lambda: raw.read(CHUNK >> 3), b""):
+        rest = compressed
         while rest or not (unpack.eof or unpack.needs_input):
             if unpack.eof:
-                rest = rest.lstrip(b"\0")  # padding, as the format allows
+                rest = rest.lstrip(b"\0")  # padding, which the format allows
                 if not rest:
                     break
                 unpack = lzma.LZMADecompressor()
@@ -120,7 +120,7 @@ def _unzsted(raw: IO[bytes]) -> Iterator[bytes]:
             try:
                 out = stream.read(CHUNK)
             except OSError as error:
-                if error.errno is not None:  # the disk's fault, not the content's
+                if error.errno is not None:  # the disk failed, not the content
                     raise
                 if "runcated" in str(error):
                     raise EOFError from error
@@ -131,7 +131,7 @@ def _unzsted(raw: IO[bytes]) -> Iterator[bytes]:
 
 
 def checked_chunks(file: Path, *, may_hold_nul: bool = False) -> Iterator[bytes]:
-    """Chunks of a file that is text: the first holds its first 8,192 bytes, in which UTF-16 and NUL are refused."""
+    """The chunks of a text file. Raises DataError for UTF-16, and for NUL in its first 8,192 bytes."""
     chunks = byte_chunks(file)
     head = b""
     for chunk in chunks:
@@ -139,12 +139,12 @@ def checked_chunks(file: Path, *, may_hold_nul: bool = False) -> Iterator[bytes]
         if len(head) >= _HEAD:
             break
     if head.startswith(_UTF16):
-        raise _not_utf8(file, "it begins with the byte-order mark of UTF-16", "UTF-16")
+        raise _not_utf8(file, "it starts with a UTF-16 byte-order mark", "UTF-16")
     if not may_hold_nul and b"\0" in head[:_HEAD]:
         raise DataError(
-            f"{file} is a binary file (it holds NUL bytes).",
-            "Plain text in UTF-8.",
-            "Give the text itself; a .docx or .pdf must be converted first.",
+            f"{file} is a binary file (it contains NUL bytes).",
+            "Plain text in UTF-8 is needed.",
+            "Convert a .docx or .pdf to text first.",
         )
     if head:
         yield head
@@ -152,8 +152,8 @@ def checked_chunks(file: Path, *, may_hold_nul: bool = False) -> Iterator[bytes]
 
 
 def decoded_chunks(file: Path) -> Iterator[str]:
-    """A file's characters from UTF-8, a byte-order mark left out; line ends stay as they are."""
-    offset, rest = 0, b""  # of the first byte that is not decoded yet; the first bytes of a character
+    """A file's characters, without a byte-order mark; line ends are unchanged."""
+    offset, rest = 0, b""  # of the first byte not yet decoded; the first bytes of a character
     for chunk in checked_chunks(file):
         content = rest + chunk
         text, used = _decode(content, file, offset, final=False)
@@ -168,7 +168,7 @@ def _decode(content: bytes, file: Path, offset: int, final: bool) -> tuple[str, 
         return codecs.utf_8_decode(content, "strict", final)
     except UnicodeDecodeError as error:
         byte, offset = content[error.start], offset + error.start
-        # Lines are counted by reading again, so that text without faults is read at full speed.
+        # Lines are counted in a second pass, so that valid text is read at full speed.
         where = f"byte 0x{byte:02x} at line {_line_at(file, offset)} (offset {offset}) is not UTF-8"
         raise _not_utf8(file, where, "CP949 or LATIN1") from error
 
@@ -186,21 +186,21 @@ def _line_at(file: Path, offset: int) -> int:
 def _not_utf8(file: Path, reason: str, encoding: str) -> DataError:
     return DataError(
         f"{file} is not UTF-8: {reason}.",
-        "Text is read as UTF-8.",
+        "Text must be UTF-8.",
         f"Convert it: iconv -f {encoding} -t UTF-8 {file.name} > converted.txt",
     )
 
 
 @dataclass(frozen=True)
 class TooLong:
-    """A line of more than RECORD_LIMIT bytes, which was passed over: its size, and how many ``"`` it holds."""
+    """A skipped line of more than RECORD_LIMIT bytes: its size, and the number of ``"`` in it."""
 
     size: int
     quotes: int
 
 
 class _OpenLine:
-    """The part of a line that was read so far; not kept where it grows too long."""
+    """The part of a line that was read so far; the text of one that is too long is not kept."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -221,21 +221,21 @@ class _OpenLine:
 
 
 def line_batches(chunks: Iterator[bytes]) -> Iterator[list[bytes | TooLong]]:
-    r"""Lines with their ends (``\n``, ``\r\n`` or ``\r``), many at a time, a byte-order mark left out."""
-    held = _OpenLine()
+    r"""Lines with their ends (``\n``, ``\r\n`` or ``\r``), many at a time, without a byte-order mark."""
+    open_line = _OpenLine()
     first, carriage_return = True, b""
     for chunk in chunks:
         content = carriage_return + chunk.removeprefix(codecs.BOM_UTF8 if first else b"")
         first = False
-        # Whether a last \r is a line end by itself shows in the next chunk.
+        # Only the next chunk shows whether a last \r is part of \r\n.
         carriage_return = b"\r" if content.endswith(b"\r") else b""
         lines = content.removesuffix(b"\r").splitlines(keepends=True)
         last = lines.pop() if lines and not lines[-1].endswith((b"\n", b"\r")) else b""
-        if lines and held.size:
-            yield [held.close(lines.pop(0)), *lines]
+        if lines and open_line.size:
+            yield [open_line.close(lines.pop(0)), *lines]
         else:
             yield [*lines]
         if last:
-            held.add(last)
-    if held.size or carriage_return:
-        yield [held.close(carriage_return)]
+            open_line.add(last)
+    if open_line.size or carriage_return:
+        yield [open_line.close(carriage_return)]

@@ -1,7 +1,7 @@
-r"""Tables of text (.tsv, .csv) to records: a line of column names, then one record a row.
+r"""Tables (.tsv, .csv) as records: a line of column names, then one record per row.
 
-In a .csv ``"`` wraps values that hold commas, line ends or quotes; in a .tsv a line is a record and a quote is a quote,
-unless ``data.quoting`` says otherwise. A row with more or fewer values than there are columns is told and passed over.
+In a .csv ``"`` encloses values with commas, line ends or quotes. In a .tsv a line is a record and a quote is a
+character, unless ``data.quoting`` says otherwise. A row with more or fewer values than columns is a bad record.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from penna.errors import DataError
 
 _limit_lock = threading.Lock()
 _DELIMITERS = {"tsv": "\t", "csv": ","}
-Row = tuple[int, list[str]]  # the line it begins on, its values
+Row = tuple[int, list[str]]  # its first line, its values
 
 
 def table_records(
@@ -30,9 +30,9 @@ def table_records(
     config: DataConfig,
     check: Callable[[Sequence[str]], object] = lambda _: None,
 ) -> Iterator[Record | BadRecord]:
-    """The records of a table; blank lines are passed over. ``check`` is called with its columns once they are known.
+    """The records of a table; blank lines are skipped. ``check`` is called with the columns once they are known.
 
-    Raises DataError for a line of column names that cannot be used, and for a quote that is never closed.
+    Raises DataError for unusable column names, and for a quote that is never closed.
     """
     quoted = config.quoting == "on" or (config.quoting == "auto" and format == "csv")
     lines = line_batches(checked_chunks(file))
@@ -48,10 +48,10 @@ def table_records(
         elif not columns:
             columns = row[1]
             if repeated := sorted({column for column in columns if columns.count(column) > 1}):
-                raise _no_columns(file, f"the name {repeated[0]!r} stands in line {row[0]} more than once")
+                raise _no_columns(file, f"line {row[0]} repeats the name {repeated[0]!r}")
             check(columns)
         elif len(row[1]) != len(columns):
-            yield BadRecord(name, row[0], f"{_counted(len(row[1]))}, where {len(columns)} are expected")
+            yield BadRecord(name, row[0], f"{_counted(len(row[1]))} instead of {len(columns)}")
         else:
             yield Record(dict(zip(columns, row[1], strict=True)), name, row[0])
 
@@ -63,13 +63,13 @@ def _counted(columns: int) -> str:
 def _no_columns(file: Path, reason: str) -> DataError:
     return DataError(
         f"The columns of {file} have no usable names: {reason}.",
-        "The first line of a .tsv or .csv names its columns, each once.",
-        "Mend that line, or, where there is none, name the columns: --data.columns text --data.columns label.",
+        "The first line of a .tsv or .csv must name the columns, each once.",
+        "Fix that line, or if there is none, name the columns: --data.columns text --data.columns label.",
     )
 
 
 def _plain_rows(batches: Iterator[list[bytes | TooLong]], delimiter: str, name: str) -> Iterator[Row | BadRecord]:
-    """Rows of lines in which quotes mean nothing."""
+    """Rows of lines in which quotes are ordinary characters."""
     for number, line in enumerate(chain.from_iterable(batches), start=1):
         if isinstance(line, TooLong):
             yield too_large(name, number, line.size)
@@ -88,10 +88,10 @@ def _not_utf8(name: str, line: int, byte: int) -> BadRecord:
 
 
 class _Lines:
-    """Lines of a table for csv.reader, which asks for another one as long as a quote is open.
+    """The lines of a table for csv.reader, which takes further lines while a quote is open.
 
-    It says where the record that is being read begins and what is wrong with it, closes one that grows too long, and
-    keeps csv.reader going: an error in the middle of a record would leave it inside the quote.
+    It notes the first line of the current record and its problems, and ends a record that is too long. It never raises
+    in the middle of a record, which would leave csv.reader inside the quote.
     """
 
     def __init__(self, batches: Iterator[list[bytes | TooLong]]) -> None:
@@ -102,7 +102,7 @@ class _Lines:
         self.begin()
 
     def begin(self) -> None:
-        """Another record begins."""
+        """Start a new record."""
         self.first = self._number + 1
         self.size = 0
         self.too_long = False
@@ -118,7 +118,7 @@ class _Lines:
             raise StopIteration
         inside, self.size = self.size > 0, self.size + _size(line)
         if isinstance(line, TooLong) or self.size > RECORD_LIMIT:
-            return self._rest_left_out(line, inside)
+            return self._skip_rest(line, inside)
         try:
             return line.decode()
         except UnicodeDecodeError as error:
@@ -131,8 +131,8 @@ class _Lines:
         self.read += 0 if line is None else _size(line)
         return line
 
-    def _rest_left_out(self, line: bytes | TooLong, inside: bool) -> str:
-        """Go on to the end of the record, where its quotes are even in number, and end it for csv.reader."""
+    def _skip_rest(self, line: bytes | TooLong, inside: bool) -> str:
+        """Skip to the end of the record, where its number of quotes is even, and end it for csv.reader."""
         self.too_long = True
         open_quote = inside
         while True:
@@ -154,13 +154,13 @@ def _quotes(line: bytes | TooLong) -> int:
 
 
 def _quoted_rows(batches: Iterator[list[bytes | TooLong]], delimiter: str, name: str) -> Iterator[Row | BadRecord]:
-    """Rows in which quotes wrap values, by the csv module: strictly, so that no quote is dropped by guessing."""
+    """Rows in which quotes enclose values. The csv module is strict, so that it drops no quote by guessing."""
     lines = _Lines(batches)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while not lines.ended:
         rows: list[Row | BadRecord] = []
         until = lines.read + CHUNK
-        with _longest_values():
+        with _no_value_limit():
             while lines.read < until and not lines.ended:
                 row = _quoted_row(reader, lines, name)
                 if row is not None:
@@ -169,9 +169,11 @@ def _quoted_rows(batches: Iterator[list[bytes | TooLong]], delimiter: str, name:
 
 
 @contextmanager
-def _longest_values() -> Generator[None]:
-    """Let csv take values of any length. That is a setting of the whole process: it is put back before other code
-    runs, and threads that read tables take turns."""
+def _no_value_limit() -> Generator[None]:
+    """Let csv read values of any length.
+
+    The limit belongs to the whole process: it is restored before other code runs, and threads take turns.
+    """
     with _limit_lock:
         before = csv.field_size_limit(RECORD_LIMIT)
         try:
@@ -181,16 +183,16 @@ def _longest_values() -> Generator[None]:
 
 
 def _quoted_row(reader: Iterator[list[str]], lines: _Lines, name: str) -> Row | BadRecord | None:
-    """The next row; None for a blank line, and at the end."""
+    """The next row; None for a blank line and at the end."""
     lines.begin()
     try:
         values = next(reader, None)
     except csv.Error as error:
         if lines.ended:
             raise DataError(
-                f"{name}:{lines.first}: a quote opens here that is never closed; the file ends inside it.",
-                'In a .csv a " at the beginning of a value wraps it, up to the next " that stands alone.',
-                "Close it; if the file was cut off, fetch it again; if quotes mean nothing here: --data.quoting off.",
+                f"{name}:{lines.first}: the quote that opens here is never closed.",
+                'In a .csv a " at the start of a value encloses it, up to the next single ".',
+                "Close it, or fetch an incomplete file again. If quotes are ordinary characters: --data.quoting off.",
             ) from error
         return BadRecord(name, lines.first, f"not a row of values ({error})")
     if lines.too_long:

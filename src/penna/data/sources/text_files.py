@@ -1,7 +1,7 @@
-r"""Plain text to documents: a file, a block between blank lines, or a line, as the recipe asks.
+r"""Plain text as documents: files, blocks between blank lines, or lines.
 
-Lines end at ``\n``, ``\r\n`` or ``\r``, and nowhere else: str.splitlines would also cut at U+2028 and form feeds. Text
-inside a document stays as it is. Memory holds a chunk of the file and a piece of a document, however long either is.
+Lines end at ``\n``, ``\r\n`` or ``\r`` only; str.splitlines would also split at U+2028 and form feeds. Text inside a
+document is unchanged. Memory holds one chunk of the file and one of a document.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ from penna.data.sources.records import CHUNK_CHARACTERS, RECORD_LIMIT, BadRecord
 from penna.data.sources.streams import decoded_chunks
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-Located = tuple[int, str, bool]  # the line on which a document begins, (a part of) its text, whether the text begins it
+Located = tuple[int, str, bool]  # a document's first line, (a part of) its text, whether the text starts it
 
 
 def document_chunks(file: Path, document: Literal["file", "block", "line"]) -> Iterator[Located]:
-    """The documents of a text file in pieces of at most PIECE characters."""
+    """The documents of a text file in chunks of at most CHUNK_CHARACTERS."""
     chunks = decoded_chunks(file)
     if document == "file":
-        return _pieces(chain([(1, "", True)], ((1, chunk, False) for chunk in chunks)))
-    return _pieces(_line_documents(chunks) if document == "line" else _block_documents(chunks))
+        return _chunks(chain([(1, "", True)], ((1, chunk, False) for chunk in chunks)))
+    return _chunks(_line_documents(chunks) if document == "line" else _block_documents(chunks))
 
 
 def text_records(file: Path, document: Literal["file", "block", "line"]) -> Iterator[Record | BadRecord]:
-    """The documents of a text file as records with one field, ``text``; one that is too large is passed over."""
-    name, begun, size = str(file), 0, 0
+    """The documents of a text file as records with one field, ``text``; one that is too long is a bad record."""
+    name, first, size = str(file), 0, 0
     parts: list[str] = []
 
-    def whole() -> Record | BadRecord:
+    def record() -> Record | BadRecord:
         if size > RECORD_LIMIT:
-            return too_large(name, begun, size, "characters")
-        return Record({"text": "".join(parts)}, name, begun)
+            return too_large(name, first, size, "characters")
+        return Record({"text": "".join(parts)}, name, first)
 
     for line, text, starts in document_chunks(file, document):
         if starts:
-            if begun:
-                yield whole()
-            begun, size = line, 0
+            if first:
+                yield record()
+            first, size = line, 0
             parts.clear()
         size += len(text)
         if size <= RECORD_LIMIT:
             parts.append(text)
-    if begun:
-        yield whole()
+    if first:
+        yield record()
 
 
-def _pieces(parts: Iterable[Located]) -> Iterator[Located]:
-    """Parts of documents put together, and cut into pieces where they grow too long."""
+def _chunks(parts: Iterable[Located]) -> Iterator[Located]:
+    """Parts of documents, joined and split into chunks."""
     held, line, starts = "", 0, True
     for number, part, begins in parts:
         if begins:
@@ -62,15 +62,15 @@ def _pieces(parts: Iterable[Located]) -> Iterator[Located]:
             held += part
         if len(held) > CHUNK_CHARACTERS:
             *done, held = split_text(held)
-            for piece in done:
-                yield line, piece, starts
+            for chunk in done:
+                yield line, chunk, starts
                 starts = False
     if line:
         yield line, held, starts
 
 
 def _lines(chunks: Iterable[str]) -> Iterator[str]:
-    """Lines with their ends. One of more than PIECE characters comes in several parts, the last with the end."""
+    """Lines with their ends. One of more than CHUNK_CHARACTERS comes in several parts, the last one with the end."""
     held = ""
     for chunk in chunks:
         lines = _LINE.findall(held + chunk)
@@ -85,7 +85,7 @@ def _lines(chunks: Iterable[str]) -> Iterator[str]:
 
 
 def _is_blank(line: str) -> bool:
-    """White space alone; a line that is longer than a piece counts as text, so that its end need not be known."""
+    """Whether a line is white space alone. A line longer than a chunk counts as text, because its end is not known."""
     return line.isspace() and len(line) <= CHUNK_CHARACTERS
 
 
@@ -103,7 +103,7 @@ def _line_documents(chunks: Iterable[str]) -> Iterator[Located]:
 
 def _block_documents(chunks: Iterable[str]) -> Iterator[Located]:
     number, begins = 1, True  # of the line
-    inside, line_end = False, ""  # of a block; the end of its last line, which is part of it if another line follows
+    inside, line_end = False, ""  # of a block; the last line end belongs to it only if another line follows
     for part in _lines(chunks):
         text = part.rstrip("\r\n")
         if begins and _is_blank(part):

@@ -58,7 +58,7 @@ def test_a_text_that_gives_fewer_tokens_is_a_notice_and_no_error(
     assert penna("tokenizer", "train", text, "--vocab-size", "5000", "--output", tmp_path / "mine") == 0
     size = Tokenizer.load(tmp_path / "mine").vocab_size
     said = capsys.readouterr()
-    assert f"The text gave {size} tokens of the 5,000 asked for." in said.err
+    assert f"The text is too small for 5,000 tokens: the vocabulary has {size}." in said.err
     assert f"{size}  of 5,000 asked for: the text gave no more" in said.out
 
 
@@ -82,7 +82,7 @@ def test_only_a_tokenizer_is_overwritten(text: Path, tmp_path: Path, capsys: pyt
     capsys.readouterr()
     assert penna(*learn) == 2
     told = capsys.readouterr().err
-    assert "holds something else than a tokenizer: model.safetensors" in told and "--output" in told
+    assert "contains other files: model.safetensors" in told and "--output" in told
     assert Tokenizer.load(output).kind == "characters"
     assert penna("tokenizer", "train", text, "--output", text) == 2
     assert "is a file" in capsys.readouterr().err
@@ -139,11 +139,11 @@ def test_the_json_holds_what_is_printed(
 ) -> None:
     assert penna("tokenizer", "inspect", learned, words, "--text", text, "--json") == 0
     content = json.loads(capsys.readouterr().out)
-    assert content["amount"] == {
+    assert content["text_size"] == {
         "characters": len(STORY), "words": len(STORY.split()), "bytes": len(STORY.encode()),
     }  # fmt: skip
     assert [found["name"] for found in content["tokenizers"]] == [str(learned), str(words)]
-    first, second = (found["cut"] for found in content["tokenizers"])
+    first, second = (found["metrics"] for found in content["tokenizers"])
     assert first["tokens"] == len(Tokenizer.load(learned).encode(STORY))
     assert first["exact"] and first["unknown"] == 0
     assert not second["exact"] and second["unknown"] > 0
@@ -155,7 +155,7 @@ def test_without_a_text_the_structure_is_shown(learned: Path, capsys: pytest.Cap
     printed = capsys.readouterr().out
     assert "byte-level BPE" in printed and "the longest tokens" in printed and "--text FILE" in printed
     assert penna("tokenizer", "inspect", learned, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["amount"] is None
+    assert json.loads(capsys.readouterr().out)["text_size"] is None
 
 
 def test_what_is_no_tokenizer_is_refused(tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:

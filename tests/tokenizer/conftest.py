@@ -1,4 +1,4 @@
-"""What the text tests share: one small tokenizer of each kind, and the project's data folder."""
+"""Fixtures: a small tokenizer of each kind, and the data folder."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Text that tokenizers trip over, for training the small tokenizers of these tests and for trying them."""
+"""Text that is hard to tokenize, for training and testing small tokenizers."""
 
 from hypothesis import strategies as st
 

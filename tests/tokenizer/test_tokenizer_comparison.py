@@ -1,4 +1,4 @@
-"""The figures of a tokenizer on a text, held against counts made by hand and by plainer means."""
+"""Metrics of a tokenizer on a text equal those counted by hand or by simpler code."""
 
 import json
 import math
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from multilingual_texts import TRAINING_TEXTS, texts
 
 from penna.config.sections import TokenizerConfig
-from penna.tokenizer import comparison as inspection
+from penna.storage import to_json
+from penna.tokenizer import comparison
 from penna.tokenizer.comparison import entropy_bits, first_difference, inspect_tokenizers
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
@@ -21,7 +22,7 @@ def letters() -> Tokenizer:
     return train_tokenizer(TokenizerConfig(kind="char"), ["ab 가"])
 
 
-def test_the_figures_of_a_small_text_are_those_counted_by_hand(letters: Tokenizer) -> None:
+def test_metrics_of_a_small_text_equal_those_counted_by_hand(letters: Tokenizer) -> None:
     seen = inspect_tokenizers({"mine": letters}, ["aaaa bb\n", "가나\n"])
     assert seen.text_size is not None
     assert (seen.text_size.characters, seen.text_size.words, seen.text_size.bytes) == (11, 3, 15)
@@ -45,7 +46,7 @@ def test_the_figures_of_a_small_text_are_those_counted_by_hand(letters: Tokenize
 
 
 @given(counts=st.lists(st.integers(0, 1000), max_size=30))
-def test_bits_are_the_entropy_of_the_counts(counts: list[int]) -> None:
+def test_bits_equal_the_entropy_of_the_counts(counts: list[int]) -> None:
     total = sum(counts)
     expected = -sum(c * math.log2(c / total) for c in counts if c)
     assert entropy_bits(counts) == pytest.approx(expected, abs=1e-9)
@@ -55,23 +56,23 @@ def test_equally_frequent_bytes_cost_eight_bits_each() -> None:
     assert entropy_bits([7] * 256) == pytest.approx(8 * 7 * 256)
 
 
-@given(pieces=st.lists(texts, max_size=8))
+@given(chunks=st.lists(texts, max_size=8))
 @settings(max_examples=50, deadline=None)
-def test_it_does_not_matter_how_the_text_comes_in_batches(tokenizers: dict[str, Tokenizer], pieces: list[str]) -> None:
-    whole = inspect_tokenizers(tokenizers, pieces)
-    before = inspection._BATCH
-    inspection._BATCH = 1
+def test_metrics_do_not_depend_on_batches(tokenizers: dict[str, Tokenizer], chunks: list[str]) -> None:
+    whole = inspect_tokenizers(tokenizers, chunks)
+    before = comparison._BATCH_CHARACTERS
+    comparison._BATCH_CHARACTERS = 1
     try:
-        assert inspect_tokenizers(tokenizers, iter(pieces)) == whole
+        assert inspect_tokenizers(tokenizers, iter(chunks)) == whole
     finally:
-        inspection._BATCH = before
-    counted = Counter(index for piece in pieces for index in tokenizers["bpe"].encode(piece))
+        comparison._BATCH_CHARACTERS = before
+    counted = Counter(index for chunk in chunks for index in tokenizers["bpe"].encode(chunk))
     cut = next(found.metrics for found in whole.tokenizers if found.name == "bpe")
     if cut is not None:
         assert (cut.tokens, cut.used) == (counted.total(), len(counted))
 
 
-def test_a_tokenizer_that_loses_something_shows_the_first_difference(letters: Tokenizer) -> None:
+def test_a_lossy_tokenizer_reports_the_first_difference(letters: Tokenizer) -> None:
     class Lower(Tokenizer):
         def encode_batch(self, texts):
             return super().encode_batch([text.lower() for text in texts])
@@ -93,26 +94,26 @@ def test_a_tokenizer_that_loses_something_shows_the_first_difference(letters: To
         ("a" * 40 + "b", "a" * 40 + "c", ("a" * 16 + "b", "a" * 16 + "c")),
     ],
 )
-def test_a_difference_is_shown_with_what_is_around_it(before: str, after: str, shown: tuple[str, str] | None) -> None:
+def test_a_difference_is_reported_with_its_context(before: str, after: str, shown: tuple[str, str] | None) -> None:
     found = first_difference(before, after)
     assert (found and (found.before, found.after)) == shown
 
 
-def test_without_a_text_only_the_structure_is_told(tokenizers: dict[str, Tokenizer]) -> None:
+def test_without_a_text_only_properties_are_reported(tokenizers: dict[str, Tokenizer]) -> None:
     seen = inspect_tokenizers(tokenizers)
     assert seen.text_size is None
     assert [found.metrics for found in seen.tokenizers] == [None, None, None]
     assert [found.vocab_size for found in seen.tokenizers] == [each.vocab_size for each in tokenizers.values()]
 
 
-def test_an_empty_text_has_no_figures(tokenizers: dict[str, Tokenizer]) -> None:
+def test_an_empty_text_has_no_metrics(tokenizers: dict[str, Tokenizer]) -> None:
     assert [found.metrics for found in inspect_tokenizers(tokenizers, [""]).tokenizers] == [None, None, None]
 
 
-def test_the_json_is_plain_and_holds_every_figure(tokenizers: dict[str, Tokenizer]) -> None:
-    content = json.loads(json.dumps(inspect_tokenizers(tokenizers, TRAINING_TEXTS).as_json()))
+def test_the_json_contains_every_metric(tokenizers: dict[str, Tokenizer]) -> None:
+    content = json.loads(json.dumps(to_json(inspect_tokenizers(tokenizers, TRAINING_TEXTS))))
     assert [found["name"] for found in content["tokenizers"]] == list(tokenizers)
     for found in content["tokenizers"]:
-        assert found["cut"]["exact"] is True
-        assert 0 < found["cut"]["bits_per_byte"] < 8
+        assert found["metrics"]["exact"] is True
+        assert 0 < found["metrics"]["bits_per_byte"] < 8
         assert found["special_tokens"] == {"<|endoftext|>": 0}

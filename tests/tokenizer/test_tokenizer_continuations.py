@@ -1,4 +1,4 @@
-"""Words behind a context: the space a writer would put there, and the tokens of both."""
+"""Words after a context: the space between them, and the tokens of both."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def shown(tokenizer: Tokenizer, context: str, word: str, **options: bool) -> tup
         ("I eat", "apple", True),
         ("In May", "2020", True),
         ("He said,", "no", True),
-        ('He said "no"', "and", False),  # whether it opens or closes is not known
+        ('He said "no"', "and", False),  # the quotation mark may open or close
         ("(see", "below)", True),
         ("나는 밥을", "먹었다", True),
         ("Я ем", "яблоко", True),
@@ -61,36 +61,36 @@ def shown(tokenizer: Tokenizer, context: str, word: str, **options: bool) -> tup
         ("I eat", "", False),
     ],
 )
-def test_a_space_is_put_where_a_writer_puts_one(context: str, word: str, expected: bool) -> None:
+def test_a_space_is_added_as_a_writer_would(context: str, word: str, expected: bool) -> None:
     assert needs_space(context, word) is expected
 
 
-def test_the_space_and_the_word_are_one_token_where_the_tokenizer_has_it(bpe: Tokenizer, char: Tokenizer) -> None:
+def test_the_space_and_the_word_are_one_token_if_the_tokenizer_has_it(bpe: Tokenizer, char: Tokenizer) -> None:
     assert shown(bpe, "I eat an", "apple") == (["I", "␣eat", "␣an"], " apple", ["␣apple"], True)
     assert shown(char, "I eat", "apple")[1:] == (" apple", [*"␣apple"], True)
 
 
-def test_a_space_at_the_end_of_the_context_goes_to_the_word_but_between_characters(bpe: Tokenizer, char: Tokenizer):
+def test_a_space_at_the_end_of_the_context_moves_to_the_word_except_for_characters(bpe: Tokenizer, char: Tokenizer):
     assert shown(bpe, "I eat an ", "apple") == shown(bpe, "I eat an", "apple")
     assert shown(bpe, "I eat an ", "apple", space=False) == shown(bpe, "I eat an", "apple")
     assert shown(char, "I eat ", "apple") == ([*"I␣eat␣"], "apple", [*"apple"], True)
 
 
-def test_without_space_the_word_stands_directly_behind_the_context(bpe: Tokenizer) -> None:
+def test_without_space_the_word_follows_the_context_directly(bpe: Tokenizer) -> None:
     assert shown(bpe, "They eat apple", "s", space=False)[1] == "s"
 
 
-def test_a_word_that_a_token_joins_to_its_context_is_cut_by_itself(bpe: Tokenizer) -> None:
+def test_a_word_that_a_token_joins_to_its_context_is_encoded_separately(bpe: Tokenizer) -> None:
     assert bpe.encode("今天天气")[: len(bpe.encode("今天天"))] != bpe.encode("今天天")  # 天气 is one token
     assert shown(bpe, "今天天", "气")[1:] == ("气", [*map(bpe.token_text, bpe.encode("气"))], False)
     assert shown(bpe, "I eat", "气")[3]
 
 
-def test_nothing_is_put_before_a_word_without_context(bpe: Tokenizer) -> None:
+def test_without_context_no_space_is_added(bpe: Tokenizer) -> None:
     assert shown(bpe, "", "apple") == ([], "apple", [*map(bpe.token_text, bpe.encode("apple"))], True)
 
 
-def test_wordpiece_reads_the_word_as_it_stands_in_the_whole(tmp_path: Path) -> None:
+def test_wordpiece_encodes_the_word_as_part_of_the_whole_text(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(["[UNK]", "[SEP]", "i", "eat", "##s", "apple"]))
     wordpiece = Tokenizer.load(tmp_path)
     assert shown(wordpiece, "I eat", "apples") == (["i", "eat"], " apples", ["apple", "##s"], True)
@@ -98,9 +98,7 @@ def test_wordpiece_reads_the_word_as_it_stands_in_the_whole(tmp_path: Path) -> N
 
 
 @given(context=texts, word=texts, space=st.booleans())
-def test_context_and_word_are_the_text_that_was_given(
-    tokenizer: Tokenizer, context: str, word: str, space: bool
-) -> None:
+def test_context_and_word_join_to_the_given_text(tokenizer: Tokenizer, context: str, word: str, space: bool) -> None:
     ids, (joined,) = join_continuation(tokenizer, context, [word], space=space)
     between = " " if space and needs_space(context, word) else ""
     assert tokenizer.decode(ids) + joined.text == context + between + word

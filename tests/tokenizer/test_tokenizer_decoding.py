@@ -1,4 +1,4 @@
-"""Decoding and streaming give one text, whole characters at a time, whatever the decoder does at the ends of a text."""
+"""Decoding and streaming give the same text, in whole characters, for every kind of decoder."""
 
 import io
 import json
@@ -43,7 +43,7 @@ DECODERS = {
 @pytest.mark.parametrize("name", ["metaspace", "metaspace, never", "llama's"])
 @given(ids=st.lists(st.integers(0, len(WORDS) - 1), min_size=2, max_size=8), cut=st.integers(1, 7))
 @settings(max_examples=100, deadline=None)
-def test_a_stream_that_goes_on_inside_a_text_is_the_rest_of_it(name: str, ids: list[int], cut: int) -> None:
+def test_a_stream_that_starts_mid_text_gives_the_rest_of_the_text(name: str, ids: list[int], cut: int) -> None:
     tokenizer = Tokenizer(made(DECODERS[name]))
     cut = min(cut, len(ids) - 1)
     begun = tokenizer.decode(ids[:cut])
@@ -55,7 +55,7 @@ def test_a_stream_that_goes_on_inside_a_text_is_the_rest_of_it(name: str, ids: l
 @pytest.mark.parametrize("name", DECODERS)
 @given(ids=st.lists(st.integers(0, len(WORDS) - 1), max_size=8))
 @settings(max_examples=150, deadline=None)
-def test_any_ids_are_decoded_as_the_library_does_and_as_a_stream(name: str, ids: list[int]) -> None:
+def test_decoding_equals_the_librarys_and_the_streams(name: str, ids: list[int]) -> None:
     inner = made(DECODERS[name])
     expected = inner.decode(ids, skip_special_tokens=False)
     tokenizer = Tokenizer(inner)
@@ -67,7 +67,7 @@ def test_any_ids_are_decoded_as_the_library_does_and_as_a_stream(name: str, ids:
 
 @pytest.fixture(scope="session")
 def every(tokenizers: dict[str, Tokenizer], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tokenizer]:
-    """One tokenizer of each kind there is, trained and read."""
+    """One tokenizer of each kind, trained or loaded."""
     folder = tmp_path_factory.mktemp("every")
     letters = dict.fromkeys("".join(TRAINING_TEXTS).lower())
     words = ["[PAD]", "[UNK]", "[SEP]", "the", "##en", *(letter for letter in letters if letter.strip())]
@@ -92,8 +92,8 @@ EVERY = (*KINDS, "wordpiece", "unigram-True.model", "bpe-True.model", "bpe-False
 @pytest.mark.parametrize("name", EVERY)
 @given(seed=st.data())
 @settings(max_examples=100, deadline=None)
-def test_a_stream_never_gives_half_a_character(every: dict[str, Tokenizer], name: str, seed: st.DataObject) -> None:
-    """U+FFFD, which stands for bytes that are no character, comes only where decoding all at once gives it too."""
+def test_a_stream_never_returns_half_a_character(every: dict[str, Tokenizer], name: str, seed: st.DataObject) -> None:
+    """U+FFFD, for bytes that form no character, appears only if decoding the whole gives it, too."""
     tokenizer = every[name]
     text = seed.draw(texts.filter(lambda text: "\ufffd" not in text))
     ids = tokenizer.encode(text)
@@ -106,9 +106,7 @@ def test_a_stream_never_gives_half_a_character(every: dict[str, Tokenizer], name
 @pytest.mark.parametrize("name", EVERY)
 @given(seed=st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_stream_of_any_ids_gives_what_decoding_gives(
-    every: dict[str, Tokenizer], name: str, seed: st.DataObject
-) -> None:
+def test_streaming_any_ids_equals_decoding_them(every: dict[str, Tokenizer], name: str, seed: st.DataObject) -> None:
     tokenizer = every[name]
     ids = seed.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=20))
     stream = StreamDecoder(tokenizer)
@@ -119,7 +117,7 @@ def test_a_stream_of_any_ids_gives_what_decoding_gives(
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_what_loses_nothing_says_so_and_only_that(every: dict[str, Tokenizer], name: str) -> None:
+def test_exactly_the_lossless_tokenizers_are_marked_lossless(every: dict[str, Tokenizer], name: str) -> None:
     tokenizer = every[name]
     assert tokenizer.lossless == (name in KINDS)
     back = tokenizer.decode(tokenizer.encode(" Two  spaces,▁龘 É"))
@@ -130,13 +128,13 @@ def test_what_loses_nothing_says_so_and_only_that(every: dict[str, Tokenizer], n
 @pytest.mark.parametrize("name", EVERY)
 @given(text=texts)
 @settings(max_examples=60, deadline=None)
-def test_no_text_is_longer_than_its_tokens_can_spell(every: dict[str, Tokenizer], name: str, text: str) -> None:
+def test_max_characters_is_an_upper_bound(every: dict[str, Tokenizer], name: str, text: str) -> None:
     tokenizer = every[name]
     assert len(text) <= tokenizer.max_characters(len(tokenizer.encode(text)))
     assert (tokenizer.max_characters(9) < 10_000) == tokenizer.lossless
 
 
-def test_a_byte_level_tokenizer_that_puts_a_space_in_front_is_not_lossless(
+def test_a_byte_level_tokenizer_with_a_prefix_space_is_not_lossless(
     tokenizers: dict[str, Tokenizer], tmp_path: Path
 ) -> None:
     tokenizers["bpe"].save(tmp_path)
@@ -146,7 +144,7 @@ def test_a_byte_level_tokenizer_that_puts_a_space_in_front_is_not_lossless(
     assert not Tokenizer.load(tmp_path).lossless
 
 
-def test_kinds_are_told_in_words(every: dict[str, Tokenizer]) -> None:
+def test_every_kind_has_a_name(every: dict[str, Tokenizer]) -> None:
     assert {name: tokenizer.kind for name, tokenizer in every.items()} == {
         "char": "characters",
         "bpe": "byte-level BPE",
@@ -158,20 +156,20 @@ def test_kinds_are_told_in_words(every: dict[str, Tokenizer]) -> None:
     }
 
 
-def test_tokens_of_wordpiece_are_shown_as_the_vocabulary_has_them(every: dict[str, Tokenizer]) -> None:
+def test_wordpiece_tokens_are_displayed_as_in_the_vocabulary(every: dict[str, Tokenizer]) -> None:
     tokenizer = every["wordpiece"]
     assert [tokenizer.token_text(index) for index in tokenizer.encode("then")] == ["the", "##n"]
     assert tokenizer.token_text(2) == "[SEP]"
 
 
-def test_an_id_outside_the_vocabulary_is_refused_where_the_library_decodes() -> None:
+def test_an_id_outside_the_vocabulary_is_refused_if_the_library_decodes() -> None:
     tokenizer = Tokenizer(made(DECODERS["not followed"]))
     for use in (lambda: tokenizer.decode([99]), lambda: StreamDecoder(tokenizer).push(99)):
         with pytest.raises(TokenizerError, match="Token id 99"):
             use()
 
 
-def test_the_separator_is_written_by_its_name_in_a_stream_of_every_kind(every: dict[str, Tokenizer]) -> None:
+def test_a_stream_of_any_kind_returns_the_separator_by_name(every: dict[str, Tokenizer]) -> None:
     for name, tokenizer in every.items():
         assert tokenizer.separator_id is not None
         stream = StreamDecoder(tokenizer)

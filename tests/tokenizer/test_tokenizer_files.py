@@ -1,4 +1,4 @@
-"""Tokenizers on disk: what is saved is read back the same, by Penna and transformers; the rest is refused clearly."""
+"""Saved tokenizers load unchanged in Penna and transformers; other files are refused."""
 
 import json
 from pathlib import Path
@@ -29,9 +29,9 @@ def theirs(saved: Path):
 
 @given(text=texts)
 @settings(max_examples=200, deadline=None)
-def test_transformers_reads_what_is_saved_to_the_same_ids_and_text(tokenizer: Tokenizer, theirs, text: str) -> None:
+def test_transformers_gives_the_same_ids_and_text(tokenizer: Tokenizer, theirs, text: str) -> None:
     ids = tokenizer.encode(text)
-    # Told to take control tokens for text, as Penna always does.
+    # split_special_tokens makes transformers treat control tokens in text as text, as Penna does.
     theirs.backend_tokenizer.encode_special_tokens = True
     assert theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] == ids
     assert theirs.decode(ids) == text == tokenizer.decode(ids)
@@ -50,20 +50,20 @@ LANGUAGES = {
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_transformers_reads_text_in_many_scripts_to_the_same_ids(tokenizer: Tokenizer, theirs, language: str) -> None:
+def test_transformers_gives_the_same_ids_in_many_scripts(tokenizer: Tokenizer, theirs, language: str) -> None:
     text = LANGUAGES[language]
     assert theirs(text)["input_ids"] == tokenizer.encode(text)
     assert theirs.decode(tokenizer.encode(text)) == text
 
 
-def test_transformers_sees_the_separator_as_the_end_token(tokenizer: Tokenizer, saved: Path) -> None:
+def test_the_separator_is_the_end_token_in_transformers(tokenizer: Tokenizer, saved: Path) -> None:
     theirs = AutoTokenizer.from_pretrained(saved, local_files_only=True)
     assert (theirs.eos_token, theirs.eos_token_id) == (SEPARATOR, tokenizer.separator_id)
     assert theirs("a", add_special_tokens=True)["input_ids"] == tokenizer.encode("a")
     assert len(theirs) == theirs.vocab_size == tokenizer.vocab_size
 
 
-def test_a_saved_tokenizer_is_loaded_the_same(tokenizer: Tokenizer, saved: Path) -> None:
+def test_a_saved_tokenizer_loads_unchanged(tokenizer: Tokenizer, saved: Path) -> None:
     text = f"The quick 갉 {SEPARATOR}\t龘"
     for path in (saved, str(saved), saved / "tokenizer.json", saved.parent):  # the last as a run folder holds it
         loaded = Tokenizer.load(path)
@@ -74,14 +74,14 @@ def test_a_saved_tokenizer_is_loaded_the_same(tokenizer: Tokenizer, saved: Path)
         assert loaded.token_bytes() == tokenizer.token_bytes()
 
 
-def test_saving_leaves_two_files_and_saving_again_changes_neither(saved: Path, tmp_path: Path) -> None:
+def test_saving_writes_two_files_and_saving_again_changes_neither(saved: Path, tmp_path: Path) -> None:
     assert sorted(file.name for file in saved.iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
     Tokenizer.load(saved).save(tmp_path)
     for file in saved.iterdir():
         assert (tmp_path / file.name).read_bytes() == file.read_bytes()
 
 
-def test_a_failed_save_leaves_the_old_file_whole(
+def test_a_failed_save_keeps_the_old_file(
     tokenizers: dict[str, Tokenizer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full_disk(descriptor: int) -> None:
@@ -95,7 +95,7 @@ def test_a_failed_save_leaves_the_old_file_whole(
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_the_fingerprint_tells_tokenizers_apart_and_ignores_spacing(
+def test_the_fingerprint_differs_between_tokenizers_and_ignores_spacing(
     tokenizers: dict[str, Tokenizer], tmp_path: Path
 ) -> None:
     assert len({tokenizer.fingerprint() for tokenizer in tokenizers.values()}) == 3
@@ -105,8 +105,8 @@ def test_the_fingerprint_tells_tokenizers_apart_and_ignores_spacing(
     assert Tokenizer.load(tmp_path).fingerprint() == tokenizers["bpe"].fingerprint()
 
 
-def test_a_foreign_tokenizer_keeps_its_settings_and_adds_nothing_to_plain_text(tmp_path: Path) -> None:
-    """In the manner of Llama's: "▁" for spaces, a beginning token, truncation left on, an end token of its own."""
+def test_another_tools_tokenizer_keeps_its_settings_and_adds_no_special_tokens(tmp_path: Path) -> None:
+    """Like Llama's: "▁" for spaces, a beginning token, truncation turned on, its own end token."""
     inner = Inner(
         models.BPE(
             {"<s>": 0, "</s>": 1, "▁": 2, "a": 3, "▁a": 4, "<0xC3>": 5, "<0xA9>": 6}, [("▁", "a")], byte_fallback=True
@@ -150,13 +150,13 @@ def test_a_missing_path_is_refused(tmp_path: Path) -> None:
     assert f"There is no file or folder {tmp_path / 'nowhere'}" in error.happened
 
 
-def test_a_name_on_the_hub_is_answered_with_how_to_get_it() -> None:
+def test_a_hub_name_is_refused_with_a_download_command() -> None:
     error = refusal("openai-community/gpt2")
     assert "Hugging Face hub" in error.happened
     assert "hf download openai-community/gpt2" in error.advice
 
 
-def test_a_folder_without_a_tokenizer_is_refused_with_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
+def test_a_folder_without_a_tokenizer_is_refused_with_its_content(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
     error = refusal(tmp_path)
     assert "model.safetensors" in error.happened
@@ -164,14 +164,14 @@ def test_a_folder_without_a_tokenizer_is_refused_with_what_was_looked_for_and_wh
         assert name in error.expected
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "it holds nothing" in refusal(empty).happened
+    assert "it contains nothing" in refusal(empty).happened
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (b'{"model": ', "is not JSON"),
-        (b"[1, 2]", "holds no JSON object"),
+        (b"[1, 2]", "does not contain a JSON object"),
         (b'{"model": {"type": "BPE"}}', "is JSON, but not a tokenizer"),
         (b"\xff\xfe", "cannot be read as text"),
     ],
@@ -184,7 +184,7 @@ def test_a_damaged_tokenizer_json_is_refused(tmp_path: Path, content: bytes, wor
 
 def test_a_vocabulary_without_its_merges_is_refused(tmp_path: Path) -> None:
     (tmp_path / "vocab.json").write_text('{"a": 0}', encoding="utf-8")
-    assert "merges.txt is not beside it" in refusal(tmp_path).happened
+    assert "merges.txt is missing" in refusal(tmp_path).happened
 
 
 def test_a_vocabulary_that_is_not_byte_level_is_refused(tmp_path: Path) -> None:

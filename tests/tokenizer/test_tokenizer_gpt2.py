@@ -1,4 +1,4 @@
-"""GPT-2's own tokenizer, read from its two files, gives what transformers gives, on text in three languages."""
+"""GPT-2's tokenizer, read from its two files, equals that of transformers on text in three languages."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def theirs(data: Path) -> GPT2TokenizerFast:
     return GPT2TokenizerFast.from_pretrained(data / "gpt2-tokenizer", local_files_only=True)
 
 
-def test_gpt2_has_its_published_size_separator_and_ids(gpt2: Tokenizer) -> None:
+def test_gpt2_has_the_published_size_separator_and_ids(gpt2: Tokenizer) -> None:
     assert gpt2.vocab_size == 50257
     assert gpt2.special_tokens == {SEPARATOR: 50256}
     assert gpt2.separator_id == 50256
@@ -42,7 +42,7 @@ def test_gpt2_has_its_published_size_separator_and_ids(gpt2: Tokenizer) -> None:
         "zh-text/valid.jsonl",
     ],
 )
-def test_gpt2_gives_the_ids_and_text_of_transformers(
+def test_gpt2_ids_and_text_equal_those_of_transformers(
     gpt2: Tokenizer, theirs: GPT2TokenizerFast, data: Path, name: str
 ) -> None:
     text = (data / name).read_text(encoding="utf-8")[:300_000]
@@ -55,7 +55,9 @@ def test_gpt2_gives_the_ids_and_text_of_transformers(
 
 @given(text=texts.filter(lambda text: SEPARATOR not in text))
 @settings(max_examples=200, deadline=None)
-def test_gpt2_gives_the_ids_of_transformers_on_any_text(gpt2: Tokenizer, theirs: GPT2TokenizerFast, text: str) -> None:
+def test_gpt2_ids_of_any_text_equal_those_of_transformers(
+    gpt2: Tokenizer, theirs: GPT2TokenizerFast, text: str
+) -> None:
     ids = gpt2.encode(text)
     assert ids == theirs(text)["input_ids"]
     token_bytes = gpt2.token_bytes()
@@ -64,7 +66,7 @@ def test_gpt2_gives_the_ids_of_transformers_on_any_text(gpt2: Tokenizer, theirs:
 
 @given(ids=st.lists(st.integers(0, 50256), max_size=20))
 @settings(max_examples=200, deadline=None)
-def test_gpt2_decodes_any_ids_as_transformers_does(gpt2: Tokenizer, theirs: GPT2TokenizerFast, ids: list[int]) -> None:
+def test_gpt2_decoding_equals_that_of_transformers(gpt2: Tokenizer, theirs: GPT2TokenizerFast, ids: list[int]) -> None:
     assert gpt2.decode(ids) == theirs.decode(ids)
 
 
@@ -74,7 +76,7 @@ def test_gpt2_text_that_spells_the_separator_stays_text(gpt2: Tokenizer) -> None
     assert gpt2.decode(ids) == f"a{SEPARATOR}b"
 
 
-def test_gpt2_saved_by_penna_is_gpt2_to_transformers(
+def test_transformers_reads_gpt2_saved_by_penna(
     gpt2: Tokenizer, theirs: GPT2TokenizerFast, data: Path, tmp_path: Path
 ) -> None:
     gpt2.save(tmp_path)
@@ -101,7 +103,7 @@ def test_gpt2_merges_of_another_model_are_refused(data: Path, tmp_path: Path) ->
         Tokenizer.load(tmp_path)
 
 
-def test_the_letters_of_the_bytes_are_those_of_the_tokenizers_library() -> None:
+def test_byte_letters_equal_those_of_the_library() -> None:
     assert set(byte_letters()) == set(pre_tokenizers.ByteLevel.alphabet())
     assert sorted(byte_letters().values()) == list(range(256))
     for letter, byte in byte_letters().items():

@@ -1,4 +1,4 @@
-"""Nothing is lost: any text comes back from its ids, from its tokens' bytes, and from a stream."""
+"""Any text is restored from its ids, its tokens' bytes, and a stream."""
 
 import pickle
 
@@ -16,19 +16,19 @@ from penna.tokenizer.train import train_tokenizer
 
 @given(text=texts)
 @settings(max_examples=200, deadline=None)
-def test_any_text_comes_back_from_its_ids(tokenizer: Tokenizer, text: str) -> None:
+def test_any_text_is_restored_from_its_ids(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(trained_on=texts, text=texts)
 @settings(max_examples=60, deadline=None)
-def test_any_text_comes_back_whatever_the_tokenizer_was_trained_on(kind: str, trained_on: str, text: str) -> None:
+def test_any_text_is_restored_for_any_training_text(kind: str, trained_on: str, text: str) -> None:
     config = TokenizerConfig.model_validate({"kind": kind, "vocab_size": 320})
     try:
         tokenizer = train_tokenizer(config, [trained_on] * 3)
     except TokenizerError as error:  # the only reasons there are
-        assert not trained_on or "SentencePiece could not learn" in error.happened
+        assert not trained_on or "SentencePiece cannot learn" in error.happened
         return
     for either in (text, trained_on):
         assert tokenizer.decode(tokenizer.encode(either)) == either
@@ -37,7 +37,7 @@ def test_any_text_comes_back_whatever_the_tokenizer_was_trained_on(kind: str, tr
 
 @given(text=texts)
 @settings(max_examples=200, deadline=None)
-def test_the_bytes_of_the_tokens_are_the_bytes_of_the_text(tokenizer: Tokenizer, text: str) -> None:
+def test_token_bytes_join_to_the_bytes_of_the_text(tokenizer: Tokenizer, text: str) -> None:
     token_bytes = tokenizer.token_bytes()
     assert b"".join(token_bytes[index] for index in tokenizer.encode(text)) == text.encode()
 
@@ -50,13 +50,13 @@ def test_no_text_is_encoded_to_a_special_token(tokenizer: Tokenizer, text: str) 
 
 @given(batch=st.lists(nasty_texts, max_size=5))
 @settings(max_examples=50, deadline=None)
-def test_a_batch_is_encoded_as_its_texts_are(tokenizer: Tokenizer, batch: list[str]) -> None:
+def test_a_batch_is_encoded_like_its_single_texts(tokenizer: Tokenizer, batch: list[str]) -> None:
     assert tokenizer.encode_batch(batch) == [tokenizer.encode(text) for text in batch]
 
 
 @given(seed=st.data())
 @settings(max_examples=200, deadline=None)
-def test_a_stream_of_any_ids_gives_what_decoding_gives(tokenizer: Tokenizer, seed: st.DataObject) -> None:
+def test_streaming_any_ids_equals_decoding_them(tokenizer: Tokenizer, seed: st.DataObject) -> None:
     ids = seed.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=30))
     stream = StreamDecoder(tokenizer)
     assert "".join([*map(stream.push, ids), stream.finish()]) == tokenizer.decode(ids)
@@ -64,7 +64,7 @@ def test_a_stream_of_any_ids_gives_what_decoding_gives(tokenizer: Tokenizer, see
 
 @given(text=texts.filter(lambda text: "\ufffd" not in text))
 @settings(max_examples=200, deadline=None)
-def test_a_stream_gives_whole_characters_as_soon_as_they_are_whole(tokenizer: Tokenizer, text: str) -> None:
+def test_a_stream_returns_characters_as_soon_as_they_are_complete(tokenizer: Tokenizer, text: str) -> None:
     stream = StreamDecoder(tokenizer)
     token_bytes = tokenizer.token_bytes()
     received, given_out = b"", ""
@@ -76,14 +76,14 @@ def test_a_stream_gives_whole_characters_as_soon_as_they_are_whole(tokenizer: To
     assert given_out == text
 
 
-def test_a_stream_writes_the_separator_by_its_name(tokenizer: Tokenizer) -> None:
+def test_a_stream_returns_the_separator_by_name(tokenizer: Tokenizer) -> None:
     assert tokenizer.separator_id is not None
     stream = StreamDecoder(tokenizer)
     assert stream.push(tokenizer.separator_id) == SEPARATOR
     assert tokenizer.decode([tokenizer.separator_id]) == SEPARATOR
 
 
-def test_a_stream_that_ends_inside_a_character_says_so(tokenizer: Tokenizer) -> None:
+def test_a_stream_that_ends_inside_a_character_returns_a_replacement_character(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("龘")  # not in the training text, so it is three bytes
     assert len(ids) == 3
     stream = StreamDecoder(tokenizer)
@@ -91,14 +91,14 @@ def test_a_stream_that_ends_inside_a_character_says_so(tokenizer: Tokenizer) -> 
     assert stream.finish() == "\ufffd"
 
 
-def test_a_special_token_stands_for_no_bytes_of_text(tokenizer: Tokenizer) -> None:
+def test_a_special_token_has_no_bytes(tokenizer: Tokenizer) -> None:
     assert tokenizer.special_tokens == {SEPARATOR: 0}
     assert tokenizer.token_bytes()[0] == b""
     assert all(tokenizer.token_bytes()[1:])
 
 
-def test_a_lone_surrogate_is_refused_with_its_place(tokenizer: Tokenizer) -> None:
-    with pytest.raises(TokenizerError, match=r"U\+D800, stands at character 2 of the text") as caught:
+def test_a_lone_surrogate_is_refused_with_its_position(tokenizer: Tokenizer) -> None:
+    with pytest.raises(TokenizerError, match=r"Character 2 of the text is a lone surrogate, U\+D800") as caught:
         tokenizer.encode("ab\ud800c")
     assert caught.value.expected and caught.value.advice
     with pytest.raises(TokenizerError, match="character 0 of text 2 of 2"):
@@ -113,14 +113,14 @@ def test_an_id_outside_the_vocabulary_is_refused(tokenizer: Tokenizer, wrong: in
         assert f"from 0 to {tokenizer.vocab_size - 1}" in caught.value.expected
 
 
-def test_a_tokenizer_sent_to_another_process_still_takes_control_tokens_for_text(tokenizer: Tokenizer) -> None:
+def test_an_unpickled_tokenizer_still_treats_spelled_control_tokens_as_text(tokenizer: Tokenizer) -> None:
     copy = pickle.loads(pickle.dumps(tokenizer))
     text = f"the {SEPARATOR} 가"
     assert copy.encode(text) == tokenizer.encode(text)
     assert copy.fingerprint() == tokenizer.fingerprint()
 
 
-def test_tokens_are_shown_with_visible_spaces_newlines_and_bytes(tokenizer: Tokenizer) -> None:
+def test_token_text_makes_spaces_newlines_and_bytes_visible(tokenizer: Tokenizer) -> None:
     def shown(text: str) -> list[str]:
         return [tokenizer.token_text(index) for index in tokenizer.encode(text)]
 

@@ -1,4 +1,4 @@
-"""Where tokens stand: what the vocabulary lacks is named, and bytes are those of the text itself."""
+"""Offsets: parts of a text without tokens, and byte counts of the text itself."""
 
 from pathlib import Path
 
@@ -23,30 +23,32 @@ def lacks(tokenizer: Tokenizer, text: str) -> tuple[str, ...]:
 
 
 @given(text=texts)
-def test_ids_are_those_of_encoding_and_bytes_add_up(tokenizer: Tokenizer, text: str) -> None:
-    placed = encode_with_offsets(tokenizer, text)
-    assert list(placed.ids) == tokenizer.encode(text)
-    pieces = tokenizer.token_bytes()
-    for first in range(len(placed.ids) + 1):
-        assert byte_count_from(tokenizer, text, placed, first) == len(b"".join(pieces[id] for id in placed.ids[first:]))
+def test_ids_equal_those_of_encode_and_bytes_add_up(tokenizer: Tokenizer, text: str) -> None:
+    encoded = encode_with_offsets(tokenizer, text)
+    assert list(encoded.ids) == tokenizer.encode(text)
+    token_bytes = tokenizer.token_bytes()
+    for first in range(len(encoded.ids) + 1):
+        assert byte_count_from(tokenizer, text, encoded, first) == len(
+            b"".join(token_bytes[id] for id in encoded.ids[first:])
+        )
 
 
-def test_characters_that_are_read_as_bytes_are_named_once_in_their_order(tokenizers: dict[str, Tokenizer]) -> None:
+def test_characters_encoded_as_bytes_are_listed_once_in_order(tokenizers: dict[str, Tokenizer]) -> None:
     assert lacks(tokenizers["char"], "the 龘龍 dog 𠮷 龘") == ("龘", "龍", "𠮷")
     assert "龘" in lacks(tokenizers["unigram"], "the 龘 dog")
     assert lacks(tokenizers["bpe"], "the 龘 dog") == ()  # bytes are what it has learned
     assert lacks(tokenizers["char"], "the dog\n\t") == ()
 
 
-def test_what_becomes_the_unknown_token_is_named(wordpiece: Tokenizer) -> None:
+def test_words_that_become_the_unknown_token_are_listed(wordpiece: Tokenizer) -> None:
     assert lacks(wordpiece, "I eat zebras. ☃ 你龘") == ("zebras", "☃", "龘")
 
 
-def test_bytes_of_a_tokenizer_that_loses_text_are_those_of_the_text(wordpiece: Tokenizer) -> None:
+def test_byte_counts_of_a_lossy_tokenizer_are_those_of_the_text(wordpiece: Tokenizer) -> None:
     text = "I eats  zebras. 你好"
-    placed = encode_with_offsets(wordpiece, text)
-    assert [text[start:end] for start, end in placed.offsets] == ["I", "eat", "s", "zebras", ".", "你", "好"]
-    behind = [
+    encoded = encode_with_offsets(wordpiece, text)
+    assert [text[start:end] for start, end in encoded.offsets] == ["I", "eat", "s", "zebras", ".", "你", "好"]
+    rests = [
         "I eats  zebras. 你好",
         " eats  zebras. 你好",
         "s  zebras. 你好",
@@ -55,4 +57,4 @@ def test_bytes_of_a_tokenizer_that_loses_text_are_those_of_the_text(wordpiece: T
         " 你好",
         "好",
     ]
-    assert [byte_count_from(wordpiece, text, placed, first) for first in range(7)] == [len(t.encode()) for t in behind]
+    assert [byte_count_from(wordpiece, text, encoded, first) for first in range(7)] == [len(t.encode()) for t in rests]

@@ -1,4 +1,4 @@
-"""A SentencePiece .model is rebuilt so that any text gets SentencePiece's own ids, or refused by name."""
+"""A converted SentencePiece .model gives SentencePiece's ids for any text, or is refused with the reason."""
 
 import io
 import itertools
@@ -46,7 +46,7 @@ SYMBOLS: list[dict[str, Any]] = [
 
 
 def options(kind: str) -> list[dict[str, Any]]:
-    """Settings in which every two choices meet."""
+    """Options in which every pair of choices occurs."""
     chosen: list[dict[str, Any]] = []
     rules = itertools.cycle(["identity", "nmt_nfkc", "identity", "identity"])
     for place, (dummy, trims, fallback) in enumerate(itertools.product((True, False), repeat=3)):
@@ -100,7 +100,7 @@ def assert_same(tokenizer: Tokenizer, theirs: sentencepiece.SentencePieceProcess
     ours, own = tokenizer.encode(text), theirs.encode(text)
     if ours == own:
         return
-    # The one difference there may be: two ways to cut that cost the same but for rounding.
+    # The only allowed difference: two segmentations whose costs differ by rounding.
     assert parse_model(theirs.serialized_model_proto()).kind == 1
     assert "".join(map(theirs.id_to_piece, ours)) == "".join(map(theirs.id_to_piece, own))
     assert sum(map(theirs.get_score, ours)) == pytest.approx(sum(map(theirs.get_score, own)), abs=1e-3)
@@ -109,14 +109,14 @@ def assert_same(tokenizer: Tokenizer, theirs: sentencepiece.SentencePieceProcess
 @pytest.mark.parametrize("choice", range(len(CHOICES)))
 @given(texts=st.lists(anything | nasty_texts, min_size=8, max_size=8))
 @settings(max_examples=25, deadline=None)
-def test_any_text_gets_sentencepieces_own_ids(folder: Path, choice: int, texts: list[str]) -> None:
+def test_ids_of_any_text_equal_those_of_sentencepiece(folder: Path, choice: int, texts: list[str]) -> None:
     tokenizer, theirs = both(choice, folder)
     for text in texts:
         assert_same(tokenizer, theirs, text)
 
 
 @pytest.mark.parametrize("choice", range(len(CHOICES)))
-def test_a_saved_folder_is_read_by_transformers_to_the_same_ids(folder: Path, tmp_path: Path, choice: int) -> None:
+def test_transformers_reads_a_saved_folder_with_the_same_ids(folder: Path, tmp_path: Path, choice: int) -> None:
     tokenizer, _ = both(choice, folder)
     tokenizer.save(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
@@ -132,7 +132,7 @@ def test_a_saved_folder_is_read_by_transformers_to_the_same_ids(folder: Path, tm
 
 
 @pytest.mark.parametrize("choice", range(len(CHOICES)))
-def test_special_tokens_are_the_models_and_text_that_spells_them_is_text(folder: Path, choice: int) -> None:
+def test_special_tokens_are_the_models_and_their_spelling_is_text(folder: Path, choice: int) -> None:
     tokenizer, theirs = both(choice, folder)
     control = [index for index in range(len(theirs)) if theirs.is_control(index) or theirs.is_unknown(index)]
     assert sorted(tokenizer.special_tokens.values()) == control
@@ -147,9 +147,7 @@ def test_special_tokens_are_the_models_and_text_that_spells_them_is_text(folder:
 @pytest.mark.parametrize("choice", range(len(CHOICES)))
 @given(seed=st.data())
 @settings(max_examples=20, deadline=None)
-def test_decoding_gives_what_sentencepiece_gives_and_a_stream_the_same(
-    folder: Path, choice: int, seed: st.DataObject
-) -> None:
+def test_decoding_and_streaming_equal_sentencepieces_decoding(folder: Path, choice: int, seed: st.DataObject) -> None:
     tokenizer, theirs = both(choice, folder)
     text = "".join(seed.draw(st.lists(st.sampled_from([*TEXT[:6], "the ", "갉", "가을는", " ", "<sep>"]), max_size=5)))
     ids = tokenizer.encode(text)
@@ -160,10 +158,10 @@ def test_decoding_gives_what_sentencepiece_gives_and_a_stream_the_same(
         assert decoded == theirs.decode(ids)
 
 
-def test_every_rule_is_followed_and_no_other(folder: Path) -> None:
-    """Random rows of rules, of what may join them, and of any characters, against SentencePiece's own normaliser."""
-    told = {**CHOICES[9], "normalization_rule_name": "nmt_nfkc", "byte_fallback": True, "vocab_size": 500}
-    (folder / "rules.model").write_bytes(train(**told))
+def test_normalization_of_random_text_equals_sentencepieces(folder: Path) -> None:
+    """Random sequences of rules, joining characters and other characters."""
+    options_of_rules = {**CHOICES[9], "normalization_rule_name": "nmt_nfkc", "byte_fallback": True, "vocab_size": 500}
+    (folder / "rules.model").write_bytes(train(**options_of_rules))
     tokenizer = Tokenizer.load(folder / "rules.model")
     theirs = sentencepiece.SentencePieceProcessor(model_file=str(folder / "rules.model"))
     model = parse_model(theirs.serialized_model_proto())
@@ -182,7 +180,9 @@ def test_every_rule_is_followed_and_no_other(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 @pytest.mark.parametrize("rules", ["identity", "nmt_nfkc"])
-def test_running_text_in_three_languages_gets_the_same_ids(data: Path, tmp_path: Path, kind: str, rules: str) -> None:
+def test_ids_of_running_text_in_three_languages_equal_those_of_sentencepiece(
+    data: Path, tmp_path: Path, kind: str, rules: str
+) -> None:
     lines: list[str] = []
     for name in ("korean-text/valid.jsonl", "zh-text/valid.jsonl"):
         with (data / name).open(encoding="utf-8") as file:
@@ -203,7 +203,7 @@ def test_running_text_in_three_languages_gets_the_same_ids(data: Path, tmp_path:
     assert equal >= len(lines) - 5
 
 
-# --- files that cannot be read, or not rebuilt ---
+# --- files that cannot be read or converted ---
 
 
 def message(number: int, content: bytes) -> bytes:
@@ -232,7 +232,7 @@ def refusal(tmp_path: Path, content: bytes) -> TokenizerError:
     return caught.value
 
 
-def test_a_model_written_by_hand_is_read(tmp_path: Path) -> None:
+def test_a_handwritten_model_is_read(tmp_path: Path) -> None:
     (tmp_path / "m.model").write_bytes(UNKNOWN + LETTERS + piece("ab", -1.0) + UNIGRAM + PLAIN)
     assert Tokenizer.load(tmp_path).encode("ab  b") == [1, 6, 1, 3]
 
@@ -244,22 +244,22 @@ FLAGS = st.tuples(st.booleans(), st.booleans())
 
 @given(words=LONG, costs=st.lists(st.integers(1, 900), min_size=14, max_size=14), flags=FLAGS, texts=ROWS)
 @settings(max_examples=150, deadline=None)
-def test_any_unigram_vocabulary_cuts_as_sentencepiece_does(
+def test_any_unigram_vocabulary_segments_like_sentencepiece(
     tmp_path_factory: pytest.TempPathFactory,
     words: list[str],
     costs: list[int],
     flags: tuple[bool, bool],
     texts: list[str],
 ) -> None:
-    """Costs in 64ths are added up without rounding, so that even ties must come out alike."""
+    """Costs in 64ths are summed without rounding, so even ties must be resolved alike."""
     pieces = [piece(word, -cost / 64) for word, cost in zip([*"▁ab<c", *words], costs, strict=False)]
     content = UNKNOWN + b"".join(pieces) + UNIGRAM + message(3, bytes([3 << 3, flags[0], 4 << 3, flags[1]]))
-    assert_cuts_alike(tmp_path_factory.getbasetemp() / "any.model", content, texts)
+    assert_same_segmentation(tmp_path_factory.getbasetemp() / "any.model", content, texts)
 
 
 @given(words=LONG, symbols=st.integers(0, 2), flags=FLAGS, texts=ROWS)
 @settings(max_examples=150, deadline=None)
-def test_any_bpe_vocabulary_cuts_as_sentencepiece_does(
+def test_any_bpe_vocabulary_segments_like_sentencepiece(
     tmp_path_factory: pytest.TempPathFactory,
     words: list[str],
     symbols: int,
@@ -270,20 +270,20 @@ def test_any_bpe_vocabulary_cuts_as_sentencepiece_does(
     pieces = [piece(word, -float(place), kind) for place, (word, kind) in enumerate(zip(words, kinds, strict=False))]
     content = UNKNOWN + LETTERS + piece("c", -99.0) + b"".join(pieces)
     content += BPE + message(3, bytes([3 << 3, flags[0], 4 << 3, flags[1]]))
-    assert_cuts_alike(tmp_path_factory.getbasetemp() / "any.model", content, texts)
+    assert_same_segmentation(tmp_path_factory.getbasetemp() / "any.model", content, texts)
 
 
-def assert_cuts_alike(file: Path, content: bytes, texts: list[str]) -> None:
+def assert_same_segmentation(file: Path, content: bytes, texts: list[str]) -> None:
     file.write_bytes(content)
     try:
         tokenizer = Tokenizer.load(file)
     except TokenizerError as error:
-        assert "a piece that joining does not make" in error.happened  # only beside user-defined symbols
+        assert "that no merges make" in error.happened  # only beside user-defined symbols
         return
     assert tokenizer.encode_batch(texts) == sentencepiece.SentencePieceProcessor(model_proto=content).encode(texts)
 
 
-def test_a_user_defined_symbol_scores_a_little_for_its_length(tmp_path: Path) -> None:
+def test_a_user_defined_symbol_scores_by_its_length(tmp_path: Path) -> None:
     pieces = [piece(letter, -1.0) for letter in "▁abcd<"]
     symbol = piece("ab", 0.0, PieceKind.USER_DEFINED)
     for score, expected in ((-2.0, [7, 4, 5]), (-1.8, [8])):
@@ -292,14 +292,14 @@ def test_a_user_defined_symbol_scores_a_little_for_its_length(tmp_path: Path) ->
         assert Tokenizer.load(tmp_path).encode("abcd") == theirs.encode("abcd") == expected
 
 
-def test_spaces_and_marks_at_the_end_are_all_trimmed(tmp_path: Path) -> None:
+def test_all_spaces_and_marks_at_the_end_are_trimmed(tmp_path: Path) -> None:
     (tmp_path / "m.model").write_bytes(UNKNOWN + LETTERS + UNIGRAM + PLAIN)
     theirs = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "m.model"))
     for text in ("a ▁▁ ▁", "▁", " ", " ▁", "▁▁a", "  a  b  "):
         assert Tokenizer.load(tmp_path).encode(text) == theirs.encode(text)
 
 
-def test_an_unknown_token_of_unknown_letters_is_no_obstacle(tmp_path: Path) -> None:
+def test_an_unknown_token_of_unknown_letters_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "m.model").write_bytes(UNKNOWN + piece("가", -1.0) + piece("▁", -2.0) + UNIGRAM + PLAIN)
     theirs = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "m.model"))
     for text in ("가<unk>가", "x<unk>y 가", "<unk><unk>"):
@@ -314,7 +314,7 @@ def test_an_unknown_token_of_unknown_letters_is_no_obstacle(tmp_path: Path) -> N
         (UNKNOWN + LETTERS + UNIGRAM + message(3, bytes([5 << 3, 0])), "escape_whitespaces"),
         (UNKNOWN + LETTERS + piece("ba", kind=PieceKind.UNUSED) + UNIGRAM, "'ba' is marked as unused"),
         (LETTERS + UNIGRAM, "0 unknown tokens"),
-        (UNKNOWN + LETTERS + piece("a") + UNIGRAM, "'a' stands twice"),
+        (UNKNOWN + LETTERS + piece("a") + UNIGRAM, "'a' occurs twice"),
         (UNKNOWN + LETTERS + piece("@", kind=PieceKind.CONTROL) + UNIGRAM, "'@' is a single character"),
         (UNKNOWN + LETTERS + piece("<0x41>", kind=PieceKind.BYTE) + UNIGRAM, "1 byte tokens"),
         (UNKNOWN + LETTERS + piece("a b", kind=PieceKind.USER_DEFINED) + UNIGRAM, "'a b' has a space"),
@@ -322,31 +322,33 @@ def test_an_unknown_token_of_unknown_letters_is_no_obstacle(tmp_path: Path) -> N
             UNKNOWN + LETTERS + piece("<a>", -1.0) + piece("<a>b", kind=PieceKind.CONTROL) + piece(">b") + UNIGRAM,
             "'<a>b'",
         ),
-        (UNKNOWN + LETTERS + piece("ac", -1.0) + BPE, "'ac' has 'c'"),
+        (UNKNOWN + LETTERS + piece("ac", -1.0) + BPE, "'ac' contains 'c'"),
         (UNKNOWN + LETTERS + piece("ab", -1.0) + piece("ba", -1.0) + BPE, "'ba' has the same score"),
         (UNKNOWN + LETTERS + UNIGRAM + message(3, message(2, b"\x08\0\0\0abc")), "rules are damaged"),
     ],
 )
-def test_what_cannot_be_rebuilt_is_refused_by_name(tmp_path: Path, content: bytes, named: str) -> None:
+def test_a_model_that_cannot_be_converted_is_refused_with_the_reason(
+    tmp_path: Path, content: bytes, named: str
+) -> None:
     error = refusal(tmp_path, content)
     assert named in error.happened
     assert "tokenizer.json" in error.advice
 
 
-def test_rules_beyond_a_unicode_normal_form_are_refused_by_name(tmp_path: Path) -> None:
+def test_rules_beyond_a_unicode_normal_form_are_refused(tmp_path: Path) -> None:
     content = train(model_type="bpe", vocab_size=500, byte_fallback=True, normalization_rule_name="nmt_nfkc_cf")
-    assert "normalisation rules are not those of a Unicode normal form" in refusal(tmp_path, content).happened
+    assert "normalization rules are not those of a Unicode normal form" in refusal(tmp_path, content).happened
 
 
-def test_a_symbol_that_the_rules_would_change_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_symbol_that_the_rules_would_change_is_refused(tmp_path: Path) -> None:
     content = train(model_type="bpe", vocab_size=200, normalization_rule_name="nmt_nfkc", user_defined_symbols=["Ａｂ"])
     assert "would change the user-defined symbol 'Ａｂ'" in refusal(tmp_path, content).happened
 
 
 @pytest.mark.parametrize("content", [b"", b"IQ== 0\nIg== 1\n", b"\x80\x02}q\0.", bytes(200), b"\xff" * 90])
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path, content: bytes) -> None:
     error = refusal(tmp_path, content)
-    assert "is no SentencePiece model" in error.happened and "tiktoken" in error.advice
+    assert "is not a SentencePiece model" in error.happened and "tiktoken" in error.advice
 
 
 @pytest.fixture(scope="module")
@@ -356,7 +358,7 @@ def whole_model() -> bytes:
 
 @given(seed=st.data())
 @settings(max_examples=150, deadline=None)
-def test_damage_anywhere_raises_nothing_but_a_refusal(whole_model: bytes, seed: st.DataObject) -> None:
+def test_damage_anywhere_raises_only_a_format_error(whole_model: bytes, seed: st.DataObject) -> None:
     place = seed.draw(st.integers(0, len(whole_model) - 1))
     content = bytearray(whole_model)
     content[place] ^= seed.draw(st.integers(1, 255))
@@ -368,12 +370,12 @@ def test_damage_anywhere_raises_nothing_but_a_refusal(whole_model: bytes, seed: 
         assert str(error)
 
 
-def test_the_fields_are_those_sentencepiece_was_told(whole_model: bytes) -> None:
+def test_the_parsed_fields_are_those_of_the_training_options(whole_model: bytes) -> None:
     model = parse_model(train(**CHOICES[5]))
-    told = CHOICES[5]
-    theirs = sentencepiece.SentencePieceProcessor(model_proto=train(**told))
+    chosen = CHOICES[5]
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=train(**options_of_rules))
     assert [one.text for one in model.pieces] == [theirs.id_to_piece(index) for index in range(len(theirs))]
     assert [one.score for one in model.pieces] == [theirs.get_score(index) for index in range(len(theirs))]
-    assert (model.dummy_prefix, model.trims_spaces) == (told["add_dummy_prefix"], told["remove_extra_whitespaces"])
-    assert model.byte_fallback == told["byte_fallback"]
+    assert (model.dummy_prefix, model.trims_spaces) == (chosen["add_dummy_prefix"], chosen["remove_extra_whitespaces"])
+    assert model.byte_fallback == chosen["byte_fallback"]
     assert model.roles.get("eos", -1) == theirs.eos_id() and model.roles["unk"] == theirs.unk_id()

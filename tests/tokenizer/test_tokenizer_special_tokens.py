@@ -1,4 +1,4 @@
-"""Control tokens added to a tokenizer: its ids stay, text stays text, and other tools read the same."""
+"""Adding control tokens keeps existing ids, keeps text as text, and works in transformers."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from penna.tokenizer.tokenizer import SEPARATOR, Tokenizer
 CHAT = ["<|user|>", "<|assistant|>"]
 
 
-def test_new_names_get_the_ids_behind_the_last_and_the_old_tokenizer_stays_as_it_is(tokenizer: Tokenizer) -> None:
+def test_new_names_get_the_next_ids_and_the_old_tokenizer_is_unchanged(tokenizer: Tokenizer) -> None:
     size, before = tokenizer.vocab_size, tokenizer.fingerprint()
     further = with_special_tokens(tokenizer, CHAT)
     assert further.special_tokens == {**tokenizer.special_tokens, CHAT[0]: size, CHAT[1]: size + 1}
@@ -32,7 +32,7 @@ def test_new_names_get_the_ids_behind_the_last_and_the_old_tokenizer_stays_as_it
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60, deadline=None)
 @given(text=texts)
-def test_text_has_the_ids_it_had_even_where_it_spells_the_names(kind: str, tokenizers, text: str) -> None:
+def test_text_keeps_its_ids_even_if_it_spells_the_names(kind: str, tokenizers, text: str) -> None:
     further = with_special_tokens(tokenizers[kind], CHAT)
     text = f"{text}<|user|>{text} <|assistant|>"
     ids = tokenizers[kind].encode(text)
@@ -40,13 +40,13 @@ def test_text_has_the_ids_it_had_even_where_it_spells_the_names(kind: str, token
     assert further.decode([*ids, tokenizers[kind].vocab_size]) == text + "<|user|>"
 
 
-def test_names_that_are_control_tokens_already_change_nothing(tokenizer: Tokenizer) -> None:
+def test_existing_control_tokens_change_nothing(tokenizer: Tokenizer) -> None:
     further = with_special_tokens(tokenizer, [SEPARATOR, *CHAT, CHAT[0]])
     assert further.vocab_size == tokenizer.vocab_size + 2
     assert with_special_tokens(further, CHAT[::-1]).fingerprint() == further.fingerprint()
 
 
-def test_a_saved_folder_has_the_same_ids_here_and_in_transformers(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_saved_folder_has_the_same_ids_in_transformers(tokenizer: Tokenizer, tmp_path: Path) -> None:
     further = with_special_tokens(tokenizer, CHAT)
     further.save(tmp_path)
     assert Tokenizer.load(tmp_path).special_tokens == further.special_tokens
@@ -58,7 +58,7 @@ def test_a_saved_folder_has_the_same_ids_here_and_in_transformers(tokenizer: Tok
         assert theirs(text, add_special_tokens=False, split_special_tokens=True).input_ids == further.encode(text)
 
 
-def test_a_folder_of_transformers_whose_class_would_build_it_anew_keeps_the_new_tokens(tokenizers, tmp_path: Path):
+def test_new_tokens_survive_a_transformers_class_that_rebuilds_the_tokenizer(tokenizers, tmp_path: Path):
     tokenizers["bpe"].save(tmp_path / "ours")
     content = json.loads((tmp_path / "ours" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     theirs = GPT2TokenizerFast(vocab=content["vocab"], merges=[tuple(pair) for pair in content["merges"]])
@@ -72,12 +72,12 @@ def test_a_folder_of_transformers_whose_class_would_build_it_anew_keeps_the_new_
 
 
 @pytest.mark.parametrize("name", ["", " ", "\n"])
-def test_a_name_that_cannot_be_seen_is_refused(name: str, tokenizer: Tokenizer) -> None:
-    with pytest.raises(TokenizerError, match="cannot name a control token"):
+def test_an_invisible_name_is_refused(name: str, tokenizer: Tokenizer) -> None:
+    with pytest.raises(TokenizerError, match="has no name"):
         with_special_tokens(tokenizer, [name])
 
 
-def test_a_name_that_is_a_token_of_text_is_refused(tokenizers: dict[str, Tokenizer]) -> None:
+def test_the_name_of_a_text_token_is_refused(tokenizers: dict[str, Tokenizer]) -> None:
     learned = next(token for token in tokenizers["unigram"]._inner.get_vocab() if token[0] == " " and len(token) > 3)
     spellings = {
         "char": ["a", "<0xE2>", "<0xEC>"],
@@ -88,7 +88,7 @@ def test_a_name_that_is_a_token_of_text_is_refused(tokenizers: dict[str, Tokeniz
         vocab = tokenizers[kind]._inner.get_vocab()
         for name in names:
             assert name in vocab
-            with pytest.raises(TokenizerError, match="is a token of text") as caught:
+            with pytest.raises(TokenizerError, match="is a token of plain text") as caught:
                 with_special_tokens(tokenizers[kind], [name])
             assert f"id {vocab[name]}" in caught.value.happened
             assert caught.value.expected
@@ -101,7 +101,7 @@ def wordpiece(folder: Path) -> Tokenizer:
     return Tokenizer.load(folder)
 
 
-def test_a_reserved_token_that_no_text_is_encoded_to_keeps_its_id(tmp_path: Path) -> None:
+def test_a_reserved_token_keeps_its_id(tmp_path: Path) -> None:
     tokenizer = wordpiece(tmp_path)
     further = with_special_tokens(tokenizer, ["[unused1]", "[BOT]"])
     assert further.special_tokens["[unused1]"] == 1
@@ -113,30 +113,30 @@ def test_a_reserved_token_that_no_text_is_encoded_to_keeps_its_id(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["##s", "cat", "天", "-"])
-def test_a_token_that_goes_on_inside_a_word_is_one_of_text(name: str, tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match="is a token of text"):
+def test_a_word_continuation_is_a_text_token(name: str, tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match="is a token of plain text"):
         with_special_tokens(wordpiece(tmp_path), [name])
 
 
-def test_a_bracketed_name_that_text_is_encoded_to_is_refused() -> None:
+def test_a_name_in_brackets_that_is_a_text_token_is_refused() -> None:
     inner = library.Tokenizer(models.WordLevel(vocab={"<s>": 0, "[UNK]": 1}, unk_token="[UNK]"))
-    with pytest.raises(TokenizerError, match="'<s>' is a token of text"):
+    with pytest.raises(TokenizerError, match="'<s>' is a token of plain text"):
         with_special_tokens(Tokenizer(inner), ["<s>"])
 
 
-def test_a_vocabulary_with_gaps_is_refused_since_new_ids_would_fall_into_them() -> None:
+def test_a_vocabulary_with_gaps_is_refused() -> None:
     inner = library.Tokenizer(models.WordLevel(vocab={"a": 0, "b": 5, "<unk>": 2}, unk_token="<unk>"))
-    with pytest.raises(TokenizerError, match="3 tokens, and ids up to 5"):
+    with pytest.raises(TokenizerError, match="3 tokens, but ids up to 5"):
         with_special_tokens(Tokenizer(inner), ["<|user|>"])
 
 
-def test_a_lone_surrogate_cannot_be_a_name() -> None:
+def test_a_lone_surrogate_is_refused() -> None:
     tokenizer = Tokenizer(library.Tokenizer(models.WordLevel(vocab={"a": 0}, unk_token="a")))
     with pytest.raises(TokenizerError, match="lone surrogate"):
         with_special_tokens(tokenizer, ["\ud800"])
 
 
-def test_the_kind_file_reads_what_was_saved_with_further_tokens(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_kind_file_reads_a_tokenizer_saved_with_new_tokens(tokenizer: Tokenizer, tmp_path: Path) -> None:
     from penna.tokenizer.train import train_tokenizer
 
     with_special_tokens(tokenizer, CHAT).save(tmp_path)

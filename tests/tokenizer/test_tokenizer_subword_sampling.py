@@ -1,4 +1,4 @@
-"""Subword sampling: what is drawn is a segmentation of the text, and as often as its probability says."""
+"""Subword sampling draws segmentations of the text, with the right probabilities."""
 
 import math
 from collections import Counter
@@ -19,7 +19,7 @@ PIECES = {"a": -1.5, "b": -2.0, "c": -2.5, "ab": -1.8, "bc": -2.2, "abc": -3.0, 
 
 
 def of_pieces(pieces: dict[str, float]) -> Tokenizer:
-    """A unigram tokenizer of these pieces, every byte beside them."""
+    """A unigram tokenizer with these pieces and all bytes."""
     bytes_of_all = [(f"<0x{byte:02X}>", -20.0) for byte in range(256)]
     inner = Inner(
         models.Unigram([("<|endoftext|>", 0.0), *bytes_of_all, *pieces.items()], unk_id=0, byte_fallback=True)
@@ -30,17 +30,17 @@ def of_pieces(pieces: dict[str, float]) -> Tokenizer:
 
 
 def segmentations(text: str, pieces: dict[str, float]) -> Iterator[tuple[tuple[str, ...], float]]:
-    """Every way to cut a text, and its log-probability: brute force."""
+    """Every segmentation of a text and its log-probability, by brute force."""
     if not text:
         yield (), 0.0
     for piece, score in pieces.items():
         if text.startswith(piece):
-            for rest, behind in segmentations(text.removeprefix(piece), pieces):
-                yield (piece, *rest), score + behind
+            for rest, rest_score in segmentations(text.removeprefix(piece), pieces):
+                yield (piece, *rest), score + rest_score
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_segmentations_come_as_often_as_their_probability_says(alpha: float) -> None:
+def test_frequencies_of_segmentations_match_their_probabilities(alpha: float) -> None:
     tokenizer = of_pieces(PIECES)
     text, draws = "abcabca", 20_000
     ways = dict(segmentations(text, PIECES))
@@ -54,7 +54,7 @@ def test_segmentations_come_as_often_as_their_probability_says(alpha: float) -> 
     assert chisquare([drawn[way] for way in weights], expected).pvalue > 1e-3
 
 
-def test_texts_of_many_lengths_are_drawn_as_each_would_be_alone() -> None:
+def test_texts_of_different_lengths_do_not_affect_each_other() -> None:
     tokenizer = of_pieces(PIECES)
     sampler = SubwordSampler(tokenizer, 1.0)
     short = Counter(tuple(ids) for ids in sampler.encode_batch(["ab", "abcabcabca"] * 10_000, [3])[::2])
@@ -64,7 +64,7 @@ def test_texts_of_many_lengths_are_drawn_as_each_would_be_alone() -> None:
 
 
 @given(texts)
-def test_every_text_comes_back_and_a_seed_draws_the_same_again(tokenizers: dict[str, Tokenizer], text: str) -> None:
+def test_every_text_is_restored_and_the_same_seed_draws_the_same(tokenizers: dict[str, Tokenizer], text: str) -> None:
     tokenizer = tokenizers["unigram"]
     sampler = SubwordSampler(tokenizer, 0.2)
     drawn = sampler.encode_batch([text, text[:3], "ㅋ" * 300], [1, 2])
@@ -73,20 +73,20 @@ def test_every_text_comes_back_and_a_seed_draws_the_same_again(tokenizers: dict[
     assert drawn == sampler.encode_batch([text, text[:3], "ㅋ" * 300], [1, 2])
 
 
-def test_another_seed_draws_others(tokenizers: dict[str, Tokenizer]) -> None:
+def test_another_seed_draws_another_segmentation(tokenizers: dict[str, Tokenizer]) -> None:
     sampler = SubwordSampler(tokenizers["unigram"], 0.2)
     assert sampler.encode_batch([PARAGRAPH], [1, 2]) != sampler.encode_batch([PARAGRAPH], [1, 3])
 
 
-def test_a_high_alpha_draws_the_likeliest(tokenizers: dict[str, Tokenizer]) -> None:
+def test_a_high_alpha_draws_the_most_probable_segmentation(tokenizers: dict[str, Tokenizer]) -> None:
     tokenizer = tokenizers["unigram"]
     pieces = tokenizer.unigram_pieces()
     assert pieces is not None
     lines = PARAGRAPH.partition("Words such as")[0].split("\n")  # the rest spells control tokens, and is cut there
     drawn = SubwordSampler(tokenizer, 1000.0).encode_batch(lines, [0])
     for ids, best in zip(drawn, tokenizer.encode_batch(lines), strict=True):
-        found, likeliest = (sum(pieces[index][1] for index in some) for some in (ids, best))
-        assert found == pytest.approx(likeliest, abs=0.05)
+        drawn, most_probable = (sum(pieces[index][1] for index in some) for some in (ids, best))
+        assert drawn == pytest.approx(most_probable, abs=0.05)
 
 
 @pytest.mark.parametrize("kind", ["char", "bpe"])

@@ -1,4 +1,4 @@
-"""Two tokenizers side by side: the same to text or not, whatever their ids, control tokens and decoders."""
+"""Two tokenizers match if they split text alike, regardless of ids, control tokens and decoders."""
 
 import json
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from penna.tokenizer.vocabulary_map import map_vocabulary
 
 
 def edited(tokenizer: Tokenizer, change: Callable[[dict[str, Any]], object]) -> Tokenizer:
-    """The tokenizer whose tokenizer.json ``change`` has edited."""
+    """The tokenizer with its tokenizer.json edited by ``change``."""
     content = json.loads(tokenizer._inner.to_str())
     change(content)
     return Tokenizer(library.Tokenizer.from_str(json.dumps(content)), tokenizer._settings)
 
 
 def renumber(content: dict[str, Any]) -> None:
-    """Turn round the ids of all tokens."""
+    """Reverse the ids of all tokens."""
     model = content["model"]
     last = len(model["vocab"]) - 1
     if model["type"] == "Unigram":
@@ -37,7 +37,7 @@ def renumber(content: dict[str, Any]) -> None:
         token["id"] = last - token["id"]
 
 
-def test_a_tokenizer_matches_itself_and_itself_with_further_control_tokens(tokenizer: Tokenizer) -> None:
+def test_a_tokenizer_matches_itself_with_or_without_new_control_tokens(tokenizer: Tokenizer) -> None:
     size = tokenizer.vocab_size
     further = with_special_tokens(tokenizer, ["<|b|>", "<|a|>"])
     for new, added in ((tokenizer, {}), (further, {"<|b|>": size, "<|a|>": size + 1})):
@@ -48,7 +48,7 @@ def test_a_tokenizer_matches_itself_and_itself_with_further_control_tokens(token
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_tokens_with_other_ids_are_matched_by_their_spelling(kind: str, tokenizers) -> None:
+def test_tokens_with_other_ids_are_matched_by_spelling(kind: str, tokenizers) -> None:
     old = tokenizers[kind]
     new = edited(old, renumber)
     match = map_vocabulary(new, old)
@@ -79,7 +79,7 @@ def _templated(content: dict[str, Any]) -> None:
         lambda content: content["added_tokens"].clear(),
     ],
 )
-def test_what_gives_no_other_ids_is_no_difference(change, tokenizers) -> None:
+def test_changes_that_do_not_affect_ids_are_not_differences(change, tokenizers) -> None:
     new = edited(tokenizers["bpe"], change)
     assert new.fingerprint() != tokenizers["bpe"].fingerprint()
     assert map_vocabulary(new, tokenizers["bpe"]).differences == ()
@@ -113,7 +113,7 @@ def _cut_word(content: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "change", "said"),
+    ("kind", "change", "message"),
     [
         ("bpe", lambda content: content.update(normalizer={"type": "Lowercase"}), 'normalizer: null there, {"type": "Lowercase"} here'),
         ("bpe", lambda content: content["pre_tokenizer"]["pretokenizers"][1].update(add_prefix_space=True), "pre_tokenizer"),
@@ -129,25 +129,25 @@ def _cut_word(content: dict[str, Any]) -> None:
         ("unigram", lambda content: content["model"].update(unk_id=1), "model.unk_token: "),
     ],
 )  # fmt: skip
-def test_what_gives_other_ids_is_named_with_both_values(kind: str, change, said: str, tokenizers) -> None:
+def test_changes_that_affect_ids_are_reported_with_both_values(kind: str, change, message: str, tokenizers) -> None:
     differences = map_vocabulary(edited(tokenizers[kind], change), tokenizers[kind]).differences
-    assert any(said in line for line in differences), differences
+    assert any(message in line for line in differences), differences
 
 
-def test_a_tokenizer_learned_from_another_text_or_of_another_kind_differs(tokenizers) -> None:
+def test_a_tokenizer_of_another_text_or_kind_differs(tokenizers) -> None:
     other = train_tokenizer(TokenizerConfig(kind="char"), ["ÄÖÜ"])
     (line, *_) = map_vocabulary(other, tokenizers["char"]).differences
     assert "'Ä', 'Ö', 'Ü' here, and not there" in line
     assert 'model: "BPE" there, "Unigram" here' in map_vocabulary(tokenizers["unigram"], tokenizers["bpe"]).differences
 
 
-def test_a_control_token_of_the_old_tokenizer_must_not_be_lost(tokenizer: Tokenizer) -> None:
+def test_losing_a_control_token_of_the_old_tokenizer_is_a_difference(tokenizer: Tokenizer) -> None:
     further = with_special_tokens(tokenizer, ["<|user|>"])
     assert map_vocabulary(tokenizer, further).differences == ("the control token '<|user|>' there, and not here",)
 
 
 def without(tokenizer: Tokenizer, token: str) -> Tokenizer:
-    """The tokenizer whose model has no ``token``; the others move up."""
+    """The tokenizer without ``token`` in its model; later ids move down."""
 
     def change(content: dict[str, Any]) -> None:
         kept = [name for name in sorted(content["model"]["vocab"], key=content["model"]["vocab"].get) if name != token]
@@ -158,13 +158,13 @@ def without(tokenizer: Tokenizer, token: str) -> Tokenizer:
     return edited(tokenizer, change)
 
 
-def test_a_token_of_text_does_not_become_a_control_token_by_leaving_the_vocabulary(tokenizers) -> None:
+def test_a_text_token_that_leaves_the_vocabulary_is_a_difference(tokenizers) -> None:
     new = with_special_tokens(without(tokenizers["char"], "~"), ["~"])
     assert new.encode("~") != [new.special_tokens["~"]]
     assert map_vocabulary(new, tokenizers["char"]).differences == ("the token '~' there, and not here",)
 
 
-def test_a_control_token_may_leave_the_vocabulary_as_no_text_is_encoded_to_it(tokenizers) -> None:
+def test_a_control_token_may_leave_the_vocabulary(tokenizers) -> None:
     new = without(tokenizers["bpe"], SEPARATOR)
     assert new.special_tokens == {SEPARATOR: tokenizers["bpe"].vocab_size - 1}
     match = map_vocabulary(new, tokenizers["bpe"])
@@ -172,7 +172,7 @@ def test_a_control_token_may_leave_the_vocabulary_as_no_text_is_encoded_to_it(to
     assert match.old_ids[new.special_tokens[SEPARATOR]] == tokenizers["bpe"].special_tokens[SEPARATOR]
 
 
-def test_a_wordpiece_vocabulary_read_here_is_the_one_transformers_saved(tmp_path: Path) -> None:
+def test_a_vocab_txt_matches_the_tokenizer_saved_by_transformers(tmp_path: Path) -> None:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "天", "地", "##s", "cat"]
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     BertTokenizerFast.from_pretrained(tmp_path).save_pretrained(tmp_path / "theirs")

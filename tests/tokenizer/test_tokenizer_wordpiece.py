@@ -1,4 +1,4 @@
-"""A vocab.txt gives what BERT's tokenizer of transformers gives: the same ids, the same decoding, the same settings."""
+"""A vocab.txt gives the ids, decoding and settings of BERT's tokenizer in transformers."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def theirs(data: Path) -> BertTokenizerFast:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_ids_are_those_of_transformers_on_text_in_three_languages(data: Path, name: str) -> None:
+def test_ids_equal_those_of_transformers_in_three_languages(data: Path, name: str) -> None:
     file = data / "bert-chinese-vocab" / name
     samples = list(UNUSUAL)
     for source in ("korean-text/valid.jsonl", "zh-text/valid.jsonl"):
@@ -66,7 +66,7 @@ def test_ids_are_those_of_transformers_on_text_in_three_languages(data: Path, na
 
 @given(text=texts)
 @settings(max_examples=200, deadline=None)
-def test_ids_are_those_of_transformers_on_any_text(chinese: Tokenizer, theirs: BertTokenizerFast, text: str) -> None:
+def test_ids_of_any_text_equal_those_of_transformers(chinese: Tokenizer, theirs: BertTokenizerFast, text: str) -> None:
     ids = chinese.encode(text)
     assert [ids] == ids_of(theirs, [text])
     assert chinese.decode(ids) == theirs.decode(ids)
@@ -74,7 +74,7 @@ def test_ids_are_those_of_transformers_on_any_text(chinese: Tokenizer, theirs: B
 
 @given(seed=st.data())
 @settings(max_examples=200, deadline=None)
-def test_any_ids_are_decoded_as_transformers_does_at_once_and_as_a_stream(
+def test_decoding_and_streaming_equal_the_decoding_of_transformers(
     chinese: Tokenizer, theirs: BertTokenizerFast, seed: st.DataObject
 ) -> None:
     ids = seed.draw(st.lists(st.integers(0, chinese.vocab_size - 1) | st.integers(100, 200), max_size=12))
@@ -83,7 +83,7 @@ def test_any_ids_are_decoded_as_transformers_does_at_once_and_as_a_stream(
 
 
 @pytest.mark.parametrize("options", SETTINGS)
-def test_the_settings_beside_the_vocabulary_are_honoured(data: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+def test_the_settings_file_is_respected(data: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     vocab = (data / "bert-chinese-vocab" / "vocab.txt").read_bytes()
     (tmp_path / "vocab.txt").write_bytes(vocab)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", **options}))
@@ -93,7 +93,7 @@ def test_the_settings_beside_the_vocabulary_are_honoured(data: Path, tmp_path: P
         assert tokenizer.encode("ABC") != tokenizer.encode("abc")
 
 
-def test_a_saved_folder_is_read_by_transformers_to_the_same_ids(chinese: Tokenizer, data: Path, tmp_path: Path) -> None:
+def test_transformers_reads_a_saved_folder_with_the_same_ids(chinese: Tokenizer, data: Path, tmp_path: Path) -> None:
     chinese.save(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
     plain = [text for text in UNUSUAL if "[CLS]" not in text]
@@ -104,7 +104,7 @@ def test_a_saved_folder_is_read_by_transformers_to_the_same_ids(chinese: Tokeniz
     assert Tokenizer.load(tmp_path).separator_id == chinese.separator_id == 102
 
 
-def test_the_published_ids_and_special_tokens(chinese: Tokenizer) -> None:
+def test_ids_and_special_tokens_equal_the_published_ones(chinese: Tokenizer) -> None:
     assert chinese.encode("你好，世界") == [872, 1962, 8024, 686, 4518]
     assert chinese.special_tokens == {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
     assert (chinese.vocab_size, chinese.unknown_id, chinese.lossless) == (21128, 100, False)
@@ -122,7 +122,7 @@ def write(folder: Path, words: list[str], end: str = "\n", config: dict[str, Any
     return folder
 
 
-def test_windows_line_ends_and_a_last_line_end_change_nothing(tmp_path: Path) -> None:
+def test_windows_line_ends_and_a_final_line_end_change_nothing(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(write(tmp_path, [*WORDS, ""], end="\r\n"))
     assert tokenizer.vocab_size == len(WORDS)
     assert tokenizer.encode("There the sea!") == [3, 4, 3, 5, 1]
@@ -148,23 +148,23 @@ def test_the_unknown_token_may_have_another_name(tmp_path: Path) -> None:
         ([""], "has no [UNK]", "unk_token"),
     ],
 )
-def test_what_is_no_vocabulary_is_refused(tmp_path: Path, words: list[str], happened: str, todo: str) -> None:
+def test_a_file_that_is_not_a_vocabulary_is_refused(tmp_path: Path, words: list[str], happened: str, todo: str) -> None:
     with pytest.raises(TokenizerError) as caught:
         Tokenizer.load(write(tmp_path, words))
     assert happened in caught.value.happened and caught.value.expected and todo in caught.value.advice
 
 
-def test_in_a_folder_the_fullest_form_is_read_first(tokenizers: dict[str, Tokenizer], tmp_path: Path) -> None:
+def test_the_formats_in_a_folder_are_tried_in_order(tokenizers: dict[str, Tokenizer], tmp_path: Path) -> None:
     write(tmp_path, WORDS)
     assert Tokenizer.load(tmp_path).kind == "WordPiece"
     (tmp_path / "some.model").write_bytes(b"no model")
-    with pytest.raises(TokenizerError, match="is no SentencePiece model"):
+    with pytest.raises(TokenizerError, match="is not a SentencePiece model"):
         Tokenizer.load(tmp_path)
     (tmp_path / "other.model").write_bytes(b"no model")
     with pytest.raises(TokenizerError, match=r"2 SentencePiece models: other\.model, some\.model"):
         Tokenizer.load(tmp_path)
     (tmp_path / "vocab.json").write_text("{}")
-    with pytest.raises(TokenizerError, match=r"merges\.txt is not beside it"):
+    with pytest.raises(TokenizerError, match=r"merges\.txt is missing"):
         Tokenizer.load(tmp_path)
     tokenizers["bpe"].save(tmp_path)
     assert Tokenizer.load(tmp_path).fingerprint() == tokenizers["bpe"].fingerprint()

@@ -1,4 +1,4 @@
-"""Words and the tokens they are made of: what a reader would point at, in any script, and nothing cut through a token."""
+"""Words of a text in any script, and their tokens, which are never divided."""
 
 import pytest
 from hypothesis import given
@@ -30,12 +30,12 @@ def characters() -> Tokenizer:
         ("3.5 e-mail", ["3", ".", "5", " e", "-", "mail"]),
     ],
 )
-def test_where_every_character_is_a_token_units_are_the_words_of_a_reader(characters, text, expected):
+def test_character_tokens_are_grouped_into_words(characters, text, expected):
     assert [unit.text for unit in split_words(characters, characters.encode(text))] == expected
 
 
 @given(text=st.text(max_size=40), kind=st.sampled_from(KINDS))
-def test_units_follow_one_another_hold_every_token_and_spell_the_text(tokenizers, text, kind):
+def test_words_are_consecutive_cover_every_token_and_join_to_the_text(tokenizers, text, kind):
     tokenizer = tokenizers[kind]
     ids = tokenizer.encode(text)
     found = split_words(tokenizer, ids)
@@ -44,7 +44,7 @@ def test_units_follow_one_another_hold_every_token_and_spell_the_text(tokenizers
     assert "".join(unit.text for unit in found) == text
 
 
-def test_a_token_that_spans_characters_makes_them_one_unit_and_bytes_of_one_character_are_one():
+def test_a_token_that_spans_characters_makes_one_word_and_so_do_the_bytes_of_a_character():
     tokenizer = train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=300), ["今天今天今天 " * 50])
     ids = tokenizer.encode("今天好")
     assert len(ids) > 2, "好 was never learned and is three bytes"
@@ -53,7 +53,7 @@ def test_a_token_that_spans_characters_makes_them_one_unit_and_bytes_of_one_char
     assert (found[1].start, found[1].end) == (1, 4)
 
 
-def test_control_tokens_are_units_by_themselves(characters):
+def test_control_tokens_are_words_by_themselves(characters):
     separator = characters.separator_id
     assert separator is not None
     ids = [separator, *characters.encode("abc"), separator, separator]
@@ -65,7 +65,7 @@ def test_control_tokens_are_units_by_themselves(characters):
     ]
 
 
-def test_half_a_character_at_an_end_is_shown_and_cut_from_nothing():
+def test_an_incomplete_character_at_an_end_is_kept():
     tokenizer = train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=260), ["abc"])
     ids = tokenizer.encode("a好")[:-1]
     found = split_words(tokenizer, ids)
@@ -73,12 +73,12 @@ def test_half_a_character_at_an_end_is_shown_and_cut_from_nothing():
     assert all("\ufffd" in unit.text for unit in found[1:])
 
 
-def test_words_of_a_wordpiece_vocabulary_are_whole(tmp_path):
+def test_wordpiece_words_are_whole(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(["[UNK]", "play", "##ing", "cards", "好"]), encoding="utf-8")
     tokenizer = Tokenizer.load(tmp_path / "vocab.txt")
     found = split_words(tokenizer, tokenizer.encode("playing cards 好"))
     assert [(unit.text.strip(), unit.end - unit.start) for unit in found] == [("playing", 2), ("cards", 1), ("好", 1)]
 
 
-def test_no_ids_have_no_units(characters):
+def test_no_ids_have_no_words(characters):
     assert split_words(characters, []) == []

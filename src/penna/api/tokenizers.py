@@ -1,10 +1,10 @@
-"""Tokenizers: text in, a tokenizer on disk out; or tokenizers and a text in, and how they compare."""
+"""Training a tokenizer from files, and comparing tokenizers."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -19,30 +19,26 @@ from penna.tokenizer.files import CONFIG_FILE, TOKENIZER_FILE
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
 
-_BATCH = 64  # pieces encoded side by side
+_BATCH = 64  # texts encoded in parallel
 
 
 @dataclass(frozen=True)
 class TrainedTokenizer:
-    """What was learned, and from what."""
+    """A trained tokenizer, and the text that it was trained on."""
 
     path: str
     kind: str
     requested_vocab_size: int | None
-    """The vocabulary size asked for; None for characters, of which there are as many as there are."""
+    """None for characters, whose number follows from the text."""
     vocab_size: int
     documents: int
     characters: int
     bytes: int
     bad_records: int
     tokens: int
-    """Tokens of the text it was learned from."""
+    """Tokens of the training text."""
     bytes_per_token: float
     seconds: float
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain dictionaries, lists, strings and numbers."""
-        return asdict(self)
 
 
 def train_tokenizer_from(
@@ -54,22 +50,21 @@ def train_tokenizer_from(
     vocab_size: int = 4096,
     report: Callable[[str], None] = lambda _: None,
 ) -> TrainedTokenizer:
-    """Learn a tokenizer from files and folders of text, all of it, and write it to the folder ``output``.
+    """Train a tokenizer on all text of files and folders, and write it to the folder ``output``.
 
-    ``overrides`` are fields of the section data (``{"data.document": "line"}``). ``say`` is told what is being done,
-    and where the text gave less than was asked for. Raises TokenizerError where ``output`` holds something else than a
-    tokenizer, DataError where the text cannot be read.
+    ``overrides`` are fields of the data section (``{"data.document": "line"}``). ``report`` receives progress messages.
+    Raises TokenizerError if ``output`` contains anything but a tokenizer, and DataError if the text cannot be read.
     """
     output = output.expanduser()
     _check_output(output)
     given = {"tokenizer.kind": kind, "tokenizer.vocab_size": vocab_size}
-    recipe = build_recipe(merge({}, {**(overrides or {}), **_paths(paths), **given}), origin="options")
+    recipe = build_recipe(merge({}, {**(overrides or {}), **_path_override(paths), **given}), origin="options")
     report("Reading the text")
     counts = count_text(recipe.data)
-    report(f"Learning a {kind} tokenizer from {counts.characters:,} characters")
-    begun = time.perf_counter()
+    report(f"Training a {kind} tokenizer on {counts.characters:,} characters")
+    start = time.perf_counter()
     tokenizer = train_tokenizer(recipe.tokenizer, _texts(recipe.data, counts), report)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     tokenizer.save(output)
     tokens = sum(_token_counts(tokenizer, recipe.data, counts))
     return TrainedTokenizer(
@@ -94,30 +89,30 @@ def compare_tokenizers(
     *,
     runs_dir: Path = RUNS,
 ) -> TokenizerComparison:
-    """Look at tokenizers (folders, files, runs), and, with ``paths``, at how they cut that text.
+    """Describe tokenizers (folders, files, runs) and, if ``paths`` are given, measure how they split that text.
 
-    ``overrides`` are fields of the section data. Raises TokenizerError and DataError where one cannot be read.
+    ``overrides`` are fields of the data section. Raises TokenizerError and DataError for unreadable tokenizers and
+    texts.
     """
     tokenizers = {name: load_tokenizer(name, runs_dir) for name in dict.fromkeys(targets)}
-    given = {**(overrides or {}), **_paths(paths)}
-    config = build_recipe(merge({}, given), origin="options").data
+    config = build_recipe(merge({}, {**(overrides or {}), **_path_override(paths)}), origin="options").data
     if not config.path and config.source == "files":
         return inspect_tokenizers(tokenizers)
     return inspect_tokenizers(tokenizers, _texts(config, count_text(config)))
 
 
 def load_tokenizer(target: str, runs_dir: Path = RUNS) -> Tokenizer:
-    """A tokenizer by its path, or a run's by the name of the run."""
+    """A tokenizer by its path, or a run's by the run's name."""
     path = expand_path(target)
     return Tokenizer.load(runs_dir / target if not path.exists() and (runs_dir / target).exists() else path)
 
 
-def _paths(paths: Sequence[str]) -> dict[str, Any]:
+def _path_override(paths: Sequence[str]) -> dict[str, Any]:
     return {"data.path": list(paths)} if paths else {}
 
 
 def _texts(config: DataConfig, counts: Counts) -> Iterator[str]:
-    return (piece.text for piece in verified_chunks(config, counts))
+    return (chunk.text for chunk in verified_chunks(config, counts))
 
 
 def _token_counts(tokenizer: Tokenizer, config: DataConfig, counts: Counts) -> Iterator[int]:
@@ -127,21 +122,23 @@ def _token_counts(tokenizer: Tokenizer, config: DataConfig, counts: Counts) -> I
 
 
 def _check_output(folder: Path) -> None:
-    """Raise TokenizerError where something stands at ``folder`` that a new tokenizer must not replace."""
+    """Raise TokenizerError if ``folder`` must not be overwritten with a tokenizer."""
     if folder.is_file():
-        raise TokenizerError(f"{folder} is a file.", "--output names a folder, new or with a tokenizer.", "Name one.")
+        raise TokenizerError(
+            f"{folder} is a file.", "--output needs a folder, new or with a tokenizer.", "Choose a folder."
+        )
     names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     others = [name for name in names if name not in (TOKENIZER_FILE, CONFIG_FILE)]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         raise TokenizerError(
-            f"The folder {folder} holds something else than a tokenizer: {', '.join(others[:3])}{more}.",
-            f"A tokenizer is written to a new folder, or over one with nothing but {TOKENIZER_FILE} and {CONFIG_FILE}.",
+            f"The folder {folder} contains other files: {', '.join(others[:3])}{more}.",
+            f"The folder must be new, or contain only {TOKENIZER_FILE} and {CONFIG_FILE}.",
             f"Choose another folder, such as --output {folder / 'tokenizer'}.",
         )
     if names and (folder.resolve().parent / "run.json").is_file():
         raise TokenizerError(
             f"The folder {folder} is the tokenizer of the run {folder.resolve().parent.name}.",
-            "A run's model knows the ids of its own tokenizer alone.",
+            "The run's model works only with its own tokenizer.",
             "Choose another folder.",
         )

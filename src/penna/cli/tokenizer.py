@@ -17,6 +17,7 @@ from rich.text import Text
 from penna.cli.data import with_input_kept
 from penna.cli.page import Page, share
 from penna.formatting import one_line, plural, truncate_end
+from penna.storage import to_json
 from penna.tokenizer.comparison import TokenCount, TokenizationMetrics, TokenizerComparison
 
 Overrides = Sequence[tuple[str, str]]
@@ -68,7 +69,7 @@ def inspect(arguments: argparse.Namespace, overrides: Overrides) -> int:
     paths = with_input_kept(arguments.text, given)
     seen = compare_tokenizers(arguments.tokenizer, paths, given, runs_dir=Path(arguments.runs_dir))
     if arguments.json:
-        print(json.dumps(seen.as_json(), ensure_ascii=False, indent=2))
+        print(json.dumps(to_json(seen), ensure_ascii=False, indent=2))
     else:
         _print_inspection(seen, ", ".join(arguments.text))
     return 0

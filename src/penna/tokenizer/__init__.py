@@ -1,1 +1,1 @@
-"""Characters to token ids and back: training, reading and writing tokenizers, decoding streams. No torch."""
+"""Tokenizers: loading, training, encoding, decoding, and chat templates. No torch."""

@@ -1,9 +1,7 @@
-"""Dialogues to ids: a tokenizer with a chat template, and the turns of a dialogue as token ids.
+"""Encoding dialogues: messages to token ids, and which of the ids belong to the assistant's replies.
 
-In come a tokenizer and the turns; out come ids and, for each, whether it is the assistant's own: part of a reply or
-its stop token. The ids are those of `transformers` (``apply_chat_template``) but for one thing: control tokens come
-from the template alone. A turn that spells ``<|user|>`` or ``[SEP]`` gets the ids of these characters, so that nobody
-can put words into another's mouth. The template itself is `penna.tokenizer.chat_template`.
+The ids are those of ``apply_chat_template`` in `transformers`, except that only the template produces control tokens:
+a message that spells ``<|user|>`` or ``[SEP]`` gets the ids of these characters, so that users cannot forge turns.
 """
 
 from __future__ import annotations
@@ -25,21 +23,21 @@ from penna.tokenizer.special_tokens import with_special_tokens
 from penna.tokenizer.tokenizer import Tokenizer, check_text
 
 SHIPPED_TEMPLATES = ("penna", "cls-sep")
-"""Templates that come with Penna: one with a control token per role, and ``[CLS]turn[SEP]turn[SEP]``."""
+"""Built-in templates: one with a control token per role, and ``[CLS]turn[SEP]turn[SEP]``."""
 
-_CONTROL = re.compile(r"<\|[^|<>\s]+\|>|\[(?:CLS|SEP)\]")  # what a template writes in such brackets is a control token
+_CONTROL = re.compile(r"<\|[^|<>\s]+\|>|\[(?:CLS|SEP)\]")  # such brackets in a template mark control tokens
 _FOLDER = Path(__file__).parent / "templates"
 
-EncodedDialogue = tuple[list[int], list[bool]]  # ids, and for each whether it is the assistant's own
+EncodedDialogue = tuple[list[int], list[bool]]  # ids, and for each whether it belongs to a reply
 
 
 def with_chat_template(tokenizer: Tokenizer, template: str) -> Tokenizer:
-    """``tokenizer`` with a chat template and its control tokens; what it does to text stays the same.
+    """``tokenizer`` with a chat template and its control tokens; text is encoded as before.
 
-    ``template`` is "penna", "cls-sep", the path of a jinja file, or "auto": the tokenizer's own template, else "penna".
-    Of a template that is given, each ``<|name|>``, ``[CLS]`` and ``[SEP]`` becomes a control token where it is none
-    yet. Doing it twice changes nothing. Raises TemplateError where the template does not compile, reaches outside its
-    sandbox or does not keep prefixes, TokenizerError where its file cannot be read.
+    ``template`` is "penna", "cls-sep", the path of a jinja file, or "auto": the tokenizer's own template, or else
+    "penna". Each ``<|name|>``, ``[CLS]`` and ``[SEP]`` in a given template becomes a control token. Raises
+    TemplateError if the template does not compile, leaves its sandbox or does not preserve prefixes, and TokenizerError
+    if its file cannot be read.
     """
     if template == "auto" and tokenizer.chat_template is not None:
         chat_template(tokenizer)
@@ -64,31 +62,31 @@ def _source(template: str) -> str:
         raise TokenizerError(
             f"There is no chat template {template}.",
             f"Expected auto, {', '.join(SHIPPED_TEMPLATES)} or the path of a jinja file.",
-            "Check the name: --task.template penna.",
+            "Check the name, or use --task.template penna.",
         )
     return read_text(path)
 
 
 def chat_template(tokenizer: Tokenizer) -> ChatTemplate:
-    """The tokenizer's chat template, tried out. Raises TokenizerError where it has none, TemplateError as there."""
+    """The tokenizer's chat template, checked. Raises TokenizerError if it has none."""
     if tokenizer.chat_template is None:
         raise TokenizerError(
-            "The tokenizer has no chat template: nothing says how turns become text.",
-            "Expected a tokenizer of a model that learned dialogues.",
-            'Train one on dialogues: --task.kind chat (its task.template = "penna" brings a template along).',
+            "The tokenizer has no chat template, so the model cannot chat.",
+            "Chat needs a model that was trained on dialogues.",
+            "Train one with --task.kind chat, which adds a template.",
         )
-    return _tried(tokenizer.chat_template, tuple(sorted(named_tokens(tokenizer).items())))
+    return _checked_template(tokenizer.chat_template, tuple(sorted(named_tokens(tokenizer).items())))
 
 
 @lru_cache(maxsize=32)
-def _tried(source: str, tokens: tuple[tuple[str, str], ...]) -> ChatTemplate:
+def _checked_template(source: str, tokens: tuple[tuple[str, str], ...]) -> ChatTemplate:
     template = ChatTemplate(source)
     template.check(dict(tokens))
     return template
 
 
 def named_tokens(tokenizer: Tokenizer) -> dict[str, str]:
-    """The tokens a template may use by name (``eos_token``): the settings' own; the separator where no end is named."""
+    """The tokens that a template can use by name (``eos_token``); the separator if the settings name no end token."""
     settings = tokenizer._settings
     names = {key: special_token_text(settings, key) for key in settings if key.endswith("_token")}
     named = {key: name for key, name in names.items() if name is not None}
@@ -100,20 +98,19 @@ def named_tokens(tokenizer: Tokenizer) -> dict[str, str]:
 def encode_chat(
     tokenizer: Tokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = False
 ) -> EncodedDialogue:
-    """A dialogue's ids, and which are the assistant's own: a reply's and its stop token's.
+    """A dialogue's ids, and which of them belong to replies and their stop tokens.
 
-    With ``add_generation_prompt`` the ids end where the assistant begins to write. Raises TemplateError for turns that
-    the template refuses.
+    With ``add_generation_prompt`` the ids end where the assistant's reply begins. Raises TemplateError for messages
+    that the template refuses.
     """
-    return encode_rendered(tokenizer, [render_chat(tokenizer, messages, add_generation_prompt=add_generation_prompt)])[
-        0
-    ]
+    rendered = render_chat(tokenizer, messages, add_generation_prompt=add_generation_prompt)
+    return encode_rendered(tokenizer, [rendered])[0]
 
 
 def render_chat(
     tokenizer: Tokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = False
 ) -> RenderedDialogue:
-    """A dialogue through the tokenizer's template. Raises as `encode_chat`."""
+    """A dialogue rendered by the tokenizer's template. Raises the errors of `encode_chat`."""
     template = chat_template(tokenizer)
     rendered = template.render_spans(
         messages, add_generation_prompt=add_generation_prompt, tokens=named_tokens(tokenizer)
@@ -123,72 +120,69 @@ def render_chat(
 
 
 def encode_rendered(tokenizer: Tokenizer, dialogues: Sequence[RenderedDialogue]) -> list[EncodedDialogue]:
-    """Ids of dialogues that went through the template, side by side on all cores."""
+    """Ids of rendered dialogues, encoded in parallel."""
     encodings = tokenizer.template_encoder.encode_batch(
         [dialogue.text for dialogue in dialogues], add_special_tokens=False
     )
     control = frozenset(tokenizer.special_tokens.values()) - {tokenizer.unknown_id}
     encoded: list[EncodedDialogue] = []
     for dialogue, encoding in zip(dialogues, encodings, strict=True):
-        ids, places = encoding.ids, encoding.offsets
-        if _overlap(dialogue.content_spans, [place for id, place in zip(ids, places, strict=True) if id in control]):
-            ids, places = _encode_apart(tokenizer, dialogue)
-        encoded.append((list(ids), _inside(dialogue.reply_spans, places)))
+        ids, offsets = encoding.ids, encoding.offsets
+        if any(_are_inside(dialogue.content_spans, [at for id, at in zip(ids, offsets, strict=True) if id in control])):
+            ids, offsets = _encode_parts(tokenizer, dialogue)
+        encoded.append((list(ids), _are_inside(dialogue.reply_spans, offsets)))
     return encoded
 
 
-def _encode_apart(tokenizer: Tokenizer, dialogue: RenderedDialogue) -> tuple[list[int], list[Span]]:
-    """Ids and places where a turn spells a control token: the template's own are found first, the rest is text."""
+def _encode_parts(tokenizer: Tokenizer, dialogue: RenderedDialogue) -> tuple[list[int], list[Span]]:
+    """Ids and offsets of a dialogue whose messages spell control tokens; only the template's own are parsed."""
     names = sorted(tokenizer.special_tokens, key=len, reverse=True)
     pattern = re.compile("|".join(map(re.escape, names)))
-    found: list[tuple[int, int, int]] = []  # start, end, id
-    written = 0  # by the template, from here up to what is said next
-    for start, end in (*dialogue.content_spans, (len(dialogue.text), len(dialogue.text))):
-        for match in pattern.finditer(dialogue.text, written, start):
-            found.append((*match.span(), tokenizer.special_tokens[match.group()]))
-        written = end
+    size = len(dialogue.text)
+    control: list[tuple[int, int, int]] = []  # start, end, id
+    template_start = 0
+    for start, end in (*dialogue.content_spans, (size, size)):
+        for match in pattern.finditer(dialogue.text, template_start, start):
+            control.append((*match.span(), tokenizer.special_tokens[match.group()]))
+        template_start = end
     ids: list[int] = []
-    places: list[Span] = []
-    behind = 0
-    for start, end, index in (*found, (len(dialogue.text), len(dialogue.text), -1)):
-        plain = tokenizer._inner.encode(dialogue.text[behind:start], add_special_tokens=False)
-        ids += plain.ids
-        places += [(behind + first, behind + last) for first, last in plain.offsets]
+    offsets: list[Span] = []
+    text_start = 0
+    for start, end, index in (*control, (size, size, -1)):
+        text = tokenizer._inner.encode(dialogue.text[text_start:start], add_special_tokens=False)
+        ids += text.ids
+        offsets += [(text_start + first, text_start + last) for first, last in text.offsets]
         if index >= 0:
             ids.append(index)
-            places.append((start, end))
-        behind = end
-    return ids, places
+            offsets.append((start, end))
+        text_start = end
+    return ids, offsets
 
 
-def _overlap(spans: Sequence[Span], places: Sequence[Span]) -> bool:
-    return any(_inside(spans, places))
-
-
-def _inside(spans: Sequence[Span], places: Sequence[Span]) -> list[bool]:
-    """Per place, whether it shares a character with one of the spans, which are in order and apart."""
+def _are_inside(spans: Sequence[Span], offsets: Sequence[Span]) -> list[bool]:
+    """For each offset, whether it shares a character with one of the spans, which are sorted and disjoint."""
     ends = [end for _, end in spans]
     inside: list[bool] = []
-    for start, end in places:
-        number = bisect.bisect_right(ends, start)  # the first span that ends behind the place's start
+    for start, end in offsets:
+        number = bisect.bisect_right(ends, start)  # the first span that ends after ``start``
         inside.append(number < len(spans) and spans[number][0] < max(end, start + 1))
     return inside
 
 
 def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """The ids that end a reply: what the template has at the end of one, and the tokenizer's separator.
+    """The ids that end a reply: the template's token at the end of a reply, and the tokenizer's separator.
 
-    Raises TokenizerError where neither is a control token, since a reply would then never end.
+    Raises TokenizerError if neither is a control token, because replies would then never end.
     """
-    ids, own = encode_chat(tokenizer, SAMPLE_DIALOGUES[0])
-    last = [index for index, is_own in zip(ids, own, strict=True) if is_own][-1:]
+    ids, in_reply = encode_chat(tokenizer, SAMPLE_DIALOGUES[0])
+    last = [index for index, is_own in zip(ids, in_reply, strict=True) if is_own][-1:]
     stops = {index for index in last if index in tokenizer.special_tokens.values()}
     if tokenizer.separator_id is not None:
         stops.add(tokenizer.separator_id)
     if not stops:
         raise TokenizerError(
-            "Nothing ends a reply: the chat template writes no control token behind one.",
-            "Expected a control token as the last of what the assistant writes.",
-            "Take a template that ships: --task.template penna.",
+            "The chat template has no control token at the end of a reply.",
+            "A reply must end in a control token, or generation would not stop.",
+            "Use a built-in template: --task.template penna.",
         )
     return frozenset(stops)

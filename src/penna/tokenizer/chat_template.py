@@ -1,11 +1,11 @@
-"""A chat template: the turns of a dialogue in, one string out, and where in it what was said and what is learned stand.
+"""Chat templates: jinja2 programs that turn the messages of a dialogue into one string.
 
-Templates are jinja2, as `transformers` keeps them in the tokenizer's folder, and are run as untrusted programs: in
-jinja's sandbox, where nothing is changed and nothing outside the turns can be reached (no files, no clock, no private
-attributes). ``{% generation %}`` ... ``{% endgeneration %}`` marks what the assistant writes, its stop token included.
+Templates are stored as in `transformers` and treated as untrusted: jinja's sandbox gives them no access to files, the
+clock or private attributes. ``{% generation %}`` ... ``{% endgeneration %}`` marks what the assistant generates,
+including its stop token.
 
-A template keeps prefixes: what it makes of the first turns is how what it makes of all turns begins. Only then does a
-model that answers turn by turn read what it learned from. `ChatTemplate` tries that on sample dialogues.
+A template must preserve prefixes: the text of the first messages must begin the text of all messages. Otherwise a model
+that answers message by message reads text that it was not trained on. `ChatTemplate.check` tries this on samples.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from penna.errors import TokenizerError
 
-# MERGED tokenizer.messages: The turns of a dialogue.
-
-
 Role = Literal["system", "user", "assistant"]
 
 
@@ -41,8 +38,8 @@ class Message:
     content: str
 
 
-Span = tuple[int, int]  # characters from the first up to but not including the second
-_MARKS = "render_marks"  # the name under which a template's environment finds the marks of one rendering
+Span = tuple[int, int]  # the first character, and the one after the last
+_MARKS = "render_marks"  # the template variable that holds the marks of one rendering
 _EXCERPT = 40  # characters
 
 SAMPLE_DIALOGUES = (
@@ -54,11 +51,11 @@ SAMPLE_DIALOGUES = (
     ),
     (Message("system", "Be brief."), Message("user", "Hi there."), Message("assistant", "Welcome.")),
 )
-"""What every template is tried on; the one with a system turn only where the template takes one."""
+"""Every template is tried on these; on the one with a system message only if it accepts one."""
 
 
 class TemplateError(TokenizerError):
-    """A chat template that does not compile, reaches outside its sandbox, or cannot be learned from."""
+    """A chat template does not compile, leaves its sandbox, or does not preserve prefixes."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +63,12 @@ class RenderedDialogue:
     """A dialogue as a string."""
 
     text: str
-    content_spans: tuple[Span, ...]  # what came from the turns: plain text, whatever it spells
-    reply_spans: tuple[Span, ...]  # what the assistant writes, stop token included
+    content_spans: tuple[Span, ...]  # the messages' content, which is plain text even if it spells control tokens
+    reply_spans: tuple[Span, ...]  # what the assistant generates, including the stop token
 
 
 class _Generation(jinja2.ext.Extension):
-    """The tag ``{% generation %}``: its content, between marks where the rendering is given such."""
+    """The tag ``{% generation %}``: puts its content between marks, if the rendering has marks."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja's own attribute
 
@@ -87,12 +84,12 @@ class _Generation(jinja2.ext.Extension):
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    def unsafe_undefined(self, obj: Any, attribute: str) -> NoReturn:  # jinja's own would print as nothing
+    def unsafe_undefined(self, obj: Any, attribute: str) -> NoReturn:  # jinja's own renders as an empty string
         raise jinja2.exceptions.SecurityError(f"access to attribute {attribute!r} of {type(obj).__name__} is unsafe")
 
 
 def _environment() -> _Sandbox:
-    """As `transformers` has it, but for the clock: a rendering must not depend on the day."""
+    """The environment of `transformers`, without its clock: a rendering must not depend on the date."""
     environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
     environment.filters["tojson"] = _tojson
     cast("dict[str, Any]", environment.globals)["raise_exception"] = _raise_exception
@@ -102,7 +99,7 @@ def _environment() -> _Sandbox:
 def _tojson(
     value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False
 ) -> str:
-    """JSON as it is; jinja's own filter escapes the characters of HTML."""
+    """Plain JSON; jinja's own filter escapes HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
@@ -114,20 +111,20 @@ class ChatTemplate:
     """A compiled template."""
 
     def __init__(self, source: str) -> None:
-        """Compile ``source``. Raises TemplateError where it is not a template."""
+        """Compile ``source``. Raises TemplateError if it is not a template."""
         self.source = source
         try:
             self._template = _environment().from_string(source)
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
                 f"The chat template does not compile: line {error.lineno}: {error.message}.",
-                "Expected a jinja template over `messages`, each with role and content.",
-                "Mend that line, or take a template that ships: --task.template penna.",
+                "Expected a jinja template for `messages`, each with a role and content.",
+                "Fix that line, or use a built-in template: --task.template penna.",
             ) from error
 
     @cached_property
     def literals(self) -> str:
-        """All that the template writes of its own, its parts kept apart by NUL."""
+        """The template's literal text, with NUL between its parts."""
         tree = self._template.environment.parse(self.source)
         data = [node.data for node in tree.find_all(jinja2.nodes.TemplateData)]
         constants = [node.value for node in tree.find_all(jinja2.nodes.Const) if isinstance(node.value, str)]
@@ -136,10 +133,10 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tokens: Mapping[str, str]
     ) -> str:
-        """The string of a dialogue; ``tokens`` are the tokenizer's named ones (``eos_token``) for the template to use.
+        """The string of a dialogue; ``tokens`` are the tokenizer's named tokens (``eos_token``).
 
-        With ``add_generation_prompt`` it ends where the assistant begins to write. Raises TemplateError where the
-        template refuses the turns, reaches outside its sandbox or fails.
+        With ``add_generation_prompt`` it ends where the assistant's reply begins. Raises TemplateError if the template
+        refuses the messages, leaves its sandbox or fails.
         """
         turns = [{"role": message.role, "content": message.content} for message in messages]
         return self._run(turns, add_generation_prompt, tokens)
@@ -147,42 +144,42 @@ class ChatTemplate:
     def render_spans(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tokens: Mapping[str, str]
     ) -> RenderedDialogue:
-        """The string, what of it was said in the turns, and what of it is the assistant's.
+        """The string of a dialogue, with the spans of the messages' content and of the assistant's replies.
 
-        A template without ``{% generation %}`` leaves to the assistant what a reply adds to the turns before it with
-        their generation prompt. Raises TemplateError also where the template changes or takes apart what was said, so
-        that text could no longer be told from control tokens.
+        If the template has no ``{% generation %}``, a reply is what it adds to the messages before it and their
+        generation prompt. Also raises TemplateError if the template changes or splits the content of messages, because
+        text could then not be distinguished from control tokens.
         """
         plain = self.render(messages, add_generation_prompt=add_generation_prompt, tokens=tokens)
         marks = _unused_characters(plain + "".join(message.content for message in messages))
-        turns = [{"role": message.role, "content": _marked(message.content, marks)} for message in messages]
-        text, said, replies = _spans(self._run(turns, add_generation_prompt, tokens, marks), marks)
-        if text != plain or said is None or replies is None:
-            shown = max((message.content for message in messages), key=len)[:_EXCERPT]
+        turns = [{"role": message.role, "content": _add_marks(message.content, marks)} for message in messages]
+        text, contents, replies = _find_spans(self._run(turns, add_generation_prompt, tokens, marks), marks)
+        if text != plain or contents is None or replies is None:
+            excerpt = max((message.content for message in messages), key=len)[:_EXCERPT]
             raise TemplateError(
-                f"The chat template changes or takes apart what is said (in a dialogue with {shown!r}).",
-                "Expected it to put each turn's content down whole, so that text is never taken for control tokens.",
-                "Take a template that ships: --task.template penna.",
+                f"The chat template changes or splits the content of messages (in a dialogue with {excerpt!r}).",
+                "Expected it to insert each message's content unchanged, so that text never becomes control tokens.",
+                "Use a built-in template: --task.template penna.",
             )
         if not self._marks_replies:
-            replies = self._added_by_replies(messages, text, tokens)
-        return RenderedDialogue(text, said, replies)
+            replies = self._spans_of_replies(messages, text, tokens)
+        return RenderedDialogue(text, contents, replies)
 
     @cached_property
     def _marks_replies(self) -> bool:
         return bool(re.search(r"\{%[-+]?\s*generation\s*[-+]?%\}", self.source))
 
-    def _added_by_replies(self, messages: Sequence[Message], text: str, tokens: Mapping[str, str]) -> tuple[Span, ...]:
+    def _spans_of_replies(self, messages: Sequence[Message], text: str, tokens: Mapping[str, str]) -> tuple[Span, ...]:
         spans: list[Span] = []
-        for place, message in enumerate(messages):
+        for number, message in enumerate(messages):
             if message.role == "assistant":
-                before = self.render(messages[:place], add_generation_prompt=True, tokens=tokens)
-                behind = self.render(messages[: place + 1], tokens=tokens)
-                if not (text.startswith(behind) and behind.startswith(before)):
-                    raise _not_prefix_preserving(behind, text)
-                written = behind[len(before) :]
-                # White space behind the stop token only leads to the next turn; nobody waits for it.
-                spans.append((len(before), len(before) + len(written.rstrip() if written.strip() else written)))
+                before = self.render(messages[:number], add_generation_prompt=True, tokens=tokens)
+                after = self.render(messages[: number + 1], tokens=tokens)
+                if not (text.startswith(after) and after.startswith(before)):
+                    raise _prefix_error(after, text)
+                reply = after[len(before) :]
+                # White space after the stop token only separates turns; it need not be generated.
+                spans.append((len(before), len(before) + len(reply.rstrip() if reply.strip() else reply)))
         return tuple(spans)
 
     def _run(
@@ -194,55 +191,57 @@ class ChatTemplate:
         except jinja2.exceptions.SecurityError as error:
             raise TemplateError(
                 f"The chat template reaches outside its sandbox: {error}.",
-                "Expected a template that makes a string of the turns it is given, and nothing else.",
-                "Do not use it; take a template that ships: --task.template penna.",
+                "A template may only turn messages into a string.",
+                "Do not use it; use a built-in template: --task.template penna.",
             ) from error
-        except Exception as error:  # a template is a program of somebody else's
+        except Exception as error:  # a template is an arbitrary program
             raise TemplateError(
-                f"The chat template cannot be used on these turns: {str(error) or type(error).__name__}.",
-                f"Expected turns that it takes (here: {', '.join(turn['role'] for turn in turns) or 'none'}).",
-                "Change the turns, or take a template that ships: --task.template penna.",
+                f"The chat template refuses these messages: {str(error) or type(error).__name__}.",
+                f"Expected messages that it accepts (roles: {', '.join(turn['role'] for turn in turns) or 'none'}).",
+                "Change the messages, or use a built-in template: --task.template penna.",
             ) from error
 
     def check(self, tokens: Mapping[str, str]) -> None:
-        """Raise TemplateError unless the template keeps prefixes, and shows what is said, on `SAMPLES`."""
+        """Raise TemplateError unless the template preserves prefixes and contains all content, on SAMPLE_DIALOGUES."""
         for messages in SAMPLE_DIALOGUES:
             try:
                 whole = self.render_spans(messages, tokens=tokens).text
             except TemplateError as error:
                 if messages[0].role == "system" and type(error.__cause__) is jinja2.exceptions.TemplateError:
-                    continue  # it takes no system turn
+                    continue  # it accepts no system message
                 raise
-            for place, message in enumerate(messages):
+            for number, message in enumerate(messages):
                 if message.content not in whole:
                     raise TemplateError(
-                        f"The chat template leaves out what the {message.role} says.",
+                        f"The chat template leaves out the {message.role}'s message.",
                         f"Expected {message.content!r} in {whole[:_EXCERPT]!r}….",
-                        "Write message['content'] where it belongs, or take --task.template penna.",
+                        "Insert message['content'], or use a built-in template: --task.template penna.",
                     )
-                if place > 0 and messages[place - 1].role != "system":
-                    begun = self.render(messages[:place], tokens=tokens)
-                    if not whole.startswith(begun):
-                        raise _not_prefix_preserving(begun, whole)
+                if number > 0 and messages[number - 1].role != "system":
+                    _check_prefix(self.render(messages[:number], tokens=tokens), whole)
                 if message.role == "assistant":
-                    begun = self.render(messages[:place], add_generation_prompt=True, tokens=tokens)
-                    if not whole.startswith(begun):
-                        raise _not_prefix_preserving(begun, whole)
+                    _check_prefix(self.render(messages[:number], add_generation_prompt=True, tokens=tokens), whole)
 
 
-def _not_prefix_preserving(begun: str, whole: str) -> TemplateError:
-    same = next((place for place, pair in enumerate(zip(begun, whole, strict=False)) if pair[0] != pair[1]), len(whole))
+def _check_prefix(prefix: str, whole: str) -> None:
+    if not whole.startswith(prefix):
+        raise _prefix_error(prefix, whole)
+
+
+def _prefix_error(prefix: str, whole: str) -> TemplateError:
+    pairs = zip(prefix, whole, strict=False)
+    same = next((number for number, pair in enumerate(pairs) if pair[0] != pair[1]), len(whole))
     return TemplateError(
-        "The chat template does not keep prefixes: with a further turn the turns before it read otherwise, from "
-        f"{begun[same : same + _EXCERPT]!r} to {whole[same : same + _EXCERPT]!r}.",
-        "Expected the first turns, with the generation prompt before a reply, to be how the whole dialogue begins; "
-        "else a model that answers turn by turn reads what it never learned from.",
-        "Write each turn without looking at those behind it, or take --task.template penna.",
+        "The chat template does not preserve prefixes: with another message, earlier text changes from "
+        f"{prefix[same : same + _EXCERPT]!r} to {whole[same : same + _EXCERPT]!r}.",
+        "Expected a dialogue to begin with the text of its first messages; otherwise a model that answers message by "
+        "message reads text that it was not trained on.",
+        "Render each message independently of later ones, or use a built-in template: --task.template penna.",
     )
 
 
-def _marked(content: str, marks: str) -> str:
-    """Content between marks, white space at its ends outside them, since templates trim."""
+def _add_marks(content: str, marks: str) -> str:
+    """Content between marks, with white space at its ends outside them, because templates trim."""
     bare = content.strip()
     if not bare:
         return content
@@ -251,30 +250,30 @@ def _marked(content: str, marks: str) -> str:
 
 
 def _unused_characters(text: str) -> str:
-    """Four characters of a private plane that are not in ``text``."""
+    """Four private-use characters that are not in ``text``."""
     unused = (chr(code) for code in range(0x100000, 0x10FFFE) if chr(code) not in text)
     return "".join(itertools.islice(unused, 4))
 
 
-def _spans(marked: str, marks: str) -> tuple[str, tuple[Span, ...] | None, tuple[Span, ...] | None]:
-    """A string without its marks, and the spans between them; None where they do not come in pairs."""
+def _find_spans(marked: str, marks: str) -> tuple[str, tuple[Span, ...] | None, tuple[Span, ...] | None]:
+    """A string without its marks, and the spans between them; None if they are not paired."""
     parts: list[str] = []
     length = 0
     opened: dict[str, int] = {}
     spans: dict[str, list[Span]] = {marks[1]: [], marks[3]: []}
-    paired = True
+    is_paired = True
     for part in re.split(f"([{marks}])", marked):
         if part and part in marks and len(part) == 1:
             if part in (marks[0], marks[2]):
-                paired = paired and part not in opened
+                is_paired = is_paired and part not in opened
                 opened[part] = length
             else:
                 start = opened.pop(marks[marks.index(part) - 1], None)
-                paired = paired and start is not None
+                is_paired = is_paired and start is not None
                 spans[part].append((start or 0, length))
         else:
             parts.append(part)
             length += len(part)
-    if opened or not paired:
+    if opened or not is_paired:
         return "".join(parts), None, None
     return "".join(parts), tuple(spans[marks[1]]), tuple(spans[marks[3]])

@@ -1,29 +1,26 @@
-"""How tokenizers cut a text: counted once, side by side.
+"""Comparing how tokenizers split a text.
 
-In come tokenizers by name and, if there is one, a text as an iterable of pieces; out comes an `Inspection` with a
-`Findings` for each tokenizer. The text streams by: memory holds a batch of it, and a count for every token. Where there
-is no text, only what a tokenizer is made of is told.
+The text is streamed: memory holds one batch of it and a count per token.
 """
 
 import heapq
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from penna.tokenizer.offsets import is_complete_utf8
 from penna.tokenizer.tokenizer import Tokenizer
 
-_BATCH = 1 << 20  # characters encoded side by side
-_SHOWN = 8  # tokens in each list
-_SAMPLE = 60  # characters of the line that is shown cut
-_AROUND = 16  # characters shown to each side of a difference
+_BATCH_CHARACTERS = 1 << 20
+_LISTED_TOKENS = 8
+_SAMPLE_CHARACTERS = 60
+_CONTEXT = 16  # characters on each side of a difference
 
 
 @dataclass(frozen=True)
 class TextSize:
-    """How much text was looked at; words are parted by white space."""
+    """The size of the text; words are separated by white space."""
 
     characters: int
     words: int
@@ -32,7 +29,7 @@ class TextSize:
 
 @dataclass(frozen=True)
 class TokenCount:
-    """A token, as `Tokenizer.token_text` shows it, and how often it occurs in the text."""
+    """A token, as `Tokenizer.token_text` shows it, and its count in the text."""
 
     id: int
     text: str
@@ -41,45 +38,44 @@ class TokenCount:
 
 @dataclass(frozen=True)
 class Difference:
-    """Where decoding first gave something else than was encoded."""
+    """The first position at which the decoded text differs."""
 
     before: str
-    """The text around the place."""
+    """The original text around it."""
     after: str
-    """What came back around it."""
+    """The decoded text around it."""
 
 
 @dataclass(frozen=True)
 class TokenizationMetrics:
-    """What a tokenizer makes of the text."""
+    """How a tokenizer splits the text."""
 
     tokens: int
     tokens_per_character: float
     tokens_per_word: float
     bytes_per_token: float
     unknown: float
-    """The share of tokens that are the unknown token; 0 where there is no such token."""
+    """Share of tokens that are the unknown token."""
     partial: float
-    """The share of tokens that are no whole characters: bytes of characters that have no token, for the most part."""
+    """Share of tokens that are not whole characters; most are bytes of characters without a token."""
     bits_per_byte: float
-    """What the text would cost, in bits for each of its bytes, if each token were predicted by nothing but how often
-    it occurs: (tokens / bytes) · Σ p log2(1/p) over the tokens' shares p of this text. It is what a model that knows
-    token frequencies alone would reach on this very text, and since it is counted per byte of the text it can be
-    compared between tokenizers. Two things are not counted in: the vocabulary itself, so a larger one looks better
-    on little text; and what a tokenizer that is not lossless leaves out (case, spaces, unknown characters).
+    """Bits per byte of the text if every token were predicted from token frequencies alone:
+    (tokens / bytes) · Σ p log2(1/p) over the tokens' shares p of this text. Because it is per byte, it can be compared
+    between tokenizers. It ignores the cost of the vocabulary, so larger ones look better on little text, and what a
+    tokenizer loses (case, spaces, unknown characters).
     """
     used: int
-    """How many tokens of the vocabulary occur."""
+    """Number of vocabulary tokens that occur."""
     used_share: float
     exact: bool
-    """Whether the text came back from its ids as it was."""
+    """Whether decoding restored the text."""
     first_difference: Difference | None
     longest: tuple[TokenCount, ...]
-    """The longest tokens that occur, by the bytes they write."""
+    """The longest tokens that occur, in bytes."""
     rarest: tuple[TokenCount, ...]
-    """The tokens that occur least, of those that occur; of equals the longest."""
+    """The rarest tokens that occur; of equals the longest."""
     sample: tuple[str, ...]
-    """The first line of the text, token by token."""
+    """The tokens of the first line."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,6 @@ class TokenizerReport:
     vocab_size: int
     special_tokens: dict[str, int]
     lossless: bool
-    """Whether every text comes back from its ids, as the tokenizer is built."""
     longest: tuple[str, ...]
     """The longest tokens of the vocabulary."""
     metrics: TokenizationMetrics | None
@@ -99,20 +94,16 @@ class TokenizerReport:
 
 @dataclass(frozen=True)
 class TokenizerComparison:
-    """All that was found."""
+    """Several tokenizers, and the text that they were tried on."""
 
     text_size: TextSize | None
     sample: str
-    """The line of text that is shown cut."""
+    """The line whose tokens are listed."""
     tokenizers: tuple[TokenizerReport, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain dictionaries, lists, strings and numbers."""
-        return asdict(self)
 
 
 def inspect_tokenizers(tokenizers: Mapping[str, Tokenizer], texts: Iterable[str] | None = None) -> TokenizerComparison:
-    """Look at tokenizers, and at how they cut ``texts`` (pieces of any length up to what memory holds)."""
+    """Describe tokenizers, and measure how they split ``texts``, if given."""
     counters = {name: _Counter(tokenizer) for name, tokenizer in tokenizers.items()}
     characters = words = size = 0
     sample = ""
@@ -123,8 +114,8 @@ def inspect_tokenizers(tokenizers: Mapping[str, Tokenizer], texts: Iterable[str]
         sample = sample or _first_line(batch)
         for counter in counters.values():
             counter.add(batch)
-    amount = None if texts is None else TextSize(characters, words, size)
-    findings = [
+    text_size = None if texts is None else TextSize(characters, words, size)
+    reports = [
         TokenizerReport(
             name=name,
             kind=tokenizer.kind,
@@ -132,33 +123,33 @@ def inspect_tokenizers(tokenizers: Mapping[str, Tokenizer], texts: Iterable[str]
             special_tokens=tokenizer.special_tokens,
             lossless=tokenizer.lossless,
             longest=tuple(tokenizer.token_text(index) for index in _longest(tokenizer, range(tokenizer.vocab_size))),
-            metrics=counters[name].told(amount, sample) if amount is not None and amount.characters else None,
+            metrics=counters[name].metrics(text_size, sample) if text_size is not None and characters else None,
         )
         for name, tokenizer in tokenizers.items()
     ]
-    return TokenizerComparison(amount, sample, tuple(findings))
+    return TokenizerComparison(text_size, sample, tuple(reports))
 
 
 def entropy_bits(counts: Iterable[int]) -> float:
-    """Bits it takes to write tokens that occur ``counts`` times each, by their own frequencies: Σ c log2(N / c)."""
-    held = [count for count in counts if count]
-    total = sum(held)
-    return math.fsum(count * math.log2(total / count) for count in held)
+    """Bits to encode tokens with these counts by their own frequencies: Σ c log2(N / c)."""
+    positive = [count for count in counts if count]
+    total = sum(positive)
+    return math.fsum(count * math.log2(total / count) for count in positive)
 
 
 def first_difference(before: str, after: str) -> Difference | None:
-    """Where two texts part, with what is around it on both sides; None where they are the same."""
+    """The first difference of two texts, with its context; None if they are equal."""
     if before == after:
         return None
-    both = zip(before, after, strict=False)
+    pairs = zip(before, after, strict=False)
     shorter = min(len(before), len(after))
-    place = next((place for place, (one, other) in enumerate(both) if one != other), shorter)
-    start, end = max(place - _AROUND, 0), place + _AROUND
+    position = next((position for position, (one, other) in enumerate(pairs) if one != other), shorter)
+    start, end = max(position - _CONTEXT, 0), position + _CONTEXT
     return Difference(before[start:end], after[start:end])
 
 
 class _Counter:
-    """Counts the tokens of one tokenizer, and watches whether the text comes back."""
+    """Counts the tokens of one tokenizer, and compares the decoded text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -171,53 +162,55 @@ class _Counter:
             if self._difference is None:
                 self._difference = first_difference(text, self._tokenizer.decode(ids))
 
-    def told(self, amount: TextSize, sample: str) -> TokenizationMetrics:
+    def metrics(self, text_size: TextSize, sample: str) -> TokenizationMetrics:
         tokenizer, counts = self._tokenizer, self._counts
         used = sorted(counts)
         tokens = counts.total()
         unknown = tokenizer.unknown_id
-        pieces = tokenizer.token_bytes()
-        partial = sum(counts[index] for index in used if not is_complete_utf8(pieces[index]))
-        rarest = heapq.nsmallest(_SHOWN, used, key=lambda index: (counts[index], -len(pieces[index]), index))
+        token_bytes = tokenizer.token_bytes()
+        partial = sum(counts[index] for index in used if not is_complete_utf8(token_bytes[index]))
+        rarest = heapq.nsmallest(
+            _LISTED_TOKENS, used, key=lambda index: (counts[index], -len(token_bytes[index]), index)
+        )
         return TokenizationMetrics(
             tokens=tokens,
-            tokens_per_character=tokens / amount.characters,
-            tokens_per_word=tokens / max(amount.words, 1),
-            bytes_per_token=amount.bytes / max(tokens, 1),
+            tokens_per_character=tokens / text_size.characters,
+            tokens_per_word=tokens / max(text_size.words, 1),
+            bytes_per_token=text_size.bytes / max(tokens, 1),
             unknown=0.0 if unknown is None else counts[unknown] / max(tokens, 1),
             partial=partial / max(tokens, 1),
-            bits_per_byte=entropy_bits(counts.values()) / amount.bytes,
+            bits_per_byte=entropy_bits(counts.values()) / text_size.bytes,
             used=len(used),
             used_share=len(used) / max(tokenizer.vocab_size, 1),
             exact=self._difference is None,
             first_difference=self._difference,
-            longest=tuple(map(self._shown, _longest(tokenizer, used))),
-            rarest=tuple(map(self._shown, rarest)),
+            longest=tuple(map(self._token_count, _longest(tokenizer, used))),
+            rarest=tuple(map(self._token_count, rarest)),
             sample=tuple(tokenizer.token_text(index) for index in tokenizer.encode(sample)),
         )
 
-    def _shown(self, index: int) -> TokenCount:
+    def _token_count(self, index: int) -> TokenCount:
         return TokenCount(index, self._tokenizer.token_text(index), self._counts[index])
 
 
 def _longest(tokenizer: Tokenizer, ids: Iterable[int]) -> list[int]:
-    pieces = tokenizer.token_bytes()
-    return heapq.nsmallest(_SHOWN, ids, key=lambda index: (-len(pieces[index]), index))
+    token_bytes = tokenizer.token_bytes()
+    return heapq.nsmallest(_LISTED_TOKENS, ids, key=lambda index: (-len(token_bytes[index]), index))
 
 
 def _first_line(batch: Iterable[str]) -> str:
     lines = (line.strip() for text in batch for line in text.split("\n"))
-    return next((line[:_SAMPLE] for line in lines if line), "")
+    return next((line[:_SAMPLE_CHARACTERS] for line in lines if line), "")
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     batch: list[str] = []
-    held = 0
+    size = 0
     for text in texts:
         batch.append(text)
-        held += len(text)
-        if held >= _BATCH:
+        size += len(text)
+        if size >= _BATCH_CHARACTERS:
             yield batch
-            batch, held = [], 0
+            batch, size = [], 0
     if batch:
         yield batch

@@ -1,8 +1,7 @@
-"""The files a tokenizer is kept in: their names, the settings beside it, and how they are written.
+"""The files of a tokenizer folder: ``tokenizer.json`` and ``tokenizer_config.json``.
 
-Penna writes one form, ``tokenizer.json`` (the `tokenizers` library's own, the whole algorithm in one file) beside
-``tokenizer_config.json`` (what `transformers` wants to know about it). Both are written whole or not at all. Which
-forms are read, and how, is in `penna.tokenizer.load`; the readers of each form stand on what is here.
+Penna writes only these two, in the formats of the `tokenizers` library and of `transformers`. `penna.tokenizer.load`
+reads further formats.
 """
 
 import json
@@ -14,19 +13,19 @@ from penna.errors import TokenizerError
 from penna.storage import friendly_disk_errors, write_atomically, write_json
 
 SEPARATOR = "<|endoftext|>"
-"""Stands between documents: GPT-2's name for it, and the one special token of what Penna trains."""
+"""The token between documents, by GPT-2's name; the only special token of tokenizers that Penna trains."""
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
 GENERIC_CLASS = "PreTrainedTokenizerFast"
-"""The class of `transformers` that takes a ``tokenizer.json`` as it is, and rebuilds nothing."""
+"""The class of `transformers` that uses a ``tokenizer.json`` unchanged."""
 
 Settings = dict[str, Any]
 
 
 def read_settings(folder: Path) -> Settings:
-    """``tokenizer_config.json`` of ``folder``, with the chat template that newer tools keep in a file of its own."""
+    """The ``tokenizer_config.json`` of ``folder``, with the chat template that newer tools keep in its own file."""
     settings: Settings = {}
     if (folder / CONFIG_FILE).is_file():
         settings = read_json_object(folder / CONFIG_FILE)
@@ -36,11 +35,10 @@ def read_settings(folder: Path) -> Settings:
 
 
 def converted_settings(settings: Settings, special: dict[str, str], vocab: Container[str]) -> Settings:
-    """Settings for a tokenizer rebuilt from an older form, which must from now on be taken as its new file says.
+    """Settings for a tokenizer converted from an older format.
 
-    Kept are the special tokens that are in ``vocab`` (``special`` fills in those that are not named), the chat template
-    and the longest length; the class that would build the tokenizer from the old files again, and what that class is
-    told, is not.
+    They keep the special tokens that are in ``vocab`` (``special`` has defaults), the chat template and the maximum
+    length, but not the old format's class and its options, which would rebuild the tokenizer from the old files.
     """
     kept = {key: value for key, value in settings.items() if key in ("chat_template", "model_max_length")}
     named = {key: special_token_text(settings, key) for key in settings if key.endswith("_token")}
@@ -49,20 +47,15 @@ def converted_settings(settings: Settings, special: dict[str, str], vocab: Conta
 
 
 def write_tokenizer_files(folder: Path, tokenizer_json: str, settings: Settings) -> None:
-    """Write both files into ``folder`` (made if need be), each whole or not at all."""
+    """Write both files into ``folder``, which is created if necessary."""
     with friendly_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / TOKENIZER_FILE, tokenizer_json)
     write_json(folder / CONFIG_FILE, settings)
 
 
-def add_special_tokens(inner: Any, names: list[str]) -> None:
-    """Make control tokens of ``names``; those that are in the vocabulary keep their ids."""
-    inner.add_special_tokens(names)
-
-
 def special_token_text(settings: Settings, key: str) -> str | None:
-    """A special token's text in ``tokenizer_config.json``, where it is a string or an object with its content."""
+    """A special token in ``tokenizer_config.json``, which may be a string or an object with a ``content``."""
     value: Any = settings.get(key)
     if isinstance(value, dict):
         value = cast("dict[str, Any]", value).get("content")
@@ -70,7 +63,7 @@ def special_token_text(settings: Settings, key: str) -> str | None:
 
 
 def chat_template_source(settings: Settings) -> str | None:
-    """The chat template of ``tokenizer_config.json``: a string, or the one named default of a list of named ones."""
+    """The chat template in ``tokenizer_config.json``: a string, or the one named "default" in a list."""
     value: Any = settings.get("chat_template")
     if isinstance(value, list):
         named = [cast("dict[str, Any]", entry) for entry in cast("list[Any]", value) if isinstance(entry, dict)]
@@ -79,30 +72,26 @@ def chat_template_source(settings: Settings) -> str | None:
 
 
 def read_text(file: Path) -> str:
-    """A file's text, its line ends as they are. Raises TokenizerError where it cannot be read as UTF-8."""
+    """A file's text with its line ends unchanged. Raises TokenizerError if it is not readable UTF-8."""
     try:
         return file.read_bytes().decode("utf-8").removeprefix("\ufeff")
     except (OSError, UnicodeDecodeError) as error:
         raise TokenizerError(
-            f"{file} cannot be read as text: {error}.", "Expected a file in UTF-8.", "Check that it is the right file."
+            f"{file} cannot be read as text: {error}.", "Expected a UTF-8 file.", "Check that it is the right file."
         ) from error
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
-    """A JSON file that holds an object. Raises TokenizerError with what is wrong with it."""
-    text = read_text(file)
+    """A JSON file that contains an object. Raises TokenizerError if it does not."""
+    expected = "Expected a JSON object."
     try:
-        content: Any = json.loads(text)
+        content: Any = json.loads(read_text(file))
     except json.JSONDecodeError as error:
         raise TokenizerError(
             f"{file} is not JSON: {error}.",
-            "Expected a JSON object, as the tool that made the tokenizer wrote it.",
-            "Check that it is the right file; if it is, it was cut off or changed: fetch it again.",
+            expected,
+            "Check that it is the right file. If it is, it is damaged: download it again.",
         ) from error
     if not isinstance(content, dict):
-        raise TokenizerError(
-            f"{file} holds no JSON object.",
-            "Expected a JSON object, as the tool that made the tokenizer wrote it.",
-            "Check that it is the right file.",
-        )
+        raise TokenizerError(f"{file} does not contain a JSON object.", expected, "Check that it is the right file.")
     return cast("dict[str, Any]", content)

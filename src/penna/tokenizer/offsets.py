@@ -1,8 +1,7 @@
-"""Where in a text its tokens stand, and what follows from it.
+"""The characters of a text that each of its tokens was made from.
 
-In comes a text, out come its ids, each with the characters it was made of. From these places it is known which
-characters the vocabulary has no token for, and how many bytes of the text stand behind a token, also for tokenizers
-whose tokens do not spell the text they were read from.
+Offsets show which characters the vocabulary lacks, and how many bytes of the text follow a token, also for tokenizers
+that are not lossless.
 """
 
 from __future__ import annotations
@@ -11,46 +10,43 @@ from dataclasses import dataclass
 
 from penna.tokenizer.tokenizer import Tokenizer, check_text
 
-_BYTES_ARE_TOKENS = "byte-level BPE"  # a kind that learns from bytes: a character in pieces is nothing special
+_BYTE_LEVEL = "byte-level BPE"  # learns from bytes, so a character split into bytes is normal
 
 
 @dataclass(frozen=True)
 class EncodedText:
-    """A text's ids, and the first character of each and the one behind its last."""
+    """A text's ids, each with its first character and the one after its last."""
 
     ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
 
 
 def encode_with_offsets(tokenizer: Tokenizer, text: str) -> EncodedText:
-    """The ids that ``tokenizer.encode`` gives, with their places.
-
-    Raises TokenizerError for text with a lone surrogate.
-    """
+    """The ids of ``tokenizer.encode`` with their offsets. Raises TokenizerError for text with a lone surrogate."""
     check_text(text, "the text")
     encoding = tokenizer._inner.encode(text, add_special_tokens=False)
     return EncodedText(tuple(encoding.ids), tuple(encoding.offsets))
 
 
 def out_of_vocabulary(tokenizer: Tokenizer, text: str, encoded: EncodedText) -> tuple[str, ...]:
-    """What the vocabulary has no token for, each once, in the order of the text.
+    """The parts of a text that have no token, each once, in order.
 
-    Characters that are read as their bytes, and words or characters that become the unknown token. Of a byte-level BPE
-    nothing is lacking.
+    These are characters encoded as bytes, and words or characters encoded as the unknown token. A byte-level BPE has
+    none.
     """
-    if tokenizer.kind == _BYTES_ARE_TOKENS:
+    if tokenizer.kind == _BYTE_LEVEL:
         return ()
-    pieces = tokenizer.byte_table.rendered
-    found = dict.fromkeys(
+    rendered = tokenizer.byte_table.rendered
+    parts = dict.fromkeys(
         text[start:end]
         for index, (start, end) in zip(encoded.ids, encoded.offsets, strict=True)
-        if index == tokenizer.unknown_id or not is_complete_utf8(pieces[index])
+        if index == tokenizer.unknown_id or not is_complete_utf8(rendered[index])
     )
-    return tuple(found)
+    return tuple(parts)
 
 
 def byte_count_from(tokenizer: Tokenizer, text: str, encoded: EncodedText, first: int) -> int:
-    """How many UTF-8 bytes of ``text`` the tokens from number ``first`` on stand for."""
+    """How many UTF-8 bytes of ``text`` belong to the tokens from number ``first`` on."""
     if first == 0:
         return len(text.encode())
     if tokenizer.lossless:
@@ -58,10 +54,10 @@ def byte_count_from(tokenizer: Tokenizer, text: str, encoded: EncodedText, first
     return len(text[encoded.offsets[first - 1][1] :].encode())
 
 
-def is_complete_utf8(piece: bytes) -> bool:
+def is_complete_utf8(content: bytes) -> bool:
     """Whether bytes are whole characters."""
     try:
-        piece.decode("utf-8")
+        content.decode("utf-8")
     except UnicodeDecodeError:
         return False
     return True

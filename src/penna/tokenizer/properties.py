@@ -1,8 +1,4 @@
-"""What a tokenizer is made of, as far as people ask: its kind, whether it loses anything, its unknown token.
-
-In comes a `tokenizers.Tokenizer` with the bytes of its tokens, out comes a `Build`. All of it is read from the steps
-that ``tokenizer.json`` spells out.
-"""
+"""Properties that follow from ``tokenizer.json``: the kind, whether it is lossless, and the unknown token."""
 
 import json
 from dataclasses import dataclass
@@ -12,12 +8,12 @@ import tokenizers
 
 from penna.tokenizer.token_bytes import TokenBytes
 
-_BYTES_OF_UTF8 = (*range(0x80), *range(0x80, 0xC0), *range(0xC2, 0xF5))
+_UTF8_BYTES = (*range(0x80), *range(0x80, 0xC0), *range(0xC2, 0xF5))
 
 
 @dataclass(frozen=True)
 class TokenizerProperties:
-    """The answers for one tokenizer; see the properties of `penna.tokenizer.tokenizer.Tokenizer`."""
+    """See the properties with the same names of `penna.tokenizer.tokenizer.Tokenizer`."""
 
     kind: str
     lossless: bool
@@ -25,20 +21,19 @@ class TokenizerProperties:
 
 
 def tokenizer_properties(inner: tokenizers.Tokenizer, byte_table: TokenBytes) -> TokenizerProperties:
-    """Read the steps of ``inner``, whose tokens write what ``surface`` says."""
+    """The properties of ``inner``, whose tokens have the bytes of ``byte_table``."""
     content: dict[str, Any] = json.loads(inner.to_str())
     model = content["model"]
-    writes_all = {bytes([byte]) for byte in _BYTES_OF_UTF8} <= set(byte_table.rendered)
-    lossless = (
-        byte_table.is_exact and content["normalizer"] is None and _keeps_all(content["pre_tokenizer"]) and writes_all
-    )
-    return TokenizerProperties(_kind(content), lossless, None if writes_all else _unknown_id(inner, model))
+    has_all_bytes = {bytes([byte]) for byte in _UTF8_BYTES} <= set(byte_table.rendered)
+    keeps_text = content["normalizer"] is None and _keeps_text(content["pre_tokenizer"])
+    lossless = byte_table.is_exact and keeps_text and has_all_bytes
+    return TokenizerProperties(_kind(content), lossless, None if has_all_bytes else _unknown_id(inner, model))
 
 
 def _kind(content: dict[str, Any]) -> str:
     model = content["model"]
     match model["type"]:
-        case "BPE" if "ByteLevel" in _types(content["decoder"], "decoders"):
+        case "BPE" if "ByteLevel" in _step_types(content["decoder"]):
             return "byte-level BPE"
         case "BPE":
             return "BPE" if model["merges"] else "characters"
@@ -57,22 +52,22 @@ def _unknown_id(inner: tokenizers.Tokenizer, model: dict[str, Any]) -> int | Non
     return None if name is None else inner.token_to_id(name)
 
 
-def _types(step: dict[str, Any] | None, parts: str) -> set[str]:
-    if step is None:
+def _step_types(decoder: dict[str, Any] | None) -> set[str]:
+    if decoder is None:
         return set()
-    return {step["type"]}.union(*(_types(part, parts) for part in step.get(parts, [])))
+    return {decoder["type"]}.union(*map(_step_types, decoder.get("decoders", [])))
 
 
-def _keeps_all(step: dict[str, Any] | None) -> bool:
-    """Whether a pre-tokenizer only cuts, and neither drops nor adds."""
-    if step is None:
+def _keeps_text(pre_tokenizer: dict[str, Any] | None) -> bool:
+    """Whether a pre-tokenizer only splits text, without adding or dropping any."""
+    if pre_tokenizer is None:
         return True
-    match step["type"]:
+    match pre_tokenizer["type"]:
         case "Sequence":
-            return all(_keeps_all(part) for part in step["pretokenizers"])
+            return all(map(_keeps_text, pre_tokenizer["pretokenizers"]))
         case "ByteLevel":
-            return not step["add_prefix_space"]
+            return not pre_tokenizer["add_prefix_space"]
         case "Split" | "Punctuation":
-            return step.get("behavior") != "Removed"
+            return pre_tokenizer.get("behavior") != "Removed"
         case kind:
             return kind in ("Digits", "UnicodeScripts")

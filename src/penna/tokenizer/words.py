@@ -1,9 +1,9 @@
-"""Words, and the tokens each is made of: ids in, the parts of their text that a reader would point at out.
+"""Grouping tokens into words, for explanations.
 
-A unit is a word with the space before it, a mark of punctuation, a line end, or, in a script written without spaces, a
-character. No token belongs to two units: where one spans several words or characters, they are one unit; where several
-make up a character, they are all in its unit. Words go by what decoding writes for the ids, so they are as well known
-of a generated text as of a given one. A control token is a unit by itself.
+A word includes the space before it. Punctuation marks and line ends are words of their own; so is each character of a
+script without spaces. Tokens are never divided: a token that spans several words makes them one, and all tokens of a
+character are in the same word. Words follow from the decoded ids, so generated text works like given text. A control
+token is a word by itself.
 """
 
 from __future__ import annotations
@@ -16,66 +16,65 @@ from itertools import accumulate, pairwise
 from penna.tokenizer.continuations import SPACELESS_SCRIPTS
 from penna.tokenizer.tokenizer import Tokenizer
 
-_WITHIN_WORDS = "'’\u200c\u200d"  # apostrophes, and what joins letters in Indic and Persian writing
+_WITHIN_WORDS = "'’\u200c\u200d"  # apostrophes, and the joiners of Indic and Persian script
 
 
 @dataclass(frozen=True)
 class Word:
-    """A part of a text that is pointed at as one."""
+    """A word and its tokens."""
 
-    text: str  # with the space in front, where there is one
+    text: str  # with the space before it, if there is one
     start: int  # its first token
-    end: int  # the one behind its last
+    end: int  # the token after its last
 
 
 def split_words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[Word]:
-    """The units of ids, in their order; every token is in one of them, and an id that stands for no text by itself."""
-    surface = tokenizer.byte_table
-    pieces = [surface.rendered[index] for index in ids]
-    if pieces and ids[0] not in surface.special_ids:
-        pieces[0] = surface.rendered_first[ids[0]]
-    # A byte that is part of no character stands as one of its own: a text may begin or end within a character.
-    text = b"".join(pieces).decode("utf-8", errors="surrogateescape")
-    ends = list(accumulate(map(len, pieces), initial=0))  # of tokens, in bytes
-    bytes_before = list(accumulate((len(letter.encode("utf-8", "surrogateescape")) for letter in text), initial=0))
-    place_of = {at: place for place, at in enumerate(bytes_before)}  # of letters that begin with a byte
-    control = [index in surface.special_ids for index in ids]
+    """The words of ``ids``, in order. Every token belongs to exactly one."""
+    table = tokenizer.byte_table
+    tokens = [table.rendered[index] for index in ids]
+    if tokens and ids[0] not in table.special_ids:
+        tokens[0] = table.rendered_first[ids[0]]
+    # A text can begin or end inside a character; such bytes count as one character each.
+    text = b"".join(tokens).decode("utf-8", errors="surrogateescape")
+    token_ends = list(accumulate(map(len, tokens), initial=0))  # in bytes
+    letter_starts = accumulate((len(letter.encode("utf-8", "surrogateescape")) for letter in text), initial=0)
+    letter_at = {start: number for number, start in enumerate(letter_starts)}
+    is_control = [index in table.special_ids for index in ids]
     borders = [0] if len(ids) else []
     for token in range(1, len(ids)):
-        place = place_of.get(ends[token])
-        if control[token] or control[token - 1] or (place is not None and _is_border(text, place)):
+        letter = letter_at.get(token_ends[token])
+        if is_control[token] or is_control[token - 1] or (letter is not None and _is_border(text, letter)):
             borders.append(token)
-    return [Word(_readable(b"".join(pieces[start:end])), start, end) for start, end in pairwise([*borders, len(ids)])]
+    return [
+        Word(b"".join(tokens[start:end]).decode("utf-8", errors="replace"), start, end)
+        for start, end in pairwise([*borders, len(ids)])
+    ]
 
 
-def _readable(piece: bytes) -> str:
-    return piece.decode("utf-8", errors="replace")
-
-
-def _is_border(text: str, place: int) -> bool:
-    """Whether a word may end before the letter at ``place``."""
-    if not 0 < place < len(text):
+def _is_border(text: str, position: int) -> bool:
+    """Whether a word can end before the letter at ``position``."""
+    if not 0 < position < len(text):
         return True
-    before, behind = text[place - 1], text[place]
-    if _is_mark(behind) or behind in "\u200c\u200d":
+    before, after = text[position - 1], text[position]
+    if _is_mark(after) or after in "\u200c\u200d":
         return False
-    if before == "\n" or behind == "\n":
+    if before == "\n" or after == "\n":
         return True
-    if before.isspace() or behind.isspace():
-        return not before.isspace()  # a space belongs to what stands behind it
-    if SPACELESS_SCRIPTS.match(before) or SPACELESS_SCRIPTS.match(behind):
+    if before.isspace() or after.isspace():
+        return not before.isspace()  # a space belongs to the word after it
+    if SPACELESS_SCRIPTS.match(before) or SPACELESS_SCRIPTS.match(after):
         return True
-    if behind in _WITHIN_WORDS:
-        return not (_is_of_word(before) and place + 1 < len(text) and _is_of_word(text[place + 1]))
+    if after in _WITHIN_WORDS:
+        return not (_is_word_letter(before) and position + 1 < len(text) and _is_word_letter(text[position + 1]))
     if before in _WITHIN_WORDS:
-        return not (place > 1 and _is_of_word(text[place - 2]) and _is_of_word(behind))
-    return not (_is_of_word(before) and _is_of_word(behind))
+        return not (position > 1 and _is_word_letter(text[position - 2]) and _is_word_letter(after))
+    return not (_is_word_letter(before) and _is_word_letter(after))
 
 
-def _is_of_word(letter: str) -> bool:
+def _is_word_letter(letter: str) -> bool:
     return letter.isalnum() or _is_mark(letter)
 
 
 def _is_mark(letter: str) -> bool:
-    """Whether a letter is written on the one before it."""
+    """Whether a letter combines with the one before it."""
     return unicodedata.category(letter).startswith("M")

@@ -373,7 +373,7 @@ def test_damage_anywhere_raises_only_a_format_error(whole_model: bytes, seed: st
 def test_the_parsed_fields_are_those_of_the_training_options(whole_model: bytes) -> None:
     model = parse_model(train(**CHOICES[5]))
     chosen = CHOICES[5]
-    theirs = sentencepiece.SentencePieceProcessor(model_proto=train(**options_of_rules))
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=train(**chosen))
     assert [one.text for one in model.pieces] == [theirs.id_to_piece(index) for index in range(len(theirs))]
     assert [one.score for one in model.pieces] == [theirs.get_score(index) for index in range(len(theirs))]
     assert (model.dummy_prefix, model.trims_spaces) == (chosen["add_dummy_prefix"], chosen["remove_extra_whitespaces"])

@@ -45,9 +45,7 @@ def train_tokenizer(
         case "unigram":
             tokenizer = Tokenizer(train_unigram(texts, config.vocab_size, report))
     if tokenizer.vocab_size < config.vocab_size:
-        report(
-            f"The text is too small for {config.vocab_size:,} tokens: the vocabulary has {tokenizer.vocab_size:,}."
-        )
+        report(f"The text is too small for {config.vocab_size:,} tokens: the vocabulary has {tokenizer.vocab_size:,}.")
     return tokenizer
 
 

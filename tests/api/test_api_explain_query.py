@@ -165,7 +165,7 @@ def test_a_completion_is_explained_after_its_template():
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"), [({"generate": -1}, "generate must be at least 1 .got -1."), ({"longest": 0}, "longest")]
+    ("fields", "message"), [({"generate": -1}, "--generate must be at least 1 .got -1."), ({"longest": 0}, "longest")]
 )
 def test_token_counts_must_be_positive(fields, message):
     with pytest.raises(RecipeError, match=message):

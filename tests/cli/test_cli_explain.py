@@ -217,7 +217,7 @@ def test_methods_are_measured_on_the_lines_of_a_file(
         ([TEXT, "--head", "0.7"], RecipeError, r"There is no head 0\.7"),
         ([TEXT, "--layer", "1"], RecipeError, "--layer would change nothing here"),
         ([TEXT, "--layer", "9", "--method", "information"], RecipeError, "There is no layer 9"),
-        ([TEXT, "--generate", "-1"], RecipeError, "generate = -1 cannot be"),
+        ([TEXT, "--generate", "-1"], RecipeError, "--generate must be at least 1"),
         ([TEXT, "--next", "--generate", "2"], RecipeError, "are asked about"),
         ([TEXT, "--svg", "x.pdf"], DataError, "names no kind of figure"),
         ([TEXT, "--faithfulness", "f"], DataError, "both a text and the file f"),

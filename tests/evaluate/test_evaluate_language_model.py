@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from id_stream import IdStream
 
 from penna.config.sections import ModelConfig
 from penna.data import batches
@@ -21,19 +22,6 @@ from penna.train.objective import NextTokenObjective
 
 VOCAB, BLOCK = 23, 8
 TOKEN_BYTES = torch.arange(VOCAB) % 4  # token 0 has no bytes, like a separator
-
-
-class Stream:
-    """A stream of given ids."""
-
-    def __init__(self, ids: list[int]) -> None:
-        self.ids = np.array(ids, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def read(self, start: int, count: int) -> np.ndarray:
-        return self.ids[start : start + count]
 
 
 def some_text(length: int, seed: int = 0) -> list[int]:
@@ -65,7 +53,7 @@ def brute_force(model: GPT, ids: list[int]) -> tuple[float, int]:
 @pytest.mark.parametrize("length", [2, 8, 9, 10, 57, 64, 65])
 def test_sums_equal_those_of_predicting_each_token_on_its_own(model: GPT, length: int):
     ids = some_text(length, seed=length)
-    sums, counts = score_rows(model, NextTokenObjective(TOKEN_BYTES), ValidationWindows(Stream(ids), BLOCK))
+    sums, counts = score_rows(model, NextTokenObjective(TOKEN_BYTES), ValidationWindows(IdStream(ids), BLOCK))
     nats, right = brute_force(model, ids)
     assert sums == pytest.approx({"loss": nats, "correct": right}, rel=1e-5)
     targets = ids[1:]
@@ -80,7 +68,7 @@ def test_sums_equal_those_of_predicting_each_token_on_its_own(model: GPT, length
 @settings(max_examples=40, deadline=None)
 @given(length=st.integers(2, 120), batch_tokens=st.integers(1, 100), world=st.integers(1, 6))
 def test_batches_and_ranks_do_not_change_the_sums(model: GPT, length: int, batch_tokens: int, world: int):
-    windows, scorer = ValidationWindows(Stream(some_text(length)), BLOCK), NextTokenObjective(TOKEN_BYTES)
+    windows, scorer = ValidationWindows(IdStream(some_text(length)), BLOCK), NextTokenObjective(TOKEN_BYTES)
     sums, counts = score_rows(model, scorer, windows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(language_model, "_BATCH_TOKENS", batch_tokens)
@@ -95,18 +83,18 @@ def test_batches_and_ranks_do_not_change_the_sums(model: GPT, length: int, batch
 
 def test_ranks_score_disjoint_parts(model: GPT, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(language_model, "_BATCH_TOKENS", 2 * BLOCK)
-    windows = ValidationWindows(Stream(some_text(6 * BLOCK + 1)), BLOCK)  # three batches of two rows
+    windows = ValidationWindows(IdStream(some_text(6 * BLOCK + 1)), BLOCK)  # three batches of two rows
     counts = [score_rows(model, NextTokenObjective(TOKEN_BYTES), windows, rank, 4)[1]["loss"] for rank in range(4)]
     assert counts == [2 * BLOCK, 2 * BLOCK, 2 * BLOCK, 0]
 
 
 def test_scoring_keeps_no_gradients(model: GPT):
-    score_rows(model, NextTokenObjective(TOKEN_BYTES), ValidationWindows(Stream(some_text(30)), BLOCK))
+    score_rows(model, NextTokenObjective(TOKEN_BYTES), ValidationWindows(IdStream(some_text(30)), BLOCK))
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def metrics_of(model: GPT, ids: list[int], words: int = 7):
-    sums, counts = score_rows(model, NextTokenObjective(TOKEN_BYTES), ValidationWindows(Stream(ids), BLOCK))
+    sums, counts = score_rows(model, NextTokenObjective(TOKEN_BYTES), ValidationWindows(IdStream(ids), BLOCK))
     return language_model_metrics(sums, counts, words, BLOCK)
 
 

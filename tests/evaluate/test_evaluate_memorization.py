@@ -6,8 +6,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from id_stream import IdStream
 
 from penna.api.evaluate import memorization
 from penna.api.train import train
@@ -37,19 +37,6 @@ def stories(seed: int, count: int) -> list[str]:
     ]
 
 
-class Stream:
-    """A stream of given ids."""
-
-    def __init__(self, ids: list[int]) -> None:
-        self.ids = np.array(ids, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def read(self, start: int, count: int) -> np.ndarray:
-        return self.ids[start : start + count]
-
-
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return train_tokenizer(TokenizerConfig(kind="char"), iter([*stories(0, 3), "abcdefgh "]))
@@ -60,9 +47,9 @@ def bpe() -> Tokenizer:
     return train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=400), iter(stories(0, 20)))
 
 
-def stream_of(tokenizer: Tokenizer, texts: list[str]) -> Stream:
+def stream_of(tokenizer: Tokenizer, texts: list[str]) -> IdStream:
     assert tokenizer.separator_id is not None
-    return Stream([id for text in texts for id in (tokenizer.separator_id, *tokenizer.encode(text))])
+    return IdStream([id for text in texts for id in (tokenizer.separator_id, *tokenizer.encode(text))])
 
 
 def measured(tokenizer: Tokenizer, texts: list[str], *prompted: tuple[str, str], **options: Any) -> Memorization:
@@ -126,7 +113,7 @@ def test_unseen_text_is_measured_separately(tokenizer: Tokenizer) -> None:
 
 
 def test_unseen_passages_are_evenly_spread_and_do_not_overlap() -> None:
-    stream = Stream(list(range(1000)))
+    stream = IdStream(list(range(1000)))
     starts = [passage[0] for passage in unseen_passages(stream, 30)]
     assert len(starts) == 16
     assert starts[0] == 0
@@ -134,7 +121,7 @@ def test_unseen_passages_are_evenly_spread_and_do_not_overlap() -> None:
     assert all(30 <= after - before <= 66 for before, after in pairwise(starts))
     assert all(passage == list(range(passage[0], passage[0] + 30)) for passage in unseen_passages(stream, 30))
     assert len(unseen_passages(stream, 400)) == 2
-    assert unseen_passages(stream, 1001) == unseen_passages(stream, 0) == unseen_passages(Stream([]), 5) == []
+    assert unseen_passages(stream, 1001) == unseen_passages(stream, 0) == unseen_passages(IdStream([]), 5) == []
 
 
 @pytest.mark.parametrize(("bytes_per_token", "tokens"), [(1.0, 50), (3.0, 17), (3.85, 13), (4.5, 13), (50.0, 13)])

@@ -2,8 +2,8 @@
 
 import random
 
-import numpy as np
 import pytest
+from id_stream import IdStream
 
 from penna.config.sections import TokenizerConfig
 from penna.evaluate import novelty
@@ -11,20 +11,6 @@ from penna.evaluate.novelty import measure_novelty, novel_shares
 from penna.storage import to_json
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
-
-
-class Stream:
-    """A stream of given ids."""
-
-    def __init__(self, ids: list[int]) -> None:
-        self.ids = np.array(ids, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def read(self, start: int, count: int) -> np.ndarray:
-        assert start + count <= len(self.ids)
-        return self.ids[start : start + count]
 
 
 def by_brute_force(stream: list[int], texts: list[list[int]], order: int) -> float | None:
@@ -47,7 +33,7 @@ def test_novel_shares_equal_a_brute_force_count(chunk: int, monkeypatch: pytest.
         [stream[100:140]],
         [],
     ]
-    found = novel_shares(Stream(stream), sets, (1, 2, 3, 5, 8))
+    found = novel_shares(IdStream(stream), sets, (1, 2, 3, 5, 8))
     for texts, shares in zip(sets, found, strict=True):
         for order, share in shares.items():
             expected = by_brute_force(stream, texts, order)
@@ -70,7 +56,7 @@ def test_copied_texts_are_memorized_and_new_ones_are_not(tokenizer: Tokenizer) -
     copied = [training[number % 12][number : number + 60] for number in range(150)]
     half = [[*text[:30], *words[:30]] for text, words in zip(copied, own, strict=True)]
     human, found = measure_novelty(
-        Stream(stream), own, {"copied": copied, "half": half, "own": own}, tokenizer, shortest=13
+        IdStream(stream), own, {"copied": copied, "half": half, "own": own}, tokenizer, shortest=13
     )
     assert found["copied"].memorization.memorized
     assert found["copied"].memorization.share == 1

@@ -12,7 +12,7 @@ from penna.errors import DataError
 from penna.evaluate.bleu import OverlapScorer, choose_tokenization
 from penna.evaluate.rouge import ROUGE_KINDS, rouge_scores
 from penna.evaluate.sentences import sentences
-from penna.evaluate.summaries import SummaryMetrics, SummaryScorer, lead_3, measure_summaries, random_3
+from penna.evaluate.summaries import SummaryMetrics, SummaryScorer, lead_3, random_3
 from penna.storage import to_json
 
 SOURCES = [
@@ -28,6 +28,12 @@ REFERENCES = [
     "Rain closed roads.",
 ]
 OUTPUTS = ["The cat sat in 2005.", "Shares fell in Paris.", "", "Rain fell and roads were closed."]
+
+
+def measure_summaries(
+    sources: list[str], references: list[str], outputs: list[str], *, seed: int = 0, name: str = "system"
+) -> SummaryMetrics:
+    return SummaryScorer(sources, references, seed=seed).compare(outputs, name=name)
 
 
 @pytest.fixture(scope="module")

@@ -4,26 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from id_stream import IdStream
 
 from penna.evaluate import verbatim
 from penna.evaluate.verbatim import Match, find_verbatim
 
 SEPARATOR = 0
-
-
-class Stream:
-    """A stream of given ids that remembers its longest read."""
-
-    def __init__(self, ids: list[int]) -> None:
-        self.ids, self.longest_read = np.array(ids, dtype=np.int64), 0
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def read(self, start: int, count: int) -> np.ndarray:
-        assert start + count <= len(self.ids)
-        self.longest_read = max(self.longest_read, count)
-        return self.ids[start : start + count]
 
 
 def stream_of(documents: list[list[int]]) -> list[int]:
@@ -72,7 +58,7 @@ def _chunk_and_hash(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 @given(st.lists(TOKENS, max_size=6), TEXTS, st.integers(1, 6))
 def test_spans_equal_a_brute_force_search(documents: list[list[int]], texts: list[list[int]], shortest: int):
     arrays = [np.array(text, dtype=np.int64) for text in texts]
-    found = find_verbatim(Stream(stream_of(documents)), arrays, separator=SEPARATOR, shortest=shortest)
+    found = find_verbatim(IdStream(stream_of(documents)), arrays, separator=SEPARATOR, shortest=shortest)
     assert len(found) == len(texts)
     for text, result in zip(texts, found, strict=True):
         flags, longest = by_hand(documents, text, shortest)
@@ -86,7 +72,7 @@ def test_a_span_across_chunks_is_found(monkeypatch: pytest.MonkeyPatch, cut: int
     random = np.random.default_rng(0)
     document = random.integers(1, 60000, 300)
     text = document[40:140]
-    (found,) = find_verbatim(Stream([0, 5, 6, 0, *document.tolist()]), [text], separator=0, shortest=13)
+    (found,) = find_verbatim(IdStream([0, 5, 6, 0, *document.tolist()]), [text], separator=0, shortest=13)
     assert found.tokens.all()
     assert found.longest == Match(0, 100, 2)
 
@@ -96,24 +82,24 @@ def test_different_runs_with_equal_hashes_are_distinguished(monkeypatch: pytest.
     random = np.random.default_rng(1)
     text = random.permutation(np.arange(1, 14))
     shuffled = [random.permutation(text).tolist() for _ in range(200)]
-    (nothing,) = find_verbatim(Stream(stream_of(shuffled)), [text], separator=0, shortest=13)
+    (nothing,) = find_verbatim(IdStream(stream_of(shuffled)), [text], separator=0, shortest=13)
     assert not nothing.tokens.any()
     assert nothing.longest is None
     others = [np.array(ids) for ids in shuffled[:50]]
-    found = find_verbatim(Stream(stream_of(shuffled[:25])), [*others, text], separator=0, shortest=13)
+    found = find_verbatim(IdStream(stream_of(shuffled[:25])), [*others, text], separator=0, shortest=13)
     assert [bool(result.tokens.all()) for result in found] == [True] * 25 + [False] * 26
 
 
 def test_memory_is_bounded_by_the_chunk(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(verbatim, "_CHUNK", 1000)
-    stream = Stream(np.random.default_rng(2).integers(0, 50, 20_000).tolist())
+    stream = IdStream(np.random.default_rng(2).integers(0, 50, 20_000).tolist())
     find_verbatim(stream, [stream.ids[30:230]], separator=0, shortest=13)
     assert stream.longest_read <= 1000 + 200
 
 
 def test_empty_or_short_texts_have_no_spans():
-    assert find_verbatim(Stream([]), [], separator=0, shortest=13) == []
+    assert find_verbatim(IdStream([]), [], separator=0, shortest=13) == []
     for stream, text in (([], [1] * 20), ([0, 1, 2], [1] * 20), ([0] * 40, [0] * 20), ([0, *[1] * 40], [1] * 12)):
-        (found,) = find_verbatim(Stream(stream), [np.array(text)], separator=0, shortest=13)
+        (found,) = find_verbatim(IdStream(stream), [np.array(text)], separator=0, shortest=13)
         assert found.tokens.tolist() == [False] * len(text)
         assert found.longest is None

@@ -35,7 +35,7 @@ from penna.evaluate.decoding import DecodingMetrics, HumanMetrics, StrategyMetri
 from penna.evaluate.memorization import shortest_span
 from penna.evaluate.novelty import Novelty, measure_novelty
 from penna.evaluate.texts.distance import distances
-from penna.evaluate.texts.mauve import check_mauve_package, mauve, package_mauve
+from penna.evaluate.texts.mauve import load_mauve_package, mauve, package_mauve
 from penna.evaluate.texts.statistics import (
     Continuation,
     MeasuredTexts,
@@ -115,7 +115,7 @@ def compare_decoding(
     """
     settings = settings or DecodingSettings()
     if settings.mauve_text:
-        check_mauve_package()
+        load_mauve_package()
     loaded = load_model(target, runs_dir=runs_dir, device=resolve_device(device))
     check_can_generate(loaded)
     check_can_continue(loaded)

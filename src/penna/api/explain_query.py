@@ -57,7 +57,7 @@ class ExplainQuery:
         if sum(answers.values()) > 1:
             given = " and ".join(name for name, is_given in answers.items() if is_given)
             raise RecipeError(f"Both {given} are to be explained.", "Only one of them is possible.", "Run it twice.")
-        for name, value, least in (("generate", self.generate, 0), ("longest", self.longest, 1)):
+        for name, value, least in (("--generate", self.generate, 0), ("longest", self.longest, 1)):
             if value < least:
                 raise RecipeError(
                     f"{name} must be at least 1 (got {value}).", "It is a number of tokens.", "Use, for example, 20."

@@ -147,13 +147,6 @@ class SummaryScorer:
         )
 
 
-def measure_summaries(
-    sources: Sequence[str], references: Sequence[str], outputs: Sequence[str], *, seed: int = 0, name: str = "system"
-) -> SummaryMetrics:
-    """Measure outputs, one for each item, in any language. Raises DataError if the lengths differ."""
-    return SummaryScorer(sources, references, seed=seed).compare(outputs, name=name)
-
-
 def paired_leads(one: SystemMetrics, other: SystemMetrics, seed: int) -> dict[RougeKind, Interval]:
     """The mean F-measures of one system minus another's on the same items, with paired intervals."""
     differences: Scores = np.array(one.fmeasures) - np.array(other.fmeasures)  # (N, kinds)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from scipy.stats import linregress
 
-from penna.evaluate.texts.diversity import RANKS, ends_in_repetition, self_bleu, zipf_coefficient, zipf_of_counts
+from penna.evaluate.texts.diversity import RANKS, ends_in_repetition, self_bleu, zipf_coefficient
 from penna.evaluate.words import words_and_punctuation
 
 
@@ -43,25 +43,30 @@ def test_words_lose_nothing_but_white_space(text: str) -> None:
     assert "".join(words_and_punctuation(text)) == "".join(char for char in composed if not char.isspace())
 
 
+def zipf_of_texts(texts: list[list[str]]) -> float | None:
+    counts = Counter(word for text in texts for word in text)
+    return zipf_coefficient(np.array(list(counts.values()), dtype=np.int64))
+
+
 def test_zipf_equals_the_slope_that_scipy_fits() -> None:
     source = random.Random(0)
     words = [f"w{int(source.paretovariate(0.25))}" for _ in range(30_000)]
     counts = sorted(Counter(words).values(), reverse=True)[:RANKS]
     assert len(counts) == RANKS  # so that the limit of ranks is tested
     slope = linregress(np.log(np.arange(1, RANKS + 1)), np.log(counts)).slope
-    found = zipf_coefficient([words[:7000], words[7000:]])
+    found = zipf_of_texts([words[:7000], words[7000:]])
     assert found == pytest.approx(-slope, rel=1e-9)
 
 
 def test_zipf_recovers_the_exponent_of_a_power_law() -> None:
     ranks = np.arange(1, 400)
     counts = np.round(1e9 / ranks**1.3).astype(np.int64)
-    assert zipf_of_counts(np.random.default_rng(0).permutation(counts)) == pytest.approx(1.3, abs=1e-4)
+    assert zipf_coefficient(np.random.default_rng(0).permutation(counts)) == pytest.approx(1.3, abs=1e-4)
 
 
 @pytest.mark.parametrize("texts", [[], [[]], [["a", "b"]], [["a", "b", "c"]], [["가", "나", "다", "라"]]])
 def test_zipf_is_undefined_without_a_line(texts: list[list[str]]) -> None:
-    assert zipf_coefficient(texts) is None
+    assert zipf_of_texts(texts) is None
 
 
 def repeats_by_brute_force(tokens: list[int]) -> bool:

@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score, auc
 
 from penna.errors import DataError
 from penna.evaluate.texts.clustering import k_means, principal_components
-from penna.evaluate.texts.mauve import check_mauve_package, divergence_area, mauve, package_mauve
+from penna.evaluate.texts.mauve import divergence_area, load_mauve_package, mauve, package_mauve
 
 
 def area_by_brute_force(p: list[float], q: list[float]) -> float:
@@ -127,7 +127,7 @@ def test_a_missing_mauve_text_package_is_reported(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setitem(sys.modules, "mauve", None)
     with pytest.raises(DataError, match=r"penna\[lab\]"):
-        check_mauve_package()
+        load_mauve_package()
 
 
 def test_mauve_text_receives_the_features_and_its_score_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,22 +100,14 @@ def _ngrams(text: Sequence[Hashable], order: int) -> list[_Gram]:
     return [tuple(text[start : start + order]) for start in range(len(text) - order + 1)]
 
 
-def zipf_coefficient(texts: Iterable[Sequence[Hashable]]) -> float | None:
-    """The exponent s of frequency ~ rank^-s (Zipf 1949) over the words of all texts.
+def zipf_coefficient(counts: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float | None:
+    """The exponent s of frequency ~ rank^-s (Zipf 1949) from the count of each word: (words,), in any order.
 
     The negative slope of the least-squares line through (log rank, log count), as measured by Holtzman et al. 2020
-    (section 5.2), over ranks 1 to 5,000 or as many as there are. Words of equal count have different ranks. Few words
-    make it smaller, because many occur once: compare equal amounts of text. None with fewer than three different words,
-    or if all counts are equal.
+    (section 5.2), over ranks 1 to 5,000 or as many as there are. Words of equal count have different ranks; zeros are
+    ignored. Few words make it smaller, because many occur once: compare equal amounts of text. None with fewer than
+    three different words, or if all counts are equal.
     """
-    counts: Counter[Hashable] = Counter()
-    for text in texts:
-        counts.update(text)
-    return zipf_of_counts(np.fromiter(counts.values(), dtype=np.int64, count=len(counts)))
-
-
-def zipf_of_counts(counts: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float | None:
-    """The exponent from the count of each word: (words,), in any order; zeros are ignored."""
     ordered = np.sort(counts[counts > 0])[::-1][:RANKS]
     if len(ordered) < 3 or ordered[0] == ordered[-1]:
         return None

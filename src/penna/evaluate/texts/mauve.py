@@ -82,11 +82,6 @@ def _kl(p: Histogram, q: Histogram) -> float:
     return max(float((p[support] * np.log(p[support] / q[support])).sum()), 0.0)  # rounding may give a tiny negative
 
 
-def check_mauve_package() -> None:
-    """Raise DataError if the package ``mauve-text`` is not installed."""
-    _mauve_package()
-
-
 def package_mauve(human: Vectors, generated: Vectors, *, seed: int = 0) -> Mauve | None:
     """MAUVE of feature vectors (N, C) and (M, C) by the authors' package ``mauve-text`` with its own defaults.
 
@@ -95,11 +90,12 @@ def package_mauve(human: Vectors, generated: Vectors, *, seed: int = 0) -> Mauve
     """
     if min(len(human), len(generated)) < 2:
         return None
-    found = _mauve_package().compute_mauve(p_features=human, q_features=generated, seed=seed, verbose=False)
+    found = load_mauve_package().compute_mauve(p_features=human, q_features=generated, seed=seed, verbose=False)
     return Mauve(float(found.mauve), float(found.mauve_star), int(found.num_buckets))
 
 
-def _mauve_package() -> Any:
+def load_mauve_package() -> Any:
+    """The package ``mauve-text``. Raises DataError if it is not installed."""
     try:
         return importlib.import_module("mauve")
     except ImportError as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penna.evaluate.texts.diversity import ends_in_repetition, self_bleu, zipf_of_counts
+from penna.evaluate.texts.diversity import ends_in_repetition, self_bleu, zipf_coefficient
 from penna.evaluate.words import words_and_punctuation
 
 Rows = NDArray[np.int64]
@@ -109,7 +109,7 @@ class MeasuredTexts:
             perplexity=_perplexity(self._likelihood, rows),
             judge_perplexity=None if self._judged is None else _perplexity(self._judged, rows),
             self_bleu=float(bleu.mean()) if len(bleu) else None,
-            zipf=zipf_of_counts(counts[1]),
+            zipf=zipf_coefficient(counts[1]),
             repetition=float(self._repeats[rows].mean()),
             distinct_1=distinct[1],
             distinct_2=distinct[2],

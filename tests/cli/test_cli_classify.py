@@ -153,7 +153,7 @@ def test_output_that_breaks_is_not_taken_for_the_file_that_is_read(
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("moods", "a", "--pair", "b"), "learned from single texts, and pairs were given"),
+        (("moods", "a", "--pair", "b"), "was trained on single texts (got pairs)"),
         (("pairs", "a"), "was trained on pairs of texts (got single texts)"),
         (("pairs", "a", "b", "--pair", "c"), "2 texts and 1 second text were given."),
         (("moods", "--pair", "c"), "--pair goes with a text of the command line"),

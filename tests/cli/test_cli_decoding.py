@@ -141,13 +141,13 @@ def test_a_second_start_takes_what_was_written_and_adds_what_is_new(
 ) -> None:
     first = as_json(place, capsys, *TWO)
     written: list[str] = []
-    original = strategy_texts._write
+    original = strategy_texts._generate
 
     def counted(*given: Any) -> Any:
         written.append(str(given[2].top_k))
         return original(*given)
 
-    monkeypatch.setattr(strategy_texts, "_write", counted)
+    monkeypatch.setattr(strategy_texts, "_generate", counted)
     again = as_json(place, capsys, *TWO)
     assert written == []
     assert again == first
@@ -183,7 +183,7 @@ def test_texts_do_not_depend_on_how_many_are_written_at_once(
 def test_what_was_cut_off_goes_on_with_the_next_strategy(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = strategy_texts._write
+    original = strategy_texts._generate
 
     def cut_off(*given: Any) -> Any:
         if given[2].temperature == 1:
@@ -191,7 +191,7 @@ def test_what_was_cut_off_goes_on_with_the_next_strategy(
         return original(*given)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(strategy_texts, "_write", cut_off)
+        patched.setattr(strategy_texts, "_generate", cut_off)
         called(place, *TWO)
     (folder,) = (place / "runs/little/evaluations").glob("decoding-*")
     assert [file.name for file in folder.iterdir()] == ["greedy.jsonl"]
@@ -261,7 +261,7 @@ def test_a_short_human_file_is_used_as_far_as_it_goes_and_says_what_cannot_be_tr
     file.write_text(document(500), encoding="utf-8")
     found = as_json(place, capsys, "--human", str(file), "--prefixes", "100", "--length", "20", *TWO)
     assert 1 <= found["prefixes"] < 20
-    assert any(f"There are {found['prefixes']} prefixes" in notice for notice in found["notices"])
+    assert any(f"There are only {found['prefixes']} prefixes" in notice for notice in found["notices"])
     assert {doubt["statistic"] for doubt in found["doubts"]} >= {"perplexity", "distance", "Zipf", "MAUVE"}
     assert found["trusted"] == []
 
@@ -326,7 +326,7 @@ def test_a_model_that_is_no_run_needs_a_human_file_and_a_folder(
     found = json.loads(capsys.readouterr().out)
     assert Path(found["folder"]).parent == place / "o"
     assert found["human"]["novelty"] is None
-    assert any("Novelty is not measured" in notice for notice in found["notices"])
+    assert any("Novelty and memorization are not measured" in notice for notice in found["notices"])
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_a_model_that_only_recites_is_said_to_recite(
 
         return [Continuation(tuple(ids), tokenizer.decode(ids), False) for ids in texts[: len(prefixes)]]
 
-    monkeypatch.setattr(strategy_texts, "_write", recited)
+    monkeypatch.setattr(strategy_texts, "_generate", recited)
     found = as_json(place, capsys, "--strategy", "pure:")
     assert found["strategies"][0]["novelty"]["recites"]
     assert found["strategies"][0]["novelty"]["longest_span"]["tokens"] == 40

@@ -174,7 +174,7 @@ def test_figures_and_the_page_are_written_and_named_on_standard_error(
 
 def test_notices_stand_on_standard_error(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     penna_explain(folder, STORY, "--max-tokens", "5", "--method", "gradient-x-input")
-    assert "The last 5 of" in capsys.readouterr().err
+    assert "Only the last 5 of" in capsys.readouterr().err
 
 
 def test_the_text_may_come_from_the_standard_input(
@@ -218,7 +218,7 @@ def test_methods_are_measured_on_the_lines_of_a_file(
         ([TEXT, "--layer", "1"], RecipeError, "--layer would change nothing here"),
         ([TEXT, "--layer", "9", "--method", "information"], RecipeError, "There is no layer 9"),
         ([TEXT, "--generate", "-1"], RecipeError, "--generate must be at least 1"),
-        ([TEXT, "--next", "--generate", "2"], RecipeError, "are asked about"),
+        ([TEXT, "--next", "--generate", "2"], RecipeError, "are to be explained"),
         ([TEXT, "--svg", "x.pdf"], DataError, "names no kind of figure"),
         ([TEXT, "--faithfulness", "f"], DataError, "both a text and the file f"),
         (["--faithfulness", "none.txt"], DataError, "none.txt cannot be read"),

@@ -146,7 +146,7 @@ def test_a_seq2seq_shows_its_parts_and_neighbours(runs, capsys):
         (("writes", "--top", "3"), RecipeError, "--top would change nothing"),
         (("writes", "--text", "abc"), RecipeError, "--text would change nothing"),
         (("writes", "--near", "cat", "--top", "0"), RecipeError, "--top 0"),
-        (("writes", "--length", "0"), RecipeError, "0 tokens"),
+        (("writes", "--length", "0"), RecipeError, "--length is 0"),
         (("writes", "--length", "25"), RecipeError, "the block holds 24"),
         (("writes", "--near", ""), DataError, "A word is empty"),
         (("writes", "--heads", "--text", ""), DataError, "three tokens"),
@@ -154,7 +154,7 @@ def test_a_seq2seq_shows_its_parts_and_neighbours(runs, capsys):
         (("silent", "--heads"), RunError, "no samples"),
         (("bare", "--heads"), RunError, "no samples"),
         (("bare", "--near", "cat"), RunError, "no tokenizer"),
-        (("seq2seq", "--heads"), RunError, "reads a source"),
+        (("seq2seq", "--heads"), RunError, "has an encoder"),
         (("nowhere",), RunError, "nowhere"),
     ],
 )

@@ -367,7 +367,7 @@ def test_a_model_that_only_recites_is_said_to_recite(
 
     monkeypatch.setattr(strategy_texts, "_generate", recited)
     found = as_json(place, capsys, "--strategy", "pure:")
-    assert found["strategies"][0]["novelty"]["recites"]
+    assert found["strategies"][0]["novelty"]["memorized"]
     assert found["strategies"][0]["novelty"]["longest_span"]["tokens"] == 40
     assert found["recommendation"]["excluded"] == {"pure": "its texts reproduce the training text"}
     assert found["recommendation"]["name"] is None

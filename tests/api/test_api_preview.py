@@ -1,4 +1,4 @@
-"""The first records of a text: every shape by its parts, bad ones with their reason, long ones cut."""
+"""Previews: every shape by its parts, bad records with their reason, long ones shortened."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_shape_shows_its_parts(tmp_path: Path) -> None:
     assert [record.location for record in found] == [f"{file}:{line}" for line in range(1, 6)]
 
 
-def test_only_the_beginning_is_read_and_shown(tmp_path: Path) -> None:
+def test_a_preview_is_short_and_reads_only_the_start(tmp_path: Path) -> None:
     file = tmp_path / "lines.txt"
     file.write_text("".join(f"{number} {'가' * 500}\n" for number in range(100)), encoding="utf-8")
     found = preview_data([str(file)], {"data.document": "line"}, count=3)
@@ -39,7 +39,7 @@ def test_only_the_beginning_is_read_and_shown(tmp_path: Path) -> None:
     assert {len(record.parts[0][1]) for record in found} == {401}
 
 
-def test_a_text_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\0")
     with pytest.raises(DataError, match="binary"):
         preview_data([str(tmp_path / "a.txt")])

@@ -1,4 +1,4 @@
-"""Batches: every token once an epoch, whatever the length, and a batch is a function of its place alone."""
+"""Batches: every token once per epoch, and a batch depends on seed, epoch and position alone."""
 
 import math
 from collections import Counter
@@ -28,7 +28,7 @@ from penna.train.objective import NextTokenObjective
 
 
 class Ring:
-    """A stream whose token at position p is p + 1000, so that a batch shows where it was read."""
+    """A stream whose token at position p is p + 1000, so that a batch shows its positions."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -90,7 +90,7 @@ def test_a_batch_is_a_function_of_seed_epoch_and_rows_alone(length: int, block: 
             assert torch.equal(batch[name][0], fresh[name][row])
 
 
-def test_epochs_and_seeds_are_cut_at_other_places_and_read_in_another_order():
+def test_epochs_and_seeds_differ_in_cuts_and_order():
     def firsts(seed: int, epoch: int) -> list[int]:
         return whole_epoch(TrainingWindows(Ring(1000), 10, seed), epoch)["ids"][:, 0].tolist()
 
@@ -100,7 +100,7 @@ def test_epochs_and_seeds_are_cut_at_other_places_and_read_in_another_order():
     assert all(order != sorted(order) for order in orders)
 
 
-def test_every_place_of_the_text_comes_first_equally_often():
+def test_every_position_of_the_text_comes_first_equally_often():
     turns = Counter(int(whole_epoch(TrainingWindows(Ring(6), 3, 7), epoch)["ids"][0, 0]) - 1000 for epoch in range(600))
     assert turns.keys() == set(range(6))
     assert sum((count - 100) ** 2 / 100 for count in turns.values()) < 20.5  # chi-square, 5 degrees, p = 0.001
@@ -108,7 +108,7 @@ def test_every_place_of_the_text_comes_first_equally_often():
 
 @settings(max_examples=50, deadline=None)
 @given(LENGTHS, BLOCKS, st.integers(1, 5), st.integers(1, 12))
-def test_the_shares_of_all_ranks_are_the_batch_row_by_row(length: int, block: int, world: int, rows: int):
+def test_the_rows_of_all_ranks_are_the_batch_of_windows(length: int, block: int, world: int, rows: int):
     windows = TrainingWindows(Ring(length), block, 3)
     rows = min(rows, windows.rows)
     whole = windows.batch(1, range(rows))
@@ -178,8 +178,8 @@ def stream_of(documents: list[list[int]]) -> Tokens:
     return Tokens([token for document in documents for token in (SEPARATOR, *document)])
 
 
-def rows_by_hand(documents: list[list[int]], block: int) -> list[tuple[list[int], list[int]]]:
-    """(ids, targets) of every row, document by document, as a person would write them down."""
+def expected_rows(documents: list[list[int]], block: int) -> list[tuple[list[int], list[int]]]:
+    """(ids, targets) of every row, document by document."""
     rows: list[tuple[list[int], list[int]]] = []
     for document in documents:
         left = [*document, SEPARATOR] if document else []
@@ -190,7 +190,7 @@ def rows_by_hand(documents: list[list[int]], block: int) -> list[tuple[list[int]
 
 
 def rows_of(batch: dict[str, torch.Tensor]) -> list[tuple[list[int], list[int]]]:
-    """(ids, targets) of every row of a batch without its padding, which is checked to stand on the right alone."""
+    """(ids, targets) of every row of a batch without its padding, which must be on the right."""
     rows: list[tuple[list[int], list[int]]] = []
     for ids, targets in zip(batch["ids"].tolist(), batch["targets"].tolist(), strict=True):
         count = sum(target != IGNORE_INDEX for target in targets)
@@ -208,8 +208,8 @@ def _chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.usefixtures("_chunk")
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(DOCUMENTS.filter(any), BLOCKS, SEEDS)
-def test_rows_of_documents_are_those_written_down_by_hand(documents: list[list[int]], block: int, seed: int):
-    expected = rows_by_hand(documents, block)
+def test_rows_of_documents_agree_with_a_direct_construction(documents: list[list[int]], block: int, seed: int):
+    expected = expected_rows(documents, block)
     valid = ValidationDocuments(stream_of(documents), SEPARATOR, block)
     assert valid.rows == len(expected)
     assert rows_of(valid.batch(range(valid.rows))) == expected
@@ -234,7 +234,7 @@ def test_every_token_and_every_end_of_a_document_is_a_target_exactly_once(docume
 @given(DOCUMENTS.filter(any), BLOCKS, st.data())
 def test_a_batch_of_documents_is_as_wide_as_its_longest_row_to_the_next_eight(documents, block: int, data):
     windows = ValidationDocuments(stream_of(documents), SEPARATOR, block)
-    lengths = [len(targets) for _, targets in rows_by_hand(documents, block)]
+    lengths = [len(targets) for _, targets in expected_rows(documents, block)]
     first = data.draw(st.integers(0, windows.rows - 1))
     last = data.draw(st.integers(first, windows.rows - 1))
     batch = windows.batch(range(first, last + 1))
@@ -243,7 +243,7 @@ def test_a_batch_of_documents_is_as_wide_as_its_longest_row_to_the_next_eight(do
     assert batch["ids"].dtype == batch["targets"].dtype == torch.int64
 
 
-def test_a_step_learns_from_the_same_rows_the_longer_ones_first():
+def test_a_step_has_the_same_rows_with_longer_ones_first():
     documents = [[1] * (1 + number % 11) for number in range(40)]
     plain = TrainingDocuments(stream_of(documents), SEPARATOR, 8, 5)
     sorted_rows = TrainingDocuments(stream_of(documents), SEPARATOR, 8, 5, rows_per_step=7)
@@ -266,13 +266,13 @@ def test_epochs_of_documents_differ_in_order_and_come_again_from_the_seed_alone(
 
     orders = [str(epoch(seed, number)) for seed in range(3) for number in range(3)]
     assert len(set(orders)) == 9
-    assert str(rows_by_hand(documents, 8)) not in orders
+    assert str(expected_rows(documents, 8)) not in orders
     used = TrainingDocuments(stream_of(documents), SEPARATOR, 8, 1)
     for number in (2, 0, 2, 1):
         assert epoch(1, number, used=used) == epoch(1, number)
 
 
-def test_the_shares_of_all_ranks_are_the_batch_of_documents_row_by_row():
+def test_the_rows_of_all_ranks_are_the_batch_of_documents():
     documents = [[token] * token for token in range(8, 30)]
     windows = TrainingDocuments(stream_of(documents), SEPARATOR, 12, 3)
     whole = rows_of(windows.batch(1, range(2, 17)))
@@ -316,11 +316,11 @@ def test_documents_over_several_shard_files_are_read_as_one_stream(tmp_path: Pat
     write_documents(tmp_path / "s", {"train": [[SEPARATOR, *document] for document in documents]})
     assert len(list((tmp_path / "s").glob("train-*.bin"))) > 1
     windows = TrainingDocuments(TokenStream(tmp_path / "s", "train"), SEPARATOR, 8, 0)
-    assert sorted(rows_of(windows.batch(0, range(windows.rows)))) == sorted(rows_by_hand(documents, 8))
+    assert sorted(rows_of(windows.batch(0, range(windows.rows)))) == sorted(expected_rows(documents, 8))
 
 
 @pytest.mark.parametrize("documents", [[], [[]], [[], [], []]])
-def test_a_text_without_a_document_that_holds_a_token_is_refused(documents: list[list[int]]):
+def test_a_text_whose_documents_are_all_empty_is_refused(documents: list[list[int]]):
     with pytest.raises(DataError, match="training text has . documents, and none has a token"):
         TrainingDocuments(stream_of(documents), SEPARATOR, 4, 0)
     with pytest.raises(DataError, match="validation text has . documents, and none has a token"):

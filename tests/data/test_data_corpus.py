@@ -1,4 +1,4 @@
-"""The corpus: a split that is exact by position, fair by document, and a hash that is of the text alone."""
+"""Corpora: exact splits by position, fair splits by document, and a hash of the text alone."""
 
 import json
 from collections.abc import Iterable
@@ -26,13 +26,13 @@ def corpus_of(folder: Path, texts: list[str], **fields: object) -> Corpus:
     return read_corpus(DataConfig(path=str(file), **fields))
 
 
-def joined(pieces: Iterable[TextChunk]) -> list[str]:
-    """The documents that pieces make."""
+def joined(chunks: Iterable[TextChunk]) -> list[str]:
+    """The documents that chunks form."""
     documents: list[str] = []
-    for piece in pieces:
-        if piece.starts:
+    for chunk in chunks:
+        if chunk.starts:
             documents.append("")
-        documents[-1] += piece.text
+        documents[-1] += chunk.text
     return documents
 
 
@@ -47,7 +47,7 @@ TEXTS = st.lists(st.text(alphabet="ab\n 가🙂", min_size=1, max_size=12), min_
 
 @settings(max_examples=60, deadline=None)
 @given(TEXTS, st.floats(0.01, 0.99), st.integers(2, 20))
-def test_by_position_the_text_is_cut_exactly_there_and_nothing_is_lost(tmp_path_factory, texts, fraction, longest):
+def test_a_split_by_position_is_exact_and_loses_nothing(tmp_path_factory, texts, fraction, longest):
     folder = tmp_path_factory.mktemp("c")
     whole = "".join(text for text in texts if text.strip())
     cut = int(len(whole) * (1 - fraction))
@@ -62,18 +62,18 @@ def test_by_position_the_text_is_cut_exactly_there_and_nothing_is_lost(tmp_path_
     assert "".join(train) == whole[:cut]
     assert "".join(valid) == whole[cut:]
     assert "" not in train + valid
-    # Besides the borders of the documents there is one more, where the text is cut.
+    # The cut is one more border besides those of the documents.
     usable = [text for text in texts if text.strip()]
     borders = {sum(map(len, usable[:number])) for number in range(len(usable))}
     assert len(train) + len(valid) == len(borders | {cut})
 
 
-def test_by_position_documents_stay_apart_and_only_one_is_cut(tmp_path: Path):
+def test_a_split_by_position_splits_at_most_one_document(tmp_path: Path):
     corpus = corpus_of(tmp_path, ["aaaa", "bbbb", "cccc"], split="position", valid_fraction=0.5)
     assert parts(corpus) == (["aaaa", "bb"], ["bb", "cccc"])
 
 
-def test_by_document_every_document_goes_whole_to_one_side_in_order(tmp_path: Path):
+def test_a_split_by_document_keeps_documents_whole_and_in_order(tmp_path: Path):
     texts = [f"document {number}" for number in range(200)]
     train, valid = parts(corpus_of(tmp_path, texts, split="document", valid_fraction=0.3))
     assert sorted(train + valid) == sorted(texts)
@@ -89,7 +89,7 @@ def test_by_document_the_fraction_is_roughly_kept(tmp_path: Path, fraction: floa
     assert abs(len(valid) - 4000 * fraction) < 4 * deviation
 
 
-def test_duplicates_never_straddle_the_split(tmp_path: Path):
+def test_duplicates_are_in_the_same_part(tmp_path: Path):
     texts = [f"line {number % 40}" for number in range(400)]
     train, valid = parts(corpus_of(tmp_path, texts, split="document", valid_fraction=0.5))
     assert train
@@ -98,7 +98,7 @@ def test_duplicates_never_straddle_the_split(tmp_path: Path):
     assert len(train) + len(valid) == 400
 
 
-def test_a_text_lands_on_the_same_side_whatever_stands_around_it(tmp_path: Path):
+def test_the_part_of_a_text_does_not_depend_on_other_texts(tmp_path: Path):
     texts = [f"text {number}" for number in range(100)]
     _, valid = parts(corpus_of(tmp_path / "a", texts, split="document", valid_fraction=0.3))
     more = ["another", *reversed(texts), "one more"]
@@ -149,7 +149,7 @@ def test_counts_are_of_documents_characters_utf8_bytes_and_words(tmp_path: Path)
 @given(
     st.lists(st.tuples(st.text(alphabet="ab \n가🙂", max_size=30), st.sets(st.integers(1, 29))), min_size=1, max_size=5)
 )
-def test_counts_and_hash_do_not_depend_on_where_documents_are_cut_into_pieces(documents):
+def test_counts_and_hash_do_not_depend_on_the_chunks(documents):
     def counted(pieces: list[TextChunk]):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(records, "CHUNK_CHARACTERS", 7)
@@ -172,7 +172,7 @@ def test_counts_and_hash_do_not_depend_on_where_documents_are_cut_into_pieces(do
     assert counts.words == sum(map(count_words, usable))
 
 
-def test_a_long_document_goes_whole_to_the_side_of_its_first_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_long_document_goes_whole_to_the_part_of_its_first_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(records, "CHUNK_CHARACTERS", 10)
     texts = [f"number {number}\n{'more and more ' * 5}" for number in range(100)]
     corpus = corpus_of(tmp_path, texts, split="document", valid_fraction=0.3)
@@ -193,7 +193,7 @@ def test_of_many_bad_records_all_are_counted_and_the_first_are_kept(tmp_path: Pa
 
 
 @pytest.mark.parametrize("bad", [3, 9])
-def test_too_many_bad_records_stop_with_their_places(tmp_path: Path, bad: int):
+def test_too_many_bad_records_are_an_error_with_their_locations(tmp_path: Path, bad: int):
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": "x"}\n' * 5 + '{"text": " "}\n' + "{\n" * bad)
     with pytest.raises(DataError) as caught:
@@ -207,7 +207,7 @@ def test_too_many_bad_records_stop_with_their_places(tmp_path: Path, bad: int):
 @pytest.mark.parametrize(
     "change", [lambda file: file.write_text("other text"), lambda file: file.write_text("a text.")]
 )
-def test_a_text_that_changed_after_it_was_counted_is_not_taken_for_the_old(tmp_path: Path, change):
+def test_a_text_that_changed_after_it_was_counted_is_refused(tmp_path: Path, change):
     file = tmp_path / "a.txt"
     file.write_text("some text.")
     for fields in ({"split": "position"}, {"split": "document"}, {"valid_path": str(file)}):
@@ -220,7 +220,7 @@ def test_a_text_that_changed_after_it_was_counted_is_not_taken_for_the_old(tmp_p
                 list(corpus.chunks(part))
 
 
-def test_the_content_hash_is_of_the_text_and_not_of_where_it_lies(tmp_path: Path):
+def test_the_content_hash_does_not_depend_on_paths(tmp_path: Path):
     texts = ["first text", "second text"]
     here = corpus_of(tmp_path / "here", texts).content_hash
     assert corpus_of(tmp_path / "there", texts).content_hash == here

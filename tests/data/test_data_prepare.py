@@ -1,4 +1,4 @@
-"""Preparation: text and shards say the same, it is done once, and the tokenizer never sees validation text."""
+"""Preparation: shards equal the text, work is done once, and the tokenizer never sees validation text."""
 
 import json
 import subprocess
@@ -45,7 +45,7 @@ def source(folder: Path, texts: list[str]) -> str:
 
 
 def texts_of(prepared: PreparedShards, part: str) -> list[str]:
-    """The documents of a part, as the corpus deals them out."""
+    """The documents of a part, as the corpus splits them."""
     texts: list[str] = []
     for piece in prepared.corpus.chunks(part):
         if piece.starts:
@@ -60,7 +60,7 @@ def ids_in(folder: Path, part: str) -> list[int]:
 
 
 def documents_in(prepared: PreparedShards, part: str) -> list[str]:
-    """The texts a part's ids stand for: cut at each separator, decoded one by one."""
+    """The texts of a part's ids: split at each separator and decoded one by one."""
     texts: list[list[int]] = []
     for number in ids_in(prepared.folder, part):
         if number == prepared.tokenizer.separator_id:
@@ -96,7 +96,7 @@ def test_decoded_shards_are_the_text_with_a_separator_before_each_document(tmp_p
     sizes=st.tuples(st.integers(2, 9), st.integers(1, 30)),
     kind=st.sampled_from(KINDS),
 )
-def test_long_documents_encoded_in_pieces_lose_nothing_and_have_one_separator(
+def test_long_documents_encoded_in_chunks_lose_nothing_and_have_one_separator(
     tmp_path_factory, learned, texts, sizes, kind
 ):
     folder = tmp_path_factory.mktemp("p")
@@ -119,7 +119,7 @@ def test_long_documents_encoded_in_pieces_lose_nothing_and_have_one_separator(
     assert counted.words == sum(map(count_words, usable))
 
 
-def test_the_second_time_nothing_is_encoded_or_learned_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_second_preparation_reuses_tokenizer_and_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     data = DataConfig(path=source(tmp_path / "here", SENTENCES))
     config = TokenizerConfig(kind="bpe", vocab_size=300)
     said: list[str] = []
@@ -146,7 +146,7 @@ def test_the_second_time_nothing_is_encoded_or_learned_again(tmp_path: Path, mon
     assert prepare(moved, config).folder == first.folder
 
 
-def test_other_text_another_split_or_another_tokenizer_is_prepared_anew(tmp_path: Path):
+def test_another_text_split_or_tokenizer_is_prepared_anew(tmp_path: Path):
     char, bpe = TokenizerConfig(kind="char"), TokenizerConfig(kind="bpe", vocab_size=300)
     same = source(tmp_path / "a", SENTENCES)
     other = source(tmp_path / "b", [*SENTENCES[:-1], "changed"])
@@ -163,14 +163,14 @@ def test_other_text_another_split_or_another_tokenizer_is_prepared_anew(tmp_path
     assert len(folders) == 5
 
 
-def test_everything_lies_in_the_cache_folder_and_nothing_beside_the_text(tmp_path: Path):
+def test_everything_is_written_to_the_cache_folder(tmp_path: Path):
     folder = prepare(DataConfig(path=source(tmp_path / "in", SENTENCES)), TokenizerConfig(kind="char")).folder
     assert folder.parent == tmp_path / "cache" / "shards"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["cache", "in"]
     assert [entry.name for entry in (tmp_path / "in").iterdir()] == ["texts.jsonl"]
 
 
-def test_a_damaged_cache_is_not_trained_on(tmp_path: Path):
+def test_a_damaged_cache_is_refused(tmp_path: Path):
     data = DataConfig(path=source(tmp_path, SENTENCES))
     folder = prepare(data, TokenizerConfig(kind="char")).folder
     (folder / MANIFEST).write_text("{")
@@ -179,7 +179,7 @@ def test_a_damaged_cache_is_not_trained_on(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_tokenizer_learns_from_the_training_part_only(tmp_path: Path, kind: str):
+def test_the_tokenizer_is_trained_on_the_training_part_only(tmp_path: Path, kind: str):
     training = source(tmp_path / "a", SENTENCES)
     held_out = source(tmp_path / "b", ["ξενος ουρανος ξενος ουρανος ξενος ουρανος"] * 30)
     config = TokenizerConfig(kind=kind, vocab_size=400)
@@ -197,7 +197,7 @@ def test_by_position_the_tokenizer_does_not_see_the_last_part(tmp_path: Path):
     assert len(tokenizer.encode("ξ")) == 2  # its two bytes: it was never seen as a character
 
 
-def test_a_tokenizer_file_is_read_and_not_learned(tmp_path: Path, learned, monkeypatch: pytest.MonkeyPatch):
+def test_a_tokenizer_file_is_read_and_not_trained(tmp_path: Path, learned, monkeypatch: pytest.MonkeyPatch):
     learned["bpe"].save(tmp_path / "tok")
     monkeypatch.setenv("SOME_TOKENIZER", str(tmp_path / "tok"))
     config = TokenizerConfig(kind="file", path="$SOME_TOKENIZER")
@@ -223,7 +223,7 @@ def test_the_whole_text_is_prepared_for_evaluation_and_its_words_are_counted(tmp
     assert prepare_for_evaluation(data, learned["bpe"])[0] == folder
 
 
-def test_a_text_that_changes_while_it_is_prepared_is_refused_and_nothing_of_it_is_kept(tmp_path: Path, learned):
+def test_a_text_that_changes_during_preparation_is_refused_and_leaves_no_shards(tmp_path: Path, learned):
     data = DataConfig(path=source(tmp_path, SENTENCES))
 
     def change(said: str) -> None:
@@ -239,7 +239,7 @@ def test_a_text_that_changes_while_it_is_prepared_is_refused_and_nothing_of_it_i
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_text_that_changes_while_the_tokenizer_learns_from_it_leaves_no_tokenizer(tmp_path: Path, kind: str):
+def test_a_text_that_changes_during_tokenizer_training_leaves_no_tokenizer(tmp_path: Path, kind: str):
     data = DataConfig(path=source(tmp_path, SENTENCES))
 
     def change(said: str) -> None:
@@ -252,7 +252,7 @@ def test_a_text_that_changes_while_the_tokenizer_learns_from_it_leaves_no_tokeni
 
 
 @pytest.mark.parametrize("batches", [6, 12])
-def test_a_preparation_that_was_cut_off_goes_on_where_it_was_and_ends_the_same(
+def test_an_interrupted_preparation_is_resumed_with_the_same_result(
     tmp_path: Path, learned, monkeypatch: pytest.MonkeyPatch, batches: int
 ):
     monkeypatch.setattr(records, "CHUNK_CHARACTERS", 64)  # less than two sentences
@@ -264,7 +264,7 @@ def test_a_preparation_that_was_cut_off_goes_on_where_it_was_and_ends_the_same(
     seen: list[str] = []
 
     def prepared_in(cache: str, most: int) -> dict[str, bytes]:
-        """The files of a preparation that fails when ``most`` batches are encoded."""
+        """The files of a preparation that fails after ``most`` encoded batches."""
         seen.clear()
         done = iter(range(most))
 
@@ -288,7 +288,7 @@ def test_a_preparation_that_was_cut_off_goes_on_where_it_was_and_ends_the_same(
     assert 0 < len(seen) < every
 
 
-def test_what_another_process_prepares_is_waited_for_and_taken(
+def test_preparation_waits_for_another_process_and_uses_its_result(
     tmp_path: Path, learned, monkeypatch: pytest.MonkeyPatch
 ):
     data = DataConfig(path=source(tmp_path, SENTENCES))
@@ -328,7 +328,7 @@ print(prepared.folder, prepared.manifest.parts["train"].tokens)
 """
 
 
-def test_of_two_processes_at_once_one_does_the_work_and_both_have_the_result(tmp_path: Path):
+def test_of_two_processes_one_does_the_work_and_both_get_the_result(tmp_path: Path):
     command = [sys.executable, "-c", AT_ONCE, source(tmp_path, SENTENCES * 20)]
     both = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -347,7 +347,7 @@ def test_of_two_processes_at_once_one_does_the_work_and_both_have_the_result(tmp
 
 
 @pytest.mark.parametrize("text", ["x", "한", "ab"])
-def test_a_text_too_short_to_learn_from_is_prepared_or_refused_with_reason(tmp_path: Path, text: str):
+def test_a_very_short_text_is_prepared_or_refused_with_advice(tmp_path: Path, text: str):
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     for kind in KINDS:
         try:
@@ -358,7 +358,7 @@ def test_a_text_too_short_to_learn_from_is_prepared_or_refused_with_reason(tmp_p
         assert sum(part.bytes for part in prepared.manifest.parts.values()) == len(text.encode())
 
 
-def test_counts_are_described_with_what_was_left_out(tmp_path: Path):
+def test_the_description_of_counts_names_skipped_documents(tmp_path: Path):
     (tmp_path / "a.jsonl").write_text('{"text": "abc"}\n{"text": ""}\n{\n', encoding="utf-8")
     data = DataConfig(path=str(tmp_path / "a.jsonl"), allow_bad_records=0.5)
     line = describe_counts(prepare(data, TokenizerConfig(kind="char")).corpus.counts)

@@ -1,4 +1,4 @@
-"""Shards: what is written is read, across borders and as a ring; damage is found."""
+"""Shards: tokens are read back, across files and as a ring, and damage is detected."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     st.sampled_from([65536, 65537, 1_000_000]),
     st.integers(1, 12),
 )
-def test_ids_come_back_as_they_were_written(tmp_path_factory, documents, vocab_size, shard_tokens):
+def test_ids_are_read_back_unchanged(tmp_path_factory, documents, vocab_size, shard_tokens):
     folder = tmp_path_factory.mktemp("s") / "shards"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "_SHARD_TOKENS", shard_tokens)
@@ -48,7 +48,7 @@ def test_ids_come_back_as_they_were_written(tmp_path_factory, documents, vocab_s
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(2, "<u2"), (65536, "<u2"), (65537, "<u4"), (10**6, "<u4")])
-def test_numbers_are_as_wide_as_the_vocabulary_needs(tmp_path: Path, vocab_size: int, dtype: str):
+def test_the_id_type_depends_on_the_vocabulary_size(tmp_path: Path, vocab_size: int, dtype: str):
     manifest = write(tmp_path / "s", [[0, 1, vocab_size - 1]], vocab_size)
     assert manifest.dtype == dtype
     raw = (tmp_path / "s" / "train-00000.bin").read_bytes()
@@ -75,14 +75,14 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> tuple[TokenStream, np.ndar
 
 @settings(max_examples=200, deadline=None)
 @given(start=st.integers(0, 80), count=st.integers(0, 70))
-def test_reading_goes_over_shard_borders_and_round_the_ring(ring, start: int, count: int):
+def test_reading_continues_across_shards_and_around_the_ring(ring, start: int, count: int):
     stream, tokens = ring
     expected = np.take(tokens, np.arange(start, start + count), mode="wrap")
     np.testing.assert_array_equal(stream.read(start, count), expected)
 
 
 @pytest.mark.parametrize("shard_tokens", [5, 1 << 20])
-def test_windows_are_what_reading_one_by_one_gives(shard_tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_windows_agree_with_single_reads(shard_tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shards, "_SHARD_TOKENS", shard_tokens)
     write(tmp_path / "s", [list(range(10 * n, 10 * n + 7)) for n in range(5)])
     stream = TokenStream(tmp_path / "s", "train")
@@ -112,7 +112,7 @@ def flip(file: Path) -> None:
 @pytest.mark.parametrize("harm", [truncate, flip, Path.unlink])
 @pytest.mark.parametrize("shard", [0, 2])
 @pytest.mark.usefixtures("small_shards")
-def test_a_shard_that_is_cut_altered_or_missing_is_found(tmp_path: Path, harm, shard: int):
+def test_a_truncated_altered_or_missing_shard_is_refused(tmp_path: Path, harm, shard: int):
     write(tmp_path / "s", [[1] * 5, [2] * 5, [3] * 5])
     file = tmp_path / "s" / f"train-{shard:05d}.bin"
     harm(file)
@@ -125,7 +125,7 @@ def test_a_shard_that_is_cut_altered_or_missing_is_found(tmp_path: Path, harm, s
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "3", "null", "{}", '{"parts": 3}', '{"parts": {"train": {}}}', '{"parts": []}']
 )
-def test_a_manifest_that_is_no_manifest_is_found(tmp_path: Path, content: str):
+def test_an_invalid_manifest_is_refused(tmp_path: Path, content: str):
     write(tmp_path / "s", [[1]])
     (tmp_path / "s" / MANIFEST).write_text(content)
     with pytest.raises(DataError, match="damaged"):
@@ -135,7 +135,7 @@ def test_a_manifest_that_is_no_manifest_is_found(tmp_path: Path, content: str):
 @pytest.mark.parametrize(
     ("old", "new"), [('"tokens": 3', '"tokens": 4'), ('"<u2"', '"<u4"'), ('"<u2"', '"<f9"'), ('"train"', '"trian"')]
 )
-def test_a_manifest_that_does_not_fit_its_shards_is_found(tmp_path: Path, old: str, new: str):
+def test_a_manifest_that_does_not_match_its_shards_is_refused(tmp_path: Path, old: str, new: str):
     write(tmp_path / "s", [[1, 2, 3]])
     manifest = tmp_path / "s" / MANIFEST
     assert old in manifest.read_text()
@@ -144,7 +144,7 @@ def test_a_manifest_that_does_not_fit_its_shards_is_found(tmp_path: Path, old: s
         TokenStream(tmp_path / "s", "train")
 
 
-def test_a_missing_manifest_is_found(tmp_path: Path):
+def test_a_missing_manifest_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match="damaged"):
         TokenStream(tmp_path / "nowhere", "train")
 

@@ -40,7 +40,7 @@ class Counts:
     bad: tuple[BadRecord, ...]  # the first of them
     content_hash: str  # SHA-256 of all documents in order, independent of their chunks
     held_out: bytearray = field(default_factory=bytearray, repr=False, compare=False)
-    """Per document, 1 if its hash puts it in validation; empty unless ``count_text`` was asked for it."""
+    """Per document, 1 if its hash puts it in validation; empty without ``with_split`` in ``count_text``."""
     stamps: Stamps | None = field(default=None, repr=False, compare=False)
 
 

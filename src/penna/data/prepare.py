@@ -154,7 +154,7 @@ def _find_or_write(
                 report=report,
             )
         except TextChangedError:
-            shutil.rmtree(partial_folder(folder), ignore_errors=True)  # its text is not the one its name stands for
+            shutil.rmtree(partial_folder(folder), ignore_errors=True)  # it contains another text than its name says
             raise
 
 

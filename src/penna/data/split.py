@@ -1,4 +1,4 @@
-"""The split into training and validation: which method applies, and where a text goes.
+"""The split into training and validation: the method, and the part of each text.
 
 The pass that counts a text decides the split. Later passes must read the same text; the functions at the end tell
 cheaply whether they do.

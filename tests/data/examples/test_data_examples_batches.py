@@ -1,4 +1,4 @@
-"""Batches of examples: each row as one would write it by hand, every example once an epoch, and little padding."""
+"""Batches of examples: correct rows, every example once per epoch, and little padding."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from penna.errors import DataError
 
 @st.composite
 def some_examples(draw: st.DrawFn) -> list[Example]:
-    labelled, with_sources = draw(st.booleans()), draw(st.booleans())
+    labeled, with_sources = draw(st.booleans()), draw(st.booleans())
     found: list[Example] = []
     for _ in range(draw(st.integers(1, 6))):
         ids = draw(st.lists(st.integers(0, 70_000), min_size=1, max_size=draw(st.sampled_from([3, 90]))))
         due = draw(st.none() | st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))
         source = draw(st.lists(st.integers(0, 9), min_size=1, max_size=5)) if with_sources else []
-        found.append(Example(ids, due, draw(st.integers(0, 3)) if labelled else None, source))
+        found.append(Example(ids, due, draw(st.integers(0, 3)) if labeled else None, source))
     return found
 
 
 @settings(max_examples=120, deadline=None)
 @given(examples=some_examples(), data=st.data())
-def test_a_batch_holds_what_one_would_write_by_hand(examples: list[Example], data: st.DataObject):
+def test_a_batch_agrees_with_a_direct_construction(examples: list[Example], data: st.DataObject):
     rows = data.draw(st.lists(st.integers(0, len(examples) - 1), min_size=1, max_size=5))
     batch = batch_of(pack_examples(examples), rows)
     width = batch["ids"].shape[1]
-    labelled = examples[0].label is not None
+    labeled = examples[0].label is not None
     assert all(tensor.dtype == torch.int64 and len(tensor) == len(rows) for tensor in batch.values())
-    assert ("label" in batch) == labelled
+    assert ("label" in batch) == labeled
     assert ("source" in batch) == bool(examples[0].source)
     for row, number in enumerate(rows):
         example = examples[number]
-        read = list(example.ids) if labelled or len(example.ids) == 1 else list(example.ids[:-1])
+        read = list(example.ids) if labeled or len(example.ids) == 1 else list(example.ids[:-1])
         targets = [-100] * width
         for place in range(1, len(example.ids)):
             if example.target_mask is None or example.target_mask[place]:
@@ -46,7 +46,7 @@ def test_a_batch_holds_what_one_would_write_by_hand(examples: list[Example], dat
         assert batch["ids"][row].tolist() == read + [0] * (width - len(read))
         assert batch["targets"][row].tolist() == targets
         assert batch["lengths"][row] == len(read)
-        if labelled:
+        if labeled:
             assert batch["label"][row] == example.label
         if example.source:
             source = list(example.source)
@@ -54,17 +54,17 @@ def test_a_batch_holds_what_one_would_write_by_hand(examples: list[Example], dat
             assert batch["source"][row].tolist() == source + [0] * padding
             assert batch["source_lengths"][row] == len(source)
     read_longest = int(batch["lengths"].max())
-    longest = max(max(len(each.ids) - (not labelled), 1) for each in examples)
+    longest = max(max(len(each.ids) - (not labeled), 1) for each in examples)
     assert read_longest <= width <= longest
     assert width == (read_longest if read_longest < 64 else min(-(-read_longest // 8) * 8, longest))
 
 
-def test_an_example_without_a_label_among_labelled_ones_asks_for_none():
+def test_an_unlabeled_example_has_no_target_label():
     batch = batch_of(pack_examples([Example([1, 2], label=1), Example([1, 2])]), [0, 1])
     assert batch["label"].tolist() == [1, -100]
 
 
-def test_the_first_id_is_never_due():
+def test_the_first_id_is_never_a_target():
     examples = pack_examples([Example([5, 6], target_mask=[True, True]), Example([7])])
     assert examples.targets == 1
     assert examples.tokens == 3
@@ -112,7 +112,7 @@ def test_a_batch_is_a_function_of_seed_epoch_and_rows_alone():
 
 
 @pytest.mark.parametrize("world", [1, 3])
-def test_the_shares_of_all_ranks_are_the_batch(world: int):
+def test_the_rows_of_all_ranks_are_the_batch(world: int):
     training = TrainingExamples(numbered(40), 8, seed=0)
     for start in range(0, 40, 8):
         rows = range(start, start + 8)
@@ -145,7 +145,7 @@ def test_the_short_batch_at_the_end_is_not_of_the_longest_examples_alone():
     assert len(set(last)) == 6
 
 
-def test_each_epoch_reads_what_is_drawn_for_it():
+def test_each_epoch_reads_its_redrawn_examples():
     first = numbered(20, shift=1)
     drawn: list[int] = []
 
@@ -164,11 +164,11 @@ def test_each_epoch_reads_what_is_drawn_for_it():
 def test_tokens_of_an_epoch_are_those_that_are_counted():
     plain = [Example([1, 2, 3], target_mask=[False, False, True]), Example([1, 2])]
     assert TrainingExamples(pack_examples(plain), 2, 0).tokens == 2  # targets
-    labelled = [Example(each.ids, each.target_mask, label=0) for each in plain]
-    assert TrainingExamples(pack_examples(labelled), 2, 0).tokens == 5  # all that are read
+    labeled = [Example(each.ids, each.target_mask, label=0) for each in plain]
+    assert TrainingExamples(pack_examples(labeled), 2, 0).tokens == 5  # all that are read
 
 
-def test_examples_of_which_nothing_is_due_cannot_be_learned_from():
+def test_examples_without_a_target_are_refused():
     with pytest.raises(DataError, match="has no target tokens"):
         TrainingExamples(pack_examples([Example([1, 2], target_mask=[False, False])]), 2, 0)
     TrainingExamples(pack_examples([Example([1, 2], target_mask=[False, False], label=0)]), 2, 0)

@@ -1,4 +1,4 @@
-"""Preparation of examples: the split and the labels, what cannot be used, and a cache that is whole or not there."""
+"""Preparation of examples: split, labels, bad records, and a cache entry that is complete or absent."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ CHAR = TokenizerConfig(kind="char")
 
 @dataclass(frozen=True)
 class Form:
-    """Labelled texts, a text longer than ``most`` ids being refused."""
+    """Labeled texts; a text longer than ``most`` ids is refused."""
 
     most: int = 1000
-    labelled: bool = True
+    labeled: bool = True
 
     @property
     def settings(self) -> str:
-        return f"test {self.most} {self.labelled}"
+        return f"test {self.most} {self.labeled}"
 
     def read(self, record: Record, data: DataConfig) -> LabeledText | BadRecord:
         return labeled_text_of(record, data)
@@ -49,7 +49,7 @@ class Form:
         return (item.text,)
 
     def label(self, item: LabeledText) -> str | None:
-        return item.label if self.labelled else None
+        return item.label if self.labeled else None
 
     def adapt(self, tokenizer: Tokenizer) -> Tokenizer:
         return with_special_tokens(tokenizer, ["<|end|>"])
@@ -61,7 +61,7 @@ class Form:
         examples: list[Example | str] = []
         for item, text in zip(items, tokenizer.encode_batch([item.text for item in items]), strict=True):
             ids = [tokenizer.separator_id, *text, tokenizer.special_tokens["<|end|>"]]
-            label = labels.index(item.label) if self.labelled else None
+            label = labels.index(item.label) if self.labeled else None
             refusal = f"{len(ids)} ids are more than {self.most}"
             examples.append(Example(ids, label=label) if len(ids) <= self.most else refusal)
         return examples
@@ -102,7 +102,7 @@ def held_out(text: str, fraction: float) -> bool:
     return int(hashlib.blake2b(text.encode(), digest_size=8).hexdigest(), 16) / 2**64 < fraction
 
 
-def test_examples_are_the_records_dealt_out_by_a_hash_of_their_texts(tmp_path: Path):
+def test_examples_are_the_records_split_by_a_hash_of_their_texts(tmp_path: Path):
     data = DataConfig(path=written(tmp_path / "a.jsonl"), valid_fraction=0.3)
     prepared = prepare_examples(data, CHAR, Form())
     assert decoded(prepared, "valid") == [row for row in ROWS if held_out(row[0], 0.3)]
@@ -131,7 +131,7 @@ def test_by_position_the_last_records_are_kept_for_validation(tmp_path: Path):
     assert (decoded(few, "train"), decoded(few, "valid")) == (ROWS[:6], ROWS[6:8])
 
 
-def test_a_file_for_validation_is_taken_whole_and_limits_hold(tmp_path: Path):
+def test_a_validation_file_is_used_whole_up_to_its_limit(tmp_path: Path):
     data = DataConfig(
         path=written(tmp_path / "a.jsonl"),
         valid_path=written(tmp_path / "b.jsonl", ROWS[50:]),
@@ -143,7 +143,7 @@ def test_a_file_for_validation_is_taken_whole_and_limits_hold(tmp_path: Path):
     assert (decoded(prepared, "train"), decoded(prepared, "valid")) == (ROWS[:30], ROWS[50:54])
 
 
-def test_the_tokenizer_learns_from_the_training_part_alone_and_is_then_adapted(tmp_path: Path):
+def test_the_tokenizer_is_trained_on_the_training_part_alone_and_then_adapted(tmp_path: Path):
     training = written(tmp_path / "a.jsonl")
     unseen = written(tmp_path / "b.jsonl", [("ξενος", "pos"), ("ουρανος", "neg")])
     prepared = prepare_examples(DataConfig(path=training, valid_path=unseen), CHAR, Form())
@@ -158,7 +158,7 @@ def test_the_tokenizer_learns_from_the_training_part_alone_and_is_then_adapted(t
     ("names", "expected"),
     [(["10", "9", "-1"], ("-1", "9", "10")), (["b", "10", "9"], ("10", "9", "b")), ([True, False], ("False", "True"))],
 )
-def test_labels_are_sorted_by_number_where_all_are_whole_numbers(
+def test_labels_are_sorted_by_number_if_all_are_whole_numbers(
     tmp_path: Path, names: list[Any], expected: tuple[str, ...]
 ):
     rows = [(f"text {number}", names[number % len(names)]) for number in range(60)]
@@ -175,7 +175,7 @@ def test_labels_that_are_given_keep_their_order(tmp_path: Path):
 
 
 def test_records_without_labels_make_examples_without_them(tmp_path: Path):
-    prepared = prepare_examples(DataConfig(path=written(tmp_path / "a.jsonl")), CHAR, Form(labelled=False))
+    prepared = prepare_examples(DataConfig(path=written(tmp_path / "a.jsonl")), CHAR, Form(labeled=False))
     assert (prepared.labels, prepared.label_counts) == ((), ())
     assert prepared.train.labels is None
 
@@ -194,13 +194,13 @@ def test_a_label_that_is_given_has_an_example_to_learn_from(tmp_path: Path, labe
     assert caught.value.advice
 
 
-def test_a_single_class_cannot_be_told_from_another(tmp_path: Path):
+def test_a_single_class_is_refused(tmp_path: Path):
     rows = [(f"{n}", "a") for n in range(40)]
     with pytest.raises(DataError, match="a single class, 'a'"):
         prepare_examples(DataConfig(path=written(tmp_path / "a.jsonl", rows)), CHAR, Form())
 
 
-def test_what_cannot_be_used_is_counted_with_its_place_and_the_reason_each_time(tmp_path: Path):
+def test_bad_records_are_counted_with_location_and_reason_every_time(tmp_path: Path):
     file = Path(written(tmp_path / "a.jsonl", ROWS[:40]))
     with open(file, "a") as stream:
         stream.write('{"text": 3, "label": "pos"}\n' + json.dumps({"text": "x" * 90, "label": "pos"}) + "\n")
@@ -255,9 +255,7 @@ def test_a_part_without_a_record_is_refused(tmp_path: Path, rows: Any, fraction:
     assert caught.value.advice
 
 
-def test_a_kill_between_files_leaves_nothing_and_the_next_attempt_is_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_after_a_kill_nothing_is_left_and_the_next_attempt_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     data = DataConfig(path=written(tmp_path / "a.jsonl"))
     finish = PartWriter.finish
 
@@ -279,7 +277,7 @@ def test_a_kill_between_files_leaves_nothing_and_the_next_attempt_is_whole(
 
 
 @pytest.mark.parametrize("array", ["ids", "target_mask", "lengths", "labels"])
-def test_a_damaged_file_is_not_learned_from(tmp_path: Path, array: str):
+def test_a_damaged_file_is_refused(tmp_path: Path, array: str):
     data = DataConfig(path=written(tmp_path / "a.jsonl"))
     prepare_examples(data, CHAR, Form())
     (name,) = left_in_cache(tmp_path)
@@ -291,7 +289,7 @@ def test_a_damaged_file_is_not_learned_from(tmp_path: Path, array: str):
         prepare_examples(data, CHAR, Form())
 
 
-def test_the_second_time_nothing_is_encoded_and_other_settings_are_encoded_anew(
+def test_prepared_examples_are_reused_and_other_settings_are_encoded_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     data = DataConfig(path=written(tmp_path / "a.jsonl"))
@@ -324,7 +322,7 @@ def test_records_in_batches_of_any_size_give_the_same_files(tmp_path: Path, monk
     assert files("two") == whole
 
 
-def test_records_that_change_meanwhile_are_refused_and_nothing_of_them_is_kept(tmp_path: Path):
+def test_records_that_change_during_preparation_are_refused_and_leave_no_examples(tmp_path: Path):
     file = tmp_path / "a.jsonl"
     data = DataConfig(path=written(file))
 
@@ -341,7 +339,7 @@ def test_records_that_change_meanwhile_are_refused_and_nothing_of_them_is_kept(t
 def void(_: object) -> None: ...
 
 
-def test_items_to_evaluate_with_come_with_their_places(tmp_path: Path):
+def test_evaluation_items_have_their_locations(tmp_path: Path):
     data = DataConfig(path=written(tmp_path / "a.jsonl"), valid_fraction=0.3)
     read = read_evaluation_items(data, Form())
     assert [(item.text, item.label) for item in read.items] == ROWS
@@ -354,7 +352,7 @@ def test_items_to_evaluate_with_come_with_their_places(tmp_path: Path):
     assert read_validation_items(apart, Form(), None).locations == [f"{tmp_path}/b.jsonl:{line}" for line in (1, 2, 3)]
 
 
-def test_a_validation_part_of_other_data_than_was_learned_from_is_refused(tmp_path: Path) -> None:
+def test_the_validation_part_of_other_data_is_refused(tmp_path: Path) -> None:
     data = DataConfig(path=written(tmp_path / "a.jsonl"), valid_fraction=0.3)
     learned = prepare_examples(data, CHAR, Form()).content_hash
     assert read_validation_items(data, Form(), learned) == read_validation_items(data, Form(), None)
@@ -363,7 +361,7 @@ def test_a_validation_part_of_other_data_than_was_learned_from_is_refused(tmp_pa
         read_validation_items(data, Form(), learned)
 
 
-def test_sources_and_masks_come_back_from_the_disk(tmp_path: Path):
+def test_sources_and_masks_are_read_back_from_disk(tmp_path: Path):
     for vocab_size in (10, 70_000):
         folder = tmp_path / str(vocab_size)
         folder.mkdir()
@@ -399,7 +397,7 @@ print(prepared.train_counts)
 """
 
 
-def test_of_two_processes_at_once_one_does_the_work_and_both_have_the_result(tmp_path: Path):
+def test_of_two_processes_one_does_the_work_and_both_get_the_result(tmp_path: Path):
     file = written(tmp_path / "a.jsonl")
     command = [sys.executable, "-c", AT_ONCE, file, str(Path(__file__).parent)]
     pipe = subprocess.PIPE

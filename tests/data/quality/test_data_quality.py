@@ -1,4 +1,4 @@
-"""A look at a data set, held against counting by hand."""
+"""The data report, compared with brute force."""
 
 import json
 import os
@@ -30,23 +30,23 @@ def write_records(file: Path, records: list[dict[str, Any]]) -> Path:
     return file
 
 
-def look(folder: Path, texts: list[str], test: list[str] | None = None, **fields: Any) -> DataReport:
+def report_on(folder: Path, texts: list[str], test: list[str] | None = None, **fields: Any) -> DataReport:
     path = write_records(folder / "train.jsonl", [{"text": text} for text in texts])
     if test is not None:
         fields["valid_path"] = str(write_records(folder / "test.jsonl", [{"text": text} for text in test]))
     return inspect_text(DataConfig(path=[str(path)], **fields))
 
 
-def look_at_text(folder: Path, text: str, **fields: Any) -> DataReport:
+def report_on_text(folder: Path, text: str, **fields: Any) -> DataReport:
     (folder / "text.txt").write_text(text, encoding="utf-8", newline="")
     return inspect_text(DataConfig(path=[str(folder / "text.txt")], **fields))
 
 
 @settings(max_examples=60, deadline=None)
 @given(TEXTS)
-def test_amounts_duplicates_and_scripts_are_what_counting_one_by_one_gives(texts: list[str]) -> None:
+def test_counts_duplicates_and_scripts_agree_with_brute_force(texts: list[str]) -> None:
     with TemporaryDirectory() as folder:
-        seen = look(Path(folder), texts)
+        seen = report_on(Path(folder), texts)
     used = [text for text in texts if text.strip()]
     whole = "".join(used)
     assert seen.amount.documents == len(used)
@@ -84,10 +84,10 @@ CHINESE = st.lists(st.text(alphabet="中文 \n", max_size=24), min_size=1, max_s
 
 @settings(max_examples=80, deadline=None)
 @given(st.one_of(st.tuples(PROSE, PROSE), st.tuples(CHINESE, CHINESE)))
-def test_overlap_is_what_comparing_every_run_with_every_other_gives(texts: tuple[list[str], list[str]]) -> None:
+def test_overlap_agrees_with_brute_force(texts: tuple[list[str], list[str]]) -> None:
     train, test = texts
     with TemporaryDirectory() as folder:
-        overlap = look(Path(folder), train, test).overlap
+        overlap = report_on(Path(folder), train, test).overlap
     assert overlap is not None
     by_words = overlap.unit == "words"
     if any(letter.isalpha() for text in test for letter in text):
@@ -101,21 +101,19 @@ def test_overlap_is_what_comparing_every_run_with_every_other_gives(texts: tuple
     assert overlap.documents == len(test)
 
 
-def test_hashes_that_merely_begin_alike_are_not_taken_for_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hashes_with_the_same_prefix_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penna.data.quality.overlap._PREFILTER_BITS", 1)
     train, test = ([f"{side}{n} " * 15 + f"{side} {n} " * 10 for n in range(20)] for side in ("train", "test"))
-    overlap = look(tmp_path, train, [*test, train[0]]).overlap
+    overlap = report_on(tmp_path, train, [*test, train[0]]).overlap
     assert overlap is not None
     assert (overlap.comparable, overlap.sharing) == (21, 1)
 
 
-LABELLED = st.lists(st.tuples(st.sampled_from("xyz"), st.sampled_from([0, 1, "2"])), min_size=1, max_size=20)
+LABELED = st.lists(st.tuples(st.sampled_from("xyz"), st.sampled_from([0, 1, "2"])), min_size=1, max_size=20)
 
 
 @settings(max_examples=60, deadline=None)
-@given(LABELLED, LABELLED)
+@given(LABELED, LABELED)
 def test_labels_that_contradict_each_other_are_found(
     train: list[tuple[str, int | str]], test: list[tuple[str, int | str]]
 ) -> None:
@@ -149,12 +147,12 @@ def test_bad_records_are_counted_and_the_first_are_named(tmp_path: Path) -> None
     assert [example.split(": ")[0] for example in amount.bad_examples] == [f"{file}:{line}" for line in range(2, 7)]
 
 
-def test_every_kind_of_trouble_is_found_at_its_line(tmp_path: Path) -> None:
+def test_every_kind_of_character_issue_is_found_at_its_line(tmp_path: Path) -> None:
     lines = [
         "plain", "daddyâ€™s tie", "lost \ufffd bytes", "a bell \x07 rings", "joined\ufeffhere", "a\u00a0b\u3000c",
         "cafe\u0301", "“quoted” café, 中文、한국어", "line\u2028end",
     ]  # fmt: skip
-    seen = look_at_text(tmp_path, "\n".join(lines), document="line")
+    seen = report_on_text(tmp_path, "\n".join(lines), document="line")
     found = {trouble.kind: trouble for trouble in seen.character_issues}
     places = {kind: [example.location for example in trouble.examples] for kind, trouble in found.items()}
     assert places == {
@@ -170,9 +168,9 @@ def test_every_kind_of_trouble_is_found_at_its_line(tmp_path: Path) -> None:
     assert found["not NFC"].share == pytest.approx(1 / len(lines))
 
 
-def test_the_place_in_a_whole_text_file_is_the_line_it_stands_on(tmp_path: Path) -> None:
+def test_the_location_in_a_text_file_is_its_line(tmp_path: Path) -> None:
     text = "some words\n" * (2 * CHUNK_CHARACTERS // 11) + "lost \ufffd here\n" + "more\n" * 200_000 + "\ufffd"
-    seen = look_at_text(tmp_path, text)
+    seen = report_on_text(tmp_path, text)
     assert seen.amount.documents == 1
     (trouble,) = seen.character_issues
     assert trouble.examples[0].location == f"{tmp_path / 'text.txt'}:{2 * CHUNK_CHARACTERS // 11 + 1}"
@@ -180,7 +178,7 @@ def test_the_place_in_a_whole_text_file_is_the_line_it_stands_on(tmp_path: Path)
     assert trouble.examples[0].text.startswith("lost \ufffd here\nmore")
 
 
-def test_a_text_file_of_many_pieces_is_one_document(tmp_path: Path) -> None:
+def test_a_text_file_of_many_chunks_is_one_document(tmp_path: Path) -> None:
     word = "가나다 라마바\n"
     text = word * (3 * CHUNK_CHARACTERS // len(word))
     for name, end in (("a", "end"), ("b", "end"), ("c", "other")):
@@ -201,7 +199,7 @@ def test_a_text_file_of_many_pieces_is_one_document(tmp_path: Path) -> None:
     assert one.amount.documents == 1
 
 
-def test_a_run_of_words_may_go_over_from_one_piece_to_the_next(tmp_path: Path) -> None:
+def test_ngrams_continue_across_chunks(tmp_path: Path) -> None:
     words = [f"{number:06}" for number in range(CHUNK_CHARACTERS // 4)]  # each once, in four pieces
     (tmp_path / "train.txt").write_text(" ".join(words), encoding="utf-8")
     (tmp_path / "test.txt").write_text("x " + " ".join(words), encoding="utf-8")  # cut elsewhere
@@ -229,10 +227,10 @@ def test_messages_give_turns_and_roles_and_a_wrong_order_is_a_bad_record(tmp_pat
 
 
 def test_blocks_of_lines_are_read_as_dialogues_and_single_lines_are_not(tmp_path: Path) -> None:
-    seen = look_at_text(tmp_path, "hello\nhi\n\nhow are you\nfine\nand you\n\n", document="block")
+    seen = report_on_text(tmp_path, "hello\nhi\n\nhow are you\nfine\nand you\n\n", document="block")
     assert seen.dialogues is not None and seen.dialogues.source == "lines"
     assert (seen.dialogues.turns.total, seen.dialogues.ending_unanswered) == (5, 1)
-    assert look_at_text(tmp_path, "one paragraph\n\nanother\n\nthird\n", document="block").dialogues is None
+    assert report_on_text(tmp_path, "one paragraph\n\nanother\n\nthird\n", document="block").dialogues is None
 
 
 def test_completions_are_measured_in_both_parts(tmp_path: Path) -> None:
@@ -247,7 +245,7 @@ def test_completions_are_measured_in_both_parts(tmp_path: Path) -> None:
     assert (completions.prompts[0].maximum, completions.completions[0].maximum) == (250, 7)
 
 
-def test_a_tokenizer_is_told_by_what_it_makes_of_the_text(tmp_path: Path) -> None:
+def test_tokenization_statistics_agree_with_encoding_each_text(tmp_path: Path) -> None:
     texts = ["한국어 문장 하나", "다른 문장", "문장"]
     tokenizer = train_tokenizer(TokenizerConfig(vocab_size=300), texts)
     path = str(write_records(tmp_path / "ko.jsonl", [{"text": text} for text in texts]))
@@ -273,25 +271,25 @@ def test_languages_are_guessed_on_a_sample_of_documents(tmp_path: Path) -> None:
         "The cat sat on the mat and looked at the moon.",
         "고양이가 매트 위에 앉아서 달을 바라보고 있었다.",
     )
-    seen = look(tmp_path, [english, korean, english, "short"])
+    seen = report_on(tmp_path, [english, korean, english, "short"])
     assert seen.languages.documents == 3
     assert seen.languages.shares == pytest.approx({"en": 2 / 3, "ko": 1 / 3})
 
 
-def test_the_same_text_gives_the_same_result_and_is_json(tmp_path: Path) -> None:
+def test_the_report_is_deterministic_and_has_a_json_form(tmp_path: Path) -> None:
     texts = [f"document {number} of several hundred" for number in range(900)]
-    first, second = look(tmp_path, texts), look(tmp_path, texts)
+    first, second = report_on(tmp_path, texts), report_on(tmp_path, texts)
     assert first == second
     assert json.loads(json.dumps(to_json(first)))["languages"]["documents"] == 500
 
 
-def test_nothing_but_blank_documents_is_no_error(tmp_path: Path) -> None:
-    seen = look(tmp_path, ["", " \n"])
+def test_blank_documents_alone_are_no_error(tmp_path: Path) -> None:
+    seen = report_on(tmp_path, ["", " \n"])
     assert (seen.amount.documents, seen.amount.empty) == (0, 2)
     assert [finding.topic for finding in seen.findings] == ["no text"]
 
 
-def test_a_long_text_is_told_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_text_reports_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penna.data.quality.inspect._REPORT_EVERY", 1 << 19)
     (tmp_path / "long.txt").write_text("word " * 250_000, encoding="utf-8")
     said: list[str] = []
@@ -301,7 +299,7 @@ def test_a_long_text_is_told_on_the_way(tmp_path: Path, monkeypatch: pytest.Monk
 
 @real_data
 @pytest.mark.slow
-def test_nsmc_has_the_duplicates_its_page_tells_of() -> None:
+def test_nsmc_has_the_documented_duplicates() -> None:
     folder = Path(os.environ["PENNA_DATA"]) / "nsmc"
     seen = inspect_text(DataConfig(path=str(folder / "train.tsv.gz"), valid_path=str(folder / "test.tsv.gz")))
     assert seen.labels is not None and seen.overlap is not None
@@ -314,7 +312,7 @@ def test_nsmc_has_the_duplicates_its_page_tells_of() -> None:
 
 @real_data
 @pytest.mark.parametrize(("part", "stories"), [("train", 58), ("test", 1)])
-def test_tinystories_has_the_mojibake_its_page_tells_of(part: str, stories: int) -> None:
+def test_tinystories_has_the_documented_mojibake(part: str, stories: int) -> None:
     seen = inspect_text(DataConfig(path=str(Path(os.environ["PENNA_DATA"]) / "tinystories" / f"{part}.jsonl")))
     (mojibake,) = [trouble for trouble in seen.character_issues if trouble.kind == "mojibake"]
     assert (mojibake.documents, mojibake.repairable) == (stories, stories)

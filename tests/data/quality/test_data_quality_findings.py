@@ -1,4 +1,4 @@
-"""What figures mean for training: each sentence appears where its threshold is passed, and nowhere else."""
+"""Findings: each appears exactly if its threshold is exceeded."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ QUIET_AMOUNT: dict[str, Any] = {"documents": 1000, "bytes": 5_000_000, "distinct
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> DataReport:
-    """A data set about which there is nothing to say."""
+    """A data set without findings."""
     file = tmp_path_factory.mktemp("quiet") / "quiet.jsonl"
     lines = [json.dumps({"text": f"the {number}th sentence of a book, and it is long enough to fill half a block"})
              for number in range(1000)]  # fmt: skip
@@ -27,12 +27,12 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> DataReport:
     return replace(seen, amount=replace(seen.amount, **QUIET_AMOUNT), findings=())
 
 
-def said(seen: DataReport, **config: Any) -> dict[str, str]:
+def findings_of(seen: DataReport, **config: Any) -> dict[str, str]:
     return {finding.topic: finding.text for finding in with_findings(seen, DataConfig(**config)).findings}
 
 
-def test_nothing_is_said_about_a_quiet_data_set(quiet: DataReport) -> None:
-    assert said(quiet) == {}
+def test_a_clean_data_set_has_no_findings(quiet: DataReport) -> None:
+    assert findings_of(quiet) == {}
 
 
 @pytest.mark.parametrize(
@@ -49,24 +49,24 @@ def test_nothing_is_said_about_a_quiet_data_set(quiet: DataReport) -> None:
         ({"distinct_characters": 5000}, "characters", "5,000 different characters"),
     ],
 )
-def test_amounts_that_change_what_to_do_are_said(
+def test_counts_that_call_for_action_are_findings(
     quiet: DataReport, change: dict[str, int], topic: str, words: str
 ) -> None:
-    found = said(replace(quiet, amount=replace(quiet.amount, **change)))
+    found = findings_of(replace(quiet, amount=replace(quiet.amount, **change)))
     assert list(found) == [topic]
     assert words in found[topic]
 
 
-def test_duplicates_are_said_from_one_per_cent_on_and_more_sternly_from_ten(quiet: DataReport) -> None:
+def test_duplicates_are_findings_from_one_percent_and_warnings_from_ten(quiet: DataReport) -> None:
     def with_share(share: float) -> dict[str, str]:
-        return said(replace(quiet, duplicates=replace(quiet.duplicates, repeats=int(share * 1000), share=share)))
+        return findings_of(replace(quiet, duplicates=replace(quiet.duplicates, repeats=int(share * 1000), share=share)))
 
     assert with_share(0.009) == {}
     assert "3.4 % of the documents (34) repeat an earlier one" in with_share(0.034)["duplicates"]
     assert "memorize" not in with_share(0.034)["duplicates"] and "memorize" in with_share(0.12)["duplicates"]
 
 
-def test_overlap_is_always_said_where_there_is_a_test_text(quiet: DataReport) -> None:
+def test_overlap_is_always_a_finding_if_there_is_a_test_text(quiet: DataReport) -> None:
     overlap = Overlap(50_000, 1571, 3, 69, 13, "words", 7383, 16, 64_059, 119)
     texts = [finding.text for finding in with_findings(replace(quiet, overlap=overlap), DataConfig()).findings]
     assert (
@@ -76,8 +76,8 @@ def test_overlap_is_always_said_where_there_is_a_test_text(quiet: DataReport) ->
     assert "with and without them" in texts[0]
     assert "16 of the 7,383 test texts of 13 words or more" in texts[1] and "That is little" in texts[1]
     clean = replace(overlap, exact=0, exact_empty=0, other_label=None, sharing=0, ngrams_seen=0)
-    assert "does not overlap with training" in said(replace(quiet, overlap=clean))["overlap"]
-    leaky = said(replace(quiet, overlap=replace(clean, sharing=10, ngrams_seen=6000)))["overlap"]
+    assert "does not overlap with training" in findings_of(replace(quiet, overlap=clean))["overlap"]
+    leaky = findings_of(replace(quiet, overlap=replace(clean, sharing=10, ngrams_seen=6000)))["overlap"]
     assert "also measures memorization" in leaky
 
 
@@ -90,20 +90,20 @@ def test_overlap_is_always_said_where_there_is_a_test_text(quiet: DataReport) ->
         ({"1": 1000}, "needs at least two labels"),
     ],
 )
-def test_labels_are_said_where_they_are_lopsided(quiet: DataReport, counts: dict[str, int], words: str | None) -> None:
-    found = said(replace(quiet, labels=Labels(counts, 0, 0)))
+def test_unbalanced_labels_are_findings(quiet: DataReport, counts: dict[str, int], words: str | None) -> None:
+    found = findings_of(replace(quiet, labels=Labels(counts, 0, 0)))
     assert (found == {}) if words is None else (words in found["labels"])
 
 
-def test_contradictory_labels_are_said(quiet: DataReport) -> None:
-    found = said(replace(quiet, labels=Labels({"1": 500, "0": 500}, 157, 1451)))
+def test_contradictory_labels_are_findings(quiet: DataReport) -> None:
+    found = findings_of(replace(quiet, labels=Labels({"1": 500, "0": 500}, 157, 1451)))
     assert "157 texts have different labels in different documents (1,451 documents)" in found["labels"]
 
 
-def test_mojibake_is_said_where_it_can_be_mended_or_is_common(quiet: DataReport) -> None:
+def test_mojibake_is_a_finding_if_it_is_repairable_or_common(quiet: DataReport) -> None:
     def with_mojibake(documents: int, mended: int) -> dict[str, str]:
         trouble = CharacterIssue("mojibake", documents, documents / 100_000, (), 1, mended)
-        return said(replace(quiet, character_issues=(trouble,)))
+        return findings_of(replace(quiet, character_issues=(trouble,)))
 
     assert with_mojibake(1, 0) == {}
     assert (
@@ -114,37 +114,40 @@ def test_mojibake_is_said_where_it_can_be_mended_or_is_common(quiet: DataReport)
 
 
 @pytest.mark.parametrize("kind", ["replacement", "control", "byte order mark", "white space", "not NFC"])
-def test_every_kind_of_trouble_has_its_sentence(quiet: DataReport, kind: Any) -> None:
-    one, many = (said(replace(quiet, character_issues=(CharacterIssue(kind, n, n / 1000, ()),)))[kind] for n in (1, 30))
+def test_every_kind_of_character_issue_has_its_finding(quiet: DataReport, kind: Any) -> None:
+    one, many = (
+        findings_of(replace(quiet, character_issues=(CharacterIssue(kind, n, n / 1000, ()),)))[kind] for n in (1, 30)
+    )
     assert one.startswith("1 document (0.1 %) ") and many.startswith("30 documents (3.0 %) ")
     assert "documents (3.0 %) contains" not in many and "document (0.1 %) contain " not in one
 
 
-def test_long_documents_are_said_with_what_the_windows_make_of_them(quiet: DataReport) -> None:
+def test_long_documents_are_findings_that_depend_on_the_windows(quiet: DataReport) -> None:
     tokens = replace(quiet.lengths[0], unit="tokens", longer_than={128: 0.95, 256: 0.62, 512: 0.1, 1024: 0.01})
     seen = replace(quiet, lengths=(quiet.lengths[0], tokens))
     assert (
-        "10 % of the documents are longer than 512 tokens: with block_size 512 they are split" in said(seen)["lengths"]
+        "10 % of the documents are longer than 512 tokens: with block_size 512 they are split"
+        in findings_of(seen)["lengths"]
     )
-    assert "no text is lost" in said(seen)["lengths"]
-    assert "further rows" in said(seen, windows="documents")["lengths"]
-    labelled = replace(seen, amount=replace(seen.amount, shapes={"labeled": 1000}))
-    assert "with block_size 512 they are truncated" in said(labelled)["lengths"]
+    assert "no text is lost" in findings_of(seen)["lengths"]
+    assert "further rows" in findings_of(seen, windows="documents")["lengths"]
+    labeled = replace(seen, amount=replace(seen.amount, shapes={"labeled": 1000}))
+    assert "with block_size 512 they are truncated" in findings_of(labeled)["lengths"]
     some = replace(tokens, longer_than={128: 0.4, 256: 0.06, 512: 0.0, 1024: 0.0})
-    assert "40 % of the documents are longer than 128" in said(replace(seen, lengths=(some,)))["lengths"]
+    assert "40 % of the documents are longer than 128" in findings_of(replace(seen, lengths=(some,)))["lengths"]
 
 
-def test_very_short_documents_are_said(quiet: DataReport) -> None:
+def test_very_short_documents_are_findings(quiet: DataReport) -> None:
     short = replace(quiet.lengths[0], percentile_95=20)
-    assert "at most 20 characters" in said(replace(quiet, lengths=(short,)))["lengths"]
+    assert "at most 20 characters" in findings_of(replace(quiet, lengths=(short,)))["lengths"]
 
 
-def test_dialogues_without_an_answer_and_mixed_languages_are_said(quiet: DataReport) -> None:
+def test_unanswered_dialogues_and_mixed_languages_are_findings(quiet: DataReport) -> None:
     turns = replace(quiet.lengths[0], count=200)
     dialogues = Dialogues("lines", turns, turns, {}, 50)
-    assert "50 of 200 dialogues (25 %)" in said(replace(quiet, dialogues=dialogues))["dialogues"]
+    assert "50 of 200 dialogues (25 %)" in findings_of(replace(quiet, dialogues=dialogues))["dialogues"]
     languages = replace(quiet.languages, shares={"ko": 0.8, "en": 0.16, "ja": 0.04})
-    assert "(ko, en)" in said(replace(quiet, languages=languages))["languages"]
+    assert "(ko, en)" in findings_of(replace(quiet, languages=languages))["languages"]
 
 
 @pytest.mark.parametrize(
@@ -156,9 +159,9 @@ def test_dialogues_without_an_answer_and_mixed_languages_are_said(quiet: DataRep
         ({"used": 900}, "Only 900 of the tokenizer's 4,096 tokens"),
     ],
 )
-def test_a_tokenizer_that_does_not_fit_is_said(quiet: DataReport, change: dict[str, Any], words: str | None) -> None:
+def test_an_unsuitable_tokenizer_is_a_finding(quiet: DataReport, change: dict[str, Any], words: str | None) -> None:
     fit = Tokenization("mine", 4096, 1_000_000, 1.4, 0.3, 4.0, 0.0, 4000, ())
-    found = said(replace(quiet, tokenization=replace(fit, **change)))
+    found = findings_of(replace(quiet, tokenization=replace(fit, **change)))
     assert (found == {}) if words is None else (words in found["tokenizer"])
 
 
@@ -176,7 +179,7 @@ def test_a_count_agrees_with_its_noun() -> None:
     assert plural(2000, "label has", "labels have") == "2,000 labels have"
 
 
-def test_a_whole_look_carries_its_findings(tmp_path: Path) -> None:
+def test_the_report_includes_its_findings(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a\n\nb\n\nc <|endoftext|>\n" * 30, encoding="utf-8")
     topics = [finding.topic for finding in inspect_text(DataConfig(path=str(tmp_path / "a.txt"))).findings]
     assert topics == ["documents", "split", "separator", "little text"]

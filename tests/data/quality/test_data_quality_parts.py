@@ -1,4 +1,4 @@
-"""The parts of a look at a data set, each against something simpler."""
+"""The parts of the data report, each compared with a simpler implementation."""
 
 import math
 import random
@@ -25,19 +25,19 @@ def documents(texts: list[str]) -> list[Document]:
 
 
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=200))
-def test_lengths_are_told_exactly(lengths: list[int]) -> None:
-    told = describe_lengths(np.array(lengths), "documents", "characters")
+def test_length_statistics_are_exact(lengths: list[int]) -> None:
+    found = describe_lengths(np.array(lengths), "documents", "characters")
     ordered = sorted(lengths)
-    quantiles = (told.quarter, told.median, told.three_quarters, told.percentile_95)
+    quantiles = (found.quarter, found.median, found.three_quarters, found.percentile_95)
     for share, value in zip((0.25, 0.5, 0.75, 0.95), quantiles, strict=True):
         assert value == ordered[math.ceil(share * len(lengths)) - 1]
-    assert (told.minimum, told.maximum, told.total) == (ordered[0], ordered[-1], sum(lengths))
-    assert told.median in (statistics.median_low(lengths), statistics.median_high(lengths))
-    for size, share in told.longer_than.items():
+    assert (found.minimum, found.maximum, found.total) == (ordered[0], ordered[-1], sum(lengths))
+    assert found.median in (statistics.median_low(lengths), statistics.median_high(lengths))
+    for size, share in found.longer_than.items():
         assert share == pytest.approx(sum(length > size for length in lengths) / len(lengths))
-    edges = told.histogram.edges
+    edges = found.histogram.edges
     by_hand = Counter(max(place for place, edge in enumerate(edges) if edge <= length) for length in lengths)
-    assert told.histogram.counts == tuple(by_hand[place] for place in range(len(edges) - 1))
+    assert found.histogram.counts == tuple(by_hand[place] for place in range(len(edges) - 1))
     assert len(edges) - 1 <= 18 and all(low < high for low, high in pairwise(edges))
 
 
@@ -50,7 +50,7 @@ def test_the_edges_of_a_histogram_are_powers_of_two_or_between_them(low: int, hi
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1), st.integers(1, 7))
-def test_pieces_add_up_to_the_lengths_of_what_they_are_pieces_of(things: list[list[int]], size: int) -> None:
+def test_the_lengths_of_chunks_add_up_to_those_of_documents(things: list[list[int]], size: int) -> None:
     pieces = [(length, place == 0) for thing in things for place, length in enumerate(thing)]
     counter = LengthCounter("documents", "characters")
     for start in range(0, len(pieces), size):
@@ -72,7 +72,7 @@ def test_batches_hold_every_text_in_order_whatever_their_size(texts: list[str], 
 
 
 @given(st.text(alphabet="ab\n ", min_size=30, max_size=90), st.data())
-def test_a_place_is_the_line_in_the_file_also_where_a_text_was_cut(text: str, data: st.DataObject) -> None:
+def test_a_location_is_the_line_in_the_file_even_if_the_text_was_split(text: str, data: st.DataObject) -> None:
     position = data.draw(st.integers(0, len(text) - 1))
     document = Document(text, "file.txt", 5, format="txt")
     seen = 0
@@ -84,7 +84,7 @@ def test_a_place_is_the_line_in_the_file_also_where_a_text_was_cut(text: str, da
 
 
 @given(st.lists(st.text(alphabet="ab c\u3000\u0085", max_size=30), min_size=1, max_size=10))
-def test_words_begin_where_split_says(texts: list[str]) -> None:
+def test_words_start_at_the_same_positions_as_in_str_split(texts: list[str]) -> None:
     filled = [text for text in texts if text]
     for batch in text_batches(documents(filled)):
         owners = Counter(batch.text_of(batch.word_starts).tolist())
@@ -99,7 +99,7 @@ def test_every_white_space_of_python_is_white_space_here() -> None:
 
 @pytest.mark.parametrize("unit", ["words", "characters"])
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_runs_have_the_same_hash_exactly_when_they_are_the_same(unit: str, n: int) -> None:
+def test_ngrams_have_the_same_hash_exactly_if_they_are_equal(unit: str, n: int) -> None:
     generator = random.Random(n)
     texts = [" ".join(generator.choices(["a", "b", "ab", "ba", "中"], k=12)) for _ in range(60)]
     (batch,) = text_batches(documents(texts))
@@ -113,7 +113,7 @@ def test_runs_have_the_same_hash_exactly_when_they_are_the_same(unit: str, n: in
     assert len(pairs) == len({value for value, _ in pairs}) == len({run for _, run in pairs})
 
 
-def test_a_document_in_pieces_has_the_hash_of_the_whole() -> None:
+def test_a_document_in_chunks_has_the_hash_of_the_whole() -> None:
     hasher = DocumentHasher()
     whole = hasher.add("one two 셋")
     hasher.add("something else")
@@ -129,13 +129,13 @@ def test_frequent_texts_survive_a_small_memory_with_exact_counts(texts: list[str
     counter = DuplicateCounter(kept)
     for document in documents(texts):
         counter.add(document)
-    told = counter.result()
+    found = counter.result()
     counts = Counter(texts)
-    named = {repeated.text: repeated.count for repeated in told.most}
+    named = {repeated.text: repeated.count for repeated in found.most}
     assert all(counts[text] == count > 1 for text, count in named.items())
     certain = {text for text, count in counts.items() if count > max(len(texts) / kept, 1)}
     assert certain <= named.keys()
-    assert told.repeats == len(texts) - len(counts)
+    assert found.repeats == len(texts) - len(counts)
 
 
 def batch_of(texts: list[str], first: int) -> TextBatch:

@@ -1,4 +1,4 @@
-"""What the tests of the sources share: writing files in every packing, and reading documents back whole."""
+"""Helpers for the tests of sources: write files in every compression, and read documents back whole."""
 
 import gzip
 import lzma
@@ -15,7 +15,7 @@ PACKINGS = ("", ".gz", ".xz", ".zst")
 
 
 def pack(content: bytes, packing: str) -> bytes:
-    """Content as another program would pack it."""
+    """Content as another program would compress it."""
     if packing == ".gz":
         return gzip.compress(content, 1)
     if packing == ".xz":
@@ -29,7 +29,7 @@ def pack(content: bytes, packing: str) -> bytes:
 
 
 def write(file: Path, content: str | bytes) -> Path:
-    """A file, packed where its ending says so."""
+    """A file, compressed according to its suffix."""
     file.parent.mkdir(parents=True, exist_ok=True)
     content = content.encode("utf-8") if isinstance(content, str) else content
     file.write_bytes(pack(content, file.suffix if file.suffix in PACKINGS else ""))
@@ -37,7 +37,7 @@ def write(file: Path, content: str | bytes) -> Path:
 
 
 def read(config: DataConfig, part: Literal["train", "valid"] = "train") -> list[str | BadRecord]:
-    """Every document whole, its pieces put together."""
+    """Every document, joined from its chunks."""
     documents: list[str | BadRecord] = []
     for piece in read_texts(config, part):
         if isinstance(piece, BadRecord):

@@ -1,4 +1,4 @@
-"""Shapes: columns go by their usual names or by the recipe's, and a record that does not fit says why."""
+"""Fields: columns have their usual names or the recipe's, and an invalid record has a reason."""
 
 import os
 from datetime import datetime
@@ -136,7 +136,7 @@ USER, ASSISTANT, SYSTEM = ({"role": role, "content": "x"} for role in ("user", "
         ([SYSTEM], "the dialogue has only a system turn"),
     ],
 )
-def test_turns_that_are_no_dialogue_say_why(turns: object, why: str):
+def test_invalid_dialogues_have_a_reason(turns: object, why: str):
     assert reason(messages_of(record({"messages": turns}), config())).startswith(why)
 
 
@@ -201,7 +201,7 @@ def test_a_record_without_a_pair_says_why(fields: dict[str, Any], why: str):
         ({}, {}, None),
     ],
 )
-def test_the_shape_goes_by_the_columns(fields: dict[str, Any], options: dict[str, str], shape: str | None):
+def test_the_shape_depends_on_the_columns(fields: dict[str, Any], options: dict[str, str], shape: str | None):
     assert shape_of(fields, config(**options)) == shape
 
 

@@ -1,4 +1,4 @@
-"""Files: what folders, patterns and names stand for, and what is said about files that are not read."""
+"""Files: the meaning of folders, patterns and names, and reports on skipped files."""
 
 import os
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_a_folder_of_many_formats_is_read_as_one(tmp_path: Path):
     assert documents(tmp_path) == ["one", "two", "three"]
 
 
-def test_what_a_folder_holds_beside_is_counted(folder: Path):
+def test_skipped_files_of_a_folder_are_counted(folder: Path):
     counts = skipped_files([str(folder)])
     assert counts == {"": 1, ".bak": 1, ".gz": 1, ".md": 1, ".pdf": 1}
     assert sum(counts.values()) + len(READ) == len(NAMES)
@@ -77,13 +77,13 @@ def test_patterns_name_files(folder: Path, pattern: str, found: list[str]):
     assert names(find_files([str(folder / pattern)]), folder) == found
 
 
-def test_a_name_with_a_wildcard_in_it_is_a_name_where_there_is_such_a_file(tmp_path: Path):
+def test_a_file_whose_name_contains_a_wildcard_is_read(tmp_path: Path):
     write(tmp_path / "a[1].txt", "literal")
     write(tmp_path / "a1.txt", "pattern")
     assert documents(tmp_path / "a[1].txt") == ["literal"]
 
 
-def test_a_folder_without_anything_to_read_says_what_it_holds_instead(tmp_path: Path):
+def test_a_folder_without_a_readable_file_lists_what_it_contains(tmp_path: Path):
     write(tmp_path / "a.md", "x")
     write(tmp_path / "b" / "c.pdf", "x")
     for path in (tmp_path, tmp_path / "**"):
@@ -129,14 +129,14 @@ def test_a_folder_that_vanishes_while_it_is_searched_is_named(folder: Path, monk
 
 
 @pytest.mark.parametrize("ending", [".zip", ".pdf", ".DOCX", ".html", ".pdf.gz"])
-def test_a_file_kind_that_is_not_read_is_named(tmp_path: Path, ending: str):
+def test_an_unsupported_file_type_is_named(tmp_path: Path, ending: str):
     file = write(tmp_path / f"a{ending}", "x")
     with pytest.raises(DataError, match=rf"a\{ending} is a .* file, which Penna cannot read"):
         find_files([str(file)])
     assert find_files([str(file)], "txt") == [file]
 
 
-def test_a_hub_id_without_its_sign_is_told_how_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_hub_id_without_its_prefix_gets_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="no file or folder owner/name") as caught:
         find_files(["owner/name"])

@@ -1,4 +1,4 @@
-"""Formats: every ending in every packing gives the records that were written, and a broken one says where and why."""
+"""Formats: every suffix and compression gives the written records, and errors name place and reason."""
 
 import csv
 import gzip
@@ -54,7 +54,7 @@ def written(rows: list[dict[str, Any]], format: str) -> bytes:
 
 @pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("format", ["jsonl", "json", "csv", "tsv", "parquet"])
-def test_every_format_in_every_packing_gives_the_rows_that_were_written(tmp_path: Path, format: str, packing: str):
+def test_every_format_and_compression_gives_the_written_rows(tmp_path: Path, format: str, packing: str):
     file = write(tmp_path / f"a.{format}{packing}", written(ROWS, format))
     found = records(file)
     assert [record.fields for record in found] == ROWS
@@ -67,7 +67,7 @@ def test_every_format_in_every_packing_gives_the_rows_that_were_written(tmp_path
 
 @pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("kind", ["file", "line", "block"])
-def test_plain_text_comes_the_same_from_every_packing(tmp_path: Path, packing: str, kind: str):
+def test_plain_text_is_the_same_from_every_compression(tmp_path: Path, packing: str, kind: str):
     text = "one\r\n\r\n가나다\n" * 3
     file = write(tmp_path / f"a.txt{packing}", text)
     expected = {"file": [text], "line": ["one", "가나다"] * 3, "block": ["one", *["가나다\none"] * 2, "가나다"]}
@@ -75,7 +75,7 @@ def test_plain_text_comes_the_same_from_every_packing(tmp_path: Path, packing: s
 
 
 @pytest.mark.parametrize("format", ["jsonl", "json", "csv", "tsv", "parquet", "txt"])
-def test_the_format_that_is_given_counts_whatever_the_ending(tmp_path: Path, format: str):
+def test_the_given_format_overrides_the_suffix(tmp_path: Path, format: str):
     content = written(ROWS, format) if format != "txt" else b"plain\n"
     for name in ("a.html", "a.txt", "a.json", "a", "a.data.gz"):
         file = write(tmp_path / name, content)
@@ -83,7 +83,7 @@ def test_the_format_that_is_given_counts_whatever_the_ending(tmp_path: Path, for
         assert documents(file, format=format) == expected
 
 
-def test_a_long_text_in_a_record_comes_in_pieces(tmp_path: Path):
+def test_a_long_text_in_a_record_comes_in_chunks(tmp_path: Path):
     text = "한 줄의 글이다\r\n" * 60_000
     for format in ("jsonl", "json", "csv", "parquet"):
         file = write(tmp_path / f"a.{format}", written([{"text": text}, {"text": "end"}], format))
@@ -136,7 +136,7 @@ def test_json_lines_give_what_was_dumped(tmp_path_factory: pytest.TempPathFactor
 # --- tables
 
 
-def test_columns_are_named_where_no_line_names_them(tmp_path: Path):
+def test_columns_can_be_named_for_a_table_without_names(tmp_path: Path):
     file = write(tmp_path / "a.tsv", "good\tone\nbad\ttwo\n")
     assert [record.fields for record in records(file, columns=["label", "text"])] == [
         {"label": "good", "text": "one"},
@@ -146,7 +146,7 @@ def test_columns_are_named_where_no_line_names_them(tmp_path: Path):
 
 
 @pytest.mark.parametrize("format", ["csv", "tsv"])
-def test_rows_that_do_not_fit_are_told_and_the_others_read(tmp_path: Path, format: str):
+def test_rows_with_a_wrong_number_of_values_are_bad_records(tmp_path: Path, format: str):
     comma = "," if format == "csv" else "\t"
     lines = ["text,label", "a,1", "b", "", "c,1,2", "d,4"]
     file = write(tmp_path / f"a.{format}", "\r\n".join(lines).replace(",", comma))
@@ -159,7 +159,7 @@ def test_rows_that_do_not_fit_are_told_and_the_others_read(tmp_path: Path, forma
 
 
 @pytest.mark.parametrize("format", ["csv", "tsv"])
-def test_a_row_that_is_not_utf8_is_told_and_the_others_read(tmp_path: Path, format: str):
+def test_a_row_that_is_not_utf8_is_a_bad_record(tmp_path: Path, format: str):
     file = write(tmp_path / f"a.{format}", b"text\none\ncaf\xe9\nthree\n")
     one, bad, three = records(file)
     assert [one.fields, three.fields] == [{"text": "one"}, {"text": "three"}]
@@ -168,7 +168,7 @@ def test_a_row_that_is_not_utf8_is_told_and_the_others_read(tmp_path: Path, form
         records(write(tmp_path / f"b.{format}", b"t\xe9xt\none\n"))
 
 
-def test_a_quote_inside_a_value_is_told_and_the_lines_behind_it_read(tmp_path: Path):
+def test_a_quote_inside_a_value_is_a_bad_record_and_later_lines_are_read(tmp_path: Path):
     file = write(tmp_path / "a.csv", 'text,label\n"he said "no" twice",1\n"fine\nand fine",2\nalso 5" fine,3\n')
     bad, fine, also = records(file)
     assert str(bad).startswith(f"{file}:2: not a row of values (")
@@ -176,7 +176,7 @@ def test_a_quote_inside_a_value_is_told_and_the_lines_behind_it_read(tmp_path: P
     assert (also.fields["text"], also.line) == ('also 5" fine', 5)
 
 
-def test_a_quote_that_is_never_closed_stops_with_the_line_it_opens_on(tmp_path: Path):
+def test_an_unclosed_quote_is_an_error_with_its_line(tmp_path: Path):
     file = write(tmp_path / "a.csv", 'text\none\n"two\nthree\nfour\n')
     with pytest.raises(DataError, match=f"{file}:3: the quote that opens here is never closed") as caught:
         records(file)
@@ -219,7 +219,7 @@ def test_two_tables_are_read_at_once(tmp_path: Path):
     ],
 )
 @pytest.mark.parametrize("chunk", [64, 1 << 20])
-def test_a_record_that_is_too_large_is_passed_over_with_its_size_and_the_next_one_read(
+def test_a_record_that_is_too_long_is_a_bad_record_with_its_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, lines: set[int], chunk: int
 ):
     for module in (streams, tables):
@@ -233,7 +233,7 @@ def test_a_record_that_is_too_large_is_passed_over_with_its_size_and_the_next_on
     assert str(bad).startswith(f"{tmp_path / 'a.csv'}:3: {size:,} bytes long")
 
 
-def test_json_lines_that_are_too_long_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_json_lines_that_are_too_long_are_bad_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(streams, "RECORD_LIMIT", 1000)
     monkeypatch.setattr(streams, "CHUNK", 64)
     monkeypatch.setattr(streams, "_HEAD", 4)
@@ -244,7 +244,7 @@ def test_json_lines_that_are_too_long_are_passed_over(tmp_path: Path, monkeypatc
     assert str(bad).startswith(f"{file}:2: {len(long) + 2:,} bytes long")
 
 
-def test_a_column_that_is_not_there_is_told_before_anything_is_read(tmp_path: Path):
+def test_a_missing_text_column_is_an_error_before_reading(tmp_path: Path):
     for format in ("csv", "tsv", "parquet"):
         rows = [{"id": "1", "body": "x", "title": "y"}]
         file = write(tmp_path / f"a.{format}", written(rows, format))
@@ -264,7 +264,7 @@ def test_columns_with_the_same_name_are_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".json", ".txt"])
-def test_an_empty_file_holds_nothing(tmp_path: Path, ending: str):
+def test_an_empty_file_has_no_records(tmp_path: Path, ending: str):
     assert records(write(tmp_path / f"a{ending}", ""), document="line") == []
     assert records(write(tmp_path / f"b{ending}.gz", " \n"), document="line") == []
 
@@ -283,7 +283,7 @@ def test_a_byte_order_mark_is_left_out_of_every_format(tmp_path: Path, ending: s
     assert documents(write(tmp_path / f"a{ending}", "\ufeff" + content)) == ["x"]
 
 
-def test_nul_is_text_inside_a_json_string_and_no_text_in_a_table(tmp_path: Path):
+def test_nul_is_allowed_in_a_json_string_but_not_in_a_table(tmp_path: Path):
     assert documents(write(tmp_path / "a.jsonl", '{"text": "a\\u0000b"}\n')) == ["a\0b"]
     with pytest.raises(DataError, match="binary file"):
         documents(write(tmp_path / "a.csv", b"text\na\0b\n"))
@@ -312,7 +312,7 @@ def test_a_json_file_without_a_list_of_records_is_refused(tmp_path: Path, conten
     assert "--data.format jsonl" in caught.value.advice
 
 
-def test_a_member_of_a_json_list_that_is_no_record_is_told_with_its_line(tmp_path: Path):
+def test_a_list_member_that_is_not_an_object_is_a_bad_record_with_its_line(tmp_path: Path):
     file = write(tmp_path / "a.json", '[\n{"text": "a\\n"},\n\n"b", {"text": "c"}\n]\n')
     a, bad, c = records(file)
     assert (a.line, c.line) == (2, 4)
@@ -332,7 +332,7 @@ def test_only_the_column_with_the_text_is_read_for_texts(tmp_path: Path):
     assert good.fields["text"] == "b"
 
 
-def test_a_parquet_with_bytes_that_are_not_utf8_tells_the_row(tmp_path: Path):
+def test_a_parquet_row_that_is_not_utf8_is_a_bad_record(tmp_path: Path):
     column = pa.array([b"one", b"caf\xe9", b"three"]).view(pa.string())
     pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
     found = documents(tmp_path / "a.parquet")
@@ -340,7 +340,7 @@ def test_a_parquet_with_bytes_that_are_not_utf8_tells_the_row(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
-def test_strings_of_every_kind_hold_text(tmp_path: Path, kind: pa.DataType):
+def test_string_columns_of_every_type_are_text(tmp_path: Path, kind: pa.DataType):
     table = pa.table({"n": [1, 2], "body": pa.array(["a", "b"]).cast(kind)})
     pq.write_table(table, tmp_path / "a.parquet")
     assert documents(tmp_path / "a.parquet") == ["a", "b"]
@@ -353,7 +353,7 @@ def test_nested_records_come_out_of_parquet(tmp_path: Path):
     assert record.fields == {"messages": turns}
 
 
-def test_a_null_where_a_text_is_due_is_told(tmp_path: Path):
+def test_a_null_text_is_a_bad_record(tmp_path: Path):
     pq.write_table(pa.table({"text": ["a", None]}), tmp_path / "a.parquet")
     a, bad = documents(tmp_path / "a.parquet")
     assert (a, str(bad)) == ("a", f"{tmp_path / 'a.parquet'}:2: field 'text' is nothing, not text")

@@ -1,4 +1,4 @@
-"""Sources: every document of every readable file in order, and a clear word about everything that is not text."""
+"""Sources: every document of every readable file in order, and a clear error for everything else."""
 
 import codecs
 import json
@@ -22,7 +22,7 @@ from penna.errors import DataError
 POEM = "one\r\ntwo  \n\n \t\n\nthree\n\x0cfour\u2028five\x85\n\r\nsix"
 
 
-def test_a_document_is_the_whole_file_with_its_line_ends_as_they_are(tmp_path: Path):
+def test_a_file_is_one_document_with_unchanged_line_ends(tmp_path: Path):
     assert documents(write(tmp_path / "a.txt", POEM)) == [POEM]
 
 
@@ -73,7 +73,7 @@ def test_jsonl_gives_the_text_of_each_record_and_skips_blank_lines(tmp_path: Pat
     assert documents(write(tmp_path / "a.jsonl", "\r\n\n".join(lines))) == texts
 
 
-def test_jsonl_gives_another_column_where_it_is_named(tmp_path: Path):
+def test_jsonl_reads_the_named_text_column(tmp_path: Path):
     file = write(tmp_path / "a.jsonl", '{"text": "no", "body": "yes"}\n')
     assert documents(file, text_column="body") == ["yes"]
 
@@ -105,7 +105,7 @@ def test_jsonl_gives_another_column_where_it_is_named(tmp_path: Path):
         (b'{"text": ' + b"9" * 5000 + b"}", "not JSON"),
     ],
 )
-def test_a_bad_record_is_told_with_file_line_and_reason(tmp_path: Path, line: bytes, reason: str):
+def test_a_bad_record_has_file_line_and_reason(tmp_path: Path, line: bytes, reason: str):
     file = write(tmp_path / "a.jsonl", b'{"text": "one"}\n\n' + line + b'\n{"text": "two"}\n')
     first, bad, last = documents(file)
     assert (first, last) == ("one", "two")
@@ -134,7 +134,7 @@ def test_more_than_one_bad_record_in_a_hundred_stops(tmp_path: Path, good: int, 
     assert "--data.allow-bad-records" in caught.value.advice
 
 
-def test_more_bad_records_pass_where_they_are_allowed_and_none_where_none_are(tmp_path: Path):
+def test_the_allowed_share_of_bad_records_is_respected(tmp_path: Path):
     file = write(tmp_path / "a.jsonl", '{"text": "x"}\n' * 9 + "{\n")
     assert len(read_corpus(DataConfig(path=str(file), allow_bad_records=0.1)).counts.bad) == 1
     file = write(tmp_path / "b.jsonl", '{"text": "x"}\n' * 999 + "{\n")
@@ -179,7 +179,7 @@ def test_limit_reads_only_the_first_documents(tmp_path: Path):
     assert read_corpus(DataConfig(path=str(tmp_path), document="line", limit=4)).counts.documents == 4
 
 
-def test_limit_counts_documents_however_many_pieces_they_have_and_bad_records_too(tmp_path: Path):
+def test_limit_counts_documents_and_bad_records_not_chunks(tmp_path: Path):
     long = "words and words\n" * 40_000
     write(tmp_path / "a.txt", long)
     write(tmp_path / "b.jsonl", "{\n" + json.dumps({"text": long}) + "\n" + '{"text": "c"}\n')
@@ -193,7 +193,7 @@ def test_limit_counts_documents_however_many_pieces_they_have_and_bad_records_to
     assert (len(read(config)), len(read(config, "valid"))) == (1, 3)
 
 
-def test_without_validation_files_there_is_nothing_to_validate_on(tmp_path: Path):
+def test_without_validation_files_the_validation_part_is_empty(tmp_path: Path):
     assert read(DataConfig(path=str(write(tmp_path / "a.txt", "x"))), "valid") == []
 
 
@@ -280,7 +280,7 @@ def test_the_python_source_gives_the_reference_topics_and_the_docstrings_of_the_
     assert all(len(text) >= 200 for text in modules)
 
 
-def test_reading_the_python_source_imports_nothing_of_what_it_reads():
+def test_reading_the_python_source_imports_none_of_it():
     check = (
         "import sys, penna.data.sources.python_text as source; before = set(sys.modules); source.python_documents();"
         "print(*sorted(set(sys.modules) - before))"

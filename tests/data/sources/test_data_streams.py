@@ -1,4 +1,4 @@
-"""Streams: every packing gives the bytes that went in, and a file that is cut off or damaged never passes for whole."""
+"""Streams: compression round-trips, and a truncated or damaged file is always detected."""
 
 import gzip
 import io
@@ -23,14 +23,14 @@ NOISE = random.Random(0).randbytes(300_000)
 
 @pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("content", [b"x", NOISE, b"a" * (3 * CHUNK + 5), NOISE * 9], ids=["x", "noise", "as", "long"])
-def test_what_was_packed_comes_out_in_chunks(tmp_path: Path, packing: str, content: bytes):
+def test_compressed_content_is_read_back_in_chunks(tmp_path: Path, packing: str, content: bytes):
     chunks = list(byte_chunks(write(tmp_path / f"a.txt{packing}", content)))
     assert b"".join(chunks) == content
     assert all(0 < len(chunk) <= CHUNK for chunk in chunks)
 
 
 @pytest.mark.parametrize("packing", [".gz", ".xz", ".zst"])
-def test_packed_files_one_behind_another_are_one(tmp_path: Path, packing: str):
+def test_concatenated_compressed_files_are_one(tmp_path: Path, packing: str):
     file = tmp_path / f"a.txt{packing}"
     parts = [NOISE, b"", b"b" * (2 * CHUNK), b"c"]
     file.write_bytes(b"".join(pack(part, packing) for part in parts))
@@ -38,7 +38,7 @@ def test_packed_files_one_behind_another_are_one(tmp_path: Path, packing: str):
 
 
 @pytest.mark.parametrize("packing", [".gz", ".xz"])
-def test_padding_behind_packed_files_is_nothing(tmp_path: Path, packing: str):
+def test_padding_after_compressed_files_is_ignored(tmp_path: Path, packing: str):
     file = tmp_path / f"a.txt{packing}"
     file.write_bytes(pack(b"one", packing) + bytes(8) + pack(b"two", packing) + bytes(4))
     assert b"".join(byte_chunks(file)) == b"onetwo"
@@ -46,7 +46,7 @@ def test_padding_behind_packed_files_is_nothing(tmp_path: Path, packing: str):
 
 @pytest.mark.parametrize("packing", [".gz", ".xz", ".zst"])
 @pytest.mark.parametrize("kept", [0, 1, 5, 0.3, -1])
-def test_a_packed_file_that_ends_early_is_refused(tmp_path: Path, packing: str, kept: float):
+def test_a_truncated_compressed_file_is_refused(tmp_path: Path, packing: str, kept: float):
     whole = pack(NOISE, packing)
     file = tmp_path / f"a.txt{packing}"
     file.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
@@ -56,7 +56,7 @@ def test_a_packed_file_that_ends_early_is_refused(tmp_path: Path, packing: str, 
     assert "fetch it again" in caught.value.advice
 
 
-def test_of_a_gzip_that_ends_early_the_bytes_that_came_out_are_counted(tmp_path: Path):
+def test_the_error_of_a_truncated_gzip_counts_its_bytes(tmp_path: Path):
     file = tmp_path / "a.txt.gz"
     file.write_bytes(gzip.compress(b"abc\n" * 100_000)[:-8])  # the sum and the length alone are missing
     with pytest.raises(DataError, match="ends early, after 400,000 decompressed bytes"):
@@ -64,7 +64,7 @@ def test_of_a_gzip_that_ends_early_the_bytes_that_came_out_are_counted(tmp_path:
 
 
 @pytest.mark.parametrize("packing", [".gz", ".xz", ".zst"])
-def test_what_is_not_packed_is_refused_under_a_packed_name(tmp_path: Path, packing: str):
+def test_an_uncompressed_file_with_a_compressed_suffix_is_refused(tmp_path: Path, packing: str):
     file = tmp_path / f"a.txt{packing}"
     file.write_bytes(b"plain text, not packed at all")
     with pytest.raises(DataError, match=rf"is damaged, or not a \{packing} file"):
@@ -83,7 +83,7 @@ def test_a_flipped_bit_is_found(tmp_path: Path, packing: str):
 
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=30).map(lambda noise: "가a🙂".encode() * 9 + noise), st.sampled_from([16, 24, 48]))
-def test_decoding_bit_by_bit_finds_the_fault_that_decoding_at_once_finds(
+def test_decoding_in_chunks_finds_the_same_error_as_decoding_at_once(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, chunk: int
 ):
     file = tmp_path_factory.getbasetemp() / "decoded.txt"
@@ -103,7 +103,7 @@ def test_decoding_bit_by_bit_finds_the_fault_that_decoding_at_once_finds(
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
-def test_a_byte_that_is_not_utf8_is_told_with_its_line_far_into_a_file(tmp_path: Path, packing: str):
+def test_a_byte_that_is_not_utf8_is_reported_with_its_line_far_into_a_file(tmp_path: Path, packing: str):
     lines = 700_000
     file = write(tmp_path / f"a.txt{packing}", "é\n".encode() * lines + b"caf\xe9\n")
     with pytest.raises(DataError, match=rf"byte 0xe9 at line {lines + 1} \(offset {3 * lines + 3}\) is not UTF-8"):
@@ -120,7 +120,7 @@ def test_lines_do_not_depend_on_the_chunks_they_come_in(chunks: list[bytes]):
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(alphabet='a"\n', min_size=1, max_size=9).map(str.encode), max_size=8))
-def test_a_line_that_is_too_long_is_measured_and_not_kept(chunks: list[bytes]):
+def test_the_text_of_a_line_that_is_too_long_is_not_kept(chunks: list[bytes]):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams, "RECORD_LIMIT", 12)
         found = [line for lines in line_batches(iter(chunks)) for line in lines]
@@ -202,7 +202,7 @@ def test_memory_is_flat_in_the_size_of_a_text(tmp_path: Path, name: str, unit: b
         (".txt", b"a\n", b"\nz\n"),
     ],
 )
-def test_a_line_of_300_megabytes_is_not_held(tmp_path: Path, ending: str, before: bytes, after: bytes):
+def test_a_line_of_300_megabytes_is_not_kept_in_memory(tmp_path: Path, ending: str, before: bytes, after: bytes):
     small = write_large(tmp_path / f"small{ending}", b"x" * 1_000_000, 3, before, after)
     large = write_large(tmp_path / f"large{ending}", b"x" * 1_000_000, 300, before, after)
     grown, characters, bad, said = measured(small, large, "line")

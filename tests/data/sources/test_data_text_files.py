@@ -1,4 +1,4 @@
-"""Plain text: documents, lines and blocks as an independent reader sees them, in pieces that depend on the text alone."""
+"""Plain text: documents, lines and blocks agree with an independent reader, and chunks depend on the text alone."""
 
 import io
 import itertools
@@ -56,10 +56,8 @@ PARTS = ["a", "b ", " ", "\n", "\r\n", "\r\n", "\r", "\t\t\t\t", "      ", "가�
     st.integers(3, 9),
     st.sampled_from([16, 17, 24]),
 )
-def test_pieces_depend_on_the_text_alone_and_not_on_how_it_was_read(
-    scratch: Path, text: str, kind: str, piece: int, chunk: int
-):
-    """Chunks of a few bytes and pieces of a few characters: every border falls everywhere."""
+def test_chunks_depend_on_the_text_alone(scratch: Path, text: str, kind: str, piece: int, chunk: int):
+    """With reads of a few bytes and chunks of a few characters, borders occur at every position."""
     scratch.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
         for module in (records_module, text_files, sources):
@@ -74,7 +72,7 @@ def test_pieces_depend_on_the_text_alone_and_not_on_how_it_was_read(
 
 
 def blank_if_short(text: str, kind: str, piece: int) -> list[tuple[int, str]]:
-    """As expected_documents, except that a blank line longer than a piece counts as text."""
+    """As expected_documents, except that a blank line longer than a chunk counts as text."""
     if kind == "file":
         return [(1, text)]
     marked = [
@@ -95,7 +93,7 @@ def without_last_line_end(text: str) -> str:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="ab \n\r가", min_size=1, max_size=80), st.integers(2, 12))
-def test_a_document_is_cut_behind_line_ends_else_behind_spaces_and_never_inside_a_line_end(text: str, piece: int):
+def test_documents_are_split_after_line_ends_or_spaces_and_never_inside_a_line_end(text: str, piece: int):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records_module, "CHUNK_CHARACTERS", piece)
         pieces = list(split_text(text))
@@ -114,7 +112,7 @@ def test_a_document_is_cut_behind_line_ends_else_behind_spaces_and_never_inside_
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("length", [CHUNK_CHARACTERS - 1, CHUNK_CHARACTERS, CHUNK_CHARACTERS + 1, 3 * CHUNK_CHARACTERS])
 @pytest.mark.parametrize("kind", KINDS)
-def test_long_lines_come_whole_in_pieces(tmp_path: Path, kind: str, length: int, ending: str):
+def test_long_lines_come_complete_in_chunks(tmp_path: Path, kind: str, length: int, ending: str):
     text = ("가나다🙂" * (length // 4 + 1))[:length]
     file = write(tmp_path / "a.txt", f"a{ending}{ending}{text}{ending}{ending}b{ending}")
     pieces = list(read_texts(DataConfig(path=str(file), document=kind)))
@@ -125,9 +123,7 @@ def test_long_lines_come_whole_in_pieces(tmp_path: Path, kind: str, length: int,
         assert documents(file) == [f"a{ending}{ending}{text}{ending}{ending}b{ending}"]
 
 
-def test_a_document_that_is_too_large_for_a_record_is_told_and_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_document_that_is_too_long_is_a_bad_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(text_files, "RECORD_LIMIT", CHUNK_CHARACTERS + 10)
     file = write(tmp_path / "a.txt", "one\n" + "x" * (CHUNK_CHARACTERS + 11) + "\nthree\n")
     first, bad, last = records(file, document="line")

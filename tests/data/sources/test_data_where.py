@@ -1,4 +1,4 @@
-"""data.where: records are read by the value of a column, from any format, as texts and as records."""
+"""data.where: records are selected by the value of a column, in every format, as texts and as records."""
 
 import gzip
 import json
@@ -52,7 +52,7 @@ def test_only_records_with_the_values_are_read(tmp_path: Path, ending: str, wher
     assert [record.fields["text"] for record in read_records(data) if isinstance(record, Record)] == texts
 
 
-def test_the_limit_counts_what_is_left(tmp_path: Path) -> None:
+def test_the_limit_counts_filtered_records(tmp_path: Path) -> None:
     data = DataConfig(path=[written(tmp_path, "json")], where=["kind=tech"], limit=2)
     assert len(list(read_texts(data))) == len(list(read_records(data))) == 2
 

@@ -1,1 +1,1 @@
-"""Examples: records with a label, a dialogue or a completion, to ids of which some are due."""
+"""Examples: labeled texts, dialogues and completions as token ids with target masks."""

@@ -149,8 +149,8 @@ def _about_characters(issue: CharacterIssue) -> str:
         "replacement": f"{documents} {contain} U+FFFD, which replaces bytes that were lost when the text was decoded. "
         "Get the original text, or remove these documents.",
         "control": f"{documents} {contain} control characters, which are not text. Remove them.",
-        "byte order mark": f"{documents} {contain} a byte-order mark (U+FEFF) inside, which joining files leaves "
-        "behind. Remove it.",
+        "byte order mark": f"{documents} {contain} a byte-order mark (U+FEFF) inside, a remnant of joining "
+        "files. Remove it.",
         "white space": f"{documents} {contain} white space other than spaces, tabs and line ends (such as U+00A0 or "
         "U+3000). A tokenizer treats it like letters. Keep it only if it is intended.",
         "not NFC": f"{documents} {'is' if issue.documents == 1 else 'are'} not in Unicode's composed form (NFC), so "

@@ -124,8 +124,11 @@ def check_bad_records(count: int, first: Sequence[BadRecord], total: int, config
 
 
 def usable_chunks(chunks: Iterable[TextChunk]) -> Iterator[TextChunk]:
-    """The same documents without blank ones, in pieces of at most PIECE characters, none of them empty."""
-    held, starts, blank = "", True, True  # what is not yet given out of a document
+    """The same documents without blank ones, split anew by ``split_text``; no chunk is empty.
+
+    Memory holds two chunks, and the white space at the start of a document.
+    """
+    held, starts, blank = "", True, True  # the part of a document that was not yet yielded
     for chunk in chunks:
         if chunk.starts:
             if not blank:

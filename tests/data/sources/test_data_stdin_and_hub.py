@@ -1,4 +1,4 @@
-"""Text that is no file: the standard input, kept as one, and data sets of the hub."""
+"""Text that is not in a file: standard input, which is saved as one, and hub datasets."""
 
 import gzip
 import hashlib
@@ -26,7 +26,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20, (1 << 20) + 1, 5_000_000])
-def test_what_is_piped_in_is_kept_under_its_hash(cache: Path, size: int):
+def test_standard_input_is_saved_under_its_hash(cache: Path, size: int):
     content = b"a line of text\n" * (size // 15) + b"x" * (size % 15)
     file = save_standard_input(io.BytesIO(content))
     assert file == cache / "standard-input" / f"{hashlib.sha256(content).hexdigest()}.txt"
@@ -69,7 +69,7 @@ def test_nothing_piped_in_says_how_to_pipe(cache: Path):
     assert not cache.exists()
 
 
-def test_a_stream_that_breaks_off_leaves_nothing_behind(cache: Path):
+def test_a_broken_stream_leaves_no_file(cache: Path):
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if self.tell():
@@ -131,7 +131,7 @@ def test_rows_of_the_hub_are_records(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_a_hub_that_is_not_at_hand_says_how_the_data_come_as_files(monkeypatch: pytest.MonkeyPatch, installed: bool):
+def test_an_unavailable_hub_gives_advice_on_downloading_files(monkeypatch: pytest.MonkeyPatch, installed: bool):
     def load(name: str, **options: Any) -> Any:
         raise ConnectionError("Couldn't reach the Hub\nand so on")
 

@@ -1,4 +1,4 @@
-"""Pieces: the same ones however a source cut a document, short, never empty, and no document blank."""
+"""Chunks: independent of how a source split a document, short, never empty, and without blank documents."""
 
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ def cut_at(text: str, places: list[int]) -> list[TextChunk]:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(TEXTS, st.lists(st.integers(0, 40), max_size=4)), max_size=5), st.integers(2, 9))
-def test_documents_come_in_the_pieces_of_their_text_and_blank_ones_not_at_all(documents, longest: int):
+def test_chunks_depend_on_the_text_and_blank_documents_are_dropped(documents, longest: int):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "CHUNK_CHARACTERS", longest)
         given_pieces = [piece for text, places in documents for piece in cut_at(text, places)]
@@ -34,7 +34,7 @@ def test_documents_come_in_the_pieces_of_their_text_and_blank_ones_not_at_all(do
     assert all(0 < len(piece.text) <= longest for piece in expected)
 
 
-def test_a_document_is_given_out_as_it_comes_and_not_held_until_its_end(monkeypatch: pytest.MonkeyPatch):
+def test_a_document_streams_before_its_end_is_known(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(records, "CHUNK_CHARACTERS", 10)
     read = 0
 

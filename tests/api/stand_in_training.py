@@ -1,8 +1,8 @@
-"""What a run's process does, without a model: behaves as the first of the recipe's prompts says.
+"""A stand-in for a training process without a model. The first prompt of the recipe decides what it does.
 
     train RECIPE --name NAME --runs-dir FOLDER | resume RUN | evaluate RUN [--data.path FILE]
 
-It writes what the real command would leave behind, as far as an experiment looks at it, and a line of calls.txt.
+It writes the files of the real command that an experiment reads, and a line of calls.txt.
 """
 
 import json
@@ -13,8 +13,8 @@ import tomllib
 from pathlib import Path
 
 
-def told(happened):
-    print(f"a line before\npenna: {happened}\nSomething else.\nMend it.", file=sys.stderr)
+def fail(happened):
+    print(f"a line before\npenna: {happened}\nSomething else.\nFix it.", file=sys.stderr)
     sys.exit(2)
 
 
@@ -61,10 +61,10 @@ behaviour = table["train"].get("prompts", [""])[0]
 steps = table["train"]["steps"]
 if verb == "evaluate":
     if behaviour == "unmeasured":
-        told("It cannot be measured")
+        fail("It cannot be measured")
     sys.exit(0)
 if behaviour == "fail":
-    told("It broke at step 3.")
+    fail("It broke at step 3.")
 if behaviour == "crash":
     signal.raise_signal(signal.SIGKILL)
 if verb == "train":

@@ -1,7 +1,7 @@
-"""Experiments as they are run: in order, several at a time, past failures, through signals, and once only.
+"""Experiments run in order, with several workers, and survive failures and signals.
 
-The processes are stand-ins that leave behind what training would (``stand_in_training.py``); a whole experiment of real
-ones is at the end.
+The processes are stand-ins that write the files of a training (``stand_in_training.py``). The last test trains real
+runs.
 """
 
 from __future__ import annotations
@@ -95,10 +95,10 @@ def test_every_run_is_trained_and_evaluated_but_a_start_is_only_trained(tmp_path
     )
     folder = opened(file)
     end = run_experiment(folder)
-    measured = "--data.path x.txt --data.path y.txt --data.limit 3"
+    options = "--data.path x.txt --data.path y.txt --data.limit 3"
     assert calls(folder) == [
         "train pre-s1",
-        *(line for run in ("a-s1", "b-s1", "a-s2", "b-s2") for line in (f"train {run}", f"evaluate {run} {measured}")),
+        *(line for run in ("a-s1", "b-s1", "a-s2", "b-s2") for line in (f"train {run}", f"evaluate {run} {options}")),
     ]
     assert set(states(end).values()) == {"finished"}
     assert folder.runs() == end.runs
@@ -117,13 +117,13 @@ def test_the_same_command_again_does_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_as_many_runs_train_at_once_as_there_are_workers(workers: int, tmp_path: Path) -> None:
     folder = opened(written(tmp_path, *((f"a{number}", {"optim.beta1": number / 10}) for number in range(5))))
-    at_work: list[int] = []
+    counts: list[int] = []
     run_experiment(
         folder,
         workers=workers,
-        on_status=lambda all_: at_work.append(sum(status.activity == "training" for status in all_)),
+        on_status=lambda statuses: counts.append(sum(status.activity == "training" for status in statuses)),
     )
-    assert max(at_work) == workers
+    assert max(counts) == workers
 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,10 +153,10 @@ def test_a_failed_run_is_reported_its_dependents_are_skipped_and_the_others_fini
         "good-s42": "finished", "blind-s42": "failed", "after-blind-s42": "finished",
     }  # fmt: skip
     messages = {run.arm: run.message for run in end.runs}
-    assert messages["bad"] == "It broke at step 3. Something else. Mend it."
+    assert messages["bad"] == "It broke at step 3. Something else. Fix it."
     assert messages["after"] == "It starts from bad-s42, which was not trained."
     assert "killed" in str(messages["killed"])
-    assert messages["blind"] == "Not evaluated: It cannot be measured Something else. Mend it."
+    assert messages["blind"] == "Not evaluated: It cannot be measured Something else. Fix it."
     assert [run.arm for run in end.failed] == ["bad", "after", "further", "killed", "blind"]
     assert "a line before" in folder.log_file(end.runs[0]).read_text()
 

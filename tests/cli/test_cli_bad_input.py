@@ -148,7 +148,7 @@ CASES = [
     Case("two budgets", "train tiny.toml --train.steps 5 --train.minutes 1", "steps and minutes"),
     Case("flag without value", "train tiny.toml --train.steps", "--train.steps has no value"),
     Case("a device that is not there", "train tiny.toml --train.device cuda:99", "'cuda:99' is not there"),
-    Case("a run name with a path", "train tiny.toml --name ../up", "'../up' cannot name a run"),
+    Case("a run name with a path", "train tiny.toml --name ../up", "'../up' is not a valid run name"),
     Case("a run name that exists", "train tiny.toml --name taken", "runs/taken exists", lambda p: trained(p, "taken")),
     Case(
         "overwriting what is no run",
@@ -166,7 +166,7 @@ CASES = [
          "other", "not this run's tokenizer", other_tokenizer),
     Case("another shape", "train tiny.toml --train.init-from taken --model.n-layer 2", "another shape", trained),
     Case("another tokenizer beside a start", "train tiny.toml --train.init-from taken --tokenizer.kind bpe",
-         "tokenizer.kind = bpe cannot be chosen beside train.init_from", trained),
+         "tokenizer.kind = bpe cannot be combined with train.init_from", trained),
     Case("another preset beside a start", "train tiny.toml --train.init-from taken --model.preset gpt1",
          "model.preset = gpt1 says norm_position = post, and the model at taken has pre", trained),
     Case("a tokenizer that is not there", "train tiny.toml --tokenizer.kind file --tokenizer.path nope", "nope"),

@@ -70,7 +70,7 @@ def test_a_failure_is_told_at_the_end_and_in_the_exit_code(tmp_path: Path, capsy
     code, out, err = typed(capsys, written(tmp_path, BAD, after, GOOD), "--runs-dir", tmp_path / "runs")
     assert code == 1
     assert "1 of 3 runs are finished" in out
-    assert "  bad-s42 failed: It broke at step 3. Something else. Mend it." in out
+    assert "  bad-s42 failed: It broke at step 3. Something else. Fix it." in out
     assert "  after-s42 skipped: It was to begin from bad-s42, which was not trained." in out
     assert "bad-s42: failed: It broke" in err
 
@@ -115,7 +115,7 @@ def test_a_dry_run_says_what_it_would_take_and_makes_nothing(
     ("words", "said"),
     [
         (["--workers", "0"], "--workers 0 trains nothing"),
-        (["--name", "a/b"], "cannot name a run"),
+        (["--name", "a/b"], "is not a valid run name"),
     ],
 )
 def test_bad_words_are_told(words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The experiment folder: made whole or not at all, found by name or path, and held by one process at a time."""
+"""Experiment folders are created atomically, found by name or path, and locked by one process at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def made(runs_dir: Path, text: str = TEXT, **more: Any) -> ExperimentFolder:
     return new_experiment(runs_dir, "trial", text, RUNS, table_of, **more)
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_an_experiment_is_read_back_as_written(tmp_path: Path) -> None:
     folder = made(tmp_path)
     assert folder.runs() == RUNS
     assert folder.settings() == {**tomllib.loads(TEXT), "name": "trial"}
@@ -46,19 +46,19 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["", 'name = "other"\n', 'name = "trial"\n'])
-def test_its_file_says_its_name_whatever_it_said(line: str, tmp_path: Path) -> None:
+def test_the_experiment_file_gets_the_experiments_name(line: str, tmp_path: Path) -> None:
     folder = made(tmp_path, line + TEXT)
     assert folder.settings() == {**tomllib.loads(TEXT), "name": "trial"}
 
 
-def test_it_is_found_by_name_and_by_path(tmp_path: Path) -> None:
+def test_an_experiment_is_found_by_name_and_by_path(tmp_path: Path) -> None:
     folder = made(tmp_path)
     assert find_experiment("trial", tmp_path) == folder
     assert find_experiment(str(folder.path), Path("elsewhere")) == folder
     assert find_experiment("nothing", tmp_path) is None
 
 
-def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_start_leaves_no_files(tmp_path: Path) -> None:
     def broken(folder: ExperimentFolder, run: PlannedRun) -> dict[str, Any]:
         raise ValueError(run.name)
 
@@ -67,7 +67,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_taken_name_is_refused_and_only_an_experiment_is_overwritten(tmp_path: Path) -> None:
+def test_a_taken_name_is_an_error_and_only_an_experiment_is_overwritten(tmp_path: Path) -> None:
     folder = made(tmp_path)
     folder.update_run("a-s1", state="finished")
     with pytest.raises(RunError, match="exists"):
@@ -78,7 +78,7 @@ def test_a_taken_name_is_refused_and_only_an_experiment_is_overwritten(tmp_path:
         made(tmp_path, overwrite=True)
 
 
-def test_one_process_holds_it(tmp_path: Path) -> None:
+def test_one_process_locks_an_experiment(tmp_path: Path) -> None:
     folder = made(tmp_path)
     with folder.lock():
         with pytest.raises(RunError, match="is being run by another process"), folder.lock():
@@ -89,12 +89,12 @@ def test_one_process_holds_it(tmp_path: Path) -> None:
         pass
 
 
-def test_a_run_is_held_for_as_long_as_a_process_that_inherited_it_lives(tmp_path: Path) -> None:
+def test_a_run_is_locked_while_a_process_that_inherited_its_lock_lives(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    held = folder.lock_for_child(RUNS[1])
-    assert held is not None
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(held,))
-    os.close(held)  # as if this process had died
+    lock = folder.lock_for_child(RUNS[1])
+    assert lock is not None
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
+    os.close(lock)  # as if this process had died
     assert folder.lock_for_child(RUNS[1]) is None
     with pytest.raises(RunError, match="of an earlier session"):
         made(tmp_path, overwrite=True)

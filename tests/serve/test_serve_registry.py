@@ -75,9 +75,9 @@ def test_targets_that_are_no_models_or_have_one_name_are_refused_at_the_start(ke
     with pytest.raises(RunError, match="Two models would be served as 'one'") as caught:
         registry(kept, "one", "one=two")
     assert "OTHER-NAME=two" in caught.value.advice
-    with pytest.raises(RunError, match="cannot name a run"):
+    with pytest.raises(RunError, match="is not a valid run name"):
         registry(kept, "../x=one")
-    with pytest.raises(RunError, match="cannot name a run"):
+    with pytest.raises(RunError, match="is not a valid run name"):
         registry(kept, "=one")
 
 

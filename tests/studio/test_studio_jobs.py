@@ -175,7 +175,7 @@ def test_the_memory_of_a_training_is_told_while_it_lives(jobs: TrainingProcesses
 def test_a_name_that_is_taken_or_no_name_is_refused_before_anything_begins(tmp_path: Path):
     jobs = TrainingProcesses(tmp_path, tmp_path / ".studio")
     (tmp_path / "taken").mkdir()
-    for name, said in (("taken", "exists"), ("../out", "cannot name a run"), (".hidden", "cannot name a run")):
+    for name, said in (("taken", "exists"), ("../out", "is not a valid run name"), (".hidden", "cannot name a run")):
         with pytest.raises(RunError, match=said):
             jobs.train(name, ["text.txt"])
     assert jobs.all() == []

@@ -106,9 +106,7 @@ def test_an_empty_reply_is_a_bad_record(loss_on: str, empty: str) -> None:
 
     assert read("hi", "yes", "so?", empty) == BadRecord("d.jsonl", 7, "turn 5 is an empty reply")
     assert read("hi", empty, "so?", "yes") == BadRecord("d.jsonl", 7, "turn 3 is an empty reply")
-    assert read(empty, "yes", "so?") == dialogue(
-        empty, "yes", "so?", system="be"
-    )  # nothing is learned of what is asked
+    assert read(empty, "yes", "so?") == dialogue(empty, "yes", "so?", system="be")  # user turns are no targets
 
 
 @pytest.mark.parametrize("block", range(8, 40))
@@ -343,7 +341,7 @@ prompts = "你好"
     last = run.checkpoint("last")
     assert last is not None
     moved = (read_tensors(last / MODEL)["wte.weight"] - theirs.transformer.wte.weight).abs().max()
-    assert 0 < moved < 0.01  # two steps from where it began
+    assert 0 < moved < 0.01  # two steps after the start
     tokenizer = Tokenizer.load(run.tokenizer)
     assert tokenizer.vocab_size == len(words)  # [CLS] and [SEP] were there
     assert encode_chat(tokenizer, dialogue("你好", "好"))[0] == [2, 5, 6, 3, 6, 3]

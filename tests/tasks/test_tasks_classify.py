@@ -72,12 +72,12 @@ def prepared(recipe: Recipe) -> PreparedClassification:
 
 
 def task_for(recipe: Recipe) -> tuple[Recipe, PreparedClassification, TrainingTask]:
-    ready = prepared(recipe)
-    full = ready.complete_recipe(recipe)
-    full = full.model_copy(update={"model": full.model.model_copy(update={"vocab_size": ready.tokenizer.vocab_size})})
+    data = prepared(recipe)
+    full = data.complete_recipe(recipe)
+    full = full.model_copy(update={"model": full.model.model_copy(update={"vocab_size": data.tokenizer.vocab_size})})
     model = GPT(full.model)
     model.init_weights(1)
-    return full, ready, ready.training_task(full, model)
+    return full, data, data.training_task(full, model)
 
 
 @pytest.fixture(scope="module")
@@ -147,18 +147,18 @@ def test_the_recipe_is_completed_with_labels_and_a_head(tmp_path: Path) -> None:
 def test_pairs_are_read_from_pair_column(tmp_path: Path) -> None:
     rows = [{"premise": f"a {n}", "says": "b" * (n % 9), "label": "yn"[n % 2]} for n in range(80)]
     recipe = recipe_for(tmp_path, {"data.text_column": "premise", "data.pair_column": "says"}, rows)
-    ready = prepared(recipe)
-    separator = ready.tokenizer.separator_id
+    data = prepared(recipe)
+    separator = data.tokenizer.separator_id
     assert all(
-        (ready.prepared.train.ids[s : s + n] == separator).sum() == 3
-        for s, n in zip(ready.prepared.train.starts, ready.prepared.train.lengths, strict=True)
+        (data.prepared.train.ids[s : s + n] == separator).sum() == 3
+        for s, n in zip(data.prepared.train.starts, data.prepared.train.lengths, strict=True)
     )
-    assert ready.form.read(Record(rows[3], "f", 1), recipe.data) == LabeledText("a 3", "n", "bbb")
+    assert data.form.read(Record(rows[3], "f", 1), recipe.data) == LabeledText("a 3", "n", "bbb")
     for wrong, why in (
         ({"premise": "a", "label": "y"}, "no field 'says'"),
         ({**rows[3], "says": 5}, "is a number, not text"),
     ):
-        found = ready.form.read(Record(wrong, "f", 1), recipe.data)
+        found = data.form.read(Record(wrong, "f", 1), recipe.data)
         assert isinstance(found, BadRecord)
         assert why in found.reason
 
@@ -170,14 +170,14 @@ def test_numbers_as_labels_keep_their_order(tmp_path: Path) -> None:
 
 
 def test_batches_hold_the_ids_of_the_format(tmp_path: Path) -> None:
-    _, ready, job = task_for(recipe_for(tmp_path))
-    form, tokenizer = ready.form, ready.tokenizer
+    _, data, task = task_for(recipe_for(tmp_path))
+    form, tokenizer = data.form, data.tokenizer
     expected = {
-        (*form.ids([(row["text"],)], tokenizer)[0], ready.prepared.labels.index(row["label"])) for row in reviews()
+        (*form.ids([(row["text"],)], tokenizer)[0], data.prepared.labels.index(row["label"])) for row in reviews()
     }
     seen: list[tuple[int, ...]] = []
-    for start in range(0, job.batches.rows, 8):
-        batch = job.batches.batch(0, range(start, min(start + 8, job.batches.rows)))
+    for start in range(0, task.batches.rows, 8):
+        batch = task.batches.batch(0, range(start, min(start + 8, task.batches.rows)))
         for ids, length, label, targets in zip(
             batch["ids"], batch["lengths"], batch["label"], batch["targets"], strict=True
         ):
@@ -185,7 +185,7 @@ def test_batches_hold_the_ids_of_the_format(tmp_path: Path) -> None:
             seen.append((*real, int(label)))
             assert targets[: length - 1].tolist() == real[1:]
             assert (targets[length - 1 :] == IGNORE_INDEX).all()
-    assert len(seen) == len(set(seen)) == ready.prepared.train_counts.examples
+    assert len(seen) == len(set(seen)) == data.prepared.train_counts.examples
     assert set(seen) <= expected
 
 
@@ -200,17 +200,17 @@ def test_sampled_subwords_spell_the_same_texts_with_their_labels(tmp_path: Path,
         "data.text_column": "text",
         **({"data.pair_column": "second"} if pairs else {}),
     }
-    _, ready, job = task_for(recipe_for(tmp_path, fields, rows))
-    separator = ready.tokenizer.separator_id
-    first = ready.prepared.train
+    _, data, task = task_for(recipe_for(tmp_path, fields, rows))
+    separator = data.tokenizer.separator_id
+    first = data.prepared.train
     likeliest = [tuple(first.ids[s : s + n].tolist()) for s, n in zip(first.starts, first.lengths, strict=True)]
 
     def read(epoch: int) -> list[tuple[tuple[int, ...], int]]:
-        batches = [job.batches.batch(epoch, range(row, row + 1)) for row in range(job.batches.rows)]
+        batches = [task.batches.batch(epoch, range(row, row + 1)) for row in range(task.batches.rows)]
         return [(tuple(batch["ids"][0, : batch["lengths"][0]].tolist()), int(batch["label"][0])) for batch in batches]
 
     def spelled(ids: tuple[int, ...]) -> str:
-        return ready.tokenizer.decode(list(ids))
+        return data.tokenizer.decode(list(ids))
 
     assert first.labels is not None
     expected = sorted((spelled(ids), label) for ids, label in zip(likeliest, first.labels.tolist(), strict=True))
@@ -225,23 +225,23 @@ def test_sampled_subwords_spell_the_same_texts_with_their_labels(tmp_path: Path,
 @pytest.mark.parametrize("world", [1, 3])
 def test_validation_metrics_equal_those_of_texts_read_alone(tmp_path: Path, world: int) -> None:
     recipe = recipe_for(tmp_path, {"task.lm_weight": 0.5, "task.class_weights": "balanced"})
-    full, ready, job = task_for(recipe)
-    model = job.model.eval()
+    full, data, task = task_for(recipe)
+    model = task.model.eval()
     with torch.no_grad():
         model.score.weight.mul_(20)
-        shares = [job.evaluate(model, ProcessGroup(rank, world, 0)) for rank in range(world)]
+        shares = [task.evaluate(model, ProcessGroup(rank, world, 0)) for rank in range(world)]
     assert all(share[0].keys() == shares[0][0].keys() for share in shares)
     sums = {term: sum(share[0][term] for share in shares) for term in shares[0][0]}
     counts = {term: sum(share[1][term] for share in shares) for term in shares[0][1]}
-    figures = job.objective.metrics(sums, counts)
-    texts = ready.prepared.valid
+    figures = task.objective.metrics(sums, counts)
+    texts = data.prepared.valid
     rows = [
         texts.ids[start : start + length].tolist() for start, length in zip(texts.starts, texts.lengths, strict=True)
     ]
     with torch.no_grad():
         logits = torch.stack([model.score(model.hidden(torch.tensor([ids]))[0, -1]) for ids in rows])
     true = torch.from_numpy(np.array(texts.labels, dtype=np.int64))
-    weights = class_weights(full.task, ready.prepared.labels, ready.prepared.label_counts)
+    weights = class_weights(full.task, data.prepared.labels, data.prepared.label_counts)
     losses = -logits.log_softmax(1)[torch.arange(len(true)), true] * weights[true]
     expected = measure_classification(true.numpy(), logits.softmax(1).numpy())
     assert figures["label_loss"] == pytest.approx(float(losses.mean()), rel=1e-4)
@@ -253,26 +253,26 @@ def test_validation_metrics_equal_those_of_texts_read_alone(tmp_path: Path, worl
 
 def test_task_best_decides_the_best_checkpoint(tmp_path: Path) -> None:
     for best in ("accuracy", "macro_f1"):
-        _, _, job = task_for(recipe_for(tmp_path, {"task.best": best}))
-        assert (job.best_metric, job.higher_is_better) == (best, True)
+        _, _, task = task_for(recipe_for(tmp_path, {"task.best": best}))
+        assert (task.best_metric, task.higher_is_better) == (best, True)
 
 
 def test_samples_are_the_prompts_with_their_class(tmp_path: Path) -> None:
-    _, ready, job = task_for(recipe_for(tmp_path, {"train.prompts": ["warm bright", " ", "cold"]}))
-    model = job.model.eval()
-    samples = job.sample(model)
+    _, data, task = task_for(recipe_for(tmp_path, {"train.prompts": ["warm bright", " ", "cold"]}))
+    model = task.model.eval()
+    samples = task.sample(model)
     assert [prompt for prompt, _ in samples] == ["warm bright", "cold"]
-    probabilities = label_probabilities(model, ready.form.ids([("cold",)], ready.tokenizer), "last")[0]
+    probabilities = label_probabilities(model, data.form.ids([("cold",)], data.tokenizer), "last")[0]
     best = int(probabilities.argmax())
-    assert samples[1][1] == f"{ready.prepared.labels[best]} {probabilities[best]:.2f}"
+    assert samples[1][1] == f"{data.prepared.labels[best]} {probabilities[best]:.2f}"
 
 
 def test_probabilities_do_not_depend_on_other_texts_and_keep_their_order(tmp_path: Path) -> None:
-    _, ready, job = task_for(recipe_for(tmp_path))
-    model = job.model.eval()
+    _, data, task = task_for(recipe_for(tmp_path))
+    model = task.model.eval()
     with torch.no_grad():
         model.score.weight.mul_(20)
-    ids = ready.form.ids([(row["text"],) for row in reviews(40, seed=3)], ready.tokenizer)
+    ids = data.form.ids([(row["text"],) for row in reviews(40, seed=3)], data.tokenizer)
     together = label_probabilities(model, ids, "mean")
     alone = np.concatenate([label_probabilities(model, [each], "mean") for each in ids])
     np.testing.assert_allclose(together, alone, atol=1e-6)
@@ -286,7 +286,7 @@ def test_ranges_by_tokens_hold_every_row_once_within_the_token_limit(lengths: li
     assert [row for rows in found for row in rows] == list(range(len(lengths)))
     cost = [max(sorted(lengths)[row] for row in rows) * len(rows) for rows in found]
     assert all(spent <= tokens or len(rows) == 1 for spent, rows in zip(cost, found, strict=True))
-    # None could be joined to the one behind it.
+    # No range could be joined with the next one.
     assert all(
         max(sorted(lengths)[row] for row in range(one.start, two.start + 1)) * (len(one) + 1) > tokens
         for one, two in pairwise(found)
@@ -338,23 +338,23 @@ def test_a_single_class_and_unknown_labels_are_errors(tmp_path: Path) -> None:
 
 
 def test_an_unused_language_model_head_stays_unchanged(tmp_path: Path) -> None:
-    _, _, job = task_for(recipe_for(tmp_path, {"model.tie": False}))
-    batch = job.batches.batch(0, range(4))
-    weighted_loss(job.objective, job.objective.sums(job.model, batch), job.objective.counts(batch)).backward()
-    learned = {name for name, parameter in job.model.named_parameters() if parameter.requires_grad}
-    assert learned == {name for name, parameter in job.model.named_parameters() if parameter.grad is not None}
+    _, _, task = task_for(recipe_for(tmp_path, {"model.tie": False}))
+    batch = task.batches.batch(0, range(4))
+    weighted_loss(task.objective, task.objective.sums(task.model, batch), task.objective.counts(batch)).backward()
+    learned = {name for name, parameter in task.model.named_parameters() if parameter.requires_grad}
+    assert learned == {name for name, parameter in task.model.named_parameters() if parameter.grad is not None}
     assert "lm_head.weight" not in learned
 
 
 def test_lines_and_info_summarize_the_prepared_data(tmp_path: Path) -> None:
-    ready = prepared(recipe_for(tmp_path, {"model.block_size": 20}))
-    text = "\n".join(ready.lines())
+    data = prepared(recipe_for(tmp_path, {"model.block_size": 20}))
+    text = "\n".join(data.lines())
     assert "121 records" in text
     assert "Classes: 2 ('bad' " in text
     longer = sum(len(row["text"]) > 18 for row in reviews())
     assert f"{longer} texts are longer than the model's 20-token context and lost their tail" in text
-    info = json.loads(json.dumps(ready.info()))
+    info = json.loads(json.dumps(data.info()))
     assert list(info) == [*COUNTED, "labels"]
-    assert info["content_hash"] == ready.content_hash
+    assert info["content_hash"] == data.content_hash
     assert info["train_examples"] + info["valid_examples"] == 121
     assert sum(info["labels"].values()) == info["train_examples"]

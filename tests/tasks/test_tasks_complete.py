@@ -182,7 +182,7 @@ def test_the_cache_key_contains_everything_that_examples_depend_on() -> None:
 
 
 def prepared(tmp_path: Path, overrides: dict[str, Any] | None = None) -> tuple[Recipe, PreparedCompletions]:
-    """Sixty pairs, every third with a prompt beyond the block, ready to be learned from."""
+    """Sixty pairs, every third with a prompt longer than the context, prepared."""
     rows = [
         {"prompt": sentence(number, 60 if number % 3 == 0 else 5), "completion": sentence(-number, 1 + number % 5)}
         for number in range(60)
@@ -206,8 +206,8 @@ def test_only_completions_and_their_ends_are_scored(tmp_path: Path, arch: str) -
     recipe, ready = prepared(tmp_path, {"model.arch": arch})
     model = build_model(recipe.model)
     model.init_weights(0)
-    job = ready.training_task(recipe, model.eval())
-    sums, counts = job.evaluate(model, ProcessGroup(0, 1, 0))
+    task = ready.training_task(recipe, model.eval())
+    sums, counts = task.evaluate(model, ProcessGroup(0, 1, 0))
     assert counts["loss"] == ready.prepared.valid_counts.targets
     nats = 0.0
     for row in range(len(ready.prepared.valid)):
@@ -219,10 +219,10 @@ def test_only_completions_and_their_ends_are_scored(tmp_path: Path, arch: str) -
             )
         nats += float(loss)
     assert sums["loss"] == pytest.approx(nats, rel=1e-4)
-    texts = job.sample(model)
+    texts = task.sample(model)
     assert len(texts) == 2
-    assert job.batches.rows == ready.prepared.train_counts.examples
-    assert ready.info()["train_targets"] == job.batches.tokens
+    assert task.batches.rows == ready.prepared.train_counts.examples
+    assert ready.info()["train_targets"] == task.batches.tokens
 
 
 def test_a_step_has_the_same_rows_with_any_accumulation(tmp_path: Path) -> None:
@@ -231,13 +231,13 @@ def test_a_step_has_the_same_rows_with_any_accumulation(tmp_path: Path) -> None:
         recipe, ready = prepared(tmp_path, {"train.batch_size": size, "train.accumulation": 8 // size})
         model = build_model(recipe.model)
         model.init_weights(0)
-        job = ready.training_task(recipe, model.eval())
+        task = ready.training_task(recipe, model.eval())
         sums, counts = 0.0, 0
         for start in range(8, 16, size):
-            batch = job.batches.batch(1, range(start, start + size))
+            batch = task.batches.batch(1, range(start, start + size))
             with torch.no_grad():
-                sums += float(job.objective.sums(model, batch)["loss"])
-            counts += job.objective.counts(batch)["loss"]
+                sums += float(task.objective.sums(model, batch)["loss"])
+            counts += task.objective.counts(batch)["loss"]
         totals.append((sums / counts, counts))
     assert len({counts for _, counts in totals}) == 1
     assert [loss for loss, _ in totals] == pytest.approx([totals[0][0]] * 3, rel=1e-5)

@@ -51,10 +51,10 @@ def test_data_windows_decides_between_documents_and_windows(tmp_path: Path) -> N
 
 def test_every_token_and_end_of_a_validation_document_is_scored(tmp_path: Path) -> None:
     recipe, prepared = prepared_recipe(tmp_path)
-    job = PreparedPretraining(prepared).training_task(recipe, GPT(recipe.model).eval())
+    task = PreparedPretraining(prepared).training_task(recipe, GPT(recipe.model).eval())
     part = prepared.manifest.parts["valid"]
     assert part.documents > 2
-    _, counts = job.evaluate(job.model, ProcessGroup(0, 1, 0))
+    _, counts = task.evaluate(task.model, ProcessGroup(0, 1, 0))
     assert counts["loss"] == part.tokens
     assert counts["bytes"] == part.bytes
 
@@ -81,8 +81,8 @@ def test_samples_with_document_rows_start_and_end_with_the_separator(
     for windows in ("documents", "packed"):
         recipe, prepared = prepared_recipe(tmp_path, {"data.windows": windows}, [*LINES, "abc"])
         tokenizer = prepared.tokenizer
-        job = PreparedPretraining(prepared).training_task(recipe, GPT(recipe.model).eval())
-        assert job.sample(job.model) == [("", ""), ("line", "ab")]
+        task = PreparedPretraining(prepared).training_task(recipe, GPT(recipe.model).eval())
+        assert task.sample(task.model) == [("", ""), ("line", "ab")]
     single, packed = requested[:2], requested[2:]
     separator, line = tokenizer.separator_id, tokenizer.encode("line")
     assert [list(request.ids) for request in single] == [[separator], [separator, *line]]

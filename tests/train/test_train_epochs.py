@@ -27,7 +27,7 @@ SELDOM = {"train.evaluate_every": 100, "train.checkpoint_every": 100}  # both en
 
 
 class Summed:
-    """What every step of a run summed up and counted, taken from where the loss is made."""
+    """The sums and counts of every step, recorded where the loss is computed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[tuple[dict[str, float], dict[str, int]]] = []

@@ -135,13 +135,13 @@ def test_a_compiled_step_is_timed_without_its_compilation(tmp_path: Path, monkey
     monkeypatch.setattr("penna.train.device._LONG_PASS", 0.1)  # a longer first call is not repeated
     asked: list[Any] = []
 
-    def trial(loop: Any, module: Any, _: Any) -> None:
-        eager = module is loop._module
+    def trial(trainer: Any, module: Any, _: Any) -> None:
+        eager = module is trainer._module
         time.sleep(0.05 if eager else 0.3 if module not in asked else 0.0)
         asked.append(module)
 
     monkeypatch.setattr("penna.train.trainer.Trainer._trial", trial)
-    monkeypatch.setattr("penna.train.trainer.Trainer._compiled", lambda loop: torch.nn.Sequential(loop._module))
+    monkeypatch.setattr("penna.train.trainer.Trainer._compiled", lambda trainer: torch.nn.Sequential(trainer._module))
 
     class DecidedError(Exception):
         pass

@@ -24,17 +24,17 @@ from penna.train.trainer import Trainer
 ALONE = ProcessGroup(0, 1, 0)
 
 
-def job_of(case: str, folder: Path) -> TrainingTask:
+def task_of(case: str, folder: Path) -> TrainingTask:
     recipe = task_recipe(folder, case)
-    ready = prepare_recipe(recipe, None, lambda _: None)
-    sized = recipe.model.model_copy(update={"vocab_size": ready.tokenizer.vocab_size})
-    recipe = ready.complete_recipe(recipe.model_copy(update={"model": sized}))
+    data = prepare_recipe(recipe, None, lambda _: None)
+    sized = recipe.model.model_copy(update={"vocab_size": data.tokenizer.vocab_size})
+    recipe = data.complete_recipe(recipe.model_copy(update={"model": sized}))
     model = build_model(recipe.model)
     model.init_weights(1)
     with torch.no_grad():  # so that what is read makes a difference
         for parameter in model.parameters():
             parameter.mul_(3)
-    return ready.training_task(recipe, model)
+    return data.training_task(recipe, model)
 
 
 def masked(batch: Batch) -> Batch:
@@ -49,23 +49,23 @@ def gradients(model: GPT) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("case", TASKS)
 def test_a_masked_batch_adds_nothing_to_sums_counts_and_gradients(case: str, tmp_path: Path) -> None:
-    job = job_of(case, tmp_path)
-    full = job.batches.batch(0, range(4))
+    task = task_of(case, tmp_path)
+    full = task.batches.batch(0, range(4))
     nothing = masked(full)
-    counts = job.objective.counts(full)
+    counts = task.objective.counts(full)
     assert any(counts.values())
-    assert set(job.objective.counts(nothing).values()) == {0}
-    weighted_loss(job.objective, job.objective.sums(job.model, full), counts).backward()
-    before = gradients(job.model)
-    for totals in (counts, job.objective.counts(nothing)):  # beside other batches, and all alone
-        sums = job.objective.sums(job.model, nothing)
+    assert set(task.objective.counts(nothing).values()) == {0}
+    weighted_loss(task.objective, task.objective.sums(task.model, full), counts).backward()
+    before = gradients(task.model)
+    for totals in (counts, task.objective.counts(nothing)):  # beside other batches, and all alone
+        sums = task.objective.sums(task.model, nothing)
         assert {term: value.item() for term, value in sums.items()} == dict.fromkeys(sums, 0.0)
-        loss = weighted_loss(job.objective, sums, totals)
+        loss = weighted_loss(task.objective, sums, totals)
         loss.backward()
         assert loss.item() == 0.0
-        figures = job.objective.metrics({term: value.item() for term, value in sums.items()}, totals)
+        figures = task.objective.metrics({term: value.item() for term, value in sums.items()}, totals)
         assert all(math.isfinite(value) for value in figures.values())
-    after = gradients(job.model)
+    after = gradients(task.model)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -79,8 +79,8 @@ def test_masked_batches_between_others_change_no_loss_and_no_weight(
     real = Trainer._micro_batches
     added: list[int] = []
 
-    def among_masked(loop: Trainer, step: int) -> Iterator[Batch]:
-        for batch in real(loop, step):
+    def among_masked(trainer: Trainer, step: int) -> Iterator[Batch]:
+        for batch in real(trainer, step):
             yield masked(batch)
             yield batch
             yield masked(batch)
@@ -99,8 +99,8 @@ def test_masked_batches_between_others_change_no_loss_and_no_weight(
 def test_a_step_without_targets_is_valid(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Trainer._micro_batches
 
-    def masked_second(loop: Trainer, step: int) -> Iterator[Batch]:
-        for batch in real(loop, step):
+    def masked_second(trainer: Trainer, step: int) -> Iterator[Batch]:
+        for batch in real(trainer, step):
             yield masked(batch) if step == 1 else batch
 
     monkeypatch.setattr(Trainer, "_micro_batches", masked_second)
@@ -114,14 +114,14 @@ def test_a_step_without_targets_is_valid(case: str, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("case", TASKS)
 def test_masked_validation_batches_add_nothing(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = job_of(case, tmp_path)
-    model = job.model.eval()
+    task = task_of(case, tmp_path)
+    model = task.model.eval()
     kind: Any = ValidationDocuments if case == "pretrain" else ValidationExamples
     real = kind.batch
     seen: list[range] = []
 
     def evaluated(hidden: int) -> tuple[dict[str, float], dict[str, int]]:
-        """What is summed where the first so many batches are masked."""
+        """The sums if the first batches are masked."""
         seen.clear()
 
         def batch(rows_of: Any, rows: range) -> Batch:
@@ -130,14 +130,14 @@ def test_masked_validation_batches_add_nothing(case: str, tmp_path: Path, monkey
 
         monkeypatch.setattr(kind, "batch", batch)
         with torch.no_grad():
-            return job.evaluate(model, ALONE)
+            return task.evaluate(model, ALONE)
 
     whole, counted = evaluated(0)
     assert len(seen) > 1, "there must be several batches"
     sums, counts = evaluated(1)
     with torch.no_grad():
-        first = job.objective.sums(model, real(_rows_of(job), seen[0]))
-        of_first = job.objective.counts(real(_rows_of(job), seen[0]))
+        first = task.objective.sums(model, real(_rows_of(task), seen[0]))
+        of_first = task.objective.counts(real(_rows_of(task), seen[0]))
     for term, value in first.items():
         assert value.item() > 0 or term.endswith("correct")
         assert sums[term] == pytest.approx(whole[term] - value.item(), rel=1e-5, abs=1e-4)
@@ -145,12 +145,12 @@ def test_masked_validation_batches_add_nothing(case: str, tmp_path: Path, monkey
     sums, counts = evaluated(len(seen))
     assert set(sums.values()) == {0.0}
     assert set(counts.values()) == {0}
-    assert all(math.isfinite(value) for value in job.objective.metrics(sums, counts).values())
+    assert all(math.isfinite(value) for value in task.objective.metrics(sums, counts).values())
 
 
-def _rows_of(job: TrainingTask) -> Any:
-    """The validation rows that a job's evaluation reads."""
-    found = [cell.cell_contents for cell in job.evaluate.__closure__ or ()]  # type: ignore[attr-defined]
+def _rows_of(task: TrainingTask) -> Any:
+    """The validation rows that a task's evaluation reads."""
+    found = [cell.cell_contents for cell in task.evaluate.__closure__ or ()]  # type: ignore[attr-defined]
     (rows,) = [each for each in found if isinstance(each, ValidationDocuments | ValidationExamples)]
     return rows
 
@@ -167,22 +167,22 @@ def wider(batch: Batch, by: int, junk: int) -> Batch:
 
 @pytest.mark.parametrize("case", TASKS)
 def test_right_padding_changes_no_loss_and_no_gradient(case: str, tmp_path: Path) -> None:
-    job = job_of(case, tmp_path)
-    model = job.model.double().eval()
-    counts = job.objective.counts(job.batches.batch(0, range(8)))
+    task = task_of(case, tmp_path)
+    model = task.model.double().eval()
+    counts = task.objective.counts(task.batches.batch(0, range(8)))
 
     def learned(batches: list[Batch]) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
         model.zero_grad()
         total: dict[str, float] = {}
         for batch in batches:
-            sums = job.objective.sums(model, batch)
-            weighted_loss(job.objective, sums, counts).backward()
+            sums = task.objective.sums(model, batch)
+            weighted_loss(task.objective, sums, counts).backward()
             for term, value in sums.items():
                 total[term] = total.get(term, 0.0) + value.item()
         return total, gradients(model)
 
-    alone = [job.batches.batch(0, range(row, row + 1)) for row in range(8)]
-    together = job.batches.batch(0, range(8))
+    alone = [task.batches.batch(0, range(row, row + 1)) for row in range(8)]
+    together = task.batches.batch(0, range(8))
     assert len({batch["ids"].shape[1] for batch in alone}) > 2, "rows must be of different lengths"
     sums, expected = learned(alone)
     for batch in (together, wider(together, 3, 0), wider(together, 9, 5)):

@@ -56,7 +56,7 @@ class Disk:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def guard(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function``, failing where it is its turn."""
+        """``function``, which fails at its call number."""
 
         def guarded(*arguments: Any, **options: Any) -> Any:
             if self.fails_now(name):
@@ -66,7 +66,7 @@ class Disk:
         return guarded
 
     def save_file(self, tensors: Any, path: Path) -> None:
-        """safetensors' save_file, which leaves half a file where it fails."""
+        """The save_file of safetensors, which leaves half a file if it fails."""
         fails = self.fails_now("save_file")
         if fails and self.calls > (self.fails_at or 0):  # not the first failure: nothing reaches the disk any more
             raise self.error("save_file")
@@ -76,7 +76,7 @@ class Disk:
             raise self.error("save_file")
 
     def open(self, path: Path, mode: str, **options: Any) -> Any:
-        """open for appending a row, of which only half arrives where it fails."""
+        """open for appending a row; only half a row is written if it fails."""
         if not self.fails_now("append"):
             return open(path, mode, **options)
         if self.calls == self.fails_at:

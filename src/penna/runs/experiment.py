@@ -17,7 +17,7 @@ import shutil
 import tomllib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ class ExperimentFolder:
     def update_run(self, name: str, **changes: Any) -> None:
         """Change fields of one run in experiment.json."""
         runs = [replace(run, **changes) if run.name == name else run for run in self.runs()]
-        write_json(self.path / _PLAN, {**self._read_plan(), "runs": [asdict(run) for run in runs]})
+        write_json(self.path / _PLAN, {**self._read_plan(), "runs": runs})
 
     def identical(self) -> dict[str, Any] | None:
         """The settings and data that are identical in all arms; None if they were not compared yet."""
@@ -170,7 +170,7 @@ def new_experiment(
             write_atomically(temporary / _TEXT, _named(text, name))
             for run in runs:
                 write_atomically(temporary / "recipes" / f"{run.name}.toml", tomli_w.dumps(table_of(folder, run)))
-            write_json(temporary / _PLAN, {"name": name, "runs": [asdict(run) for run in runs], "identical": None})
+            write_json(temporary / _PLAN, {"name": name, "runs": runs, "identical": None})
             if folder.path.exists():
                 with folder.lock():
                     shutil.rmtree(folder.path)

@@ -128,9 +128,10 @@ class ChatFormat:
         if self._length(encoded) > self._max_ids:
             kept = drop_oldest_turns(item, lambda turns: self._length(encode_chat(tokenizer, turns)) <= self._max_ids)
             if kept is None:
+                needed = self._length(encode_chat(tokenizer, _shorter_ends(item)[-1])) - 1
                 return (
                     f"the last exchange needs more than the model's {self._block:,}-token context "
-                    f"(use --model.block-size {2 * self._block})"
+                    f"(use --model.block-size {1 << (needed - 1).bit_length()})"
                 )
             encoded = encode_chat(tokenizer, kept)
         ids, is_reply = encoded
@@ -184,11 +185,16 @@ def drop_oldest_turns(messages: Sequence[Message], fits: Callable[[Dialogue], bo
 
     A system turn stays, and the rest begins with the user. If a dialogue ``fits``, its shorter ends must, too.
     """
-    system = tuple(messages[:1]) if messages and messages[0].role == "system" else ()
-    turns = tuple(messages[len(system) :])
-    ends = [(*system, *turns[start:]) for start in range(0, len(turns), 2)]
+    ends = _shorter_ends(messages)
     first = bisect.bisect_left(ends, True, key=fits)
     return ends[first] if first < len(ends) else None
+
+
+def _shorter_ends(messages: Sequence[Message]) -> list[Dialogue]:
+    """The whole dialogue, and what is left of it after dropping one exchange, two, and so on."""
+    system = tuple(messages[:1]) if messages and messages[0].role == "system" else ()
+    turns = tuple(messages[len(system) :])
+    return [(*system, *turns[start:]) for start in range(0, len(turns), 2)]
 
 
 def prompt_budget(model: ModelConfig, new: int) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from penna.config.schema import Recipe
 from penna.model.gpt import GPT
+from penna.storage import to_json
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.distributed import ProcessGroup
 from penna.train.objective import Batch, Objective
@@ -105,9 +106,8 @@ class TrainingProgress:
     evaluations_since_best: int = 0
 
     def to_state(self) -> dict[str, Any]:
-        """The counters for ``state.json``. JSON has no infinity: no best value yet is None."""
-        state: dict[str, Any] = asdict(self)
-        return {**state, "best": None if math.isinf(self.best) else self.best}
+        """The counters for ``state.json``; without an evaluation yet, ``best`` is None."""
+        return to_json(self)
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> TrainingProgress:

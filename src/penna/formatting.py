@@ -13,7 +13,8 @@ def format_probability(logprob: float) -> str:
     if logprob > math.log(0.00095):
         return f"{math.exp(min(logprob, 0.0)):.4f}"
     exponent, mantissa = divmod(logprob / math.log(10), 1)
-    return f"{10**mantissa:.1f}e{int(exponent)}"
+    digits, _, carried = f"{10**mantissa:.1e}".partition("e")
+    return f"{digits}e{int(exponent) + int(carried)}"
 
 
 def one_line(text: str) -> str:

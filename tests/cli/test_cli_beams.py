@@ -1,6 +1,5 @@
 """penna beams: each step and the tree as printed, JSON with everything, figures, and what is refused."""
 
-import argparse
 import json
 import math
 from pathlib import Path
@@ -12,8 +11,9 @@ from rich.cells import cell_len
 
 from penna.api.beams import trace_beam_search
 from penna.api.models import load
-from penna.cli.beam_lines import tree_lines
-from penna.cli.beams import add_beams_arguments, run
+from penna.cli.beams import tree_lines
+from penna.cli.main import run
+from penna.cli.parser import UsageError
 from penna.config.generation import GenerationConfig
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask
@@ -49,10 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def penna_beams(*words: str) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs-dir", default="runs")
-    add_beams_arguments(parser)
-    assert run(parser.parse_args([*words, "--device", "cpu"]), []) == 0
+    assert run(["beams", *words, "--device", "cpu", "--debug"]) == 0
 
 
 def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
@@ -64,7 +61,9 @@ def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
 def test_json_holds_every_node_and_its_texts_are_those_of_generation(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = as_json(capsys, str(folder / "bpe"), "I eat", "--num-beams", "3", "--steps", "4", "--length-penalty", "0")
+    found = as_json(
+        capsys, str(folder / "bpe"), "I eat", "--num-beams", "3", "--max-new-tokens", "4", "--length-penalty", "0"
+    )
     assert found["settings"] == {"num_beams": 3, "max_new_tokens": 4, "length_penalty": 0}
     nodes = [node for step in found["steps"] for node in step["nodes"]]
     assert [node["number"] for node in nodes] == list(range(len(nodes)))
@@ -94,7 +93,7 @@ def test_steps_tree_and_texts_fit_the_terminal_and_agree_with_the_json(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, prompt: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    words = (str(folder / "bpe"), prompt, "--num-beams", "3", "--steps", "5", "--pruned", "2")
+    words = (str(folder / "bpe"), prompt, "--num-beams", "3", "--max-new-tokens", "5", "--pruned", "2")
     penna_beams(*words)
     printed = capsys.readouterr().out
     lines = printed.splitlines()
@@ -110,14 +109,14 @@ def test_steps_tree_and_texts_fit_the_terminal_and_agree_with_the_json(
         assert sum("×" in row for row in rows) == 2
         for row, node in zip(rows, kept, strict=False):
             assert f"{node['token_probability']:.4f}" in row or node["token_probability"] < 0.00095
-    start = next(place for place, line in enumerate(lines) if line.startswith("The texts it found"))
+    start = next(place for place, line in enumerate(lines) if line.startswith("Texts found"))
     assert [line.split()[0] for line in lines[start + 2 :] if line.split()[:1] and line.split()[0] in "123"] == list(
         "123"
     )
 
 
 def test_the_parent_of_a_row_is_the_number_its_row_had(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = (str(folder / "bpe"), "I eat", "--num-beams", "4", "--steps", "3", "--pruned", "0")
+    words = (str(folder / "bpe"), "I eat", "--num-beams", "4", "--max-new-tokens", "3", "--pruned", "0")
     penna_beams(*words)
     rows = [line.split() for line in capsys.readouterr().out.split("Step 2:")[1].splitlines() if "●" in line][:4]
     first, second = as_json(capsys, *words)["steps"][:2]
@@ -152,27 +151,27 @@ def test_lines_of_the_tree_spell_every_text_that_was_found(folder: Path) -> None
 
 def test_an_empty_prompt_begins_a_document(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     separator = load(str(folder / "bpe"), device="cpu").require_tokenizer().separator_id
-    assert as_json(capsys, str(folder / "bpe"), "--steps", "2")["prompt_ids"] == [separator]
-    penna_beams(str(folder / "bpe"), "--steps", "2")
+    assert as_json(capsys, str(folder / "bpe"), "--max-new-tokens", "2")["prompt_ids"] == [separator]
+    penna_beams(str(folder / "bpe"), "--max-new-tokens", "2")
     assert "(start of a document)" in capsys.readouterr().out
 
 
 def test_a_beam_wider_than_the_vocabulary_is_exhaustive(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = (str(folder / "wordpiece"), "i eat", "--num-beams", "50", "--steps", "2")
+    words = (str(folder / "wordpiece"), "i eat", "--num-beams", "50", "--max-new-tokens", "2")
     found = as_json(capsys, *words)
     assert [len(step["nodes"]) for step in found["steps"]] == [6, 36]
     assert [step["held"] for step in found["steps"]] == pytest.approx([1, 1], abs=1e-5)
     assert len(found["texts"]) == 36
     penna_beams(*words)
     printed = capsys.readouterr().out
-    assert "Step 1: kept and finished texts hold 1.0000 of all probability" in printed
-    assert "and 16 more; --json tells all" in printed
+    assert "Step 1: kept and finished beams hold 1.0000 of the probability" in printed
+    assert "and 16 more; --json prints all" in printed
 
 
 def test_figures_are_written_side_by_side_and_named_on_standard_error(
     folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    penna_beams(str(folder / "bpe"), "I eat", "--steps", "3", "--figure", str(tmp_path / "tree.png"))
+    penna_beams(str(folder / "bpe"), "I eat", "--max-new-tokens", "3", "--figure", str(tmp_path / "tree.png"))
     told = capsys.readouterr().err
     for ending in ("svg", "png"):
         assert (tmp_path / f"tree.{ending}").stat().st_size > 1000
@@ -180,8 +179,8 @@ def test_figures_are_written_side_by_side_and_named_on_standard_error(
 
 
 def test_a_prompt_longer_than_the_block_is_cut_and_it_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    penna_beams(str(folder / "bpe"), STORY * 3, "--steps", "3")
-    assert "The prompt is longer than the block and was cut from the left." in capsys.readouterr().err
+    penna_beams(str(folder / "bpe"), STORY * 3, "--max-new-tokens", "3")
+    assert "The prompt is longer than the model's context: only its end was read." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -189,8 +188,8 @@ def test_a_prompt_longer_than_the_block_is_cut_and_it_is_said(folder: Path, caps
     [
         (["bpe", "I", "--num-beams", "1"], RecipeError, "num_beams = 1 is no beam search"),
         (["bpe", "I", "--num-beams", "0"], RecipeError, r"num_beams must be at least 1 \(got 0\)"),
-        (["bpe", "I", "--steps", "0"], RecipeError, "max_new_tokens = 0 leaves nothing to search"),
-        (["bpe", "I", "--pruned", "-1"], RecipeError, "--pruned -1 cannot be shown"),
+        (["bpe", "I", "--max-new-tokens", "0"], RecipeError, "max_new_tokens = 0 leaves nothing to search"),
+        (["bpe", "I", "--pruned", "-1"], UsageError, r"--pruned must be at least 0 \(got -1\)"),
         (["bpe", "I", "--num-beams", "3", "--num-beam-groups", "2"], RecipeError, "must be divisible into 2 groups"),
         (["bpe", "I", "--diversity-penalty", "1"], RecipeError, "fit together"),
         (["bpe", "I", "--figure", "tree.pdf"], DataError, "names no kind of figure"),

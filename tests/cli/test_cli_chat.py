@@ -1,6 +1,5 @@
 """A conversation in the terminal: commands, windows, transcripts, and a reply that is stopped."""
 
-import argparse
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -14,9 +13,9 @@ from penna.api.chat import ChatSettings, Conversation
 from penna.api.chat_metrics import evaluate_chat
 from penna.api.complete import completer
 from penna.api.generate import generate_stream
-from penna.cli.chat import add_chat_arguments, run
-from penna.cli.evaluation import print_figures
-from penna.cli.screen import printable
+from penna.cli.console import printable
+from penna.cli.evaluate import print_metrics
+from penna.cli.main import run
 from penna.config.generation import GenerationConfig
 from penna.config.sections import DataConfig, ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask
@@ -180,7 +179,7 @@ def test_an_encoder_reads_the_history_as_its_source(asked: list[Request]) -> Non
 def test_settings_that_cannot_be_and_a_tokenizer_without_template_are_explained() -> None:
     for wrong in ({"max_new_tokens": 0}, {"history_tokens": 0}, {"history_turns": -1}, {"temperature": -1.0}):
         with pytest.raises(RecipeError, match="cannot be|must be"):
-            ChatSettings().changed(**wrong)
+            ChatSettings().with_changes(**wrong)
     with pytest.raises(TokenizerError, match=r"its task is pretrain, and its tokenizer has no chat template"):
         Conversation(loaded(PLAIN))
 
@@ -199,18 +198,15 @@ def test_dialogues_that_cannot_be_read_are_counted_apart_from_those_too_long(
     figures = evaluate_chat("tiny", given, replies=0)
     assert (figures.dialogues, figures.refused, figures.bad_records) == (2, 1, 3)
     assert to_json(figures)["bad_records"] == 3
-    print_figures(figures)
+    print_metrics(figures)
     assert "bad records  3\n" in capsys.readouterr().out
 
 
 # --- The terminal
 
 
-def arguments(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs-dir", default="runs")
-    add_chat_arguments(parser)
-    return parser.parse_args(["tiny", *words])
+def penna_chat(*words: str) -> int:
+    return run(["chat", "tiny", *words, "--debug"])
 
 
 @pytest.fixture
@@ -221,7 +217,7 @@ def at_hand(monkeypatch: pytest.MonkeyPatch, asked: list[Request]) -> list[Reque
 
 def talk_of(monkeypatch: pytest.MonkeyPatch, lines: str, *words: str) -> int:
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
-    return run(arguments(*words), [])
+    return penna_chat(*words)
 
 
 def test_piped_lines_and_commands(
@@ -272,7 +268,7 @@ def test_a_script_gives_the_same_replies_every_time(
     script.write_text("hello\nhow are you\n")
     outputs = []
     for _ in range(2):
-        assert run(arguments("--script", str(script), "--json", "--max-new-tokens", "5", "--seed", "3"), []) == 0
+        assert penna_chat("--script", str(script), "--json", "--max-new-tokens", "5", "--seed", "3") == 0
         outputs.append(capsys.readouterr().out)
     assert outputs[0] == outputs[1]
     rows = [json.loads(line) for line in outputs[0].splitlines()]
@@ -285,7 +281,7 @@ def test_the_shipped_scripts_are_found_by_name(
     name: str, at_hand: list[Request], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("penna.api.load", lambda *_, **__: loaded(block_size=512))
-    assert run(arguments("--script", name), []) == 0
+    assert penna_chat("--script", name) == 0
     assert len(at_hand) == 4
 
 
@@ -323,9 +319,9 @@ def test_at_the_keyboard_mistakes_are_told_and_control_d_ends(
 
     monkeypatch.setattr("builtins.input", keyboard)
     monkeypatch.setattr("sys.stdin", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
-    assert run(arguments(), []) == 0
+    assert penna_chat() == 0
     shown = capsys.readouterr()
-    assert "/nonsense is no command" in shown.err
+    assert "There is no command /nonsense." in shown.err
     assert "'heat=3' is not a setting" in shown.err
     assert "top_k must be a whole number or none (got 'few')" in shown.err
     assert shown.out.startswith("r1\n")
@@ -387,4 +383,4 @@ def test_a_transcript_that_cannot_be_kept_is_refused_before_the_model_is_loaded(
 
 def test_a_script_that_is_not_there_is_refused() -> None:
     with pytest.raises(PennaError, match="script nowhere cannot be read"):
-        run(arguments("--script", "nowhere"), [])
+        penna_chat("--script", "nowhere")

@@ -1,6 +1,5 @@
 """The verb classify as a person types it, and what evaluation prints and keeps, on a run of a few steps."""
 
-import argparse
 import csv
 import io
 import json
@@ -15,11 +14,11 @@ from penna.api import load
 from penna.api.classify import classify, evaluate_classification
 from penna.api.evaluation_data import evaluation_data
 from penna.api.train import train_recipe
-from penna.cli import classify as command
-from penna.cli.classification_figures import print_classification
+from penna.cli.evaluate import print_classification
+from penna.cli.main import parse, run
 from penna.config.recipe import build_recipe
 from penna.config.tasks import ChatTask
-from penna.errors import DataError, RunError
+from penna.errors import DataError, PennaError, RunError
 
 TEXTS = ["warm and bright", "cold", "", "a much longer text, which is cold and grey and slow all through"]
 
@@ -60,11 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def penna_classify(place: Path, *words: str) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_classify_arguments(parser)
-    arguments = parser.parse_args(list(words))
-    arguments.runs_dir = str(place / "runs")
-    return command.run(arguments, [])
+    return run(["classify", *words, "--runs-dir", str(place / "runs"), "--debug"])
 
 
 def expected(place: Path, texts: list[str]) -> list[dict[str, float]]:
@@ -96,7 +91,7 @@ def test_tsv_of_a_file_has_a_line_for_each_of_its_lines(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (place / "lines.txt").write_bytes("\ufeff".encode() + "\r\n".join([*TEXTS, 'has "quotes" and\ta tab']).encode())
-    monkeypatch.setattr(command, "_AT_ONCE", 2)  # the same in parts
+    monkeypatch.setattr("penna.cli.classify._BATCH", 2)  # the same in parts
     assert penna_classify(place, "moods", "--file", str(place / "lines.txt"), "--format", "tsv") == 0
     table = list(csv.reader(io.StringIO(capsys.readouterr().out), delimiter="\t", quoting=csv.QUOTE_NONE))
     assert table[0] == ["label", "p(bad)", "p(good)", "text"]
@@ -146,8 +141,9 @@ def test_output_that_breaks_is_not_taken_for_the_file_that_is_read(
 
     (place / "lines.txt").write_text("cold\nwarm\n", encoding="utf-8")
     monkeypatch.setattr("sys.stdout", Broken())
+    arguments = parse(["classify", "moods", "--file", str(place / "lines.txt"), "--runs-dir", str(place / "runs")])
     with pytest.raises(BrokenPipeError):
-        penna_classify(place, "moods", "--file", str(place / "lines.txt"))
+        arguments.function(arguments)
 
 
 @pytest.mark.parametrize(
@@ -156,20 +152,20 @@ def test_output_that_breaks_is_not_taken_for_the_file_that_is_read(
         (("moods", "a", "--pair", "b"), "was trained on single texts (got pairs)"),
         (("pairs", "a"), "was trained on pairs of texts (got single texts)"),
         (("pairs", "a", "b", "--pair", "c"), "2 texts and 1 second text were given."),
-        (("moods", "--pair", "c"), "--pair goes with a text of the command line"),
-        (("moods", "a", "--file", "b"), "There are both texts and the file b"),
+        (("moods", "--pair", "c"), "--pair needs a text on the command line"),
+        (("moods", "a", "--file", "b"), "Both texts and the file b were given"),
         (("moods", "--file", "{place}/none.txt"), "none.txt cannot be read"),
-        (("moods", "--file", "{place}/reviews.tsv"), "reviews.tsv holds records"),
-        (("pairs", "--file", "{place}/reviews.jsonl"), "reviews.jsonl holds records"),
+        (("moods", "--file", "{place}/reviews.tsv"), "reviews.tsv contains records"),
+        (("pairs", "--file", "{place}/reviews.jsonl"), "reviews.jsonl contains records"),
         (("moods", "--file", "{place}/empty.txt"), "There is nothing to classify in"),
         (("moods", "--file", "{place}/latin.txt"), "Line 2 of"),
-        (("pairs", "--file", "{place}/latin.txt"), "Line 1 of {place}/latin.txt holds one text"),
+        (("pairs", "--file", "{place}/latin.txt"), "Line 1 of {place}/latin.txt has one text"),
     ],
 )
 def test_what_cannot_be_classified_is_told_in_three_parts(place: Path, words: tuple[str, ...], why: str) -> None:
     (place / "empty.txt").write_bytes(b"")
     (place / "latin.txt").write_bytes(b"fine\ncaf\xe9\n")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(PennaError) as caught:
         penna_classify(place, *(word.format(place=place) for word in words))
     assert why.format(place=place) in caught.value.happened
     assert caught.value.expected
@@ -255,8 +251,8 @@ def test_records_that_cannot_be_read_are_counted_in_figures_and_page(
     assert (figures.count, figures.bad_records) == (40, 2)
     assert json.loads((place / "runs/moods/evaluations/torn.json").read_text())["bad_records"] == 2
     print_classification(figures)
-    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("bad records")]
-    assert row.split() == ["bad", "records", "2", "left", "out"]
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  bad records")]
+    assert row.split() == ["bad", "records", "2", "skipped"]
 
 
 def test_a_file_is_read_as_the_runs_own_only_where_the_run_learned_the_same_task(place: Path) -> None:

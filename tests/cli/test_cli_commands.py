@@ -14,7 +14,7 @@ import torch
 from penna.api.dry_run import DryRun
 from penna.cli.main import run
 from penna.cli.parser import split_overrides
-from penna.cli.screen import training_screen
+from penna.cli.train import training_progress
 from penna.train.events import Started
 
 TEXT = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n" * 60
@@ -199,7 +199,7 @@ def test_the_summary_ends_with_whether_the_run_recites(
     summary = output(capsys, f"resume {tmp_path}/little")
     assert "Memorization found: " in summary
     assert "“, or not to be, that is the question: Whether 'tis nobler”" in summary
-    assert summary.index("What it writes now") < summary.index("Memorization found") < summary.index("Run folder")
+    assert summary.index("Sample texts:") < summary.index("Memorization found") < summary.index("Run folder")
     kept = json.loads((tmp_path / "little/evaluations/memorization.json").read_text(encoding="utf-8"))
     assert kept["memorized"] is True
     assert kept["verdict"] in summary
@@ -209,7 +209,7 @@ def test_the_summary_ends_with_whether_the_run_recites(
 
     monkeypatch.setattr("penna.api.memorization", breaks)
     summary = output(capsys, f"resume {tmp_path}/little")
-    assert "Whether it recites its training text could not be measured: the shards are gone\n" in summary
+    assert "Memorization could not be measured: the shards are gone\n" in summary
     assert "Try next:" in summary
 
 
@@ -226,7 +226,7 @@ def test_recipes_lists_and_explains_every_shipped_one(capsys: pytest.CaptureFixt
     for name in shipped_recipes():
         assert name in listed
         explained = output(capsys, f"recipes {name}")
-        assert "# Blocks, one after another.\nn_layer = " in explained
+        assert "# Number of transformer blocks.\nn_layer = " in explained
         import tomllib
 
         build_recipe(tomllib.loads(explained))
@@ -245,13 +245,13 @@ def test_a_dry_run_tells_what_training_would_take_and_leaves_nothing(
 ) -> None:
     words = f"train {trained}/runs/little/recipe.toml --name never --runs-dir {trained}/runs --dry-run"
     told = output(capsys, words)
-    assert "this run fits" in told
+    assert "This run fits." in told
     assert re.search(r"steps +30\n", told)
     for name in ("time, about", "memory", "checkpoints"):
         assert re.search(rf"{name} +[\d:.,]+", told)
     assert not (trained / "runs" / "never").exists()
 
-    monkeypatch.setattr("penna.api.dry_run.fit", lambda *_, **__: DryRun(30, 60.0, 10**9, 10**6, 10**9, 10**10))
+    monkeypatch.setattr("penna.api.dry_run.dry_run", lambda *_, **__: DryRun(30, 60.0, 10**9, 10**6, 10**9, 10**10))
     assert run(words.split()) == 1
     assert "does NOT fit" in capsys.readouterr().out
 
@@ -303,6 +303,6 @@ def test_data_prepare_prints_what_it_made_and_training_finds_it(
 def test_the_headline_of_a_training_counts_its_threads(
     threads: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with training_screen() as listen:
+    with training_progress() as listen:
         listen(Started(step=0, parameters=7, device="cpu", threads=threads, compiled=False, steps=None))
     assert f"Training: 7 parameters on cpu, {words}\n" in capsys.readouterr().err

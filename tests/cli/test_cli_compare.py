@@ -1,6 +1,5 @@
 """penna compare: what it prints, in each format, what it writes, and what it refuses."""
 
-import argparse
 import csv
 import io
 import json
@@ -11,7 +10,8 @@ from typing import Any
 import pytest
 
 from penna.api.train import train_recipe
-from penna.cli.compare import add_compare_arguments, run
+from penna.cli.main import run
+from penna.cli.parser import UsageError
 from penna.config.recipe import build_recipe, merge
 from penna.errors import PennaError, RecipeError, RunError
 from penna.runs.folder import find_run
@@ -44,10 +44,7 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compare(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs-dir", default="runs")
-    add_compare_arguments(parser)
-    return run(parser.parse_args([*words]), [])
+    return run(["compare", *words, "--debug"])
 
 
 ALL = ("느린-s1", "느린-s2", "fast-s1", "fast-s2")
@@ -65,7 +62,7 @@ def test_the_terminal_shows_what_differs_what_came_out_and_where_it_is(
     mean = (loss["느린-s1"] + loss["느린-s2"]) / 2
     (row,) = [line for line in lines if line[:2] == ["느린", "2"]]
     assert row[2:] == [f"{mean:.4f}", "±", f"{abs(loss['느린-s1'] - loss['느린-s2']) / 2**0.5:.4f}", "baseline"]
-    assert "Behind 'to be'" in out
+    assert "After 'to be'" in out
     assert f"Report: {tmp_path}/out/report.html" in out
     assert (tmp_path / "out/report.html").is_file()
     assert (tmp_path / "out/curves-by-epoch.svg").is_file()
@@ -81,7 +78,7 @@ def test_warnings_are_printed_before_the_figures(
     compare("느린-s1", "fast-s2", "--runs-dir", str(runs), "--output", str(tmp_path), "--no-texts")
     printed = capsys.readouterr()
     assert "Seeds differ (느린: 1; fast: 2)" in " ".join(printed.out.split())
-    assert printed.out.index("Warnings") < printed.out.index("All figures")
+    assert printed.out.index("Warnings") < printed.out.index("All metrics")
     assert "Texts of" not in printed.err
 
 
@@ -95,7 +92,7 @@ def test_other_formats_are_printed_alone(
     printed = capsys.readouterr()
     ending = {"markdown": "md", "latex": "tex"}.get(form, form)
     assert printed.out == (tmp_path / f"comparison.{ending}").read_text(encoding="utf-8")
-    assert f"the report is {tmp_path}/report.html" in printed.err
+    assert f"The report is {tmp_path}/report.html" in printed.err
     if form == "json":
         assert json.loads(printed.out)["baseline"] == "fast"
     if form == "csv":
@@ -114,7 +111,7 @@ def test_arms_are_grouped_by_a_pattern(runs: Path, tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        (("fast-s1", "--max-new-tokens", "0"), RecipeError, "leaves nothing to write"),
+        (("fast-s1", "--max-new-tokens", "0"), UsageError, r"--max-new-tokens must be at least 1 \(got 0\)"),
         (("fast-s1", "--no-texts", "--prompt", "a"), RecipeError, "were both given"),
         (("fast-s1", "--baseline", "x"), RunError, "no arm 'x'"),
         (("missing",), RunError, "'missing' is not a run"),

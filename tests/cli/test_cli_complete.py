@@ -1,6 +1,5 @@
 """penna complete on a model of a few steps: what it prints, what it refuses, and what evaluating it gives."""
 
-import argparse
 import io
 import json
 import math
@@ -17,14 +16,13 @@ from penna.api.completion_metrics import evaluate_completions
 from penna.api.evaluate import evaluate_text
 from penna.api.models import load
 from penna.api.train import train_recipe
-from penna.cli.complete import add_complete_arguments, run
-from penna.cli.completion_figures import print_completion_figures
-from penna.cli.main import run as main
+from penna.cli.evaluate import print_completions
+from penna.cli.main import run
 from penna.config.generation import GenerationConfig
 from penna.config.recipe import build_recipe
 from penna.config.sections import ModelConfig
 from penna.config.tasks import CompleteTask
-from penna.errors import DataError, RecipeError, RunError
+from penna.errors import DataError, PennaError, RecipeError, RunError
 from penna.evaluate.sentences import sentences
 from penna.evaluate.summaries import SummaryScorer
 from penna.generate.text_stream import TextDelta
@@ -84,11 +82,8 @@ def little(place: Path) -> LoadedModel:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs-dir", default="runs")
-    add_complete_arguments(parser)
     capsys.readouterr()
-    assert run(parser.parse_args([*words, "--device", "cpu"]), []) == 0
+    assert run(["complete", *words, "--device", "cpu", "--debug"]) == 0
     return capsys.readouterr().out
 
 
@@ -161,7 +156,7 @@ def test_references_that_fit_no_text_are_refused(place: Path, capsys: pytest.Cap
     with pytest.raises(DataError, match="There are 2 texts and 1 references"):
         printed(capsys, name, article(1), article(2), "--json", *reference)
     for words in ([], ["--json", "--extract", "1"]):
-        with pytest.raises(DataError, match="told in JSON alone"):
+        with pytest.raises(DataError, match="adds a comparison to the JSON output"):
             printed(capsys, name, article(1), *words, *reference)
 
 
@@ -221,12 +216,9 @@ def test_a_text_beyond_the_block_is_cut_where_asked_and_that_is_said(
     long = " ".join(article(number) for number in range(9))
     words = [str(place / "runs/little"), long, "--max-new-tokens", "9", "--json"]
     capsys.readouterr()
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs-dir", default="runs")
-    add_complete_arguments(parser)
-    assert run(parser.parse_args([*words, "--cut", "head"]), []) == 0
+    assert run(["complete", *words, "--cut", "head", "--debug"]) == 0
     both = capsys.readouterr()
-    assert "its head is left out" in both.err
+    assert "its head was removed" in both.err
     assert json.loads(both.out)[0]["cut"] is True
 
 
@@ -234,16 +226,16 @@ def test_a_text_beyond_the_block_is_cut_where_asked_and_that_is_said(
     ("words", "said"),
     [
         (["--file", "empty.txt"], "empty.txt is empty"),
-        (["--file", "blob.txt"], "blob.txt is not text: byte 0"),
-        (["--file", "zero.txt"], "zero.txt is not text: it holds a zero byte at 1"),
+        (["--file", "blob.txt"], "blob.txt is not a text file: byte 0"),
+        (["--file", "zero.txt"], "zero.txt is not a text file: it contains a zero byte at 1"),
         (["--file", "none.txt"], "none.txt cannot be read: No such file"),
         (["--file", "."], "cannot be read: Is a directory"),
         (["  "], "Text 1 is empty"),
-        (["a", "--extract", "0"], "--extract 0 picks no sentence"),
-        (["a", "--extract", "2", "--seed", "0"], "--seed would change nothing beside --extract 2"),
+        (["a", "--extract", "0"], "--extract must be at least 1 (got 0)"),
+        (["a", "--extract", "2", "--seed", "0"], "--seed has no effect with --extract"),
         (
             ["a", "--extract", "1", "--greedy", "--top-p", "0.5", "--max-new-tokens", "3"],
-            "--max-new-tokens, --top-p, --greedy would change nothing",
+            "--max-new-tokens, --top-p, --greedy have no effect",
         ),
         (["a", "--template", "TL;DR:"], "'TL;DR:' contains {prompt} 0 times"),
         (["a", "--template", "{prompt} {prompt}"], "contains {prompt} 2 times"),
@@ -258,7 +250,7 @@ def test_what_cannot_be_completed_is_refused_with_what_to_do(
     (place / "blob.txt").write_bytes(b"\xff\xd8\xff\xe0")
     (place / "zero.txt").write_bytes(b"a\0b")
     monkeypatch.chdir(place)
-    with pytest.raises((DataError, RecipeError)) as refused:
+    with pytest.raises(PennaError) as refused:
         printed(capsys, "runs/little", *words)
     assert said in refused.value.happened
     assert refused.value.expected
@@ -310,7 +302,7 @@ def test_evaluation_measures_what_is_written_picked_and_read(
     as_json: dict[str, Any] = json.loads(json.dumps(to_json(figures)))
     assert {name: kept[name] for name in as_json} == as_json
     capsys.readouterr()
-    print_completion_figures(figures)
+    print_completions(figures)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
     for word in ("perplexity", "extract-3", "random-3", "shuffled", "ROUGE-Lsum", "absent names"):
@@ -375,9 +367,9 @@ def test_records_that_cannot_be_read_are_counted_in_figures_and_page(
     figures = evaluate_completions(str(place / "runs/little"), given, items=1, device="cpu")
     assert (figures.pairs, figures.bad_records) == (10, 3)
     assert json.loads((place / "runs/little/evaluations/torn.json").read_text())["bad_records"] == 3
-    print_completion_figures(figures)
+    print_completions(figures)
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["bad", "records", "3", "left", "out"] in shown
+    assert ["bad", "records", "3", "skipped"] in shown
     assert ["pairs", "10"] in shown
 
 
@@ -391,7 +383,7 @@ def test_a_terminal_gets_no_control_characters_of_what_is_written(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert printed(capsys, *words) == "red ·[31m·\n\tbell · ·2J\n"
     monkeypatch.setattr("penna.api.SampleBatch.stream", lambda _: iter(pieces))
-    assert main(["generate", str(place / "hf"), "--prompt", "\x1bc", "--device", "cpu"]) == 0
+    assert run(["generate", str(place / "hf"), "--prompt", "\x1bc", "--device", "cpu"]) == 0
     assert capsys.readouterr().out == "·cred ·[31m·\n\tbell · ·2J\n"
 
 
@@ -404,7 +396,7 @@ def test_a_model_behind_an_encoder_is_refused_before_its_prompt_is_printed(
     )
     behind = LoadedModel(model.eval(), tokenizer, Path("behind"), None, CompleteTask())
     monkeypatch.setattr("penna.api.load", lambda *_, **__: behind)
-    assert main(["generate", "behind", "--prompt", "Ann"]) == 2
+    assert run(["generate", "behind", "--prompt", "Ann"]) == 2
     both = capsys.readouterr()
     assert both.out == ""
     assert "penna: behind cannot go on with a text: its encoder reads a source, and its task is complete.\n" in both.err

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 from penna.api.data import inspect_data
-from penna.cli import data
-from penna.cli.parser import make_parser, split_overrides
+from penna.cli.main import run
+from penna.cli.parser import UsageError
 from penna.config.sections import TokenizerConfig
 from penna.errors import DataError, RecipeError, TokenizerError
 from penna.storage import to_json
@@ -22,9 +22,7 @@ CHINESE = "这是一个很长的中文句子，后面还有别的话。"
 
 
 def inspect(*words: str) -> int:
-    """Parse the words as the command line does, and run the verb."""
-    rest, overrides = split_overrides(["data", "inspect", *words])
-    return data.inspect(make_parser().parse_args(rest), overrides)
+    return run(["data", "inspect", *words, "--debug"])
 
 
 @pytest.fixture
@@ -51,8 +49,8 @@ def test_everything_is_told_on_standard_output_in_80_columns(corpus: Path, capsy
     assert code == 0
     printed = capsys.readouterr()
     for title in (
-        "Lengths", "Documents by their length in tokens", "Scripts and languages", "Damaged and unusual characters",
-        "Exact duplicates", "What the test text shares with training", "Labels", "What this means for training",
+        "Lengths", "Documents by length in tokens", "Scripts and languages", "Damaged and unusual characters",
+        "Exact duplicates", "Overlap of test text and training text", "Labels", "What this means for training",
     ):  # fmt: skip
         assert f"\n{title}\n" in printed.out
     lines = printed.out.splitlines()
@@ -60,7 +58,7 @@ def test_everything_is_told_on_standard_output_in_80_columns(corpus: Path, capsy
     assert all(line == line.rstrip() for line in lines)
     figures = [line for line in lines if line.startswith(("  documents   ", "  characters   ", "  words   "))]
     assert len({line.index(line.split()[1]) + len(line.split()[1]) for line in figures}) == 1  # set right
-    assert "Read 12 test documents." in printed.err and "Drawn:" in printed.err
+    assert "Read 12 test documents." in printed.err and "Wrote " in printed.err
     ElementTree.parse(corpus / "figures" / "lengths.svg")
 
 
@@ -78,7 +76,7 @@ def test_the_first_records_are_told_as_training_takes_them(tmp_path: Path, capsy
     told = json.loads(capsys.readouterr().out)["records"]
     assert [record["location"] for record in told] == [f"{file}:{line}" for line in (2, 3, 4)]
     assert dict(told[2]["parts"]) == {"text": "a dull one", "label": "bad"}
-    with pytest.raises(DataError, match="--records 0 shows nothing"):
+    with pytest.raises(UsageError, match=r"--records must be at least 1 \(got 0\)"):
         inspect(str(file), "--records", "0")
 
 

@@ -1,6 +1,5 @@
 """penna decoding on a model of a few steps: its table and files, resuming, saving, and what it refuses."""
 
-import argparse
 import csv
 import json
 import math
@@ -16,7 +15,7 @@ from penna.api import decoding as strategy_texts
 from penna.api.held_out import SampleSize, held_out_prefixes
 from penna.api.models import load
 from penna.api.train import train_recipe
-from penna.cli.decoding import add_decoding_arguments, run
+from penna.cli.main import run
 from penna.config.recipe import build_recipe
 from penna.config.sections import ModelConfig
 from penna.errors import DataError, PennaError, RecipeError, RunError
@@ -72,11 +71,9 @@ def figures() -> None:
 
 
 def called(place: Path, *words: str) -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs-dir", default=str(place / "runs"))
-    add_decoding_arguments(parser)
     size = () if "--length" in words else ("--prefixes", "8", "--length", "20")
-    return run(parser.parse_args(["little", *size, "--device", "cpu", *words]), [])
+    runs = ("--runs-dir", str(place / "runs"))
+    return run(["decoding", "little", *size, *runs, "--device", "cpu", *words, "--debug"])
 
 
 def as_json(place: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
@@ -225,7 +222,7 @@ def test_where_nothing_is_recommended_nothing_is_saved(
     with pytest.raises(DataError, match="No strategy is recommended"):
         called(place, "--save", *TWO)
     assert not (place / "runs/little/generation_config.json").exists()
-    assert "left out: pure" in capsys.readouterr().out
+    assert "excluded: pure" in capsys.readouterr().out
 
 
 def test_the_terminal_shows_table_recommendation_and_what_can_be_trusted(
@@ -233,7 +230,7 @@ def test_the_terminal_shows_table_recommendation_and_what_can_be_trusted(
 ) -> None:
     assert called(place, *TWO) == 0
     shown = capsys.readouterr()
-    assert "writing greedy: 0% done" in shown.err
+    assert "generating: greedy, 0% done" in shown.err
     assert "self-BLEU-4" in shown.out and "Recommendation: " in shown.out
     assert "MAUVE is unreliable: it needs about 500 texts (got 8)." in " ".join(shown.out.split())
     assert max(map(len, shown.out.splitlines()[:-1])) <= 80
@@ -312,17 +309,14 @@ def test_a_model_that_is_no_run_needs_a_human_file_and_a_folder(
 ) -> None:
     loaded = load(str(place / "runs/little"), device="cpu")
     write_hf(loaded.model.config, loaded.model.state_dict(), place / "hf", tokenizer=loaded.tokenizer)
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs-dir", default="runs")
-    add_decoding_arguments(parser)
     human = place / "human.txt"
     human.write_text("\n".join(document(number) for number in range(500, 512)), encoding="utf-8")
     words = [str(place / "hf"), "--prefixes", "6", "--length", "10", "--device", "cpu", *TWO]
     for missing in ([], ["--human", str(human)], ["--human", str(human), "--output", str(place / "o"), "--save"]):
         with pytest.raises(RunError):
-            run(parser.parse_args([*words, *missing]), [])
+            run(["decoding", *words, *missing, "--debug"])
     capsys.readouterr()
-    assert run(parser.parse_args([*words, "--human", str(human), "--output", str(place / "o"), "--json"]), []) == 0
+    assert run(["decoding", *words, "--human", str(human), "--output", str(place / "o"), "--json", "--debug"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert Path(found["folder"]).parent == place / "o"
     assert found["human"]["novelty"] is None
@@ -387,9 +381,6 @@ def test_an_untrained_model_of_any_config_can_be_compared(tmp_path: Path, traine
     write_hf(config, model.state_dict(), tmp_path / "hf", tokenizer=loaded.tokenizer)
     human = tmp_path / "human.txt"
     human.write_text("\n".join(document(number) for number in range(500, 504)), encoding="utf-8")
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs-dir", default="runs")
-    add_decoding_arguments(parser)
     words = [str(tmp_path / "hf"), "--human", str(human), "--output", str(tmp_path / "o"), "--prefixes", "4"]
-    assert run(parser.parse_args([*words, "--length", "8", "--device", "cpu"]), []) == 0  # the whole grid
+    assert run(["decoding", *words, "--length", "8", "--device", "cpu", "--debug"]) == 0  # the whole grid
     assert len(list(tmp_path.glob("o/decoding-*/*.jsonl"))) >= 14

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from penna.api import experiment_runner
 from penna.api.experiment_runner import RunStatus
-from penna.cli.experiment_screen import clock, seconds_left, status_table
+from penna.cli.console import duration
+from penna.cli.experiment import seconds_left, status_table
 from penna.cli.main import run
 from penna.config import experiment as experiment_config
 from penna.runs.experiment import PlannedRun
@@ -71,7 +72,7 @@ def test_a_failure_is_told_at_the_end_and_in_the_exit_code(tmp_path: Path, capsy
     assert code == 1
     assert "1 of 3 runs are finished" in out
     assert "  bad-s42 failed: It broke at step 3. Something else. Fix it." in out
-    assert "  after-s42 skipped: It was to begin from bad-s42, which was not trained." in out
+    assert "  after-s42 skipped: It starts from bad-s42, which was not trained." in out
     assert "bad-s42: failed: It broke" in err
 
 
@@ -90,8 +91,8 @@ def test_a_signal_says_how_to_go_on_and_that_goes_on(
     monkeypatch.setattr(experiment_runner.time, "sleep", looked)
     code, _, err = typed(capsys, file, "--runs-dir", runs)
     assert code == 130
-    assert "1 of 2 runs are finished, and those at work were saved" in err
-    assert f"Go on with: penna experiment {runs}/trial" in err
+    assert "1 of 2 runs are finished; the active ones were saved" in err
+    assert f"To continue: penna experiment {runs}/trial" in err
     code, out, _ = typed(capsys, runs / "trial")
     assert code == 0 and "2 of 2 runs are finished" in out
     assert typed(capsys, "trial", "--runs-dir", runs)[0] == 0
@@ -100,21 +101,21 @@ def test_a_signal_says_how_to_go_on_and_that_goes_on(
 def test_a_dry_run_says_what_it_would_take_and_makes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penna.api.estimate._seconds_to_start", lambda: 1.0)
+    monkeypatch.setattr("penna.api.estimate._startup_seconds", lambda: 1.0)
     file = written(tmp_path, GOOD, ("longer", {"train.steps": 1234}), seeds=[1, 2])
     code, out, _ = typed(capsys, file, "--runs-dir", tmp_path / "runs", "--dry-run", "--workers", 2)
     assert code == 0
-    assert "trial: 4 runs, nothing trained yet" in out
+    assert "trial: 4 runs. Nothing was trained." in out
     lines = [line.split() for line in out.splitlines()]
     assert ["longer", "1,", "2", "1,234"] in [line[:4] for line in lines]
-    assert "with 2 runs at a time, and" in out and "Free on that disk" in out
+    assert "with 2 runs at a time, and" in out and "Free disk space" in out
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--workers", "0"], "--workers 0 trains nothing"),
+        (["--workers", "0"], "--workers must be at least 1 (got 0)"),
         (["--name", "a/b"], "is not a valid run name"),
     ],
 )
@@ -130,7 +131,7 @@ def test_what_is_for_a_new_experiment_is_refused_for_one_that_has_begun(
     assert typed(capsys, file, "--runs-dir", runs, "--name", "mine")[0] == 0
     for word in ("--dry-run", "--overwrite"):
         code, _, err = typed(capsys, runs / "mine", word)
-        assert code == 2 and f"{word} is for an experiment that has not" in err
+        assert code == 2 and f"{word} only applies to a new experiment" in err
     assert typed(capsys, file, "--runs-dir", runs, "--name", "mine", "--overwrite")[0] == 0
 
 
@@ -170,4 +171,4 @@ def test_a_small_screen_shows_what_is_at_work_first() -> None:
 
 
 def test_lengths_of_time_are_written_as_clocks_do() -> None:
-    assert [clock(seconds) for seconds in (0, 61, 3599, 3661)] == ["0:00", "1:01", "59:59", "1:01:01"]
+    assert [duration(seconds) for seconds in (0, 61, 3599, 3661)] == ["0:00", "1:01", "59:59", "1:01:01"]

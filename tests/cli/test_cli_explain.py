@@ -1,6 +1,5 @@
 """penna explain: what is printed, its JSON, its figures and page, methods measured on texts, and what is refused."""
 
-import argparse
 import io
 import json
 from pathlib import Path
@@ -12,7 +11,8 @@ from rich.cells import cell_len
 
 from penna.api.explain import ExplainSettings, explain, measure_faithfulness
 from penna.api.models import load
-from penna.cli.explain import add_explain_arguments, run
+from penna.cli.main import run
+from penna.cli.parser import UsageError
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.errors import DataError, PennaError, RecipeError
 from penna.explain.explanation import METHODS
@@ -40,10 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def penna_explain(*words: str) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs-dir", default="runs")
-    add_explain_arguments(parser)
-    assert run(parser.parse_args([*words, "--device", "cpu"]), []) == 0
+    assert run(["explain", *words, "--device", "cpu", "--debug"]) == 0
 
 
 def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
@@ -116,8 +113,8 @@ def test_every_score_is_on_the_terminal_in_its_width_and_without_colours(
         assert len(bar) == round(8 * abs(signed) / most)
         numbers = [each for each in rest[1:] if each[0].isdigit()]
         assert float(numbers[0]) == pytest.approx(unsigned, abs=0.01)
-    titles = ("The logit lens", "Heads switched off, each alone", "Attention on the first token")
-    assert all(title in printed for title in (*titles, "The information that layers keep of words"))
+    titles = ("Logit lens", "Heads ablated one by one", "Attention on the first token")
+    assert all(title in printed for title in (*titles, "Information about words in each layer"))
     assert "without 1.1" in printed
 
 
@@ -211,21 +208,21 @@ def test_methods_are_measured_on_the_lines_of_a_file(
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        ([], DataError, "There is no text to explain"),
+        ([], UsageError, "There is no text to explain"),
         ([""], DataError, "The text is empty"),
-        ([TEXT, "--head", "3"], RecipeError, "--head 3 names no head"),
+        ([TEXT, "--head", "3"], UsageError, r"--head must be a layer and a head \(got 3\)"),
         ([TEXT, "--head", "0.7"], RecipeError, r"There is no head 0\.7"),
-        ([TEXT, "--layer", "1"], RecipeError, "--layer would change nothing here"),
+        ([TEXT, "--layer", "1"], UsageError, "--layer has no effect here"),
         ([TEXT, "--layer", "9", "--method", "information"], RecipeError, "There is no layer 9"),
-        ([TEXT, "--generate", "-1"], RecipeError, "--generate must be at least 1"),
+        ([TEXT, "--generate", "-1"], UsageError, r"--generate must be at least 1 \(got -1\)"),
         ([TEXT, "--next", "--generate", "2"], RecipeError, "are to be explained"),
         ([TEXT, "--svg", "x.pdf"], DataError, "names no kind of figure"),
-        ([TEXT, "--faithfulness", "f"], DataError, "both a text and the file f"),
+        ([TEXT, "--faithfulness", "f"], UsageError, "Both a text and the file f"),
         (["--faithfulness", "none.txt"], DataError, "none.txt cannot be read"),
         (
             ["--faithfulness", "none.txt", "--heads", "--svg", "x"],
-            RecipeError,
-            "--heads and --svg would change nothing",
+            UsageError,
+            "--heads has no effect here",
         ),
         ([TEXT, "--label", "good"], PennaError, "class"),
     ],

@@ -191,7 +191,7 @@ def test_strategies_stand_side_by_side_as_each_writes_alone(standing: Path, caps
     assert [row["text"] for row in found[:5]] == [row["text"] for row in alone]
     assert [row["settings"] for row in found[:5]] == [row["settings"] for row in alone]
     page, told = penna(capsys, f"generate {command}")
-    assert told == "greedy: the same with any seed, so it is written once.\n"
+    assert told == "greedy: every seed gives the same text, so it is generated once.\n"
     heads = ["[greedy]", *(f"[top_p=0.9 temperature=0.7, seed {seed}]" for seed in (0, 1))]
     heads += [f"[mine, beam {number}, log-prob" for number in (1, 2)]
     expected = [head or f"--- {n} ---" for n in (1, 2) for head in ("", *heads)]
@@ -257,14 +257,16 @@ def test_prompts_of_a_file_are_its_lines_empty_ones_too(
 def test_what_is_not_read_of_a_prompt_is_told(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = "They eat an apple. " * 3
     whole, told = penna(capsys, f"generate hf --prompt '{long}' --prompt I --greedy --max-new-tokens 5 --json")
-    assert told == f"Prompt 1 has {len(long)} tokens, the block 32: cut from the left, 32 are read.\n"
+    assert told == (
+        f"Prompt 1 has {len(long)} tokens, more than the model's 32-token context: only the last 32 are read.\n"
+    )
     end, nothing = penna(capsys, f"generate hf --prompt '{long[-32:]}' --greedy --max-new-tokens 5 --json")
     assert json.loads(whole)[0]["text"] == json.loads(end)[0]["text"]
     assert nothing == ""
     _, told = penna(capsys, "generate hf --prompt 'I eat ☃ and ☃ é' --max-new-tokens 1")
-    assert told == "The vocabulary has no token of its own for ☃ é: read byte by byte.\n"
+    assert told == "The vocabulary has no token for ☃ é: encoded byte by byte.\n"
     _, told = penna(capsys, "generate hf-unknown --prompt 'i eat cheese' --max-new-tokens 1")
-    assert told == "The vocabulary has no token of its own for cheese: read as the unknown token.\n"
+    assert told == "The vocabulary has no token for cheese: encoded as the unknown token.\n"
 
 
 # --- Lines of JSON
@@ -300,12 +302,12 @@ def test_a_line_that_finds_no_room_leaves_no_half_of_itself(
 
 def test_lines_are_put_behind_those_of_a_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = "generate hf --prompt I --max-new-tokens 3 --jsonl texts.jsonl --seed"
-    assert penna(capsys, f"{command} 1") == ("", "1 text written to texts.jsonl.\n")
+    assert penna(capsys, f"{command} 1") == ("", "Wrote 1 text to texts.jsonl.\n")
     penna(capsys, f"{command} 2")
     lines = (place / "texts.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["seed"] for line in lines] == [1, 2]
     (place / "texts.jsonl").write_text('{"torn":', encoding="utf-8")
-    assert "The last line of texts.jsonl does not end" in penna(capsys, f"{command} 3", code=2)[1]
+    assert "The last line of texts.jsonl is incomplete" in penna(capsys, f"{command} 3", code=2)[1]
     assert (place / "texts.jsonl").read_text(encoding="utf-8") == '{"torn":'
 
 
@@ -340,7 +342,7 @@ def test_saved_settings_are_the_runs_own_and_transformers_reads_them(
     file = place / "runs/run/generation_config.json"
     words = "--top-p 0.8 --temperature 0.6 --repetition-penalty 1.3 --max-new-tokens 7 --stop ."
     out, told = penna(capsys, f"generate run {words} --save-settings")
-    assert (out, told) == ("", "Saved as the run's own settings: runs/run/generation_config.json\n")
+    assert (out, told) == ("", "Saved as the run's settings: runs/run/generation_config.json\n")
     theirs = Theirs.from_pretrained(file.parent)
     assert (theirs.do_sample, theirs.top_p, theirs.temperature, theirs.max_new_tokens) == (True, 0.8, 0.6, 7)
     saved = file.read_bytes()
@@ -399,23 +401,23 @@ def test_a_file_that_names_tokens_alone_says_nothing_of_how_to_write(
         ("--num-beams 3 --top-p 0.9", "top_p cannot be combined with num_beams"),
         ("--num-beams 100000000", "GiB are free"),
         ("--num-beams 4 -n 5", "5 texts are asked of a search with num_beams = 4 (beam)"),
-        ("-n 0", "-n 0 writes nothing"),
-        ("-n 2 --logprobs", "--logprobs would change nothing here"),
-        ("--logprobs -1 --json", "--logprobs -1 tells no token"),
+        ("-n 0", "-n must be at least 1 (got 0)"),
+        ("-n 2 --logprobs", "--logprobs has no effect here"),
+        ("--logprobs -1 --json", "--logprobs must be at least 0 (got -1)"),
         ("--strategy gredy", "'gredy' is not a setting"),
         ("--strategy ''", "The strategy '' has no name"),
         ("--strategy ': greedy'", "The strategy ': greedy' has no name"),
-        ("--strategy greedy --strategy greedy", "Two strategies are called 'greedy'"),
+        ("--strategy greedy --strategy greedy", "Two strategies are named 'greedy'"),
         ("--strategy 'stop=\"a'", "cannot be read: no closing quotation"),
         ("--strategy 'odd: temperature=0 top_k=3'", "Strategy 'odd': These settings do not fit together"),
-        ("--strategy greedy --save-settings", "--save-settings goes with no --strategy"),
+        ("--strategy greedy --save-settings", "--save-settings cannot be combined with --strategy"),
         ("--save-settings", "hf is not a run"),
         ("--json --jsonl", "not allowed with argument --json"),
         ("--jsonl no/texts.jsonl", "no/texts.jsonl cannot be written"),
-        ("--jsonl .", "it is a folder"),
+        ("--jsonl .", ". is a folder"),
         ("--prompt-file none.txt", "none.txt cannot be read: No such file"),
         ("--prompt-file empty.txt", "There is no prompt in empty.txt"),
-        ("--prompt-file blob.bin", "blob.bin is not text: byte 2"),
+        ("--prompt-file blob.bin", "blob.bin is not UTF-8: byte 2"),
     ],
 )
 def test_what_cannot_be_is_told_with_what_to_do_and_nothing_is_written(
@@ -433,8 +435,8 @@ def test_what_cannot_be_is_told_with_what_to_do_and_nothing_is_written(
 
 def test_a_prompt_without_its_flag_is_shown_as_it_was_given(capsys: pytest.CaptureFixture[str]) -> None:
     _, err = penna(capsys, "generate hf-unknown 'the '", code=2)
-    assert "`penna generate` does not take 'the '." in err
-    assert '--prompt "a text"' in err
+    assert "`penna generate` does not accept 'the '." in err
+    assert "Did you mean --prompt 'the '?" in err
 
 
 def test_an_empty_prompt_needs_a_separator(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,5 @@
 """Settings laid over others: what is given always counts, and a run's own never stands in its way."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ from hypothesis import strategies as st
 from penna.api.chat import ChatSettings, reply_settings
 from penna.api.complete import completion_settings
 from penna.api.generation_defaults import override_settings
-from penna.cli.chat import add_chat_arguments
-from penna.cli.complete import add_complete_arguments
-from penna.cli.generation_options import given_settings
+from penna.cli.arguments import generation_settings
+from penna.cli.main import parse
 from penna.config.generation import (
     GenerationConfig,
     format_value,
@@ -159,11 +157,10 @@ def test_replies_and_completions_follow_the_models_own_settings_at_their_own_len
     assert "max_new_tokens" not in completing.model_fields_set  # so that it goes by what the run learned from
 
 
-@pytest.mark.parametrize("add", [add_chat_arguments, add_complete_arguments])
-def test_the_flags_are_the_same(add: Any) -> None:
-    parser = argparse.ArgumentParser()
-    add(parser)
+@pytest.mark.parametrize("verb", ["generate", "chat", "complete"])
+def test_the_flags_are_the_same(verb: str) -> None:
     words = [
+        verb,
         "run",
         "--num-beams",
         "4",
@@ -176,10 +173,14 @@ def test_the_flags_are_the_same(add: Any) -> None:
         "--max-new-tokens",
         "9",
     ]
-    found = given_settings(parser.parse_args(words))
-    assert found == {"max_new_tokens": 9, "stop": ("a\n", "b"), "num_beams": 4, "early_stopping": True}
-    assert given_settings(parser.parse_args(["run", "--greedy"])) == {"temperature": 0.0}
-    assert given_settings(parser.parse_args(["run"])) == {}
+    assert generation_settings(parse(words)) == {
+        "max_new_tokens": 9,
+        "stop": ("a\n", "b"),
+        "num_beams": 4,
+        "early_stopping": True,
+    }
+    assert generation_settings(parse([verb, "run", "--greedy"])) == {"temperature": 0.0}
+    assert generation_settings(parse([verb, "run"])) == {}
 
 
 def test_what_is_set_in_a_chat_is_laid_over_what_was() -> None:

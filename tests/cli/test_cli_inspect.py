@@ -1,6 +1,5 @@
 """penna inspect: what is printed of a model, the same as JSON, and what is refused."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from rich.cells import cell_len
 
 from penna.api.inspect import inspect_model, sample_texts
 from penna.api.models import load
-from penna.cli.inspect import add_inspect_arguments, run
+from penna.cli.main import run
+from penna.cli.parser import UsageError
 from penna.config.recipe import build_recipe
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.errors import DataError, PennaError, RecipeError, RunError, TokenizerError
@@ -73,10 +73,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def penna_inspect(runs: Path, *words: str) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs-dir", default=str(runs))
-    add_inspect_arguments(parser)
-    assert run(parser.parse_args([*words, "--device", "cpu"]), []) == 0
+    assert run(["inspect", *words, "--runs-dir", str(runs), "--device", "cpu", "--debug"]) == 0
 
 
 def test_a_page_of_80_columns_tells_parts_memory_multiplications_neighbours_and_heads(runs, capsys, monkeypatch):
@@ -90,10 +87,10 @@ def test_a_page_of_80_columns_tells_parts_memory_multiplications_neighbours_and_
     assert lines["lm_head"].endswith("is wte")
     embedded = 16 * Tokenizer.load(runs / "writes").vocab_size
     parameters = 2 * (816 + 272 + 1088 + 1040 + 64) + 32 + embedded + 24 * 16
-    assert lines["all"].split()[-1] == f"{parameters:,}"
+    assert lines["total"].split()[-1] == f"{parameters:,}"
     assert lines["matrices"].split()[1:3] == [f"{2 * (2 * 16 * 192 + embedded) / 1000:.1f}", "k"]
     assert "Its token: ␣cat" in printed
-    assert "Near “天气”" in printed
+    assert "Nearest to “天气”" in printed
     assert "Muon's state" in printed
     assert "Heads on the last samples of the run" in printed
     assert [line.split()[0] for line in printed.splitlines() if line.strip()[:3] in ("0.0", "0.1", "1.0", "1.1")] == [
@@ -136,16 +133,16 @@ def test_a_seq2seq_shows_its_parts_and_neighbours(runs, capsys):
     penna_inspect(runs, "seq2seq", "--near", "cat")
     printed = capsys.readouterr().out
     assert "encoder.h.*.attn.c_attn" in printed
-    assert "forward, of each token of a source of 24" in printed
+    assert "forward, for each token of a source of 24" in printed
     assert "per token of the source" in printed
 
 
 @pytest.mark.parametrize(
     ("words", "error", "says"),
     [
-        (("writes", "--top", "3"), RecipeError, "--top would change nothing"),
-        (("writes", "--text", "abc"), RecipeError, "--text would change nothing"),
-        (("writes", "--near", "cat", "--top", "0"), RecipeError, "--top 0"),
+        (("writes", "--top", "3"), UsageError, "--top has no effect here"),
+        (("writes", "--text", "abc"), UsageError, "--text has no effect here"),
+        (("writes", "--near", "cat", "--top", "0"), UsageError, r"--top must be at least 1 \(got 0\)"),
         (("writes", "--length", "0"), RecipeError, "--length is 0"),
         (("writes", "--length", "25"), RecipeError, "the block holds 24"),
         (("writes", "--near", ""), DataError, "A word is empty"),
@@ -154,7 +151,7 @@ def test_a_seq2seq_shows_its_parts_and_neighbours(runs, capsys):
         (("silent", "--heads"), RunError, "no samples"),
         (("bare", "--heads"), RunError, "no samples"),
         (("bare", "--near", "cat"), RunError, "no tokenizer"),
-        (("seq2seq", "--heads"), RunError, "has an encoder"),
+        (("seq2seq", "--heads"), RunError, "it has an encoder"),
         (("nowhere",), RunError, "nowhere"),
     ],
 )

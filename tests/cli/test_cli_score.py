@@ -1,6 +1,5 @@
 """penna score and the functions behind it: the chain of texts, words behind a context, and what is printed of them."""
 
-import argparse
 import io
 import json
 import math
@@ -14,11 +13,12 @@ from rich.cells import cell_len
 
 from penna.api.models import load
 from penna.api.score import rank_texts, score, score_after
-from penna.cli.score import add_score_arguments, run
-from penna.cli.score_tables import probability
+from penna.cli.main import run
+from penna.cli.parser import UsageError
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask
-from penna.errors import DataError, PennaError, RecipeError, RunError, TokenizerError
+from penna.errors import DataError, PennaError, RunError, TokenizerError
+from penna.formatting import format_probability
 from penna.interop.hf_folder import write_hf
 from penna.loading import LoadedModel
 from penna.model.gpt import GPT
@@ -62,10 +62,7 @@ def loaded(folder: Path) -> LoadedModel:
 
 
 def penna_score(*words: str) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs-dir", default="runs")
-    add_score_arguments(parser)
-    assert run(parser.parse_args([*words, "--device", "cpu"]), []) == 0
+    assert run(["score", *words, "--device", "cpu", "--debug"]) == 0
 
 
 def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
@@ -159,22 +156,22 @@ def test_texts_and_contexts_longer_than_the_block_are_read_in_windows_and_it_is_
     (found,) = as_json(capsys, str(folder / "bpe"), long)
     assert found["windows"] > 1 and found["counted"] == len(found["tokens"]) - 1 > BLOCK
     penna_score(str(folder / "bpe"), long)
-    assert f"it was read in {found['windows']} overlapping windows" in capsys.readouterr().err
+    assert f"read in {found['windows']} overlapping windows" in capsys.readouterr().err
     behind = score_after(loaded, long.strip(), ["Rome"])
     (whole,), (context,) = score(loaded, [long + "Rome"]), score(loaded, [long.strip()])
     assert behind.words[0].logprob == pytest.approx(whole.logprob - context.logprob, abs=1e-4)
     assert BLOCK / 2 <= behind.context_read <= BLOCK
     penna_score(str(folder / "bpe"), "Rome", "--after", long)
-    assert f"the last {behind.context_read} are read" in capsys.readouterr().err
+    assert f"only the last {behind.context_read} are read" in capsys.readouterr().err
 
 
 def test_what_the_vocabulary_lacks_is_named_on_standard_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     penna_score(str(folder / "char"), "I eat 龘\x1b and 龍", "龘")
     printed = capsys.readouterr()
-    assert "no token of its own for 龘 龍: read byte by byte" in printed.err
+    assert "The vocabulary has no token for 龘 龍: encoded byte by byte" in printed.err
     assert "\x1b" not in printed.out + printed.err and r"\x1b" in printed.out
     penna_score(str(folder / "wordpiece"), "I eat zebras")
-    assert "zebras: read as the unknown token" in capsys.readouterr().err
+    assert "zebras: encoded as the unknown token" in capsys.readouterr().err
     penna_score(str(folder / "bpe"), "I eat 龘")
     assert capsys.readouterr().err == ""
 
@@ -219,17 +216,17 @@ def test_a_few_texts_are_shown_token_by_token_and_many_are_only_ranked(
     apple = found["tokens"][-1]
     assert row.split()[2:4] == [str(apple["rank"]), f"{apple['logprob']:.3f}"]
     assert r"I eat\tan apple" in "\n".join(lines)
-    assert "Ranked by perplexity, the likeliest first" in lines
+    assert "Ranked by perplexity, most likely first" in lines
     penna_score(model, *"abcdef", "--by", "bits-per-byte", "--start-token")
     printed = capsys.readouterr().out
-    assert "not counted" not in printed and "Ranked by bits per byte, the likeliest first" in printed
+    assert "not counted" not in printed and "Ranked by bits per byte, most likely first" in printed
     order = rank_texts(score(load(model, device="cpu"), list("abcdef"), True), "bits-per-byte")
     assert [line.split()[-1] for line in printed.splitlines()[3:]] == [found.text for found in order]
 
 
 def test_a_text_of_one_token_has_nothing_to_count(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     penna_score(str(folder / "bpe"), "e")
-    assert "Nothing is counted" in capsys.readouterr().out
+    assert "Nothing to score" in capsys.readouterr().out
 
 
 def test_words_are_shown_with_their_tokens_the_likeliest_first(
@@ -245,10 +242,10 @@ def test_words_are_shown_with_their_tokens_the_likeliest_first(
 
 
 def test_a_probability_too_small_for_a_float_is_written_out(loaded: LoadedModel) -> None:
-    assert probability(math.log(0.25)) == "0.2500"
-    assert probability(math.log(3.2e-7)) == "3.2e-7"
-    assert probability(math.log(9.97e-5)) == "1.0e-4"
-    assert probability(-1000.0) == "5.1e-435"
+    assert format_probability(math.log(0.25)) == "0.2500"
+    assert format_probability(math.log(3.2e-7)) == "3.2e-7"
+    assert format_probability(math.log(9.97e-5)) == "1.0e-4"
+    assert format_probability(-1000.0) == "5.1e-435"
 
 
 def test_a_model_that_starts_documents_is_asked_without_a_separator_and_told_so(
@@ -258,7 +255,7 @@ def test_a_model_that_starts_documents_is_asked_without_a_separator_and_told_so(
     monkeypatch.setattr(LoadedModel, "starts_documents", True)
     assert as_json(capsys, str(folder / "bpe"), "I eat") == expected
     penna_score(str(folder / "bpe"), "I eat")
-    assert "--start-token puts it there" in capsys.readouterr().err
+    assert "--start-token adds it" in capsys.readouterr().err
     penna_score(str(folder / "bpe"), "I eat", "--start-token")
     assert capsys.readouterr().err == ""
 
@@ -276,12 +273,12 @@ def test_an_empty_context_needs_the_start_token(loaded: LoadedModel) -> None:
     ("words", "error", "message"),
     [
         (["bpe", "one", ""], DataError, "Text 2 of 2 is empty"),
-        (["bpe", "one", "--file", "lines.txt"], DataError, "both texts and the file"),
+        (["bpe", "one", "--file", "lines.txt"], UsageError, "Both texts and the file"),
         (["bpe", "--file", "no-such-file"], DataError, "no-such-file cannot be read"),
-        (["bpe", "one", "--top", "3"], RecipeError, "--top would change nothing"),
-        (["bpe", "one", "--no-space"], RecipeError, "--no-space would change nothing"),
-        (["bpe", "one", "--after", "I", "--by", "logprob"], RecipeError, "--by would change nothing"),
-        (["bpe", "one", "--after", "I", "--top", "0"], RecipeError, "--top 0 shows no token"),
+        (["bpe", "one", "--top", "3"], UsageError, "--top has no effect here"),
+        (["bpe", "one", "--no-space"], UsageError, "--no-space has no effect here"),
+        (["bpe", "one", "--after", "I", "--by", "logprob"], UsageError, "--by has no effect here"),
+        (["bpe", "one", "--after", "I", "--top", "0"], UsageError, r"--top must be at least 1 \(got 0\)"),
         (["wordpiece", "one", " "], DataError, "Text 2 of 2, ' ', has no token"),
         (["wordpiece", "apple", " ", "--after", "I"], DataError, "Word 2 of 2, ' ', has no token"),
         (["wordpiece", "one", "--start-token"], TokenizerError, "has no document separator"),

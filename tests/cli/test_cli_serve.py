@@ -19,9 +19,9 @@ from types import SimpleNamespace
 import pytest
 
 from penna.cli.main import run
-from penna.cli.serving import bytes_of, run_until_signal
+from penna.cli.parser import UsageError
+from penna.cli.serve import parse_size, run_until_signal
 from penna.config.sections import ModelConfig, TokenizerConfig
-from penna.errors import RecipeError
 from penna.interop.hf_folder import write_hf
 from penna.model.gpt import GPT
 from penna.tokenizer.train import train_tokenizer
@@ -50,7 +50,7 @@ def served(*words: str, **environment: str) -> Iterator[tuple[subprocess.Popen[s
     assert process.stderr is not None
     try:
         said = ""
-        while "Ctrl-C stops it" not in said:
+        while "Ctrl-C stops the server" not in said:
             line = process.stderr.readline()
             assert line, said
             said += line
@@ -196,7 +196,7 @@ def test_another_address_needs_a_key(
     assert "--api-key-file FILE, or PENNA_API_KEY" in said
     (tmp_path / "key").write_text("two words\n")
     said = refused(capsys, str(folder), "--host", "0.0.0.0", "--api-key-file", str(tmp_path / "key"))
-    assert "characters that no header can hold" in said
+    assert "characters that no HTTP header allows" in said
     assert "two words" not in said
     assert "cannot be read" in refused(capsys, str(folder), "--api-key-file", str(tmp_path / "none"))
 
@@ -206,7 +206,7 @@ def test_another_address_needs_a_key(
     [
         (["--slots", "0"], "slots = '0' cannot be"),
         (["--port", "99999"], "port = '99999' cannot be"),
-        (["--memory-limit", "much"], "--memory-limit much is no size"),
+        (["--memory-limit", "much"], "--memory-limit must be a size (got 'much')"),
         (["--memory-limit", "1kB"], "alone takes"),
         (["--request-timeout", "nan"], "request_timeout"),
     ],
@@ -224,10 +224,10 @@ def test_a_run_that_is_none_and_two_of_one_name_are_told(folder: Path, capsys: p
 
 @pytest.mark.parametrize(("word", "size"), [("4GB", 4 * 10**9), ("1.5 MiB", 3 << 19), ("512", 512), ("2kB", 2000)])
 def test_sizes_are_read(word: str, size: int):
-    assert bytes_of("memory_limit", word) == size
+    assert parse_size("memory_limit", word) == size
 
 
 @pytest.mark.parametrize("word", ["", "GB", "4TBs", "-1GB", "1e3"])
 def test_what_is_no_size_is_refused(word: str):
-    with pytest.raises(RecipeError, match="is no size"):
-        bytes_of("memory_limit", word)
+    with pytest.raises(UsageError, match="must be a size"):
+        parse_size("memory_limit", word)

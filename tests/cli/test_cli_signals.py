@@ -36,7 +36,7 @@ def test_a_signal_saves_the_run_and_the_exit_code_names_it(number: signal.Signal
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "Go on with: penna resume runs/run" in said
+    assert "To continue: penna resume runs/run" in said
     folder = tmp_path / "runs" / "run"
     state = json.loads((folder / "last" / "state.json").read_text())
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]

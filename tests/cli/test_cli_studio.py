@@ -1,20 +1,17 @@
 """penna studio as a person starts it: what it refuses, and that it does so at once."""
 
-import argparse
 import socket
 from pathlib import Path
 
 import pytest
 
-from penna.cli.studio import add_studio_arguments, run
+from penna.cli.main import run
+from penna.cli.parser import UsageError
 from penna.errors import DataError, DeviceError, RecipeError
 
 
 def started(*words: str) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs-dir", default="runs")
-    add_studio_arguments(parser)
-    run(parser.parse_args(["--no-browser", *words]), ())
+    run(["studio", "--no-browser", *words, "--debug"])
 
 
 def test_a_port_in_use_is_told_in_three_parts_and_leaves_nothing_behind(tmp_path: Path):
@@ -32,8 +29,8 @@ def test_a_port_in_use_is_told_in_three_parts_and_leaves_nothing_behind(tmp_path
     [
         (("--host", "0.0.0.0"), RecipeError, "can be reached from other machines"),
         (("--port", "words"), RecipeError, "port"),
-        (("--data-dir", "/nowhere/at/all"), DataError, "is no folder"),
-        (("--memory-limit", "much"), RecipeError, "is no size"),
+        (("--data-dir", "/nowhere/at/all"), DataError, "is not a folder"),
+        (("--memory-limit", "much"), UsageError, "must be a size"),
         (("--api-key-file", "/nowhere/key"), DataError, "cannot be read"),
     ],
 )

@@ -59,7 +59,7 @@ def test_a_text_that_gives_fewer_tokens_is_a_notice_and_no_error(
     size = Tokenizer.load(tmp_path / "mine").vocab_size
     said = capsys.readouterr()
     assert f"The text is too small for 5,000 tokens: the vocabulary has {size}." in said.err
-    assert f"{size}  of 5,000 asked for: the text gave no more" in said.out
+    assert f"{size}  of 5,000 requested: the text has no more" in said.out
 
 
 def test_records_are_read_by_the_fields_of_the_section_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,7 +127,7 @@ def test_tokenizers_are_compared_side_by_side_in_80_columns(
     assert rows["bytes per token"][-2:] == [f"{len(STORY.encode()) / count:.2f}" for count in tokens]
     assert rows["kind"][-3:] == ["byte-level", "BPE", "WordPiece"]
     assert rows["lossless"][-2:] == ["yes", "no"]
-    assert rows["text comes back"][-2:] == ["exactly", "changed"]
+    assert rows["decodes to the text"][-2:] == ["exactly", "changed"]
     assert "The first difference:" in printed
     assert "the│" in printed and "[UNK]" in printed
     shown = [line for line in printed.splitlines() if str(text) not in line]

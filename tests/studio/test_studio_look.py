@@ -86,7 +86,7 @@ def test_the_command_shown_asks_the_terminal_for_the_same(
     def load(arguments: object) -> None:
         pass
 
-    monkeypatch.setattr("penna.cli.explain.load", load)
+    monkeypatch.setattr("penna.cli.explain.load_model", load)
     monkeypatch.setattr(sys.modules["penna.api.explain"], "explain", explain)
     run(command("runs/one", "A text\nof two lines", settings)[1:])
     assert heard == [("A text\nof two lines", settings)]

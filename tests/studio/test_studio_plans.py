@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from penna.api.recipes import resolve_recipe
-from penna.cli.parser import make_parser, split_overrides
+from penna.cli.main import parse
 from penna.config.recipe import parse_overrides, shipped_recipes
 from penna.config.schema import SECTIONS, Recipe, section_models
 from penna.errors import DataError, RecipeError
@@ -34,9 +34,9 @@ def texts(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def as_the_terminal_means_it(words: list[str]) -> Recipe:
-    plain, pairs = split_overrides(["train", *words])
-    arguments = make_parser().parse_args(plain)
-    return resolve_recipe(arguments.target, parse_overrides(pairs))[0]
+    arguments = parse(["train", *words])
+    assert arguments is not None
+    return resolve_recipe(arguments.target, parse_overrides(arguments.overrides))[0]
 
 
 @pytest.mark.parametrize(

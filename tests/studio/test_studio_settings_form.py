@@ -6,7 +6,7 @@ import re
 import pytest
 
 from penna.api.generation_defaults import override_settings
-from penna.cli.generation_options import add_generation_arguments, given_settings
+from penna.cli.arguments import add_generation_arguments, generation_settings
 from penna.config.generation import GenerationConfig
 from penna.errors import RecipeError
 from penna.serve.errors import RequestRejected
@@ -36,7 +36,7 @@ CONFIGS = [
 def test_the_line_of_the_terminal_makes_the_same_settings(config, own):
     parser = argparse.ArgumentParser()
     add_generation_arguments(parser, {})
-    assert override_settings(own, given_settings(parser.parse_args(flags(config, own)))) == config
+    assert override_settings(own, generation_settings(parser.parse_args(flags(config, own)))) == config
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -32,7 +32,9 @@ def trace_beam_search(
             "Such as --num-beams 4.",
         )
     if not config.max_new_tokens:
-        raise RecipeError("max_new_tokens = 0 leaves nothing to search.", "A step or more.", "Such as --steps 8.")
+        raise RecipeError(
+            "max_new_tokens = 0 leaves nothing to search.", "A step or more.", "For example --max-new-tokens 8."
+        )
     request = prompt_request(loaded, prompt, config, report_beams=True)
     grower = BeamTreeBuilder(loaded.require_tokenizer(), request, prompt)
     for event in generate(loaded.model, [request]):

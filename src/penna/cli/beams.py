@@ -1,202 +1,246 @@
-"""The verb ``penna beams``: a beam search as it grows, step by step, then its tree and the texts it found.
+"""``penna beams``: show a beam search step by step, then its tree and the texts that it found.
 
-Each step is printed once it is done: what is kept, what is finished, and the best of what was given up. The tree at the
-end leaves out what was given up at once, and draws what never branches as one line.
+Each step is printed as soon as it is done: what is kept, what is finished, and the best of what is pruned. The tree
+leaves out what was pruned immediately, and shows a chain without branches as one line.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penna.cli.loading import add_device_arguments, load
-from penna.errors import RecipeError
+from penna.cli.arguments import add_device_arguments, add_run_argument, load_model
+from penna.cli.console import Page, grid, note, print_json
+from penna.cli.parser import Renamed, Verbs, at_least
+from penna.formatting import format_probability, one_line, truncate_end, truncate_start
 
 if TYPE_CHECKING:
-    from penna.cli.page import Page
-    from penna.generate.beam_tree import BeamTree, TreeStep
+    from penna.generate.beam_tree import BeamNode, BeamTree, TreeStep
 
-Overrides = Sequence[tuple[str, str]]
-
-_SHOWN = 20  # partial texts of a step, and whole texts, at most
+_SHOWN = 20  # at most, of the beams of a step and of the texts
 _PRUNED = 3
-_EARLY: dict[str, bool | str] = {"true": True, "false": False, "never": "never"}
+_EARLY_STOPPING: dict[str, bool | str] = {"true": True, "false": False, "never": "never"}
+_MARK, _PARENT, _PROBABILITY, _TOKEN = 6, 4, 9, 18  # cells of columns
 
 
-def add_beams_arguments(parser: argparse.ArgumentParser) -> None:
-    """The words of ``penna beams``."""
-    parser.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    summary = "show a beam search step by step, and its tree"
+    verbs.add("beams", summary, "RUN [PROMPT] [options]", _add_arguments, run)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_argument(parser)
     parser.add_argument(
-        "prompt", nargs="?", default="", metavar="PROMPT", help="what to go on from; the start of a document without it"
+        "prompt", nargs="?", default="", metavar="PROMPT", help="the text to continue (default: start a document)"
     )
-    parser.add_argument("--num-beams", type=int, default=4, metavar="N", help="partial texts kept side by side (4)")
+    parser.add_argument("--num-beams", type=int, default=4, metavar="N", help="number of beams (default: 4)")
     parser.add_argument(
-        "--steps",
-        "--max-new-tokens",
-        dest="steps",
-        type=int,
-        default=8,
-        metavar="N",
-        help="tokens to write at most (8)",
+        "--max-new-tokens", type=int, default=8, metavar="N", help="generate at most N tokens (default: 8)"
+    )
+    parser.add_argument("--steps", action=Renamed, const="--max-new-tokens")
+    parser.add_argument(
+        "--length-penalty", type=float, metavar="X", help="divide a score by its length to this power (default: 1)"
     )
     parser.add_argument(
-        "--length-penalty", type=float, metavar="X", help="a score is divided by its length to this power (1)"
+        "--num-beam-groups", type=int, metavar="N", help="groups of beams for diverse beam search (default: 1)"
     )
-    parser.add_argument("--num-beam-groups", type=int, metavar="N", help="groups that keep apart from each other (1)")
     parser.add_argument(
-        "--diversity-penalty", type=float, metavar="X", help="taken off what an earlier group chose in the same step"
+        "--diversity-penalty",
+        type=float,
+        metavar="X",
+        help="subtract X from the score of a token that an earlier group chose in the same step",
     )
     parser.add_argument(
         "--early-stopping",
-        choices=list(_EARLY),
-        help="end once so many texts are finished (true), once none is likely to do better (false, as without it), or "
-        "once none can (never)",
+        choices=list(_EARLY_STOPPING),
+        help="stop as soon as --num-beams texts are finished (true), when a better text is unlikely (false, the "
+        "default), or when none is possible (never)",
     )
     parser.add_argument(
-        "--pruned", type=int, default=_PRUNED, metavar="N", help=f"show so many given up in each step ({_PRUNED})"
+        "--pruned",
+        type=at_least(0),
+        default=_PRUNED,
+        metavar="N",
+        help=f"show N pruned beams of each step (default: {_PRUNED})",
     )
-    parser.add_argument("--figure", metavar="FILE", help="draw the tree as SVG and PNG, side by side")
+    parser.add_argument("--figure", metavar="FILE", help="draw the tree as SVG and PNG")
     add_device_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON, with everything that was looked at")
+    parser.add_argument("--json", action="store_true", help="print JSON, with all beams that were considered")
 
 
-def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
-    """Search, and show what was searched."""
+def run(arguments: argparse.Namespace) -> int:
+    """Search, and print the search."""
     from penna.api.beams import beam_tree_to_json, trace_beam_search
     from penna.api.generate import prompts_too_long
-    from penna.cli.screen import say
     from penna.config.generation import generation_config
     from penna.report.beam_plot import draw_beams
     from penna.report.histograms import check_plot_path
 
     config = generation_config(_settings(arguments))
-    if arguments.pruned < 0:
-        raise RecipeError(f"--pruned {arguments.pruned} cannot be shown.", "0 or more.", "Such as --pruned 3.")
     if arguments.figure:
         check_plot_path(Path(arguments.figure))
-    loaded = load(arguments)
+    loaded = load_model(arguments)
     if arguments.json:
         tree = trace_beam_search(loaded, arguments.prompt, config)
-        print(json.dumps(beam_tree_to_json(tree), ensure_ascii=False, indent=2, allow_nan=False))
+        print_json(beam_tree_to_json(tree))
     else:
-        from penna.cli.page import Page
-
-        screen = _Screen(Page(), arguments.prompt, arguments.pruned)
-        tree = trace_beam_search(loaded, arguments.prompt, config, on_event=screen.show_step)
-        screen.show_tree(tree)
-        screen.show_texts(tree)
+        printer = _Printer(arguments.prompt, arguments.pruned)
+        tree = trace_beam_search(loaded, arguments.prompt, config, on_event=printer.print_step)
+        printer.print_tree(tree)
+        printer.print_texts(tree)
     if prompts_too_long(loaded, [arguments.prompt]):
-        say("The prompt is longer than the block and was cut from the left.")
+        note("The prompt is longer than the model's context: only its end was read.")
     if arguments.figure:
         for file in draw_beams(tree, Path(arguments.figure), pruned=arguments.pruned):
-            say(f"Wrote {file}.")
+            note(f"Wrote {file}.")
     return 0
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What was given of the settings."""
-    given = {
-        "num_beams": arguments.num_beams,
-        "max_new_tokens": arguments.steps,
-        "length_penalty": arguments.length_penalty,
-        "num_beam_groups": arguments.num_beam_groups,
-        "diversity_penalty": arguments.diversity_penalty,
-        "early_stopping": None if arguments.early_stopping is None else _EARLY[arguments.early_stopping],
-    }
-    return {name: value for name, value in given.items() if value is not None}
+    """The generation settings that were given."""
+    names = ("num_beams", "max_new_tokens", "length_penalty", "num_beam_groups", "diversity_penalty")
+    settings = {name: getattr(arguments, name) for name in names}
+    if arguments.early_stopping is not None:
+        settings["early_stopping"] = _EARLY_STOPPING[arguments.early_stopping]
+    return {name: value for name, value in settings.items() if value is not None}
 
 
-class _Screen:
+class _Printer:
     """Prints a search on a page."""
 
-    def __init__(self, page: Page, prompt: str, pruned: int) -> None:
-        self._page, self._prompt, self._pruned = page, prompt, pruned
-        self._places: dict[int, int] = {}  # of the nodes the last step kept, as they were numbered
+    def __init__(self, prompt: str, pruned: int) -> None:
+        self._page, self._prompt, self._pruned = Page(), prompt, pruned
+        self._rows: dict[int, int] = {}  # node number: its row in the step before
 
-    def show_step(self, step: TreeStep) -> None:
-        """A step as it is done: its best partial texts, and some that were given up."""
-        from rich.table import Table
-        from rich.text import Text
-
-        from penna.formatting import format_probability, one_line, truncate_end, truncate_start
-
-        going_on = [node for node in step.nodes if node.fate != "pruned"]
-        kept = {node.number: place for place, node in enumerate(step.with_fate("kept"), start=1)}
-        rows = going_on[:_SHOWN] + step.with_fate("pruned")[: self._pruned]
-        table = Table.grid(padding=(0, 2))
-        for justify in ("left", "right", "right", "right", "left"):
-            table.add_column(justify=justify, no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_row("", "from", "P(token)", "P(text)", "token", "text", style="dim")
-        names = [truncate_end(one_line(node.label), 18) for node in rows]
-        used = 6 + 4 + 9 + 9 + max((Text(name).cell_len for name in names), default=0) + 5 * 2
-        for node, name in zip(rows, names, strict=True):
+    def print_step(self, step: TreeStep) -> None:
+        """Print the best beams of a step, and some that were pruned."""
+        alive = [node for node in step.nodes if node.fate != "pruned"]
+        kept = {node.number: row for row, node in enumerate(step.with_fate("kept"), start=1)}
+        nodes = alive[:_SHOWN] + step.with_fate("pruned")[: self._pruned]
+        table = grid("lrrrll", "", "from", "P(token)", "P(text)", "token", "text")
+        names = [truncate_end(one_line(node.label), _TOKEN) for node in nodes]
+        fixed = _MARK + _PARENT + 2 * _PROBABILITY + _widest(names) + 5 * 2
+        for node, name in zip(nodes, names, strict=True):
             mark = {"kept": f"● {kept.get(node.number)}", "finished": "■ end", "pruned": "×"}[node.fate]
-            parent = "" if node.parent is None else str(self._places.get(node.parent, ""))
-            figures = (format_probability(node.token_logprob), format_probability(node.logprob))
-            text = Text(truncate_start(one_line(self._prompt + node.text), max(self._page.inside - used, 16)))
+            parent = "" if node.parent is None else str(self._rows.get(node.parent, ""))
+            probabilities = format_probability(node.token_logprob), format_probability(node.logprob)
+            text = truncate_start(one_line(self._prompt + node.text), max(self._page.width - fixed, 16))
             style = {"kept": "", "finished": "bold green", "pruned": "dim"}[node.fate]
-            table.add_row(Text(mark), Text(parent), *map(Text, figures), Text(name), text, style=style)
+            table.add_row(mark, parent, *probabilities, name, text, style=style)
         held = format_probability(math.log(step.held)) if step.held else "0"
-        self._page.title(f"Step {step.number}: kept and finished texts hold {held} of all probability")
+        self._page.title(f"Step {step.number}: kept and finished beams hold {held} of the probability")
         self._page.show(table)
-        hidden = len(going_on) - _SHOWN
-        if hidden > 0:
-            self._page.wrapped(f"and {hidden:,} more that were kept or are finished; --json tells all")
-        self._places = kept
+        if len(alive) > _SHOWN:
+            self._page.paragraph(f"and {len(alive) - _SHOWN:,} more kept or finished beams; --json prints all")
+        self._rows = kept
 
-    def show_tree(self, tree: BeamTree) -> None:
-        """Everything that was ever kept, and what came of it."""
-        from rich.table import Table
+    def print_tree(self, tree: BeamTree) -> None:
+        """Print all beams that were ever kept."""
         from rich.text import Text
 
-        from penna.cli.beam_lines import tree_lines
-        from penna.formatting import format_probability, one_line, truncate_end, truncate_start
-
-        self._page.title("The tree of what was kept")
-        self._page.wrapped("● leads to a text below, ○ was given up later, ■ finished")
+        self._page.title("Tree of the kept beams")
+        self._page.paragraph("● leads to a text below, ○ was pruned later, ■ finished")
         if tree.config.num_beams > _SHOWN:
-            self._page.wrapped(f"Of each step, and of the texts, the {_SHOWN} best are shown.")
-        table = Table.grid(padding=(0, 2))
-        table.add_column(no_wrap=True)
-        table.add_column(justify="right", no_wrap=True)
-        room = self._page.inside - 11
-        prompt = truncate_start(one_line(self._prompt), room) or "(start of a document)"
+            self._page.paragraph(f"Of each step and of the texts, the {_SHOWN} best are shown.")
+        table = grid("lr")
+        width = self._page.width - 11
+        prompt = truncate_start(one_line(self._prompt), width) or "(start of a document)"
         table.add_row(Text(prompt, style="bold"), Text("P(text)", style="dim"))
         for line in tree_lines(tree, shown=_SHOWN):
+            style = "bold" if line.survives else "dim"
             label = Text().append(line.branch, style="dim")
-            label.append(
-                truncate_end(f"{line.mark} {one_line(line.text)}", room - label.cell_len),
-                style="bold" if line.survives else "dim",
-            )
+            label.append(truncate_end(f"{line.mark} {one_line(line.text)}", width - label.cell_len), style=style)
             table.add_row(label, Text(format_probability(line.logprob), style="" if line.survives else "dim"))
         self._page.show(table)
 
-    def show_texts(self, tree: BeamTree) -> None:
-        """The texts that were found, the best first."""
-        from rich.table import Table
+    def print_texts(self, tree: BeamTree) -> None:
+        """Print the texts that were found, best first."""
         from rich.text import Text
 
-        from penna.formatting import format_probability, one_line
-
-        self._page.title(f"The texts it found, by score (log-prob / tokens^{tree.config.length_penalty:g})")
+        self._page.title(f"Texts found, by score (log-prob / tokens^{tree.config.length_penalty:g})")
         if not tree.texts:
-            self._page.wrapped("None: the settings left no token that could come next.")
+            self._page.paragraph("None: the settings allow no next token.")
             return
-        table = Table.grid(padding=(0, 2))
-        for justify in ("right", "right", "right", "right", "left"):
-            table.add_column(justify=justify, no_wrap=True)
-        table.add_column(overflow="fold")
-        table.add_row("", "P(text)", "log-prob", "score", "end", "text", style="dim")
+        table = grid("rrrrlw", "", "P(text)", "log-prob", "score", "end", "text")
         for found in tree.texts[:_SHOWN]:
-            figures = (str(found.rank), format_probability(found.logprob), f"{found.logprob:.3f}", f"{found.score:.3f}")
+            metrics = format_probability(found.logprob), f"{found.logprob:.3f}", f"{found.score:.3f}"
             end = "ended" if found.finish == "stop" else "cut off"
             text = Text().append(one_line(self._prompt), style="dim").append(one_line(found.text))
-            table.add_row(*map(Text, figures), Text(end), text)
+            table.add_row(str(found.rank), *metrics, end, text)
         self._page.show(table)
         if len(tree.texts) > _SHOWN:
-            self._page.wrapped(f"and {len(tree.texts) - _SHOWN:,} more; --json tells all")
+            self._page.paragraph(f"and {len(tree.texts) - _SHOWN:,} more; --json prints all")
+
+
+def _widest(texts: list[str]) -> int:
+    from rich.cells import cell_len
+
+    return max(map(cell_len, texts), default=0)
+
+
+@dataclass(frozen=True)
+class TreeLine:
+    """A line of the printed tree."""
+
+    branch: str  # the branches before it, such as "│ └─"
+    mark: str
+    text: str  # what its tokens add to the text
+    logprob: float  # of the beam up to here
+    survives: bool  # whether it is part of a text that was found
+
+
+def tree_lines(tree: BeamTree, *, shown: int) -> list[TreeLine]:
+    """The lines of a tree below its prompt: the ``shown`` best of each step and of the texts, with their ancestors."""
+    chosen: set[int] = set()
+    for step in tree.steps:
+        for node in [node for node in step.nodes if node.fate != "pruned"][:shown]:
+            chosen.update(each.number for each in tree.path(node))
+    for found in tree.texts[:shown]:
+        chosen.update(each.number for each in tree.path(tree.nodes[found.node]))
+    return list(_TreeLines(tree, chosen).below(None, ""))
+
+
+class _TreeLines:
+    def __init__(self, tree: BeamTree, chosen: set[int]) -> None:
+        self._surviving = tree.surviving()
+        self._ranks = {found.node: found.rank for found in tree.texts}
+        self._children: dict[int | None, list[BeamNode]] = {}
+        for node in tree.nodes:
+            if node.number in chosen:
+                self._children.setdefault(node.parent, []).append(node)
+
+    def below(self, parent: BeamNode | None, branch: str) -> Iterator[TreeLine]:
+        """The lines below a node, or below the prompt; the best child comes first."""
+        from penna.generate.beam_tree import added_text
+
+        children = self._children.get(None if parent is None else parent.number, [])
+        for place, node in enumerate(sorted(children, key=lambda node: -node.score), start=1):
+            end = self._end_of_chain(node)
+            added = added_text("" if parent is None else parent.text, end.text)
+            is_last = place == len(children)
+            yield TreeLine(
+                branch=branch + ("└─" if is_last else "├─"),
+                mark=self._mark(end),
+                text=f"␣{added[1:]}" if added[:1] == " " else added or end.token,
+                logprob=end.logprob,
+                survives=end.number in self._surviving,
+            )
+            yield from self.below(end, branch + ("  " if is_last else "│ "))
+
+    def _end_of_chain(self, node: BeamNode) -> BeamNode:
+        """The last node of a chain of only children that all survive, or all do not."""
+        only = self._children.get(node.number, [])
+        while len(only) == 1 and (only[0].number in self._surviving) == (node.number in self._surviving):
+            node = only[0]
+            only = self._children.get(node.number, [])
+        return node
+
+    def _mark(self, node: BeamNode) -> str:
+        if node.fate == "finished":
+            return f"■ #{self._ranks[node.number]}" if node.number in self._ranks else "■"
+        return "●" if node.number in self._surviving else "○"

@@ -1,112 +1,119 @@
-"""The verb ``penna explain``: which words of a text moved what a model says to it, by any number of methods.
+"""``penna explain``: which words of a text influenced a prediction, by any number of methods.
 
-The same result is shown on the terminal, drawn, made a page, or printed as JSON. With a file of texts it is not one
-text that is explained: the methods themselves are measured on all of them.
+The result is printed, plotted, written as an HTML page, or printed as JSON. With ``--faithfulness FILE``, the methods
+themselves are measured on the texts of a file.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penna.cli.lines import opened, text_lines
-from penna.cli.loading import load
-from penna.errors import DataError, RecipeError
-from penna.storage import to_json
+from penna.cli.arguments import add_device_argument, add_run_argument, load_model, open_text_file, read_lines
+from penna.cli.console import note, print_json
+from penna.cli.parser import UsageError, Verbs, at_least, unused_option
+from penna.errors import DataError
 
 if TYPE_CHECKING:
     from penna.api.explain import ExplainSettings
     from penna.explain.explanation import Method
-    from penna.loading import LoadedModel
-
-Overrides = Sequence[tuple[str, str]]
 
 
-def add_explain_arguments(parser: argparse.ArgumentParser) -> None:
-    """The words of ``penna explain``."""
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    summary = "show which words of a text influenced a prediction"
+    verbs.add("explain", summary, "RUN TEXT [options]", _add_arguments, run)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     from penna.explain.explanation import DEFAULT_METHODS, METHODS
 
-    parser.add_argument("run", metavar="RUN", help="a run, a checkpoint or a Hugging Face folder")
-    parser.add_argument("text", nargs="?", metavar="TEXT", help="what the model reads; - for the standard input")
-    asked = parser.add_argument_group("what is asked", "the next token, or the class of a classifier, where nothing is")
-    asked.add_argument("--continuation", metavar="TEXT", help="what made this text likely behind it")
-    asked.add_argument("--generate", type=int, default=0, metavar="N", help="each of so many tokens it goes on with")
-    asked.add_argument("--label", metavar="NAME", help="what spoke for this class")
-    asked.add_argument("--next", action="store_true", help="the next token, of a classifier too")
-    asked.add_argument("--against", metavar="WORD", help="why not this token, or class, instead")
-    asked.add_argument("--pair", metavar="TEXT", help="the second text, for a classifier of pairs")
-    asked.add_argument("--start-token", action="store_true", help="read the document separator first")
-    asked.add_argument("--max-tokens", type=int, metavar="N", help="explain the last N tokens at most (256)")
-    ways = parser.add_argument_group("ways of answering")
-    ways.add_argument(
+    add_run_argument(parser)
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="the text that the model reads; - for standard input")
+    target = parser.add_argument_group(
+        "what to explain", "By default, the prediction of the next token or, for a classifier, of the class."
+    )
+    target.add_argument("--continuation", metavar="TEXT", help="explain the probability of TEXT after the text")
+    target.add_argument(
+        "--generate", type=at_least(1), default=0, metavar="N", help="generate N tokens and explain each of them"
+    )
+    target.add_argument("--label", metavar="NAME", help="explain the probability of this class")
+    target.add_argument("--next", action="store_true", help="explain the next token, also for a classifier")
+    target.add_argument("--against", metavar="WORD", help="explain why it is not this token or class instead")
+    target.add_argument("--pair", metavar="TEXT", help="the second text, for a classifier of pairs")
+    target.add_argument("--start-token", action="store_true", help="begin with the document separator")
+    target.add_argument("--max-tokens", type=int, metavar="N", help="explain at most the last N tokens (default: 256)")
+    methods = parser.add_argument_group("methods")
+    methods.add_argument(
         "--method",
         action="append",
         default=[],
         choices=[*METHODS, "all"],
         metavar="METHOD",
-        help=f"{', '.join(METHODS)}, or all of them; repeatable ({' and '.join(DEFAULT_METHODS)})",
+        help=f"{', '.join(METHODS)}, or all of them; repeatable (default: {' and '.join(DEFAULT_METHODS)})",
     )
-    ways.add_argument(
-        "--layer", type=int, metavar="N", help="with --method information, the layer whose state counts (the last)"
+    methods.add_argument(
+        "--layer", type=int, metavar="N", help="with --method information, the layer to measure (default: the last)"
     )
-    ways.add_argument("--maps", action="store_true", help="attention maps, and what goes to the first token")
-    ways.add_argument("--lens", action="store_true", help="what each layer would answer if it were the last")
-    ways.add_argument("--heads", action="store_true", help="each head switched off alone")
-    ways.add_argument(
+    methods.add_argument("--maps", action="store_true", help="attention maps, and the attention on the first token")
+    methods.add_argument("--lens", action="store_true", help="logit lens: what each layer would predict")
+    methods.add_argument("--heads", action="store_true", help="the effect of ablating each head")
+    methods.add_argument(
         "--head",
         action="append",
         default=[],
         metavar="L.H",
-        help="switch off head H of layer L, both counted from 0; repeatable: all of them together",
+        help="ablate head H of layer L (both from 0); repeatable: ablate all of them together",
     )
-    ways.add_argument("--layers", action="store_true", help="the information each layer keeps of each word (slow)")
-    ways.add_argument("--seed", type=int, default=0, metavar="N", help="of the methods that draw (0)")
-    ways.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    methods.add_argument(
+        "--layers", action="store_true", help="how much information about each word each layer keeps (slow)"
+    )
+    methods.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="random seed of methods that need one (default: 0)"
+    )
+    add_device_argument(parser)
     output = parser.add_argument_group("output")
-    output.add_argument("--svg", metavar="FILE", help="draw it as SVG and PNG, side by side")
-    output.add_argument("--html", metavar="FILE", help="write one page with everything, which opens offline")
+    output.add_argument("--svg", metavar="FILE", help="plot the explanation as SVG and PNG")
+    output.add_argument("--html", metavar="FILE", help="write a page with everything, which works offline")
     output.add_argument("--json", action="store_true", help="print JSON")
     output.add_argument(
         "--faithfulness",
         metavar="FILE",
-        help="measure the methods instead, on the texts of a file, one on a line: do the words they name matter?",
+        help="instead, measure on the texts of FILE (one per line) whether the words that a method ranks first matter",
     )
-    parser.set_defaults(dtype="float32")
 
 
-def run(arguments: argparse.Namespace, overrides: Overrides) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Explain a text, or measure the methods."""
     _check_options(arguments)
     settings = _settings(arguments)
     if arguments.faithfulness:
-        texts = _texts(arguments.faithfulness)
-        return _measure(load(arguments), texts, settings, as_json=arguments.json)
-    text = _text(arguments.text)
-    return _explain(load(arguments), text, settings, arguments)
+        _measure(arguments, settings)
+    else:
+        _explain(arguments, settings)
+    return 0
 
 
-def _explain(loaded: LoadedModel, text: str, settings: ExplainSettings, arguments: argparse.Namespace) -> int:
+def _explain(arguments: argparse.Namespace, settings: ExplainSettings) -> None:
     from penna.api.explain import explain
-    from penna.cli.explained import print_explanation
-    from penna.cli.screen import say
+    from penna.cli.explain_tables import print_explanation
 
-    explanation = explain(loaded, text, settings)
+    text = _read_text(arguments.text)
+    explanation = explain(load_model(arguments), text, settings)
     for notice in explanation.notices:
-        say(notice)
+        note(notice)
     if arguments.json:
-        print(json.dumps(to_json(explanation), ensure_ascii=False, indent=2, allow_nan=False))
+        print_json(explanation)
     else:
         print_explanation(explanation)
     if arguments.svg:
         from penna.report.explanations.plots import draw_explanation
 
         for file in draw_explanation(explanation, Path(arguments.svg)):
-            say(f"Wrote {file}.")
+            note(f"Wrote {file}.")
     if arguments.html:
         from penna.report.explanations.html import explanation_html
         from penna.storage import friendly_disk_errors, write_atomically
@@ -115,38 +122,35 @@ def _explain(loaded: LoadedModel, text: str, settings: ExplainSettings, argument
         with friendly_disk_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, explanation_html(explanation))
-        say(f"Wrote {file}.")
-    return 0
+        note(f"Wrote {file}.")
 
 
-def _measure(loaded: LoadedModel, texts: Sequence[str], settings: ExplainSettings, *, as_json: bool) -> int:
+def _measure(arguments: argparse.Namespace, settings: ExplainSettings) -> None:
     from penna.api.explain import measure_faithfulness
-    from penna.cli.faithful import print_faithfulness
+    from penna.cli.explain_tables import print_faithfulness
 
-    measured = measure_faithfulness(loaded, texts, settings)
-    if as_json:
-        print(json.dumps(to_json(measured), ensure_ascii=False, indent=2, allow_nan=False))
+    texts = _read_texts(arguments.faithfulness)
+    metrics = measure_faithfulness(load_model(arguments), texts, settings)
+    if arguments.json:
+        print_json(metrics)
     else:
-        print_faithfulness(measured)
-    return 0
+        print_faithfulness(metrics)
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    """Raise RecipeError for an option that would change nothing, and for a place that no figure can be written to."""
-    idle: list[str] = []
-    reason = ""
+    """Raise an error for options that would have no effect, and for a plot's file name without a known format."""
     if arguments.faithfulness:
         if arguments.text is not None:
-            raise DataError(
-                f"There are both a text and the file {arguments.faithfulness}.", "One of the two.", "Leave one out."
+            raise UsageError(
+                f"Both a text and the file {arguments.faithfulness} were given.",
+                "Only one of them is allowed.",
+                "Leave out one of them.",
             )
-        reason = "--faithfulness measures methods on many texts, and looks at nothing else."
-        views = ("maps", "lens", "heads", "head", "layers", "svg", "html", "pair")
-        idle = [f"--{name}" for name in views if getattr(arguments, name)]
+        for name in ("maps", "lens", "heads", "head", "layers", "svg", "html", "pair"):
+            if getattr(arguments, name):
+                raise unused_option(f"--{name}", "--faithfulness only measures methods.")
     elif arguments.layer is not None and not {"information", "all"} & set(arguments.method):
-        idle, reason = ["--layer"], "It belongs to --method information, which keeps the state behind one layer."
-    if idle:
-        raise RecipeError(f"{' and '.join(idle)} would change nothing here.", reason, f"Leave out {idle[0]}.")
+        raise unused_option("--layer", "It only applies with --method information.")
     if arguments.svg:
         from penna.report.histograms import check_plot_path
 
@@ -154,12 +158,11 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> ExplainSettings:
-    """What the options come to."""
     from penna.api.explain import ExplainSettings
     from penna.api.explain_query import ExplainQuery
     from penna.explain.explanation import DEFAULT_METHODS, METHODS
 
-    chosen: tuple[Method, ...] = METHODS if "all" in arguments.method else tuple(arguments.method) or DEFAULT_METHODS
+    methods: tuple[Method, ...] = METHODS if "all" in arguments.method else tuple(arguments.method) or DEFAULT_METHODS
     longest: dict[str, Any] = {} if arguments.max_tokens is None else {"longest": arguments.max_tokens}
     return ExplainSettings(
         query=ExplainQuery(
@@ -172,47 +175,46 @@ def _settings(arguments: argparse.Namespace) -> ExplainSettings:
             start_token=arguments.start_token,
             **longest,
         ),
-        methods=chosen,
+        methods=methods,
         layer=arguments.layer,
         attention=arguments.maps,
         lens=arguments.lens,
         heads=arguments.heads,
         layers=arguments.layers,
-        without=tuple(map(_head, arguments.head)),
+        without=tuple(map(_parse_head, arguments.head)),
         seed=arguments.seed,
     )
 
 
-def _head(name: str) -> tuple[int, int]:
-    """A layer and a head. Raises RecipeError where a name is not of two numbers."""
+def _parse_head(name: str) -> tuple[int, int]:
+    """``3.5`` as a layer and a head."""
     found = re.fullmatch(r"(\d+)\.(\d+)", name)
     if found is None:
-        raise RecipeError(
-            f"--head {name} names no head.",
-            "A layer and a head, both counted from 0, with a dot between.",
-            "As in 3.5.",
+        raise UsageError(
+            f"--head must be a layer and a head (got {name}).",
+            "Both are counted from 0 and separated by a dot.",
+            "For example --head 3.5.",
         )
     return int(found[1]), int(found[2])
 
 
-def _text(text: str | None) -> str:
-    """The text of the command line, or of the standard input. Raises DataError where there is none."""
+def _read_text(text: str | None) -> str:
+    """The text of the command line or of standard input."""
     if text == "-":
-        lines = [line for _, line in text_lines(sys.stdin.buffer, "the standard input")]
-        return "\n".join(lines)
+        return "\n".join(line for _, line in read_lines(sys.stdin.buffer, "standard input"))
     if text is None:
-        raise DataError(
+        raise UsageError(
             "There is no text to explain.",
-            "What the model reads.",
-            'Such as penna explain RUN "some text"; - for the standard input; --faithfulness FILE to measure methods.',
+            'Usage: penna explain RUN "some text" [options]',
+            "Give - to read standard input, or --faithfulness FILE to measure the methods.",
         )
     return text
 
 
-def _texts(file: str) -> list[str]:
-    """The lines of a file that hold something. Raises DataError where none does."""
-    with opened(file) as lines:
-        texts = [text for _, text in text_lines(lines, file) if text.strip()]
+def _read_texts(file: str) -> list[str]:
+    """The lines of a file that are not blank."""
+    with open_text_file(file) as lines:
+        texts = [text for _, text in read_lines(lines, file) if text.strip()]
     if not texts:
-        raise DataError(f"There is no text in {file}.", "A text on each line.", "Give a file with some.")
+        raise DataError(f"There is no text in {file}.", "One text per line is needed.", "Choose another file.")
     return texts

@@ -1,22 +1,54 @@
-"""The terminal face: words in, one function of ``penna.api`` called, an exit code out.
+"""The ``penna`` command: parse the arguments, call one verb, print errors and return the exit code.
 
-Nothing heavy is imported until a command needs it, so that help comes at once: argparse alone, because parsing with it
-costs a tenth of what the richer libraries take to be imported. Results go to standard output, everything else to
-standard error. Exit codes: 0 done, 1 our fault, 2 the person's to mend, 130 and 143 stopped by a signal.
+Results go to standard output, everything else to standard error. Exit codes: 0 success, 1 a bug or failed training,
+2 an error that the user can fix, 130 and 143 stopped by a signal.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from penna.cli.parser import UsageError, make_parser, split_overrides
+from penna import __version__
+from penna.cli import (
+    beams,
+    chat,
+    classify,
+    compare,
+    complete,
+    data,
+    decoding,
+    epochs,
+    evaluate,
+    experiment,
+    explain,
+    generate,
+    inspect,
+    models,
+    plot,
+    recipes,
+    score,
+    serve,
+    studio,
+    tokenizer,
+    train,
+)
+from penna.cli.parser import UsageError, VerbParser, Verbs, split_overrides
 from penna.errors import DeviceError, PennaError
+
+_GROUPS = (
+    ("Train", (train, recipes, experiment)),
+    ("Prepare text", (data, tokenizer)),
+    ("Use a model", (generate, chat, complete, classify)),
+    ("Measure", (evaluate, score, decoding, compare, epochs, plot)),
+    ("Explain", (explain, inspect, beams)),
+    ("Serve and share", (serve, studio, models)),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -25,104 +57,130 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(argv: list[str]) -> int:
-    """Run the command line; its exit code."""
+    """Run the command line and return its exit code."""
     debug = "--debug" in argv
     argv = [word for word in argv if word != "--debug"]
     try:
-        words, overrides = split_overrides(argv)
-        arguments, unknown = make_parser().parse_known_args(words)
-        if unknown:
-            verb = "" if arguments.command is None else f" {arguments.command}"
-            hint = 'What to go on from is --prompt "a text". ' if arguments.command == "generate" else ""
-            raise UsageError(
-                f"`penna{verb}` does not take {shlex.join(unknown)}.",
-                "A verb, what it is about, and options of that verb.",
-                f"{hint}`penna{verb} --help` explains them.",
-            )
-        if arguments.command is None:
+        arguments = parse(argv)
+        if arguments is None:
             make_parser().print_help()
             return 0
-        from penna.cli import commands
-
-        if overrides and arguments.command not in commands.WITH_FIELDS:
-            raise UsageError(
-                f"--{overrides[0][0]} changes nothing here.",
-                f"`penna {arguments.command}` follows no recipe.",
-                f"Its own options are in `penna {arguments.command} --help`.",
-            )
-        code = commands.COMMANDS[arguments.command](arguments, overrides)
-        sys.stdout.flush()  # what cannot be written is told here, and not when the interpreter ends
+        code = arguments.function(arguments)
+        sys.stdout.flush()  # so that a full disk is reported here and not while the interpreter exits
         return code
     except PennaError as error:
         if debug:
             raise
-        return _told(error)
+        return _print_error(error)
     except KeyboardInterrupt:
         print("penna: stopped.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        _drop_output()
+    except BrokenPipeError:  # the reader of the output has closed it, as `| head` does
+        _discard_output()
         return 0
     except Exception as error:
         if debug:
             raise
-        if isinstance(error, OSError) and (explained := _explained(error)) is not None:
-            return _told(explained)
+        if isinstance(error, OSError) and (friendly := _friendly_error(error)) is not None:
+            return _print_error(friendly)
         print(
-            f"penna: something went wrong inside Penna: {type(error).__name__}: {error}\n"
-            "This is a fault of ours, not of what you asked for.\n"
-            "Run the command again with --debug to see where, and report it.",
+            f"penna: {type(error).__name__}: {error}\n"
+            "This is a bug in Penna, not in your input.\n"
+            "Run the command again with --debug to see the traceback, and please report it.",
             file=sys.stderr,
         )
         return 1
 
 
-def _told(error: PennaError) -> int:
+def parse(argv: Sequence[str]) -> argparse.Namespace | None:
+    """The arguments of a verb; None without a verb. Raises UsageError."""
+    words, overrides = split_overrides(argv)
+    arguments, unknown = make_parser().parse_known_args(words)
+    if unknown:
+        parser: VerbParser = getattr(arguments, "parser", None) or make_parser()
+        raise parser.unknown_arguments(unknown, recipe_fields=getattr(arguments, "recipe_fields", False))
+    if arguments.command is None:
+        return None
+    if overrides and not arguments.recipe_fields:
+        prog = arguments.parser.prog
+        raise UsageError(
+            f"--{overrides[0][0]} has no effect here.",
+            f"`{prog}` does not use a recipe.",
+            f"`{prog} --help` lists its options.",
+        )
+    arguments.overrides = overrides
+    return arguments
+
+
+def make_parser() -> VerbParser:
+    """The parser of all verbs."""
+    parser = VerbParser(
+        prog="penna",
+        usage="penna COMMAND [options]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Start with `penna demo`, or with your own text: `penna train my.txt`.\n"
+        "`penna COMMAND --help` explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"penna {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = Verbs(parser, "COMMAND")
+    sections = ["Train, use, measure and explain small GPT language models."]
+    for title, modules in _GROUPS:
+        known = set(verbs.summaries)
+        for module in modules:
+            module.add(verbs)
+        lines = [f"  {name:<12}{text}" for name, text in verbs.summaries.items() if name not in known]
+        sections.append("\n".join([f"{title}:", *lines]))
+    parser.description = "\n\n".join(sections)
+    return parser
+
+
+def _print_error(error: PennaError) -> int:
     print(f"penna: {error}", file=sys.stderr)
     return error.exit_code
 
 
-def _explained(error: OSError) -> PennaError | None:
-    """An error of the operating system in three parts, where its cause lies outside Penna; else None."""
+def _friendly_error(error: OSError) -> PennaError | None:
+    """An operating system's error that the user can fix, as a PennaError; else None."""
     from penna.data.cache import cache_folder
     from penna.storage import is_disk_full
 
     if error.filename is None:
         if not is_disk_full(error):
             return None
-        _drop_output()  # every other file is written by `penna.storage`, which says so itself
+        _discard_output()  # all other files are written by penna.storage, which raises its own errors
         return DeviceError(
             f"The output cannot be written: {error.strerror}.",
-            "A terminal, a pipe, or a file on a disk with some space left.",
+            "The disk must have free space.",
             "Free some space, or send the output elsewhere.",
         )
-    cache, place = cache_folder(), Path(str(error.filename))
-    if not os.path.isdir(cache) and (place.is_relative_to(cache) or cache.is_relative_to(place)):
+    cache, path = cache_folder(), Path(str(error.filename))
+    if not os.path.isdir(cache) and (path.is_relative_to(cache) or cache.is_relative_to(path)):
         return DeviceError(
-            f"The cache folder {cache} cannot be made: {error.strerror}.",
-            "A folder that may be written, for what is prepared once: $PENNA_CACHE, or penna under the user's cache.",
-            "Set the environment variable PENNA_CACHE to another one, such as /tmp/penna.",
+            f"The cache folder {cache} cannot be created: {error.strerror}.",
+            "Prepared text is kept in $PENNA_CACHE, or in penna/ of the user's cache folder.",
+            "Set the environment variable PENNA_CACHE to a writable folder, for example /tmp/penna.",
         )
     if error.errno == errno.EROFS:
         return DeviceError(
-            f"{place} may not be written: {error.strerror}.",
-            "A folder that may be written.",
-            "Choose another place.",
+            f"{path} cannot be written: {error.strerror}.", "The folder must be writable.", "Choose another folder."
         )
     if isinstance(error, FileExistsError | NotADirectoryError):
         return DeviceError(
-            f"{place} is in the way: {error.strerror}.", "A folder, or the name of a new one.", "Choose another name."
+            f"{path} is in the way: {error.strerror}.",
+            "A folder, or the name of a new one, is needed.",
+            "Choose another name.",
         )
     if isinstance(error, PermissionError):
         return DeviceError(
-            f"{place} cannot be reached: {error.strerror}.",
-            "A file, and folders above it, that you may read.",
+            f"{path} cannot be reached: {error.strerror}.",
+            "You need permission to read the file and the folders above it.",
             "Check their permissions.",
         )
     return None
 
 
-def _drop_output() -> None:
-    """Throw away what the standard output still holds; else the interpreter tries once more to write it as it ends."""
+def _discard_output() -> None:
+    """Discard buffered output; otherwise the interpreter tries to write it again when it exits."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -130,7 +130,7 @@ def test_an_extended_model_is_exported_with_its_tokenizer(folder, tmp_path):
     config = source.model.config.model_copy(update={"vocab_size": tokenizer.vocab_size})
     model = GPT(ModelConfig(**config.model_dump())).eval()
     report = initialize_from(model, tokenizer, source, report=lambda _: None)
-    assert report.messages == ("New control tokens, at the mean of the others: [BOT]",)
+    assert report.messages == ("New control tokens, initialized to the mean: [BOT]",)
     ids = torch.tensor([tokenizer.encode(TEXTS[0])])
     torch.testing.assert_close(model(ids)[..., :-1], source.model(ids), atol=1e-6, rtol=0)
     write_hf(model.config, model.state_dict(), tmp_path / "written", tokenizer=tokenizer)

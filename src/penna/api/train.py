@@ -22,7 +22,7 @@ from penna.model.seq2seq import build_model
 from penna.runs.checkpoint import verify_checkpoint
 from penna.runs.folder import RUNS, RunFolder, check_name_is_free, free_name, new_run
 from penna.runs.provenance import provenance, recipe_hash
-from penna.storage import free_disk
+from penna.storage import free_disk, to_json
 from penna.tasks.chat import prepare_chat
 from penna.tasks.classify import prepare_classify
 from penna.tasks.complete import prepare_complete
@@ -80,7 +80,7 @@ def train_recipe(
                 run.update_info(
                     state="training",
                     data=data.info(),
-                    **({} if init_report is None else {"start": init_report.as_json()}),
+                    **({} if init_report is None else {"start": to_json(init_report)}),
                     **provenance(recipe),
                     batch_order=batch_order_hash(task.batches, rows_per_step),
                     initial_weights=weight_hashes(model),

@@ -1,13 +1,9 @@
-"""A pretrained start: the weights of a model at hand, put into a new one before it learns.
+"""Initialize a new model from a pretrained one.
 
-In comes a new model with its tokenizer and a loaded model; its weights are copied by name, and out comes a report of
-what was loaded, what is new and what of the source was left out. Weights mean something only in the model and with the
-tokenizer they learned with, so the shape must be the same, field by field, and the tokenizer must do the same to text.
-Three things may differ that leave that meaning whole: the numbers of the tokens, and further control tokens
-(rows are mapped by the tokens' spelling); the block size (``wpe`` is cut or extended); and parts that the new model has
-beside the source's (around a GPT as its decoder, a seq2seq's encoder and cross-attention; a head for other classes),
-which stay as they were initialised. How a token's place is told may differ too, and is said: the rest of the weights is
-still worth having. What a recipe leaves out is the source's: its tokenizer and its [model] fields (see below).
+Weights are copied by name. They are only valid in the same architecture and with the same tokenizer, so both are
+checked. Some things may differ: token ids and added control tokens (rows are matched by token), the block size, the
+kind of positions, and parts that only the new model has (a seq2seq's encoder and cross-attention around a GPT as its
+decoder, a head for other classes). If a recipe has no tokenizer or [model] fields, they are taken from the source.
 """
 
 from __future__ import annotations
@@ -17,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,69 +29,58 @@ from penna.model.gpt import GPT, sinusoidal_table
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.vocabulary_map import VocabularyMap, map_vocabulary
 
-# What may differ: how training goes, what a field was filled from, and what `start_from` sees to below. Any other field
-# of the [model] section says what the weights compute.
-_FREE = frozenset({"preset", "dropout", "ngram_dropout", "residual_init", "n_class"})
-_SEEN_TO = frozenset({"vocab_size", "block_size", "source_size", "positions", "position_scale", "rope_theta"})
-_OF_AN_ENCODER = frozenset({"arch", "n_encoder_layer"})  # may be there where the source has none
+# Fields of the [model] section that may differ: they concern training only, or are handled below.
+_TRAINING_FIELDS = frozenset({"preset", "dropout", "ngram_dropout", "residual_init", "n_class"})
+_ADAPTED_FIELDS = frozenset({"vocab_size", "block_size", "source_size", "positions", "position_scale", "rope_theta"})
+_ENCODER_FIELDS = frozenset({"arch", "n_encoder_layer"})  # may differ if a seq2seq starts from a GPT
 
-_OF_TOKENS = ("wte.weight", "encoder.wte.weight", "lm_head.weight")  # a row per token
-_OF_CLASSES = "score.weight"  # a row per label
-_OF_POSITIONS = ("wpe.weight", "encoder.wpe.weight")
-_SHOWN = 8  # how many tokens or weights a line names
+_TOKEN_WEIGHTS = ("wte.weight", "encoder.wte.weight", "lm_head.weight")  # a row per token
+_CLASS_HEAD = "score.weight"  # a row per label
+_POSITION_WEIGHTS = ("wpe.weight", "encoder.wpe.weight")
+_MAX_NAMES = 8  # names in one line of a message
 
 
 @dataclass(frozen=True)
 class WeightRows:
-    """One weight, or some rows of it."""
+    """A weight, or some of its rows."""
 
     name: str
     parameters: int
-    rows: str = ""  # which, in words; "" for the whole weight
+    rows: str = ""  # a description of the rows; "" for the whole weight
 
 
 @dataclass(frozen=True)
 class InitReport:
-    """What became of every weight of the source and of the new model."""
+    """Which weights were loaded from the source, which are new, and which of the source were left out."""
+
+    json_properties: ClassVar = ("parameters",)
 
     source: str
     loaded: tuple[WeightRows, ...]
     new: tuple[WeightRows, ...]
     left_out: tuple[WeightRows, ...]
-    messages: tuple[str, ...]
-    """What a person should know: new tokens, cut or extended positions, another way of telling positions."""
+    messages: tuple[str, ...]  # new tokens, changed positions, a new classification head
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """Number of parameters that were loaded, are new and were left out."""
+        return {"loaded": _count(self.loaded), "new": _count(self.new), "left_out": _count(self.left_out)}
 
     def lines(self) -> tuple[str, ...]:
-        """The report for the terminal: weights by module, those of all blocks as one (``h.*.crossattention``)."""
-        loaded, new = _sum(self.loaded), _sum(self.new)
-        lines = [f"Start: {loaded:,} of {loaded + new:,} parameters are from {self.source}"]
-        for what, shares in (("New", self.new), ("Left out of the source", self.left_out)):
-            if shares:
-                lines.append(f"{what}: {_sum(shares):,} parameters: {_in_words(shares)}")
+        """The report for the terminal, with weights grouped by module (``h.*.crossattention`` for all blocks)."""
+        counts = self.parameters
+        total = counts["loaded"] + counts["new"]
+        lines = [f"Initialized {counts['loaded']:,} of {total:,} parameters from {self.source}."]
+        for title, weights in (("New", self.new), ("Not used from the source", self.left_out)):
+            if weights:
+                lines.append(f"{title}: {_count(weights):,} parameters: {_group_by_module(weights)}")
         return (*lines, *self.messages)
-
-    def as_json(self) -> dict[str, Any]:
-        """The report for ``run.json``: every weight by name, with how many of its numbers, and which rows."""
-
-        def listed(shares: tuple[WeightRows, ...]) -> list[dict[str, Any]]:
-            return [
-                {"name": share.name, "parameters": share.parameters, **({"rows": share.rows} if share.rows else {})}
-                for share in shares
-            ]
-
-        kinds = {"loaded": self.loaded, "new": self.new, "left_out": self.left_out}
-        return {
-            "source": self.source,
-            "parameters": {kind: _sum(shares) for kind, shares in kinds.items()},
-            **{kind: listed(shares) for kind, shares in kinds.items()},
-            "messages": list(self.messages),
-        }
 
 
 def init_model_fields(source: str, runs_dir: Path) -> dict[str, Any]:
-    """The [model] fields of a run or a Hugging Face folder, for a recipe that leaves them out; no weights are read.
+    """The [model] fields of a run or Hugging Face folder, without reading weights.
 
-    ``vocab_size`` and ``n_class`` are not among them, which the data tell, nor ``preset``, which they were filled from.
+    Excludes ``vocab_size`` and ``n_class``, which depend on the data, and ``preset``.
     """
     folder = hf_folder(source)
     if folder is None:
@@ -106,17 +91,17 @@ def init_model_fields(source: str, runs_dir: Path) -> dict[str, Any]:
 
 
 def init_tokenizer_path(source: str, runs_dir: Path) -> Path:
-    """Where the tokenizer of a run or a Hugging Face folder is. Raises RecipeError where it has none."""
+    """The folder of the tokenizer of a run or Hugging Face folder. Raises RecipeError if it has none."""
     folder = hf_folder(source)
     if folder is None:
         run, _ = find_run_and_checkpoint(source, runs_dir)
-        path, there = run.path, run.tokenizer.exists()
+        path, exists = run.path, run.tokenizer.exists()
     else:
-        path, there = folder, has_tokenizer(folder)
-    if not there:
+        path, exists = folder, has_tokenizer(folder)
+    if not exists:
         raise RecipeError(
             f"{path} has no tokenizer.",
-            "Weights mean something only with the tokenizer they learned with.",
+            "Weights are only useful with the tokenizer that they were trained with.",
             "Put it into that folder, or name it: --tokenizer.kind file --tokenizer.path FOLDER.",
         )
     return path
@@ -130,68 +115,72 @@ def initialize_from(
     task: TaskConfig | None = None,
     report: Callable[[str], None],
 ) -> InitReport:
-    """Put the weights of ``source`` into ``model``, an initialised one whose tokenizer is ``tokenizer``.
+    """Copy the weights of ``source`` into ``model``, which is initialized and uses ``tokenizer``.
 
     Rows of new control tokens start at the mean of the source's rows (Hewitt 2021, "Initializing New Word Embeddings
     for Pretrained Language Models"): the logits of trained rows may all be far below the zero of a random row, which
-    would then take their probability; exp being convex, a mean row takes an average token's share at most. Rows that
-    no token has (``model.vocab_size`` above the tokenizer's) are the source's own where it has such rows too, else the
-    mean as well. Learned positions keep the source's first rows; for those behind them see `extended`. A head for
-    classes is the source's where ``task`` has the source's labels, in any order, and pooling; else it is new.
+    would then take their probability; a mean row takes at most an average token's share, because exp is convex. Rows
+    without a token (``model.vocab_size`` above the tokenizer's) are copied if the source has them, and otherwise the
+    mean as well. Learned positions are cut or extended (`extend_positions`). A classification head is copied if
+    ``task`` has the labels (in any order) and pooling of the source's task.
 
-    ``say`` is given the lines of the report. Raises RecipeError, before anything is copied, where the tokenizer does
-    something else to text, or where the models differ in a field that says what the weights compute; all fields are
-    named, with both values.
+    ``report`` receives the lines of the report. Raises RecipeError, before anything is copied, if the tokenizer
+    differs or if the models differ in a field that changes what the weights compute; all these fields are named.
     """
-    name, old = str(source.source), source.model.config
+    name, source_config = str(source.source), source.model.config
     _check_fields(model.config, source)
     order = _head_order(task or PretrainTask(), source.task)
-    match = _match(tokenizer, source)
-    given, target = source.model.state_dict(), model.state_dict()
-    placed: dict[str, _Placed] = {}
+    vocabulary = _match_vocabularies(tokenizer, source)
+    source_weights, weights = source.model.state_dict(), model.state_dict()
+    copies: dict[str, _Copy] = {}
     seen: set[int] = set()
-    for weight in sorted(target, key=lambda weight: weight not in given):
-        tensor = target[weight]
+    for weight in sorted(weights, key=lambda weight: weight not in source_weights):
+        tensor = weights[weight]
         if tensor.data_ptr() in seen:
-            continue  # one weight under two names, such as an encoder's embedding that is the decoder's
+            continue  # one weight with two names, for example a tied encoder embedding
         seen.add(tensor.data_ptr())
-        if weight in _OF_POSITIONS and _had_sines(weight, old):
-            table = sinusoidal_table(tensor.shape[0], tensor.shape[1], old.position_scale)
-            placed[weight] = _Placed(table, loaded=WeightRows(weight, tensor.numel(), "the source's sines"))
-        elif weight not in given:
-            placed[weight] = _Placed(tensor, new=WeightRows(weight, tensor.numel()))
-        elif weight == _OF_CLASSES:
-            placed[weight] = _head(tensor, given[weight], order)
-        elif weight in _OF_POSITIONS:
-            placed[weight] = _positions(weight, len(tensor), given[weight])
-        elif weight in _OF_TOKENS:
-            placed[weight] = _vocabulary(weight, len(tensor), given[weight], match)
+        if weight in _POSITION_WEIGHTS and _has_sinusoids(weight, source_config):
+            table = sinusoidal_table(tensor.shape[0], tensor.shape[1], source_config.position_scale)
+            copies[weight] = _Copy(table, loaded=WeightRows(weight, tensor.numel(), "the source's sinusoids"))
+        elif weight not in source_weights:
+            copies[weight] = _Copy(tensor, new=WeightRows(weight, tensor.numel()))
+        elif weight == _CLASS_HEAD:
+            copies[weight] = _copy_head(tensor, source_weights[weight], order)
+        elif weight in _POSITION_WEIGHTS:
+            copies[weight] = _copy_positions(weight, len(tensor), source_weights[weight])
+        elif weight in _TOKEN_WEIGHTS:
+            copies[weight] = _copy_tokens(weight, len(tensor), source_weights[weight], vocabulary)
         else:
-            _check_shape(weight, tensor, given[weight], name)
-            placed[weight] = _Placed(given[weight], loaded=WeightRows(weight, tensor.numel()))
+            _check_shape(weight, tensor, source_weights[weight], name)
+            copies[weight] = _Copy(source_weights[weight], loaded=WeightRows(weight, tensor.numel()))
     with torch.no_grad():
-        for weight, part in placed.items():
-            target[weight].copy_(part.values)
-    parts = placed.values()
-    head = placed.get(_OF_CLASSES)
-    other_head = head is not None and head.new is not None and _OF_CLASSES in given
-    left_out = [WeightRows(weight, tensor.numel()) for weight, tensor in given.items() if weight not in target]
-    messages = [f"The head tells {_told(task)} here, {_told(source.task)} in {name}: it is new."] if other_head else []
-    start = InitReport(
+        for weight, part in copies.items():
+            weights[weight].copy_(part.values)
+    parts = copies.values()
+    head = copies.get(_CLASS_HEAD)
+    is_head_replaced = head is not None and head.new is not None and _CLASS_HEAD in source_weights
+    unused = [WeightRows(weight, tensor.numel()) for weight, tensor in source_weights.items() if weight not in weights]
+    messages = [*_token_messages(vocabulary, source), *_position_messages(model.config, source_config, name)]
+    if is_head_replaced:
+        messages.append(
+            f"The classification head is new: it has {_describe_labels(task)}, and the head of {name} has "
+            f"{_describe_labels(source.task)}."
+        )
+    result = InitReport(
         source=name,
         loaded=tuple(part.loaded for part in parts if part.loaded is not None),
         new=tuple(part.new for part in parts if part.new is not None),
-        left_out=(*(part.left_out for part in parts if part.left_out is not None), *left_out),
-        messages=(*_token_messages(match, source), *_position_messages(model.config, old, name), *messages),
+        left_out=(*(part.left_out for part in parts if part.left_out is not None), *unused),
+        messages=tuple(messages),
     )
-    for line in start.lines():
+    for line in result.lines():
         report(line)
-    return start
+    return result
 
 
 @dataclass(frozen=True)
-class _Placed:
-    """What one weight of the new model is to hold, and where that is from."""
+class _Copy:
+    """The values of one weight of the new model, and which of its rows were loaded, are new or were left out."""
 
     values: Tensor
     loaded: WeightRows | None = None
@@ -200,190 +189,186 @@ class _Placed:
 
 
 def _check_fields(new: ModelConfig, source: LoadedModel) -> None:
-    """Refuse a model in which the source's weights would compute something else."""
+    """Raise RecipeError if the source's weights would compute something else in the new model."""
     old = source.model.config
-    free = _FREE | _SEEN_TO | (_OF_AN_ENCODER if (old.arch, new.arch) == ("gpt", "seq2seq") else frozenset())
-    fields = [field for field in type(new).model_fields if field not in free]
+    ignored = _TRAINING_FIELDS | _ADAPTED_FIELDS
+    if (old.arch, new.arch) == ("gpt", "seq2seq"):
+        ignored |= _ENCODER_FIELDS
+    fields = [field for field in type(new).model_fields if field not in ignored]
     different = [field for field in fields if getattr(new, field) != getattr(old, field)]
     if different:
         lines = [
-            f"{field} is {format_json(getattr(old, field))} there and {format_json(getattr(new, field))} here"
+            f"{field} = {format_json(getattr(new, field))}, but the source has {format_json(getattr(old, field))}"
             for field in different
         ]
-        wanted = ", ".join(f"{field} = {format_json(getattr(old, field))}" for field in different)
-        where = "" if source.run is None else f" (all of it is in {source.run.path / 'recipe.toml'})"
+        settings = ", ".join(f"{field} = {format_json(getattr(old, field))}" for field in different)
+        where = "" if source.run is None else f" (see {source.run.path / 'recipe.toml'})"
         raise RecipeError(
-            f"The model of {source.source} has another shape:\n  " + "\n  ".join(lines),
-            f"Expected the source's [model] section in all but {', '.join(sorted(_FREE | _SEEN_TO))}.",
-            f"Copy its [model] section: {wanted}{where}.",
+            f"The model has another shape than {source.source}:\n  " + "\n  ".join(lines),
+            "All fields of [model] must equal the source's, except "
+            f"{', '.join(sorted(_TRAINING_FIELDS | _ADAPTED_FIELDS))}.",
+            f"Use the source's [model] settings: {settings}{where}.",
         )
 
 
-def _check_shape(weight: str, tensor: Tensor, given: Tensor, source: str) -> None:
-    if tensor.shape != given.shape:
+def _check_shape(weight: str, tensor: Tensor, source_tensor: Tensor, source: str) -> None:
+    if tensor.shape != source_tensor.shape:
         raise RecipeError(
-            f"The model of {source} has another shape: {weight} is {list(given.shape)} there and "
-            f"{list(tensor.shape)} here.",
-            "Expected weights of one name to have one shape.",
-            "Start from a model of this kind.",
+            f"The model has another shape than {source}: {weight} is {list(tensor.shape)}, but the source has "
+            f"{list(source_tensor.shape)}.",
+            "Weights with the same name must have the same shape.",
+            "Start from a model with this shape.",
         )
 
 
-def _match(tokenizer: Tokenizer, source: LoadedModel) -> VocabularyMap:
-    """Which id of the source each id of this run is; without a tokenizer the source's are taken to be the same."""
+def _match_vocabularies(tokenizer: Tokenizer, source: LoadedModel) -> VocabularyMap:
+    """The source's id of each token. If the source has no tokenizer, ids are assumed to be the same."""
     rows, name = source.model.config.rows, source.source
     if source.tokenizer is None:
-        beyond = {token: index for token, index in tokenizer.special_tokens.items() if index >= rows}
+        added = {token: index for token, index in tokenizer.special_tokens.items() if index >= rows}
         same = {index: index for index in range(min(rows, tokenizer.vocab_size))}
-        if len(same) + len(beyond) < tokenizer.vocab_size:
+        if len(same) + len(added) < tokenizer.vocab_size:
             raise RecipeError(
-                f"The tokenizer has {tokenizer.vocab_size:,} tokens, the model of {name} embeds {rows:,}.",
-                "Expected the tokenizer the weights learned with; the source has none to compare.",
-                "Put the source's tokenizer into its folder, and take it: "
-                f"--tokenizer.kind file --tokenizer.path {name}",
+                f"The tokenizer has {tokenizer.vocab_size:,} tokens, but {name} has embeddings for {rows:,} and no "
+                "tokenizer.",
+                "The tokenizer must be the one that the weights were trained with.",
+                f"Put the source's tokenizer into its folder and use it: --tokenizer.kind file --tokenizer.path {name}",
             )
-        return VocabularyMap(same, beyond, ())
-    match = map_vocabulary(tokenizer, source.tokenizer)
-    if match.differences:
+        return VocabularyMap(same, added, ())
+    vocabulary = map_vocabulary(tokenizer, source.tokenizer)
+    if vocabulary.differences:
         path = name if source.run is None else source.run.path
         raise RecipeError(
-            f"The tokenizer of {name} is not this run's tokenizer:\n  " + "\n  ".join(match.differences[:_SHOWN]),
-            "Weights mean something only with the tokenizer they learned with, but for further control tokens.",
-            f"Take its tokenizer: --tokenizer.kind file --tokenizer.path {path}",
+            f"The tokenizer of {name} differs from this run's:\n  " + "\n  ".join(vocabulary.differences[:_MAX_NAMES]),
+            "Weights are only useful with their own tokenizer; only control tokens may be added.",
+            f"Use its tokenizer: --tokenizer.kind file --tokenizer.path {path}",
         )
-    return match
+    return vocabulary
 
 
-def _vocabulary(weight: str, size: int, given: Tensor, match: VocabularyMap) -> _Placed:
-    """The rows (size, C) of this run's tokens: the source's by their ids there, all others the mean of these."""
-    tokens = torch.tensor(sorted(match.old_ids.values()), device=given.device)
-    taken = {*match.old_ids, *match.added.values()}
-    unused = set(range(len(given))).difference(match.old_ids.values())
-    rows = {**match.old_ids, **{row: row for row in range(size) if row not in taken and row in unused}}
-    here = torch.tensor(list(rows), device=given.device)
-    there = torch.tensor(list(rows.values()), device=given.device)
-    values = given[tokens].mean(dim=0, dtype=torch.float64).to(given.dtype).repeat(size, 1)
-    values[here] = given[there]
-    width = given.shape[1]
-    whole = len(rows) == size
-    return _Placed(
+def _copy_tokens(weight: str, size: int, source: Tensor, vocabulary: VocabularyMap) -> _Copy:
+    """Token rows (size, C): the source's rows of the same tokens; all others are their mean."""
+    tokens = torch.tensor(sorted(vocabulary.old_ids.values()), device=source.device)
+    used = {*vocabulary.old_ids, *vocabulary.added.values()}
+    spare = set(range(len(source))).difference(vocabulary.old_ids.values())  # rows of the source without a token
+    rows = {**vocabulary.old_ids, **{row: row for row in range(size) if row not in used and row in spare}}
+    target_rows = torch.tensor(list(rows), device=source.device)
+    source_rows = torch.tensor(list(rows.values()), device=source.device)
+    values = source[tokens].mean(dim=0, dtype=torch.float64).to(source.dtype).repeat(size, 1)
+    values[target_rows] = source[source_rows]
+    width = source.shape[1]
+    new = size - len(rows)
+    return _Copy(
         values,
-        loaded=WeightRows(weight, len(rows) * width, "" if whole else f"{len(rows):,} of {size:,} rows"),
-        new=None
-        if whole
-        else WeightRows(weight, (size - len(rows)) * width, f"{size - len(rows):,} rows, at the mean"),
-        left_out=_rest(weight, given, len(given) - len(rows)),
+        loaded=WeightRows(weight, len(rows) * width, f"{len(rows):,} of {size:,} rows" if new else ""),
+        new=WeightRows(weight, new * width, f"{new:,} rows, initialized to the mean") if new else None,
+        left_out=_unused_rows(weight, source, len(source) - len(rows)),
     )
 
 
 def _head_order(new: TaskConfig, old: TaskConfig) -> list[int]:
-    """For each label of this run its row in the source's head; none where the two do not tell the same classes."""
+    """The row of each label in the source's head; empty if labels or pooling differ."""
     if not (isinstance(new, ClassifyTask) and isinstance(old, ClassifyTask) and new.pooling == old.pooling):
         return []
     return [old.labels.index(label) for label in new.labels] if sorted(new.labels) == sorted(old.labels) else []
 
 
-def _head(tensor: Tensor, given: Tensor, order: list[int]) -> _Placed:
-    """The head (n_class, C) whose rows are labels: the source's in this run's order, or the new one as it is."""
-    if len(order) == len(tensor) == len(given):
-        return _Placed(given[order], loaded=WeightRows(_OF_CLASSES, tensor.numel()))
-    return _Placed(tensor, new=WeightRows(_OF_CLASSES, tensor.numel()), left_out=WeightRows(_OF_CLASSES, given.numel()))
+def _copy_head(tensor: Tensor, source: Tensor, order: list[int]) -> _Copy:
+    """The classification head (n_class, C): the source's rows in the order of the labels, or the new head."""
+    if len(order) == len(tensor) == len(source):
+        return _Copy(source[order], loaded=WeightRows(_CLASS_HEAD, tensor.numel()))
+    return _Copy(tensor, new=WeightRows(_CLASS_HEAD, tensor.numel()), left_out=WeightRows(_CLASS_HEAD, source.numel()))
 
 
-def _told(task: TaskConfig | None) -> str:
-    """What a task's head tells, for a message."""
+def _describe_labels(task: TaskConfig | None) -> str:
     if not isinstance(task, ClassifyTask):
         return "unnamed classes"
-    return f"{_few(list(map(repr, task.labels)))} (pooling {task.pooling})"
+    return f"the labels {_join_names(list(map(repr, task.labels)))} with pooling {task.pooling}"
 
 
-def _had_sines(weight: str, old: ModelConfig) -> bool:
-    """Whether the source told by sines what this table of positions is to tell."""
-    return old.positions == "sinusoidal" and (old.arch == "seq2seq" or not weight.startswith("encoder."))
+def _has_sinusoids(weight: str, source: ModelConfig) -> bool:
+    """Whether the source has sinusoidal positions in place of this table of learned ones."""
+    return source.positions == "sinusoidal" and (source.arch == "seq2seq" or not weight.startswith("encoder."))
 
 
-def _positions(weight: str, size: int, given: Tensor) -> _Placed:
-    """The table (size, C) of learned positions, from the source's."""
-    kept, width = min(size, len(given)), given.shape[1]
+def _copy_positions(weight: str, size: int, source: Tensor) -> _Copy:
+    """Learned positions (size, C)."""
+    kept, width = min(size, len(source)), source.shape[1]
     new = size - kept
-    return _Placed(
-        extend_positions(given, size),
+    return _Copy(
+        extend_positions(source, size),
         loaded=WeightRows(weight, kept * width, f"rows 0 to {kept - 1:,}" if new else ""),
         new=WeightRows(weight, new * width, f"rows {kept:,} to {size - 1:,}") if new else None,
-        left_out=_rest(weight, given, len(given) - kept),
+        left_out=_unused_rows(weight, source, len(source) - kept),
     )
 
 
 def extend_positions(table: Tensor, size: int) -> Tensor:
-    """The first ``size`` rows of learned positions (n, C); those behind the last one repeat it.
+    """The first ``size`` rows of learned positions (n, C); further rows repeat the last one.
 
-    Late positions of a trained table are much alike, and the last row says "far behind the start", which is true of
-    all that come after it; the text before a token tells the rest, and the rows part as they learn. Rows as they are
-    initialised say nothing, and the table again from its start, or stretched over the new rows, says that a token
-    stands where it does not.
+    Late positions of a trained table are similar, and the last row means "far from the start", which holds for all
+    later positions. Training then separates the rows. Random rows would carry no information, and repeating or
+    stretching the table would claim wrong positions.
     """
-    behind = table[-1:].expand(max(size - len(table), 0), -1)
-    return torch.cat((table[:size], behind))
+    further = table[-1:].expand(max(size - len(table), 0), -1)
+    return torch.cat((table[:size], further))
 
 
-def _rest(weight: str, given: Tensor, rows: int) -> WeightRows | None:
-    return WeightRows(weight, rows * given.shape[1], f"{rows:,} rows") if rows else None
+def _unused_rows(weight: str, source: Tensor, rows: int) -> WeightRows | None:
+    return WeightRows(weight, rows * source.shape[1], f"{rows:,} rows") if rows else None
 
 
-def _token_messages(match: VocabularyMap, source: LoadedModel) -> list[str]:
+def _token_messages(vocabulary: VocabularyMap, source: LoadedModel) -> list[str]:
     messages: list[str] = []
     if source.tokenizer is None:
-        messages.append(
-            f"{source.source} has no tokenizer: its rows are taken to be this tokenizer's tokens, by number."
-        )
-    moved = sum(here != there for here, there in match.old_ids.items())
+        messages.append(f"{source.source} has no tokenizer: its token ids are assumed to be those of this run.")
+    moved = sum(new != old for new, old in vocabulary.old_ids.items())
     if moved:
-        messages.append(f"{moved:,} tokens have another id than in the source; their rows went with them.")
-    if match.added:
-        messages.append(f"New control tokens, at the mean of the others: {_few(list(match.added))}")
+        messages.append(f"{moved:,} tokens have another id than in the source; their rows were moved.")
+    if vocabulary.added:
+        messages.append(f"New control tokens, initialized to the mean: {_join_names(list(vocabulary.added))}")
     return messages
 
 
 def _position_messages(new: ModelConfig, old: ModelConfig, source: str) -> list[str]:
     if new.positions != old.positions:
-        said = f"Positions are {new.positions} here and {old.positions} in {source}: "
+        text = f"The model has {new.positions} positions, and {source} has {old.positions} ones: "
         if (old.positions, new.positions) == ("sinusoidal", "learned"):
-            return [said + "they start as its sines."]
-        return [said + "where a token stands must be learned anew."]
+            return [text + "they are initialized to its sinusoids."]
+        return [text + "positions must be learned again."]
     messages: list[str] = []
     field = {"rotary": "rope_theta", "sinusoidal": "position_scale"}.get(new.positions)
     if field is not None and getattr(new, field) != getattr(old, field):
         messages.append(
-            f"{field} is {getattr(new, field):g} here and {getattr(old, field):g} in {source}: the model must get used "
-            "to other ones."
+            f"{field} = {getattr(new, field):g}, but {source} has {getattr(old, field):g}: the model must adapt to it."
         )
     spans = [("Positions", old.block_size, new.block_size)]
     if old.arch == "seq2seq":
-        spans.append(("The encoder's positions", old.source_span, new.source_span))
-    learned = new.positions == "learned"
-    for what, before, now in spans:
-        if now < before and learned:
-            messages.append(f"{what} {now:,} to {before - 1:,} of {source} are cut off.")
-        if now > before:
-            start = ", and start as its last" if learned else ""
-            messages.append(f"{what} {before:,} to {now - 1:,} are new to the model of {source}{start}.")
+        spans.append(("Encoder positions", old.source_span, new.source_span))
+    is_learned = new.positions == "learned"
+    for title, old_span, new_span in spans:
+        if new_span < old_span and is_learned:
+            messages.append(f"{title} {new_span:,} to {old_span - 1:,} of {source} are not used.")
+        if new_span > old_span:
+            start = ", and are initialized to its last" if is_learned else ""
+            messages.append(f"{title} {old_span:,} to {new_span - 1:,} are new{start}.")
     return messages
 
 
-def _sum(shares: tuple[WeightRows, ...]) -> int:
-    return sum(share.parameters for share in shares)
+def _count(weights: tuple[WeightRows, ...]) -> int:
+    return sum(weight.parameters for weight in weights)
 
 
-def _in_words(shares: tuple[WeightRows, ...]) -> str:
-    """The weights' names and counts; those of one module together, and those of all blocks."""
+def _group_by_module(weights: tuple[WeightRows, ...]) -> str:
+    """Names and parameter counts, grouped by module and over all blocks."""
     counts: Counter[tuple[str, str]] = Counter()
-    for share in shares:
-        block = re.match(r"h\.\d+\.(\w+)", share.name)
-        module = f"h.*.{block[1]}" if block else share.name.partition(".")[0]
-        counts[share.name if share.rows else module, share.rows] += share.parameters
-    return _few([f"{name} {count:,}" + (f" ({rows})" if rows else "") for (name, rows), count in counts.items()])
+    for weight in weights:
+        block = re.match(r"h\.\d+\.(\w+)", weight.name)
+        module = f"h.*.{block[1]}" if block else weight.name.partition(".")[0]
+        counts[weight.name if weight.rows else module, weight.rows] += weight.parameters
+    return _join_names([f"{name} {count:,}" + (f" ({rows})" if rows else "") for (name, rows), count in counts.items()])
 
 
-def _few(names: list[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+def _join_names(names: list[str]) -> str:
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,16 +1,16 @@
-"""What a recipe takes from its start beside weights: [model] fields, the tokenizer, a head for the same classes."""
+"""What a recipe takes from its source besides weights: [model] fields, tokenizer and classification head."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from penna import loading as load
+from penna import loading
 from penna.config.schema import Recipe
 from penna.config.sections import ModelConfig, TokenizerConfig
 from penna.config.tasks import ClassifyTask, CompleteTask, PretrainTask, TaskConfig
 from penna.errors import RecipeError, RunError
-from penna.interop import hf_files as tensors
+from penna.interop import hf_files
 from penna.interop.hf_folder import write_hf
 from penna.loading import LoadedModel
 from penna.model.gpt import GPT
@@ -33,14 +33,14 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer(TokenizerConfig(kind="char"), ["the cat sat on the mat"])
 
 
-def model(tokenizer: Tokenizer, seed: int = 0, **fields: object) -> GPT:
-    made = build_model(ModelConfig(**{**SHAPE, "vocab_size": tokenizer.vocab_size, **fields}))
-    made.init_weights(seed)
-    return made
+def make_model(tokenizer: Tokenizer, seed: int = 0, **fields: object) -> GPT:
+    model = build_model(ModelConfig(**{**SHAPE, "vocab_size": tokenizer.vocab_size, **fields}))
+    model.init_weights(seed)
+    return model
 
 
-def run_of(made: GPT, tokenizer: Tokenizer | None, runs_dir: Path) -> RunFolder:
-    with new_run(runs_dir, "base", Recipe(model=made.config, task=CompleteTask())) as run:
+def make_run(model: GPT, tokenizer: Tokenizer | None, runs_dir: Path) -> RunFolder:
+    with new_run(runs_dir, "base", Recipe(model=model.config, task=CompleteTask())) as run:
         if tokenizer is not None:
             tokenizer.save(run.tokenizer)
     return RunFolder(runs_dir / "base")
@@ -48,19 +48,19 @@ def run_of(made: GPT, tokenizer: Tokenizer | None, runs_dir: Path) -> RunFolder:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("kind", ["run", "folder", "checkpoint"])
-def test_fields_make_the_sources_model_whatever_the_preset_and_no_weights_are_read(
+def test_fields_describe_the_source_for_every_preset_without_reading_weights(
     kind, name, tokenizer, tmp_path, monkeypatch
 ):
-    old = model(tokenizer, n_class=3, **MODELS[name])
+    old = make_model(tokenizer, n_class=3, **MODELS[name])
     if kind == "folder":
         write_hf(old.config, old.state_dict(), tmp_path / "hf", tokenizer=tokenizer)
         source = str(tmp_path / "hf")
     else:
-        run = run_of(old, tokenizer, tmp_path)
+        run = make_run(old, tokenizer, tmp_path)
         (run.checkpoints / "step-0").mkdir(parents=True)
         source = "base" if kind == "run" else str(run.checkpoints / "step-0")
-    monkeypatch.setattr(tensors, "read_safetensors", lambda _: pytest.fail("weights were read"))
-    monkeypatch.setattr(load, "read_tensors", lambda _: pytest.fail("weights were read"))
+    monkeypatch.setattr(hf_files, "read_safetensors", lambda _: pytest.fail("weights were read"))
+    monkeypatch.setattr(loading, "read_tensors", lambda _: pytest.fail("weights were read"))
     fields = init_model_fields(source, tmp_path)
     assert not {"vocab_size", "n_class", "preset"} & fields.keys()
     for preset in ("gpt2", "gpt1", "modern"):
@@ -71,21 +71,21 @@ def test_fields_make_the_sources_model_whatever_the_preset_and_no_weights_are_re
     assert Tokenizer.load(init_tokenizer_path(source, tmp_path)).encode("the mat") == tokenizer.encode("the mat")
 
 
-def test_a_seq2seq_takes_the_fields_of_a_gpt_for_both_its_stacks_and_of_a_seq2seq_whole(tokenizer, tmp_path):
-    run_of(model(tokenizer), tokenizer, tmp_path)
+def test_a_seq2seq_takes_the_fields_of_a_gpt_or_of_a_seq2seq(tokenizer, tmp_path):
+    make_run(make_model(tokenizer), tokenizer, tmp_path)
     config = ModelConfig(**{**init_model_fields("base", tmp_path), "arch": "seq2seq"})
     assert (config.n_layer, config.n_encoder_layer, config.source_size) == (2, 2, 12)
-    whole = model(tokenizer, arch="seq2seq", n_encoder_layer=1, source_size=9)
-    run_of(whole, tokenizer, tmp_path / "other")
+    whole = make_model(tokenizer, arch="seq2seq", n_encoder_layer=1, source_size=9)
+    make_run(whole, tokenizer, tmp_path / "other")
     fields = init_model_fields("base", tmp_path / "other")
     assert ModelConfig(**fields, vocab_size=tokenizer.vocab_size) == whole.config
 
 
 @pytest.mark.parametrize("kind", ["run", "folder"])
-def test_a_source_without_a_tokenizer_is_refused_and_one_that_is_none_named(kind, tokenizer, tmp_path):
-    old = model(tokenizer)
+def test_a_source_without_a_tokenizer_and_a_missing_source_are_rejected(kind, tokenizer, tmp_path):
+    old = make_model(tokenizer)
     write_hf(old.config, old.state_dict(), tmp_path / "hf", tokenizer=None)
-    run_of(old, None, tmp_path)
+    make_run(old, None, tmp_path)
     source = {"run": "base", "folder": str(tmp_path / "hf")}[kind]
     with pytest.raises(RecipeError, match="has no tokenizer") as caught:
         init_tokenizer_path(source, tmp_path)
@@ -98,10 +98,12 @@ def test_a_source_without_a_tokenizer_is_refused_and_one_that_is_none_named(kind
 LABELS = ["bad", "fair", "good"]
 
 
-def started(old_task: TaskConfig, new_task: TaskConfig, tokenizer, old_rows=3, rows=3) -> tuple[GPT, GPT, InitReport]:
-    """Source, new model and report; the new model's own head is what it was initialised with, all at 7."""
-    old = model(tokenizer, seed=1, n_class=old_rows)
-    new = model(tokenizer, n_class=rows)
+def initialize(
+    old_task: TaskConfig, new_task: TaskConfig, tokenizer, old_rows=3, rows=3
+) -> tuple[GPT, GPT, InitReport]:
+    """Source, new model and report; the initial head of the new model is all 7."""
+    old = make_model(tokenizer, seed=1, n_class=old_rows)
+    new = make_model(tokenizer, n_class=rows)
     if new.score is not None:
         torch.nn.init.constant_(new.score.weight, 7.0)
     source = LoadedModel(old, tokenizer, Path("runs/base"), None, old_task)
@@ -109,47 +111,56 @@ def started(old_task: TaskConfig, new_task: TaskConfig, tokenizer, old_rows=3, r
 
 
 @pytest.mark.parametrize("labels", [LABELS, ["good", "bad", "fair"]])
-def test_a_head_for_the_same_labels_is_taken_each_row_to_its_label(labels, tokenizer):
-    old, new, report = started(ClassifyTask(labels=LABELS), ClassifyTask(labels=labels), tokenizer)
+def test_a_head_with_the_same_labels_is_copied_in_the_new_order(labels, tokenizer):
+    old, new, report = initialize(ClassifyTask(labels=LABELS), ClassifyTask(labels=labels), tokenizer)
     assert old.score is not None and new.score is not None
     for row, label in enumerate(labels):
         assert torch.equal(new.score.weight[row], old.score.weight[LABELS.index(label)])
-    assert "score.weight" in {share.name for share in report.loaded}
+    assert "score.weight" in {weight.name for weight in report.loaded}
     assert report.new == report.left_out == report.messages == ()
 
 
 @pytest.mark.parametrize(
-    ("old_task", "new_task", "rows", "shown"),
+    ("old_task", "new_task", "rows", "source_labels"),
     [
-        (ClassifyTask(labels=LABELS), ClassifyTask(labels=["a", "b", "c"]), 3, "'bad', 'fair', 'good' (pooling last)"),
-        (ClassifyTask(labels=LABELS), ClassifyTask(labels=["bad", "good"]), 2, "'bad', 'fair', 'good' (pooling last)"),
+        (
+            ClassifyTask(labels=LABELS),
+            ClassifyTask(labels=["a", "b", "c"]),
+            3,
+            "the labels 'bad', 'fair', 'good' with pooling last",
+        ),
+        (
+            ClassifyTask(labels=LABELS),
+            ClassifyTask(labels=["bad", "good"]),
+            2,
+            "the labels 'bad', 'fair', 'good' with pooling last",
+        ),
         (
             ClassifyTask(labels=LABELS),
             ClassifyTask(labels=LABELS, pooling="mean"),
             3,
-            "'bad', 'fair', 'good' (pooling last)",
+            "the labels 'bad', 'fair', 'good' with pooling last",
         ),
         (PretrainTask(), ClassifyTask(labels=LABELS), 3, "unnamed classes"),
     ],
 )
-def test_a_head_for_other_classes_is_new_and_that_is_said(old_task, new_task, rows, shown, tokenizer):
-    _, new, report = started(old_task, new_task, tokenizer, rows=rows)
+def test_a_head_with_other_labels_is_new_and_reported(old_task, new_task, rows, source_labels, tokenizer):
+    _, new, report = initialize(old_task, new_task, tokenizer, rows=rows)
     assert new.score is not None
     assert (new.score.weight == 7.0).all()
-    assert [(share.name, share.parameters) for share in report.new] == [("score.weight", rows * 16)]
-    assert [(share.name, share.parameters) for share in report.left_out] == [("score.weight", 3 * 16)]
+    assert [(weight.name, weight.parameters) for weight in report.new] == [("score.weight", rows * 16)]
+    assert [(weight.name, weight.parameters) for weight in report.left_out] == [("score.weight", 3 * 16)]
     (message,) = report.messages
-    assert message.startswith(
-        "The head tells 'a', 'b', 'c' (pooling" if "a" in new_task.labels else "The head tells 'bad'"
-    )
-    assert message.endswith(f", {shown} in runs/base: it is new.")
+    own_labels = "'a', 'b', 'c' with pooling" if "a" in new_task.labels else "'bad'"
+    assert message.startswith(f"The classification head is new: it has the labels {own_labels}")
+    assert message.endswith(f", and the head of runs/base has {source_labels}.")
     assert any(line.startswith("New: ") and "score" in line for line in report.lines())
 
 
-def test_a_head_where_only_one_side_has_any_is_new_or_left_out(tokenizer):
-    _, new, report = started(PretrainTask(), ClassifyTask(labels=LABELS), tokenizer, old_rows=None)
+def test_a_head_on_one_side_only_is_new_or_not_used(tokenizer):
+    _, new, report = initialize(PretrainTask(), ClassifyTask(labels=LABELS), tokenizer, old_rows=None)
     assert new.score is not None and (new.score.weight == 7.0).all()
-    assert ([share.name for share in report.new], report.left_out) == (["score.weight"], ())
-    _, _, report = started(ClassifyTask(labels=LABELS), PretrainTask(), tokenizer, rows=None)
-    assert ([share.name for share in report.left_out], report.new) == (["score.weight"], ())
+    assert ([weight.name for weight in report.new], report.left_out) == (["score.weight"], ())
+    _, _, report = initialize(ClassifyTask(labels=LABELS), PretrainTask(), tokenizer, rows=None)
+    assert ([weight.name for weight in report.left_out], report.new) == (["score.weight"], ())
     assert report.messages == ()

@@ -1,4 +1,4 @@
-"""The recipe `default` learns from a plain file in any script, without a change."""
+"""The default recipe learns from a text file in any script."""
 
 import json
 import random
@@ -9,7 +9,7 @@ import pytest
 from penna.cli.main import run
 from penna.tokenizer.tokenizer import Tokenizer
 
-# A few words of each language; sentences are drawn from them, so that there is something to learn.
+# Sentences are sampled from a few words of each language.
 WORDS = {
     "Korean": "나는 오늘 아침에 시장에서 사과와 배를 샀다 비가 와서 우산을 쓰고 집으로 천천히 걸어갔다".split(),
     "Chinese": "我 今天 早上 去 市场 买 了 苹果 和 梨 下 雨 了 所以 打着 伞 慢慢 走 回 家".split(),
@@ -33,7 +33,7 @@ WORDS = {
 }
 
 
-def written(language: str) -> str:
+def make_text(language: str) -> str:
     source = random.Random(0)
     glue = "" if language in ("Chinese", "Japanese") else " "
     end = {"Chinese": "。", "Japanese": "。", "Hindi": " ।", "code": "\n"}.get(language, ".")
@@ -42,10 +42,10 @@ def written(language: str) -> str:
 
 
 @pytest.mark.parametrize("language", WORDS)
-def test_default_learns_any_language_from_a_plain_file(
+def test_the_default_recipe_learns_any_language(
     language: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = written(language)
+    text = make_text(language)
     (tmp_path / "my.txt").write_text(text, encoding="utf-8")
     words = f"train {tmp_path}/my.txt --runs-dir {tmp_path} --name run --train.steps 60 --train.threads 1"
     small = (
@@ -60,5 +60,5 @@ def test_default_learns_any_language_from_a_plain_file(
     first, *_, last = [row["bits_per_byte"] for row in rows if row["split"] == "valid"]
     assert last < first / 2
     assert run(["generate", str(tmp_path / "run"), "--prompt", WORDS[language][0], "--json", "--seed", "1"]) == 0
-    made = json.loads(capsys.readouterr().out)[0]["text"]
-    assert set(made) & set("".join(WORDS[language])), f"nothing of {language} in {made!r}"
+    generated = json.loads(capsys.readouterr().out)[0]["text"]
+    assert set(generated) & set("".join(WORDS[language])), f"no {language} in {generated!r}"

@@ -1,4 +1,4 @@
-"""The floors of the house: an import goes to an earlier floor or stays on its own, and light things stay light."""
+"""A module imports only from its own or an earlier layer, and light modules import no heavy library."""
 
 import ast
 import subprocess
@@ -11,6 +11,7 @@ import pytest
 import penna
 
 PACKAGE = Path(penna.__file__).parent
+# From the bottom to the top, as in docs/architecture.md; packages in one layer do not import each other.
 LAYERS = (
     ("errors",),
     ("storage",),
@@ -34,19 +35,19 @@ LAYERS = (
     ("recipes", "experiments"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-TORCH_IN_DATA = ("data/batches.py", "data/examples/batches.py")
-FOREIGN = {"config": {"torch", "numpy"}, "tokenizer": {"torch"}, "data": {"torch"}}
+MODULES_WITH_TORCH = ("data/batches.py", "data/examples/batches.py")
+FORBIDDEN = {"config": {"torch", "numpy"}, "tokenizer": {"torch"}, "data": {"torch"}}
 
 
 def imported(file: Path, package: Path) -> Iterator[tuple[int, str]]:
-    """Every (line, absolute dotted name) that a file imports, wherever in it the import stands."""
+    """The line and absolute dotted name of every import in a file, including those inside functions."""
     inside = ("penna", *file.relative_to(package).parent.parts)
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = inside[: len(inside) - node.level + 1] if node.level else ()
-            base = ".".join((*above, *([node.module] if node.module else [])))
+            parents = inside[: len(inside) - node.level + 1] if node.level else ()
+            base = ".".join((*parents, *([node.module] if node.module else [])))
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -54,72 +55,78 @@ def imported(file: Path, package: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, node.args[0].value
 
 
-def faults_in(package: Path) -> list[str]:
-    """What breaks the order of the floors in a package folder laid out like penna, one line each."""
-    faults: list[str] = []
+def violations(package: Path) -> list[str]:
+    """The forbidden imports in a package folder with penna's layout, one line each."""
+    found: list[str] = []
     for file in sorted(package.rglob("*.py")):
         parts = file.relative_to(package).with_suffix("").parts
         here = parts[0]
         if here in ("__init__", "__main__"):
-            continue  # the package's own face shows what it likes; what it makes heavy is tested below
-        place = "/".join(parts)
+            continue  # they may import any layer; what that loads is tested below
+        module = "/".join(parts)
         if here not in LEVEL:
-            faults.append(f"{place}: stands on no floor")
+            found.append(f"{module}: is in no layer")
             continue
         for line, name in imported(file, package):
             root, *rest = name.split(".")
-            if root in FOREIGN.get(here, ()) and f"{place}.py" not in TORCH_IN_DATA:
-                faults.append(f"{place}:{line}: imports {root}")
+            if root in FORBIDDEN.get(here, ()) and f"{module}.py" not in MODULES_WITH_TORCH:
+                found.append(f"{module}:{line}: imports {root}")
             if root != "penna" or not rest or rest[0].startswith("__"):
                 continue
-            # A name of the root that is no floor, such as penna.train_a_model, comes from api.
+            # A public name of the root, for example penna.train_a_model, comes from api.
             there = rest[0] if rest[0] in LEVEL else "api"
             if LEVEL[there] > LEVEL[here]:
-                faults.append(f"{place}:{line}: upward to {name}")
+                found.append(f"{module}:{line}: imports {name} from a higher layer")
             elif there != here and LEVEL[there] == LEVEL[here]:
-                faults.append(f"{place}:{line}: sideways to {name}")
+                found.append(f"{module}:{line}: imports {name} from the same layer")
             elif here == there == "tasks" and len(parts) > 1 and rest[1:2] != [parts[1]]:
-                faults.append(f"{place}:{line}: one task imports another, {name}")
-    return faults
+                found.append(f"{module}:{line}: imports {name} from another task")
+    return found
 
 
-def test_no_file_of_penna_imports_upward_or_sideways():
-    assert faults_in(PACKAGE) == []
+def test_no_module_imports_from_a_higher_layer():
+    assert violations(PACKAGE) == []
 
 
 @pytest.mark.parametrize(
-    ("file", "line", "fault"),
+    ("file", "line", "expected"),
     [
-        ("config/a.py", "from penna.data.shards import TokenStream", "upward to penna.data.shards.TokenStream"),
-        ("data/a.py", "import penna.train.trainer", "upward to penna.train.trainer"),
-        ("model/a.py", "from penna import train", "upward to penna.train"),
-        ("train/a.py", "def f():\n    from penna.generate import engine", "upward to penna.generate.engine"),
-        ("tokenizer/a.py", "from ..data import shards", "upward to penna.data.shards"),
-        ("tokenizer/deep/a.py", "from ...cli.main import main", "upward to penna.cli.main.main"),
+        (
+            "config/a.py",
+            "from penna.data.shards import TokenStream",
+            "penna.data.shards.TokenStream from a higher layer",
+        ),
+        ("data/a.py", "import penna.train.trainer", "penna.train.trainer from a higher layer"),
+        ("model/a.py", "from penna import train", "penna.train from a higher layer"),
+        ("interop/a.py", "from penna.loading import load_model", "penna.loading.load_model from a higher layer"),
+        ("tasks/chat.py", "import penna.report.epochs", "penna.report.epochs from a higher layer"),
+        ("train/a.py", "def f():\n    from penna.generate import engine", "penna.generate.engine from a higher layer"),
+        ("tokenizer/a.py", "from ..data import shards", "penna.data.shards from a higher layer"),
+        ("tokenizer/deep/a.py", "from ...cli.main import main", "penna.cli.main.main from a higher layer"),
         (
             "runs/a.py",
             "import importlib\nimportlib.import_module('penna.train.trainer')",
-            "upward to penna.train.trainer",
+            "penna.train.trainer from a higher layer",
         ),
-        ("runs/a.py", "from penna import generate_text", "upward to penna.generate_text"),
-        ("errors.py", "from penna.config import recipe", "upward to penna.config.recipe"),
-        ("api.py", "from penna.cli.main import main", "upward to penna.cli.main.main"),
-        ("evaluate/a.py", "import penna.explain.words", "sideways to penna.explain.words"),
-        ("explain/a.py", "import penna.evaluate.words", "sideways to penna.evaluate.words"),
-        ("tasks/chat.py", "from penna.tasks.pretrain import x", "one task imports another, penna.tasks.pretrain.x"),
-        ("tasks/chat.py", "from penna.tasks import pretrain", "one task imports another, penna.tasks.pretrain"),
+        ("runs/a.py", "from penna import generate_text", "penna.generate_text from a higher layer"),
+        ("errors.py", "from penna.config import recipe", "penna.config.recipe from a higher layer"),
+        ("api.py", "from penna.cli.main import main", "penna.cli.main.main from a higher layer"),
+        ("evaluate/a.py", "import penna.explain.words", "penna.explain.words from the same layer"),
+        ("explain/a.py", "import penna.evaluate.words", "penna.evaluate.words from the same layer"),
+        ("tasks/chat.py", "from penna.tasks.pretrain import x", "penna.tasks.pretrain.x from another task"),
+        ("tasks/chat.py", "from penna.tasks import pretrain", "penna.tasks.pretrain from another task"),
         ("config/a.py", "import numpy as np", "imports numpy"),
         ("tokenizer/a.py", "from torch import nn", "imports torch"),
         ("data/shards.py", "import torch", "imports torch"),
-        ("helpers/a.py", "", "stands on no floor"),
+        ("helpers/a.py", "", "is in no layer"),
     ],
 )
-def test_a_planted_fault_is_found(tmp_path: Path, file: str, line: str, fault: str):
-    planted = tmp_path / file
-    planted.parent.mkdir(parents=True, exist_ok=True)
-    planted.write_text(line + "\n")
-    (found,) = faults_in(tmp_path)
-    assert found.endswith(fault)
+def test_a_forbidden_import_is_found(tmp_path: Path, file: str, line: str, expected: str):
+    module = tmp_path / file
+    module.parent.mkdir(parents=True, exist_ok=True)
+    module.write_text(line + "\n")
+    (found,) = violations(tmp_path)
+    assert found.endswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -128,31 +135,33 @@ def test_a_planted_fault_is_found(tmp_path: Path, file: str, line: str, fault: s
         ("errors.py", "import os"),
         ("config/a.py", "from penna.errors import PennaError"),
         ("interop/a.py", "import penna\nfrom penna import __version__"),
+        ("train/a.py", "from penna.loading import load_model"),
         ("evaluate/a.py", "from penna.train.objective import Objective"),
+        ("report/a.py", "from penna.tasks.chat import b"),
         ("data/batches.py", "import torch"),
         ("tasks/chat/a.py", "from penna.tasks.chat import b"),
         ("cli/a.py", "from penna import api, train_a_model"),
     ],
 )
-def test_an_import_downward_is_allowed(tmp_path: Path, file: str, line: str):
-    planted = tmp_path / file
-    planted.parent.mkdir(parents=True, exist_ok=True)
-    planted.write_text(line + "\n")
-    assert faults_in(tmp_path) == []
+def test_an_import_from_a_lower_layer_is_allowed(tmp_path: Path, file: str, line: str):
+    module = tmp_path / file
+    module.parent.mkdir(parents=True, exist_ok=True)
+    module.write_text(line + "\n")
+    assert violations(tmp_path) == []
 
 
-def loaded_by(statement: str) -> set[str]:
-    """The top-level packages that an interpreter of its own has loaded after a statement, by ``-X importtime``."""
-    done = subprocess.run(
+def loaded_packages(statement: str) -> set[str]:
+    """The top-level packages that a new interpreter loads for a statement, by ``-X importtime``."""
+    process = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", statement], capture_output=True, text=True, check=True
     )
-    names = [line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")]
+    names = [line.rsplit("|", 1)[1].strip() for line in process.stderr.splitlines() if line.startswith("import time:")]
     assert "encodings" in names
     return {name.split(".")[0] for name in names}
 
 
 @pytest.mark.parametrize(
-    ("statement", "without"),
+    ("statement", "excluded"),
     [
         ("import penna", {"torch", "numpy", "pydantic", "tokenizers"}),
         ("import penna.cli.main", {"torch", "numpy", "pydantic", "tokenizers"}),
@@ -161,9 +170,9 @@ def loaded_by(statement: str) -> set[str]:
         ("import penna.data.prepare", {"torch"}),
     ],
 )
-def test_importing_the_light_parts_loads_no_heavy_library(statement: str, without: set[str]):
-    assert loaded_by(statement) & without == set()
+def test_light_modules_load_no_heavy_library(statement: str, excluded: set[str]):
+    assert loaded_packages(statement) & excluded == set()
 
 
-def test_the_look_at_what_an_import_loads_sees_a_heavy_library():
-    assert "numpy" in loaded_by("import penna.data.shards")
+def test_loaded_packages_finds_a_heavy_library():
+    assert "numpy" in loaded_packages("import penna.data.shards")

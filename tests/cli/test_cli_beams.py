@@ -192,7 +192,7 @@ def test_a_prompt_longer_than_the_block_is_cut_and_it_is_said(folder: Path, caps
         (["bpe", "I", "--pruned", "-1"], UsageError, r"--pruned must be at least 0 \(got -1\)"),
         (["bpe", "I", "--num-beams", "3", "--num-beam-groups", "2"], RecipeError, "must be divisible into 2 groups"),
         (["bpe", "I", "--diversity-penalty", "1"], RecipeError, "fit together"),
-        (["bpe", "I", "--figure", "tree.pdf"], DataError, "names no kind of figure"),
+        (["bpe", "I", "--figure", "tree.pdf"], DataError, "is not the name of a plot"),
         (["wordpiece"], DataError, "no document separator to start from"),
         (["bpe", "I", "--num-beams", "900000000"], DeviceError, "Take fewer beams"),
     ],

@@ -14,6 +14,7 @@ from penna.cli.main import run
 from penna.errors import RunError
 from penna.report.epochs import EpochMetrics, MeanMetrics, epoch_metrics
 from penna.runs.folder import RunFolder
+from penna.storage import to_json
 
 TEXT = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n" * 30
 
@@ -84,7 +85,7 @@ def test_json_holds_the_figures_of_every_run(runs: Path, capsys: pytest.CaptureF
     epochs(str(runs / "half"), str(runs / "two"), "--json")
     told: Any = json.loads(capsys.readouterr().out)
     assert [each["run"] for each in told] == ["half", "two"]
-    assert told[1]["epochs"] == [epoch.as_json() for epoch in epoch_metrics(RunFolder(runs / "two").metrics())]
+    assert told[1]["epochs"] == [to_json(epoch) for epoch in epoch_metrics(RunFolder(runs / "two").metrics())]
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(

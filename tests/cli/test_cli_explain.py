@@ -216,7 +216,7 @@ def test_methods_are_measured_on_the_lines_of_a_file(
         ([TEXT, "--layer", "9", "--method", "information"], RecipeError, "There is no layer 9"),
         ([TEXT, "--generate", "-1"], UsageError, r"--generate must be at least 1 \(got -1\)"),
         ([TEXT, "--next", "--generate", "2"], RecipeError, "are to be explained"),
-        ([TEXT, "--svg", "x.pdf"], DataError, "names no kind of figure"),
+        ([TEXT, "--svg", "x.pdf"], DataError, "is not the name of a plot"),
         ([TEXT, "--faithfulness", "f"], UsageError, "Both a text and the file f"),
         (["--faithfulness", "none.txt"], DataError, "none.txt cannot be read"),
         (

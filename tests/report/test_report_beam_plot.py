@@ -163,7 +163,7 @@ def test_the_same_tree_gives_the_same_file(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="names no kind of figure"):
+    with pytest.raises(DataError, match="is not the name of a plot"):
         draw_beams(tree_of(2, 2), tmp_path / "tree.pdf")
 
 

@@ -1,4 +1,4 @@
-"""Rows of a log to epochs, by hand: logs of old, logs with rows lost, and what is counted to which epoch."""
+"""Metrics per epoch from log rows, including logs of older versions and logs with lost rows."""
 
 import json
 import math
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from penna.report.epochs import epoch_metrics
+from penna.storage import to_json
 
 Row = dict[str, Any]
 
@@ -29,7 +30,7 @@ def test_a_log_without_steps_has_no_epochs() -> None:
     assert epoch_metrics([valid(0, 0.0, 5.0)]) == []
 
 
-def test_rows_weigh_what_was_due_and_minutes_are_those_between_epochs() -> None:
+def test_rows_are_weighted_by_targets() -> None:
     rows = [
         valid(0, 0.0, 9.0),
         train(4, 0.8, 30, 4.0, 30),
@@ -53,12 +54,12 @@ def test_rows_weigh_what_was_due_and_minutes_are_those_between_epochs() -> None:
     assert two.exact
 
 
-def test_an_epoch_whose_end_was_not_evaluated_has_no_validation_loss() -> None:
+def test_an_epoch_without_an_evaluation_at_its_end_has_no_validation_metrics() -> None:
     rows = [train(4, 0.8, 40, 4.0, 40), valid(4, 0.8, 3.0), train(5, 1.0, 50, 2.0, 10), train(6, 1.2, 60, 2.0, 10)]
     assert [epoch.valid for epoch in epoch_metrics(rows)] == [None, None]
 
 
-def test_an_old_row_across_an_epochs_end_is_shared_out_by_steps_and_said_to_be_so() -> None:
+def test_an_old_row_across_the_end_of_an_epoch_is_split_by_steps_and_not_exact() -> None:
     # Five steps an epoch of ten tokens each; rows of four steps.
     across = [train(8, 1.6, 80, 2.0), valid(8, 1.6, 9.0)]
     rows = [train(4, 0.8, 40, 4.0), *across, train(10, 2.0, 100, 1.0), valid(10, 2.0, 1.5)]
@@ -76,8 +77,8 @@ def test_an_old_row_across_an_epochs_end_is_shared_out_by_steps_and_said_to_be_s
     assert not two.exact
 
 
-def test_steps_and_tokens_shared_out_are_whole_numbers() -> None:
-    # Twelve steps an epoch; their sixth digit is the last that an epoch has.
+def test_split_steps_and_tokens_are_integers() -> None:
+    # Twelve steps per epoch; the epoch is logged with six digits.
     rows = [train(step, round(step / 12, 6), 10 * step, 1.0) for step in range(5, 41, 5)]
     found = epoch_metrics(rows)
     assert [(epoch.steps, epoch.tokens) for epoch in found] == [(12, 120), (12, 120), (12, 120), (4, 40)]
@@ -90,7 +91,7 @@ def test_an_old_row_may_span_several_epochs() -> None:
     assert [epoch.train.loss for epoch in (one, two, three)] == [pytest.approx(3.0)] * 3
 
 
-def test_an_epoch_of_old_and_new_rows_weighs_all_by_tokens() -> None:
+def test_an_epoch_with_old_and_new_rows_is_weighted_by_tokens() -> None:
     parts: Row = {"label_loss": 1.0, "lm_loss": 2.0, "lm_accuracy": 0.1}
     new = {
         **train(2, 1.0, 100, 4.0, **parts),
@@ -102,7 +103,7 @@ def test_an_epoch_of_old_and_new_rows_weighs_all_by_tokens() -> None:
     assert not epoch.exact
 
 
-def test_lost_rows_are_noticed_and_counted_to_no_other_epoch() -> None:
+def test_lost_rows_are_noticed_and_do_not_affect_other_epochs() -> None:
     whole = [train(step, step / 5, 10 * step, float(step), due=10) for step in range(1, 11)]
     one, two = epoch_metrics(whole[:3] + whole[6:])  # the end of one epoch and the start of the next
     assert (one.steps, one.tokens, one.whole, one.exact) == (3, 30, False, True)
@@ -111,15 +112,15 @@ def test_lost_rows_are_noticed_and_counted_to_no_other_epoch() -> None:
     assert two.train.loss == pytest.approx(8.5)  # of steps 7 to 10
 
 
-def test_more_steps_than_an_epoch_has_digits_for() -> None:
+def test_an_epoch_may_have_more_steps_than_digits() -> None:
     (epoch,) = epoch_metrics([train(1, 0.0, 10, 4.0, 10), train(2, 0.0, 20, 2.0, 10), train(3, 1e-6, 30, 3.0, 10)])
     assert (epoch.steps, epoch.tokens, epoch.train.loss, epoch.exact) == (3, 30, pytest.approx(3.0), True)
 
 
-def test_json_holds_every_figure_and_no_infinity() -> None:
+def test_json_has_every_metric_and_no_infinity() -> None:
     (epoch,) = epoch_metrics([train(5, 1.0, 50, 1000.0, 50), valid(5, 1.0, 2.0)])
     assert epoch.train.perplexity == math.inf
-    told = json.loads(json.dumps(epoch.as_json(), allow_nan=False))
-    assert told["train"]["perplexity"] is None
-    assert told["valid"]["perplexity"] == pytest.approx(math.e**2)
-    assert (told["number"], told["whole"], told["exact"], told["train"]["loss"]) == (1, True, True, 1000.0)
+    content = json.loads(json.dumps(to_json(epoch), allow_nan=False))
+    assert content["train"]["perplexity"] is None
+    assert content["valid"]["perplexity"] == pytest.approx(math.e**2)
+    assert (content["number"], content["whole"], content["exact"], content["train"]["loss"]) == (1, True, True, 1000.0)

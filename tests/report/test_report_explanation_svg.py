@@ -214,7 +214,7 @@ def test_the_same_explanation_gives_the_same_file(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="names no kind of figure"):
+    with pytest.raises(DataError, match="is not the name of a plot"):
         draw_explanation(made("english"), tmp_path / "x.pdf")
 
 

@@ -1,4 +1,4 @@
-"""Figures show the log as it is, and nothing in them covers anything else."""
+"""Training curves show every logged row, and no text overlaps."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from penna.errors import RunError
 from penna.report.training_plots import plot_training_curves, write_training_curves
 from penna.runs.folder import RunFolder
 
-AXES = {"step": "step", "epoch": "epoch", "tokens": "tokens learned from", "seconds": "seconds"}
+AXES = {"step": "step", "epoch": "epoch", "tokens": "training tokens", "seconds": "seconds"}
 
 
 def log(*, scale: float = 1.0, steps: int = 60) -> list[dict[str, Any]]:
@@ -21,11 +21,11 @@ def log(*, scale: float = 1.0, steps: int = 60) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for step in range(0, steps + 1, 2):
         common = {"step": step, "epoch": step / 25, "tokens": step * 640, "seconds": step * 0.31}
-        figures = {"loss": scale * (1 + 5 * math.exp(-step / 20)), "accuracy": 0.1 + step / 200}
+        metrics = {"loss": scale * (1 + 5 * math.exp(-step / 20)), "accuracy": 0.1 + step / 200}
         if step:
-            rows.append({**common, **figures, "split": "train", "learning_rate": 1e-3 * (1 - step / 70)})
+            rows.append({**common, **metrics, "split": "train", "learning_rate": 1e-3 * (1 - step / 70)})
         if step % 20 == 0:
-            raised = {"loss": figures["loss"] + 0.01, "accuracy": figures["accuracy"] - 0.004}
+            raised = {"loss": metrics["loss"] + 0.01, "accuracy": metrics["accuracy"] - 0.004}
             rows.append({**common, **raised, "split": "valid", "learning_rate": 1e-3})
     return rows
 
@@ -35,7 +35,7 @@ def texts(thing: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("by", AXES)
-def test_what_is_drawn_are_the_logged_rows_as_they_are(by: Any) -> None:
+def test_every_logged_row_is_plotted(by: Any) -> None:
     logs = {"one": log(), "two": log(scale=1.3, steps=40)}
     figure = plot_training_curves(logs, by)
     for panel, field in zip(figure.axes, ("loss", "accuracy", "learning_rate"), strict=True):
@@ -50,7 +50,7 @@ def test_what_is_drawn_are_the_logged_rows_as_they_are(by: Any) -> None:
     assert figure.axes[-1].get_xlabel() == AXES[by]
 
 
-def test_a_run_has_one_colour_and_training_and_validation_share_the_panel_of_the_loss() -> None:
+def test_a_run_has_one_color_and_a_line_for_each_split() -> None:
     figure = plot_training_curves({"one": log(), "two": log(scale=2)}, "epoch")
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
     assert set(lines) == {f"{run}: {split}" for run in ("one", "two") for split in ("training", "validation")}
@@ -59,7 +59,7 @@ def test_a_run_has_one_colour_and_training_and_validation_share_the_panel_of_the
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(lines)
 
 
-def test_the_last_values_stand_beside_their_lines() -> None:
+def test_the_last_values_are_written_at_their_lines() -> None:
     rows = log()
     last = {split: [row for row in rows if row["split"] == split][-1] for split in ("train", "valid")}
     loss, accuracy, rate = plot_training_curves({"one": rows}, "step").axes
@@ -72,7 +72,7 @@ def test_the_last_values_stand_beside_their_lines() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.0, 0.02), (0.98, 1.0), (1.0, 1.0), (0.4, 0.6)])
-def test_the_axis_of_the_accuracy_goes_no_further_than_a_share_can(low: float, high: float) -> None:
+def test_the_accuracy_axis_stays_between_0_and_1(low: float, high: float) -> None:
     rows = [{**row, "accuracy": high if row["step"] > 20 else low} for row in log() if row["split"] == "train"]
     _, accuracy, _ = plot_training_curves({"one": rows}, "step").axes
     bottom, top = accuracy.get_ylim()
@@ -83,7 +83,7 @@ def test_the_axis_of_the_accuracy_goes_no_further_than_a_share_can(low: float, h
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("scale", [1.0, 1.001])
-def test_nothing_written_covers_anything_written(count: int, scale: float) -> None:
+def test_texts_do_not_overlap(count: int, scale: float) -> None:
     logs = {f"a-run-with-quite-a-name-{number}": log(scale=scale**number) for number in range(count)}
     figure = plot_training_curves(logs, "tokens")
     figure.draw_without_rendering()
@@ -99,7 +99,7 @@ def test_nothing_written_covers_anything_written(count: int, scale: float) -> No
     assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
 
 
-def run_of(folder: Path, rows: list[dict[str, Any]]) -> RunFolder:
+def make_run(folder: Path, rows: list[dict[str, Any]]) -> RunFolder:
     folder.mkdir(parents=True)
     run = RunFolder(folder)
     for row in rows:
@@ -108,8 +108,8 @@ def run_of(folder: Path, rows: list[dict[str, Any]]) -> RunFolder:
 
 
 @pytest.mark.parametrize(("by", "name"), [("step", "curves"), ("epoch", "curves-by-epoch")])
-def test_the_files_are_an_svg_and_a_png_named_after_the_axis(tmp_path: Path, by: Any, name: str) -> None:
-    run = run_of(tmp_path / "run", log())
+def test_svg_and_png_are_written_and_named_after_the_axis(tmp_path: Path, by: Any, name: str) -> None:
+    run = make_run(tmp_path / "run", log())
     files = write_training_curves([run], tmp_path / "figures", by=by)
     assert [file.name for file in files] == [f"{name}.svg", f"{name}.png"]
     assert files[1].read_bytes().startswith(b"\x89PNG")
@@ -119,15 +119,15 @@ def test_the_files_are_an_svg_and_a_png_named_after_the_axis(tmp_path: Path, by:
     assert points.count(4) >= 2  # loss and accuracy of validation
 
 
-def test_two_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    runs = [run_of(tmp_path / place / "run", log()) for place in ("here", "there")]
+def test_runs_with_the_same_name_have_different_labels(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / place / "run", log()) for place in ("here", "there")]
     svg = write_training_curves(runs, tmp_path)[0].read_text()
     assert "run: validation" in svg
     assert f"{tmp_path}/there/run: validation" in svg
 
 
-def test_a_run_without_a_log_is_named_and_nothing_is_written(tmp_path: Path) -> None:
-    run = run_of(tmp_path / "empty", [])
+def test_a_run_without_metrics_is_rejected_by_name(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "empty", [])
     with pytest.raises(RunError, match="empty has no metrics yet"):
         write_training_curves([run], tmp_path / "figures")
     assert not (tmp_path / "figures").exists()

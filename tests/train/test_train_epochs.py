@@ -16,6 +16,7 @@ from torch import Tensor
 from penna import api
 from penna.report.epochs import EpochMetrics, epoch_metrics
 from penna.runs.folder import RunFolder
+from penna.storage import to_json
 from penna.train import trainer as loop
 from penna.train.events import Event, Started
 from penna.train.objective import Objective, weighted_loss
@@ -122,7 +123,7 @@ def approximately(epoch: EpochMetrics) -> Any:
 
 
 def flat(epoch: EpochMetrics) -> list[Any]:
-    found = epoch.as_json()
+    found = to_json(epoch)
     valid = [] if found["valid"] is None else found["valid"].values()
     return [*(found[name] for name in ("number", "share", "steps", "tokens")), *found["train"].values(), *valid]
 

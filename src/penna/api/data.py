@@ -18,7 +18,8 @@ from penna.data.quality.inspect import inspect_text
 from penna.data.quality.result import DataReport
 from penna.data.sources.fields import Shape
 from penna.data.sources.records import BadRecord
-from penna.report.histograms import check_plot_path, plot_lengths
+from penna.report.histograms import plot_lengths
+from penna.report.plot_files import check_plot_path
 from penna.runs.folder import RUNS
 from penna.train.task import PreparedData
 

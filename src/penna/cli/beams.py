@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     from penna.api.generate import prompts_too_long
     from penna.config.generation import generation_config
     from penna.report.beam_plot import draw_beams
-    from penna.report.histograms import check_plot_path
+    from penna.report.plot_files import check_plot_path
 
     config = generation_config(_settings(arguments))
     if arguments.figure:

@@ -152,7 +152,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
     elif arguments.layer is not None and not {"information", "all"} & set(arguments.method):
         raise unused_option("--layer", "It only applies with --method information.")
     if arguments.svg:
-        from penna.report.histograms import check_plot_path
+        from penna.report.plot_files import check_plot_path
 
         check_plot_path(Path(arguments.svg))
 

@@ -21,8 +21,7 @@ from rich.cells import cell_len
 
 from penna.formatting import format_probability, one_line, plural, truncate_end, truncate_start
 from penna.generate.beam_tree import BeamNode, BeamTree
-from penna.report.histograms import check_plot_path
-from penna.report.plot_files import drawable_characters, installed_fonts
+from penna.report.plot_files import check_plot_path, drawable_characters, installed_fonts
 from penna.storage import friendly_disk_errors, write_atomically
 
 # MERGED report.beam_layout: Where the nodes of a beam tree stand in its figure: a tree in, the nodes to be drawn

@@ -1,7 +1,7 @@
-"""A report as one HTML file that opens anywhere, offline: its parts in, the whole page out.
+"""Reports as single HTML files that open offline.
 
-Nothing is loaded: style, figures and the few lines that sort tables stand in the page, and its content security policy
-forbids everything else. Colours follow the reader's light or dark setting.
+Style, plots and the script that sorts tables are inline, and the content security policy forbids loading anything else.
+Colors follow the reader's light or dark setting.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ for (const table of document.querySelectorAll("table")) {
 
 
 def html_page(title: str, body: Sequence[str]) -> str:
-    """A whole page of a title and parts that are HTML already."""
+    """A complete page; ``body`` is HTML."""
     allowed = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-    # Style attributes stand in the figures; with nothing to be loaded they cannot send anything away.
+    # Plots have style attributes; they cannot leak data, because nothing may be loaded.
     policy = (
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'; base-uri 'none'; "
         "form-action 'none'"
@@ -134,7 +134,7 @@ def html_page(title: str, body: Sequence[str]) -> str:
 
 
 def escape_html(text: str) -> str:
-    """A text that is no HTML; control characters are spelled out."""
+    """A text as HTML; control characters become escapes."""
     spelled = "".join(
         char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text
     )
@@ -142,9 +142,9 @@ def escape_html(text: str) -> str:
 
 
 def inline_svg(svg: str, name: str, label: str, ink: str) -> str:
-    """A figure to stand in a page: without its prolog and background, its names its own, its ink the page's."""
+    """An SVG for a page: without prolog and background, with unique ids, and with the page's text color for ``ink``."""
     inner = svg[svg.index("<svg") :].replace(ink, "currentColor")
-    inner = re.sub(r'<g id="patch_1">.*?</g>', "", inner, count=1, flags=re.DOTALL)  # the paper behind all
+    inner = re.sub(r'<g id="patch_1">.*?</g>', "", inner, count=1, flags=re.DOTALL)  # the background
     inner = re.sub(r'(<g id="patch_\d+">\s*<path d="[^"]*"\s*style="fill: )#ffffff', r"\1none", inner)
     inner = re.sub(r'(\sid="|url\(#|href="#)', rf"\1{name}-", inner)
     inner = re.sub(r' (width|height)="[\d.]+pt"', "", inner, count=2)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from penna.cli.console import Page, grid, print_json
 from penna.cli.parser import Verbs
-from penna.storage import to_json
 
 if TYPE_CHECKING:
     from penna.report.epochs import EpochMetrics
@@ -47,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     found = epochs(arguments.run, runs_dir=Path(arguments.runs_dir))
     if arguments.json:
-        print_json([{"run": name, "epochs": [to_json(epoch) for epoch in of_run]} for name, of_run in found.items()])
+        print_json([{"run": name, "epochs": of_run} for name, of_run in found.items()])
     else:
         print_epochs(Page(), found)
     return 0

@@ -101,7 +101,7 @@ def test_a_lone_surrogate_is_refused_with_its_position(tokenizer: Tokenizer) -> 
     with pytest.raises(TokenizerError, match=r"Character 2 of the text is a lone surrogate, U\+D800") as caught:
         tokenizer.encode("ab\ud800c")
     assert caught.value.expected and caught.value.advice
-    with pytest.raises(TokenizerError, match="character 0 of text 2 of 2"):
+    with pytest.raises(TokenizerError, match="Character 0 of text 2 of 2"):
         tokenizer.encode_batch(["fine", "\udfff"])
 
 

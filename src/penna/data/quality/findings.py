@@ -77,7 +77,7 @@ def _findings(seen: DataReport, config: DataConfig) -> Iterator[tuple[str, str]]
     if amount.bytes < _LITTLE_TEXT:
         yield (
             "little text",
-            f"{amount.bytes / 1e6:.2g} MB is a small text: a model with a few million parameters memorizes it within a "
+            f"{_size(amount.bytes)} is a small text: a model with a few million parameters memorizes it within a "
             "few epochs. Watch the validation loss, keep the model small, or start from a trained one "
             "(--train.init-from).",
         )
@@ -129,6 +129,10 @@ def _findings(seen: DataReport, config: DataConfig) -> Iterator[tuple[str, str]]
         )
     if seen.tokenization is not None:
         yield from _about_tokenization(seen)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.2g} MB" if count >= 1e5 else f"{count / 1e3:.2g} kB"
 
 
 def _about_characters(issue: CharacterIssue) -> str:

@@ -93,8 +93,8 @@ def test_the_command_shown_asks_the_terminal_for_the_same(
 
 
 def test_a_comparison_is_stopped_at_its_next_sign_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def compare(*_: object, listen: Any, **__: object) -> None:
-        listen(DecodingProgress("greedy", 0.5, None))
+    def compare(*_: object, on_event: Any, **__: object) -> None:
+        on_event(DecodingProgress("greedy", 0.5, None))
         raise AssertionError("it went on")
 
     monkeypatch.setattr(decoding, "compare_decoding", compare)

@@ -126,7 +126,7 @@ def test_a_run_is_named_for_its_tokenizer(corpus: Path) -> None:
 
 @pytest.mark.parametrize("name", ["lengths.pdf", "lengths"])
 def test_a_figure_of_another_kind_is_refused_before_anything_is_read(corpus: Path, name: str) -> None:
-    with pytest.raises(DataError, match=r"ends in \.svg or \.png"):
+    with pytest.raises(DataError, match=r"must end with \.svg or \.png"):
         inspect_data([str(corpus / "missing.tsv")], figure=corpus / name)
 
 

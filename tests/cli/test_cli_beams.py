@@ -1,4 +1,4 @@
-"""penna beams: each step and the tree as printed, JSON with everything, figures, and what is refused."""
+"""``penna beams``: the printed steps and tree, JSON, plots and errors."""
 
 import json
 import math
@@ -58,9 +58,7 @@ def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def test_json_holds_every_node_and_its_texts_are_those_of_generation(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_contains_every_node_and_the_texts_of_the_engine(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = as_json(
         capsys, str(folder / "bpe"), "I eat", "--num-beams", "3", "--max-new-tokens", "4", "--length-penalty", "0"
     )
@@ -115,7 +113,9 @@ def test_steps_tree_and_texts_fit_the_terminal_and_agree_with_the_json(
     )
 
 
-def test_the_parent_of_a_row_is_the_number_its_row_had(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_parent_of_a_row_is_the_number_of_its_row_in_the_step_before(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = (str(folder / "bpe"), "I eat", "--num-beams", "4", "--max-new-tokens", "3", "--pruned", "0")
     penna_beams(*words)
     rows = [line.split() for line in capsys.readouterr().out.split("Step 2:")[1].splitlines() if "●" in line][:4]
@@ -168,7 +168,7 @@ def test_a_beam_wider_than_the_vocabulary_is_exhaustive(folder: Path, capsys: py
     assert "and 16 more; --json prints all" in printed
 
 
-def test_figures_are_written_side_by_side_and_named_on_standard_error(
+def test_plots_are_written_as_svg_and_png_and_named_on_standard_error(
     folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     penna_beams(str(folder / "bpe"), "I eat", "--max-new-tokens", "3", "--figure", str(tmp_path / "tree.png"))
@@ -178,7 +178,7 @@ def test_figures_are_written_side_by_side_and_named_on_standard_error(
         assert f"Wrote {tmp_path / 'tree'}.{ending}." in told
 
 
-def test_a_prompt_longer_than_the_block_is_cut_and_it_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_note_says_that_a_long_prompt_is_truncated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     penna_beams(str(folder / "bpe"), STORY * 3, "--max-new-tokens", "3")
     assert "The prompt is longer than the model's context: only its end was read." in capsys.readouterr().err
 
@@ -197,14 +197,12 @@ def test_a_prompt_longer_than_the_block_is_cut_and_it_is_said(folder: Path, caps
         (["bpe", "I", "--num-beams", "900000000"], DeviceError, "Take fewer beams"),
     ],
 )
-def test_what_cannot_be_searched_is_refused_by_name(
-    folder: Path, words: list[str], error: type[PennaError], message: str
-) -> None:
+def test_invalid_searches_are_refused(folder: Path, words: list[str], error: type[PennaError], message: str) -> None:
     with pytest.raises(error, match=message):
         penna_beams(str(folder / words[0]), *words[1:])
 
 
-def test_a_model_that_never_learned_to_write_is_refused(folder: Path) -> None:
+def test_a_model_that_cannot_generate_is_refused(folder: Path) -> None:
     loaded = load(str(folder / "bpe"), device="cpu")
     task = ClassifyTask(labels=("a", "b"), lm_weight=0)
     classifier = LoadedModel(loaded.model, loaded.tokenizer, Path("m"), None, task)

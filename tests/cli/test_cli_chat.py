@@ -1,4 +1,4 @@
-"""A conversation in the terminal: commands, windows, transcripts, and a reply that is stopped."""
+"""``penna chat``: commands, the window of turns, transcripts, and a reply that is stopped."""
 
 import io
 import json
@@ -44,7 +44,7 @@ def loaded(tokenizer: Tokenizer = CHATTING, **model: Any) -> LoadedModel:
 
 
 class Scripted:
-    """An engine that tells these events, one a step."""
+    """An engine that returns one of these events per step."""
 
     def __init__(self, events: Iterator[GeneratedToken | Finish]) -> None:
         self.is_idle = False
@@ -64,7 +64,7 @@ def answer_by(
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
-    """The engine answers every request with its number, and keeps what it was asked."""
+    """The engine replies to every request with its number, and records the requests."""
     requests: list[Request] = []
 
     def answer(batch: list[Request]) -> Iterator[GeneratedToken | Finish]:
@@ -86,8 +86,8 @@ def read(request: Request) -> str:
     return CHATTING.decode(request.ids)
 
 
-def test_a_reply_is_what_the_engine_writes_behind_the_whole_conversation() -> None:
-    """Against the engine alone, with the prompt put together by hand."""
+def test_a_reply_continues_the_whole_conversation() -> None:
+    """Compared with the engine alone, on a prompt built by hand."""
     model = loaded()
     config = GenerationConfig(max_new_tokens=6)
     talk = Conversation(model, ChatSettings(config, seed=5))
@@ -130,7 +130,7 @@ def test_turns_are_kept_undone_retried_and_reset(asked: list[Request]) -> None:
         ({"history_tokens": 9}, "d"),
     ],
 )
-def test_what_falls_out_of_the_window_is_whole_exchanges_from_the_oldest(
+def test_the_oldest_whole_exchanges_leave_the_window_first(
     settings: dict[str, int], kept: str, asked: list[Request]
 ) -> None:
     talk = Conversation(loaded(), ChatSettings(**settings))
@@ -145,7 +145,7 @@ def test_what_falls_out_of_the_window_is_whole_exchanges_from_the_oldest(
     assert len(talk.messages) == 8  # the conversation itself forgets nothing
 
 
-def test_room_is_kept_for_the_reply(asked: list[Request]) -> None:
+def test_the_window_leaves_space_for_the_reply(asked: list[Request]) -> None:
     talk = Conversation(loaded(), ChatSettings(GenerationConfig(max_new_tokens=30)))
     for number in range(9):
         say(talk, f"line {number}")
@@ -156,7 +156,7 @@ def test_room_is_kept_for_the_reply(asked: list[Request]) -> None:
     assert len(talk.messages) == 18
 
 
-def test_a_reply_that_is_not_taken_to_the_end_is_kept_as_far_as_it_came(asked: list[Request]) -> None:
+def test_a_reply_that_is_stopped_is_kept_up_to_there(asked: list[Request]) -> None:
     talk = Conversation(loaded())
     pieces = talk.say("a")
     assert next(pieces) == "r"
@@ -176,7 +176,7 @@ def test_an_encoder_reads_the_history_as_its_source(asked: list[Request]) -> Non
     assert "<|user|>a" not in CHATTING.decode(asked[2].source)
 
 
-def test_settings_that_cannot_be_and_a_tokenizer_without_template_are_explained() -> None:
+def test_invalid_settings_and_a_missing_chat_template_are_explained() -> None:
     for wrong in ({"max_new_tokens": 0}, {"history_tokens": 0}, {"history_turns": -1}, {"temperature": -1.0}):
         with pytest.raises(RecipeError, match="cannot be|must be"):
             ChatSettings().with_changes(**wrong)
@@ -184,7 +184,7 @@ def test_settings_that_cannot_be_and_a_tokenizer_without_template_are_explained(
         Conversation(loaded(PLAIN))
 
 
-def test_dialogues_that_cannot_be_read_are_counted_apart_from_those_too_long(
+def test_unreadable_dialogues_are_counted_apart_from_long_ones(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def row(*said: str) -> str:
@@ -244,7 +244,7 @@ def test_piped_lines_and_commands(
     assert found == (Message("user", "hello"), Message("assistant", "r2"))
 
 
-def test_every_setting_can_be_set_between_lines(
+def test_every_setting_can_be_changed_between_messages(
     at_hand: list[Request], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = 'a\n/set num_beams=3 stop="x y" history_turns=0\nb\n/set seed=7 greedy system=be good, don\'t\nc\n/set\n'
@@ -306,7 +306,7 @@ def test_ctrl_c_stops_the_reply_and_not_the_conversation(
     assert [reply["finish"] for reply in row["replies"]] == ["interrupted", "stop"]
 
 
-def test_at_the_keyboard_mistakes_are_told_and_control_d_ends(
+def test_mistakes_at_the_keyboard_are_reported_and_ctrl_d_quits(
     at_hand: list[Request], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     typed = iter(["/nonsense", "/set heat=3", "/set top_k=few", "hello"])
@@ -327,7 +327,7 @@ def test_at_the_keyboard_mistakes_are_told_and_control_d_ends(
     assert shown.out.startswith("r1\n")
 
 
-def test_escape_sequences_that_a_model_writes_do_not_reach_the_terminal(
+def test_generated_escape_sequences_do_not_reach_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def escape(batch: list[Request]) -> Iterator[GeneratedToken | Finish]:
@@ -343,7 +343,7 @@ def test_escape_sequences_that_a_model_writes_do_not_reach_the_terminal(
     assert capsys.readouterr().out.endswith("·[2J\n")
 
 
-def test_only_what_a_terminal_would_obey_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_control_characters_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert printable("\x00\x07\x08\r\x1b\x7f\x80\x9b\x9f") == "·" * 9
     for kept in ("a\tb\nc", "한국어 中文\u3000。", "👩\u200d👧", "می\u200cروم", "\xa0é"):
@@ -351,7 +351,7 @@ def test_only_what_a_terminal_would_obey_is_left_out(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("learned", [True, False])
-def test_a_model_that_never_learned_to_write_is_refused_by_its_task(learned: bool) -> None:
+def test_a_model_that_cannot_generate_is_refused_by_its_task(learned: bool) -> None:
     task = ClassifyTask(labels=["a", "b"], lm_weight=0.5 if learned else 0)
     model = replace(loaded(), default_task=task)
     if learned:
@@ -366,7 +366,7 @@ def test_a_model_that_never_learned_to_write_is_refused_by_its_task(learned: boo
         completer(model)
 
 
-def test_a_transcript_that_cannot_be_kept_is_refused_before_the_model_is_loaded(
+def test_an_unwritable_transcript_is_refused_before_the_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("penna.api.load", lambda *_, **__: pytest.fail("the model was loaded"))
@@ -381,6 +381,6 @@ def test_a_transcript_that_cannot_be_kept_is_refused_before_the_model_is_loaded(
     assert [path.name for path in tmp_path.iterdir()] == ["kept.jsonl"]
 
 
-def test_a_script_that_is_not_there_is_refused() -> None:
+def test_a_missing_script_is_refused() -> None:
     with pytest.raises(PennaError, match="script nowhere cannot be read"):
         penna_chat("--script", "nowhere")

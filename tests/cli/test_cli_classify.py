@@ -1,4 +1,4 @@
-"""The verb classify as a person types it, and what evaluation prints and keeps, on a run of a few steps."""
+"""``penna classify``, and the evaluation of a classifier, on a run of a few steps."""
 
 import csv
 import io
@@ -63,7 +63,7 @@ def penna_classify(place: Path, *words: str) -> int:
 
 
 def expected(place: Path, texts: list[str]) -> list[dict[str, float]]:
-    """Probabilities of each text read alone."""
+    """The probabilities of each text, classified alone."""
     loaded = load("moods", runs_dir=place / "runs", device="cpu")
     separator = loaded.tokenizer.separator_id
     rows: list[dict[str, float]] = []
@@ -75,7 +75,7 @@ def expected(place: Path, texts: list[str]) -> list[dict[str, float]]:
     return rows
 
 
-def test_json_holds_every_probability_in_the_order_of_the_texts(
+def test_json_contains_all_probabilities_in_the_order_of_the_texts(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert penna_classify(place, "moods", *TEXTS, "--format", "json") == 0
@@ -87,7 +87,7 @@ def test_json_holds_every_probability_in_the_order_of_the_texts(
         assert row["probability"] == pytest.approx(max(probabilities.values()), abs=1e-5)
 
 
-def test_tsv_of_a_file_has_a_line_for_each_of_its_lines(
+def test_tsv_has_a_line_for_each_line_of_the_file(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (place / "lines.txt").write_bytes("\ufeff".encode() + "\r\n".join([*TEXTS, 'has "quotes" and\ta tab']).encode())
@@ -100,7 +100,7 @@ def test_tsv_of_a_file_has_a_line_for_each_of_its_lines(
         assert [float(row[1]), float(row[2])] == pytest.approx(list(probabilities.values()), abs=1e-5)
 
 
-def test_text_has_a_line_per_text_and_of_one_text_a_line_per_class(
+def test_text_output_has_a_line_per_text_or_for_one_text_a_line_per_class(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert penna_classify(place, "moods", "cold") == 0
@@ -115,7 +115,7 @@ def test_text_has_a_line_per_text_and_of_one_text_a_line_per_class(
     assert lines[0].split() == [ranked[0], f"{probabilities[ranked[0]]:.4f}", "cold"]
 
 
-def test_pairs_come_by_option_or_on_a_line_with_a_tab(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pairs_are_read_from_options_and_from_lines_with_a_tab(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert penna_classify(place, "pairs", "cold", "--pair", "cold air", "--format", "json") == 0
     (one,) = json.loads(capsys.readouterr().out)
     assert (one["text"], one["pair"]) == ("cold", "cold air")
@@ -132,9 +132,7 @@ def test_pairs_come_by_option_or_on_a_line_with_a_tab(place: Path, capsys: pytes
     }
 
 
-def test_output_that_breaks_is_not_taken_for_the_file_that_is_read(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_pipe_is_not_reported_as_an_unreadable_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(io.StringIO):
         def write(self, text: str) -> int:
             raise BrokenPipeError
@@ -162,7 +160,7 @@ def test_output_that_breaks_is_not_taken_for_the_file_that_is_read(
         (("pairs", "--file", "{place}/latin.txt"), "Line 1 of {place}/latin.txt has one text"),
     ],
 )
-def test_what_cannot_be_classified_is_told_in_three_parts(place: Path, words: tuple[str, ...], why: str) -> None:
+def test_invalid_input_is_refused_in_three_parts(place: Path, words: tuple[str, ...], why: str) -> None:
     (place / "empty.txt").write_bytes(b"")
     (place / "latin.txt").write_bytes(b"fine\ncaf\xe9\n")
     with pytest.raises(PennaError) as caught:
@@ -172,13 +170,13 @@ def test_what_cannot_be_classified_is_told_in_three_parts(place: Path, words: tu
     assert caught.value.advice
 
 
-def test_a_model_that_learned_no_classes_says_so(place: Path) -> None:
+def test_a_model_without_classes_is_refused(place: Path) -> None:
     train(place, "words", {"kind": "pretrain"})
     with pytest.raises(RunError, match=r"is not a classifier: its task is pretrain"):
         penna_classify(place, "words", "cold")
 
 
-def test_evaluation_of_the_own_validation_part_is_that_of_the_training_log(place: Path) -> None:
+def test_evaluating_the_validation_split_gives_the_metrics_of_the_log(place: Path) -> None:
     figures = evaluate_classification("moods", runs_dir=place / "runs", device="cpu")
     run = load("moods", runs_dir=place / "runs", device="cpu").require_run()
     step = int(run.checkpoint("best").name.removeprefix("step-"))
@@ -189,9 +187,7 @@ def test_evaluation_of_the_own_validation_part_is_that_of_the_training_log(place
     assert figures.parts == ()
 
 
-def test_evaluation_of_other_texts_parts_those_that_were_trained_on(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluation_separates_texts_that_were_trained_on(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = [{"text": "cold again", "label": "good"}, {"text": "warm again", "label": "bad"}]
     write_rows(place / "test.jsonl", range(50, 70), odd)
     figures = evaluate_classification(
@@ -226,7 +222,7 @@ def test_evaluation_of_other_texts_parts_those_that_were_trained_on(
         assert part in printed
 
 
-def test_labels_that_were_never_learned_are_refused_or_left_out_as_allowed(place: Path) -> None:
+def test_unknown_labels_are_refused_or_skipped_if_allowed(place: Path) -> None:
     write_rows(place / "odd.jsonl", range(70, 90), [{"text": "odd", "label": "ugly"}] * 2)
     given = {"data.path": [str(place / "odd.jsonl")]}
     with pytest.raises(DataError, match=r"odd.jsonl:41: the label 'ugly' is not one of the classes 'bad', 'good'"):
@@ -240,9 +236,7 @@ def test_labels_that_were_never_learned_are_refused_or_left_out_as_allowed(place
     assert figures.bad_records == 0
 
 
-def test_records_that_cannot_be_read_are_counted_in_figures_and_page(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_records_are_counted_in_the_metrics_and_the_output(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(place / "torn.jsonl", range(70, 90))
     with open(place / "torn.jsonl", "a", encoding="utf-8") as file:
         file.write('\n{"text": "cut off\n{"text": 3, "label": "good"}\n')
@@ -255,7 +249,7 @@ def test_records_that_cannot_be_read_are_counted_in_figures_and_page(
     assert row.split() == ["bad", "records", "2", "skipped"]
 
 
-def test_a_file_is_read_as_the_runs_own_only_where_the_run_learned_the_same_task(place: Path) -> None:
+def test_a_file_is_read_with_the_runs_fields_only_for_the_same_task(place: Path) -> None:
     pairs = load("pairs", runs_dir=place / "runs", device="cpu")
     named = {"data.path": ["other.jsonl"], "data.limit": 3}
     same, another = evaluation_data(pairs, pairs.task, named), evaluation_data(pairs, ChatTask(), named)

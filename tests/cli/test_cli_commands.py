@@ -1,4 +1,4 @@
-"""The verbs as a person types them, on a run of a few steps."""
+"""The verbs on a run of a few steps."""
 
 import io
 import json
@@ -44,7 +44,7 @@ def output(capsys: pytest.CaptureFixture[str], command: str) -> str:
     return capsys.readouterr().out
 
 
-def test_train_writes_the_folder_its_page_describes(trained: Path) -> None:
+def test_train_writes_the_documented_run_folder(trained: Path) -> None:
     folder = trained / "runs" / "little"
     present = {path.name for path in folder.iterdir()}
     assert {
@@ -93,7 +93,7 @@ def test_generate_streams_the_same_text_as_json_gives(trained: Path, capsys: pyt
     assert capsys.readouterr().out != streamed
 
 
-def test_generate_reads_a_prompt_per_line(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generate_reads_one_prompt_per_line(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (trained / "prompts.txt").write_text("To be\nWhether\n", encoding="utf-8")
     made = output(
         capsys, f"generate {trained}/runs/little --prompt-file {trained}/prompts.txt --max-new-tokens 3 --json"
@@ -146,7 +146,9 @@ def by_hand(folder: Path, text: str) -> tuple[float, int]:
     return nats, tokens
 
 
-def test_an_exported_run_imports_again_and_writes_the_same(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exported_run_can_be_imported_and_generates_the_same(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = trained / "runs"
     output(capsys, f"export {runs}/little --format hf --output {trained}/folder")
     output(capsys, f"import {trained}/folder --name again --runs-dir {runs}")
@@ -178,9 +180,7 @@ def test_plot_draws_svg_and_png_of_several_runs(trained: Path, capsys: pytest.Ca
     assert Path(made[1]).read_bytes().startswith(b"\x89PNG")
 
 
-def test_plot_over_epochs_names_its_files_and_its_axis_after_them(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_plot_over_epochs_names_its_files_and_axis(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = output(capsys, f"plot {trained}/runs/little --by epoch --output {trained}/figures").split()
     assert [Path(file).name for file in made] == ["curves-by-epoch.svg", "curves-by-epoch.png"]
     assert "<!-- epoch -->" in Path(made[0]).read_text(encoding="utf-8")
@@ -188,7 +188,7 @@ def test_plot_over_epochs_names_its_files_and_its_axis_after_them(
     assert "invalid choice: 'hours'" in capsys.readouterr().err
 
 
-def test_the_summary_ends_with_whether_the_run_recites(
+def test_the_summary_reports_memorization(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(trained / "runs/little", tmp_path / "little", symlinks=True)
@@ -213,13 +213,13 @@ def test_the_summary_ends_with_whether_the_run_recites(
     assert "Try next:" in summary
 
 
-def test_resuming_a_finished_run_says_so_and_changes_nothing(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resuming_a_finished_run_changes_nothing(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = (trained / "runs/little/metrics.jsonl").read_bytes()
     output(capsys, f"resume {trained}/runs/little")
     assert (trained / "runs/little/metrics.jsonl").read_bytes() == rows
 
 
-def test_recipes_lists_and_explains_every_shipped_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipes_lists_and_explains_every_shipped_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     from penna.config.recipe import build_recipe, shipped_recipes
 
     listed = output(capsys, "recipes")
@@ -240,7 +240,7 @@ def test_train_prints_every_default(trained: Path, capsys: pytest.CaptureFixture
         assert field in printed
 
 
-def test_a_dry_run_tells_what_training_would_take_and_leaves_nothing(
+def test_a_dry_run_reports_the_cost_and_leaves_nothing(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = f"train {trained}/runs/little/recipe.toml --name never --runs-dir {trained}/runs --dry-run"
@@ -256,13 +256,13 @@ def test_a_dry_run_tells_what_training_would_take_and_leaves_nothing(
     assert "does NOT fit" in capsys.readouterr().out
 
 
-def test_dotted_flags_are_taken_out_of_the_words() -> None:
+def test_dotted_flags_are_separated_from_other_arguments() -> None:
     words, overrides = split_overrides(["train", "a.txt", "--model.n-layer", "3", "--train.seed=4", "--name", "b.c"])
     assert words == ["train", "a.txt", "--name", "b.c"]
     assert overrides == [("model.n-layer", "3"), ("train.seed", "4")]
 
 
-def test_text_that_is_piped_in_trains_a_run_that_can_be_resumed(
+def test_a_run_trained_on_piped_text_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     piped = io.BytesIO(b"It was a dark and stormy night; the rain fell in torrents.\n" * 100)
@@ -276,22 +276,20 @@ def test_text_that_is_piped_in_trains_a_run_that_can_be_resumed(
     capsys.readouterr()
 
 
-def test_nothing_piped_in_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b""), encoding="utf-8"))
     assert run(["data", "prepare", "-"]) == 2
-    assert "The standard input is empty on the standard input" in capsys.readouterr().err
+    assert "The standard input is empty." in capsys.readouterr().err
 
 
-def test_data_prepare_prints_what_it_made_and_training_finds_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_data_prepare_prints_a_summary_and_reuses_the_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = (f"It was a dark and stormy night number {n}; the rain fell in torrents.\n" for n in range(100))
     (tmp_path / "my.txt").write_text("".join(lines))
     (tmp_path / "notes.md").write_text("not text to learn from")
     flags = "--tokenizer.vocab-size 280 --data.document line"
     printed = output(capsys, f"data prepare {tmp_path} {flags}").splitlines()
     manifest = json.loads((Path(printed[-1]) / "manifest.json").read_text(encoding="utf-8"))
-    assert f"Tokens: {manifest['parts']['train']['tokens']:,} to learn from" in printed[1]
+    assert f"Tokens: {manifest['parts']['train']['tokens']:,} for training" in printed[1]
     assert run(f"data prepare {tmp_path} {flags}".split()) == 0
     again = capsys.readouterr()
     assert again.out.splitlines() == printed
@@ -300,7 +298,7 @@ def test_data_prepare_prints_what_it_made_and_training_finds_it(
 
 
 @pytest.mark.parametrize(("threads", "words"), [(1, "1 thread"), (2, "2 threads")])
-def test_the_headline_of_a_training_counts_its_threads(
+def test_the_first_line_of_training_counts_the_threads(
     threads: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with training_progress() as listen:

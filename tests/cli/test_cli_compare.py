@@ -1,4 +1,4 @@
-"""penna compare: what it prints, in each format, what it writes, and what it refuses."""
+"""``penna compare``: its output in each format, its files and errors."""
 
 import csv
 import io
@@ -39,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take seconds, and are looked at elsewhere."""
+    """Plots take seconds and are tested elsewhere."""
     monkeypatch.setattr(sys.modules["penna.api.compare"], "draw_comparison", lambda _: [])
 
 
@@ -50,7 +50,7 @@ def compare(*words: str) -> int:
 ALL = ("느린-s1", "느린-s2", "fast-s1", "fast-s2")
 
 
-def test_the_terminal_shows_what_differs_what_came_out_and_where_it_is(
+def test_the_terminal_shows_differences_metrics_and_the_report_path(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -72,7 +72,7 @@ def test_the_terminal_shows_what_differs_what_came_out_and_where_it_is(
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_warnings_are_printed_before_the_figures(
+def test_warnings_are_printed_before_the_metrics(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compare("느린-s1", "fast-s2", "--runs-dir", str(runs), "--output", str(tmp_path), "--no-texts")
@@ -84,7 +84,7 @@ def test_warnings_are_printed_before_the_figures(
 
 @pytest.mark.parametrize("form", ["markdown", "csv", "latex", "json"])
 @pytest.mark.usefixtures("no_figures")
-def test_other_formats_are_printed_alone(
+def test_other_formats_print_nothing_else(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
     words = (*ALL, "--runs-dir", str(runs), "--output", str(tmp_path), "--no-texts", "--format", form)
@@ -118,7 +118,7 @@ def test_arms_are_grouped_by_a_pattern(runs: Path, tmp_path: Path, capsys: pytes
         (("fast-s1", "--group", "("), RunError, "no regular expression"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_is_written(
+def test_invalid_input_is_refused_and_nothing_is_written(
     runs: Path, tmp_path: Path, words: tuple[str, ...], error: type[PennaError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -127,6 +127,6 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_without_a_folder_files_stand_beside_the_first_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_by_default_files_are_written_beside_the_first_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compare("fast-s1", "--runs-dir", str(runs), "--no-texts")
     assert (runs / "comparison/comparison.md").is_file()

@@ -1,4 +1,4 @@
-"""penna complete on a model of a few steps: what it prints, what it refuses, and what evaluating it gives."""
+"""``penna complete`` on a model of a few steps: its output, errors and evaluation."""
 
 import io
 import json
@@ -87,7 +87,7 @@ def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().out
 
 
-def test_one_text_is_streamed_from_words_a_file_or_standard_input_alike(
+def test_arguments_files_and_standard_input_give_the_same_streamed_text(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = str(place / "runs/little")
@@ -104,7 +104,7 @@ def test_one_text_is_streamed_from_words_a_file_or_standard_input_alike(
     assert texts[0].strip()
 
 
-def test_json_gives_every_text_and_greedy_writing_is_the_likeliest_continuation(
+def test_json_contains_all_texts_and_greedy_completions_are_the_most_likely(
     place: Path, little: LoadedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = [article(1), article(2), "Eve lives in Rome."]
@@ -127,7 +127,7 @@ def test_json_gives_every_text_and_greedy_writing_is_the_likeliest_continuation(
         assert result["finish"] == ("length" if len(written) == 12 else "stop")
 
 
-def test_json_tells_what_was_copied_and_what_a_reference_shares(
+def test_json_contains_copied_text_and_overlap_with_a_reference(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "reference.txt").write_text(summary(1), encoding="utf-8")
@@ -150,7 +150,7 @@ def test_json_tells_what_was_copied_and_what_a_reference_shares(
     assert alone == {name: value for name, value in found.items() if name != "reference"}
 
 
-def test_references_that_fit_no_text_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_references_without_a_text_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "reference.txt").write_text(summary(1), encoding="utf-8")
     name, reference = str(place / "runs/little"), ["--reference", str(place / "reference.txt")]
     with pytest.raises(DataError, match="There are 2 texts and 1 references"):
@@ -166,7 +166,7 @@ def test_sampling_depends_on_its_seed(little: LoadedModel) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_the_sentences_picked_are_those_the_text_makes_most_more_likely(
+def test_extracted_sentences_gain_most_from_the_text(
     place: Path, little: LoadedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = article(5)
@@ -199,9 +199,7 @@ def test_the_sentences_picked_are_those_the_text_makes_most_more_likely(
     assert printed(capsys, str(place / "runs/little"), text, "--extract", "9").splitlines() == found
 
 
-def test_a_model_that_learned_no_completions_is_told_by_words_what_to_do(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_model_gets_a_template(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = load(str(place / "hf"), device="cpu")
     tokenizer = loaded.require_tokenizer()
     ids = completer(loaded).requests(["Ann lives in Rome."])[0][0].ids
@@ -210,9 +208,7 @@ def test_a_model_that_learned_no_completions_is_told_by_words_what_to_do(
     assert own == printed(capsys, str(place / "hf"), "Ann lives.", "--max-new-tokens", "8")
 
 
-def test_a_text_beyond_the_block_is_cut_where_asked_and_that_is_said(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_note_says_which_part_of_a_long_text_was_removed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = " ".join(article(number) for number in range(9))
     words = [str(place / "runs/little"), long, "--max-new-tokens", "9", "--json"]
     capsys.readouterr()
@@ -243,7 +239,7 @@ def test_a_text_beyond_the_block_is_cut_where_asked_and_that_is_said(
         (["a", "--max-new-tokens", "0"], "--max-new-tokens must be at least 1 (got 0)"),
     ],
 )
-def test_what_cannot_be_completed_is_refused_with_what_to_do(
+def test_invalid_input_is_refused_with_advice(
     place: Path, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "empty.txt").write_text(" \n")
@@ -257,13 +253,13 @@ def test_what_cannot_be_completed_is_refused_with_what_to_do(
     assert refused.value.advice
 
 
-def test_a_separator_the_model_does_not_know_is_refused(little: LoadedModel) -> None:
+def test_an_unknown_separator_is_refused(little: LoadedModel) -> None:
     task = completer(little).format.task.model_copy(update={"separator": "<|sum|>"})
     with pytest.raises(RecipeError, match="does not know the control token"):
         completer(little, task=task)
 
 
-def test_evaluation_measures_what_is_written_picked_and_read(
+def test_evaluation_measures_generation_extraction_and_use_of_the_prompt(
     place: Path, little: LoadedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "test.jsonl").write_text(
@@ -327,7 +323,7 @@ def by_hand(at_hand: Any, pairs: list[tuple[str, str]]) -> tuple[float, int]:
     return nats, tokens
 
 
-def test_the_runs_own_validation_part_is_measured_where_no_text_is_named(place: Path) -> None:
+def test_the_validation_split_is_measured_by_default(place: Path) -> None:
     figures = evaluate_completions(str(place / "runs/little"), items=3, device="cpu")
     run_folder = RunFolder(place / "runs/little")
     assert figures.pairs == run_folder.info()["data"]["valid_examples"]
@@ -335,7 +331,7 @@ def test_the_runs_own_validation_part_is_measured_where_no_text_is_named(place: 
     assert (run_folder.path / "evaluations/validation-part.json").exists()
 
 
-def test_a_foreign_model_is_measured_behind_words(place: Path) -> None:
+def test_a_foreign_model_is_measured_with_a_template(place: Path) -> None:
     overrides = {"data.path": [str(place / "pairs.jsonl")], "data.limit": 8, "task.template": "{prompt}\nIn short:"}
     figures = evaluate_completions(str(place / "hf"), overrides, items=1, device="cpu")
     assert (figures.pairs, figures.items) == (8, 1)
@@ -346,7 +342,7 @@ def test_a_foreign_model_is_measured_behind_words(place: Path) -> None:
         evaluate_completions(str(place / "hf"), {"data.path": [str(place / "none.jsonl")]}, device="cpu")
 
 
-def test_the_run_has_learned_completions_and_says_what_it_learned_from(place: Path) -> None:
+def test_the_run_was_trained_on_completions_and_records_its_data(place: Path) -> None:
     run_folder = RunFolder(place / "runs/little")
     rows = [row for row in run_folder.metrics() if row["split"] == "valid"]
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
@@ -357,9 +353,7 @@ def test_the_run_has_learned_completions_and_says_what_it_learned_from(place: Pa
     assert first["prompt"].startswith(tuple(NAMES))
 
 
-def test_records_that_cannot_be_read_are_counted_in_figures_and_page(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_records_are_counted_in_the_metrics_and_the_output(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [json.dumps({"article": article(number), "summary": summary(number)}) for number in range(60, 70)]
     torn = [*rows, "{", json.dumps({"article": article(1)}), json.dumps({"article": 7, "summary": "x"})]
     (place / "torn.jsonl").write_text("\n".join(torn), encoding="utf-8")
@@ -373,7 +367,7 @@ def test_records_that_cannot_be_read_are_counted_in_figures_and_page(
     assert ["pairs", "10"] in shown
 
 
-def test_a_terminal_gets_no_control_characters_of_what_is_written(
+def test_generated_control_characters_do_not_reach_the_terminal(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces = [TextDelta(0, text, None, None) for text in ("red \x1b[31m", "\r\n\tbell \x07", " \x9b2J")]
@@ -387,7 +381,7 @@ def test_a_terminal_gets_no_control_characters_of_what_is_written(
     assert capsys.readouterr().out == "·cred ·[31m·\n\tbell · ·2J\n"
 
 
-def test_a_model_behind_an_encoder_is_refused_before_its_prompt_is_printed(
+def test_a_model_with_an_encoder_is_refused_before_the_prompt_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], little: LoadedModel
 ) -> None:
     tokenizer = little.require_tokenizer()

@@ -1,4 +1,4 @@
-"""``penna data inspect`` as a person types it."""
+"""``penna data inspect``: its report, JSON, plot and errors."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def cells(line: str) -> int:
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in line)
 
 
-def test_everything_is_told_on_standard_output_in_80_columns(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_sections_fit_80_columns(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_tokenizer(TokenizerConfig(kind="char"), [KOREAN, CHINESE, "0123456789"]).save(corpus / "chars")
     code = inspect(
         str(corpus / "train.tsv"), "--test", str(corpus / "test.tsv"), "--tokenizer", str(corpus / "chars"),
@@ -62,7 +62,9 @@ def test_everything_is_told_on_standard_output_in_80_columns(corpus: Path, capsy
     ElementTree.parse(corpus / "figures" / "lengths.svg")
 
 
-def test_the_first_records_are_told_as_training_takes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_records_are_printed_as_training_reads_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "reviews.tsv"
     file.write_text("text\tlabel\n좋은 영화\tgood\nno label\na dull one\tbad\n那部电影\tgood\n", encoding="utf-8")
     assert inspect(str(file), "--records", "3") == 0
@@ -80,7 +82,7 @@ def test_the_first_records_are_told_as_training_takes_them(tmp_path: Path, capsy
         inspect(str(file), "--records", "0")
 
 
-def test_json_is_what_the_api_gives(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_the_result_of_the_api(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, test = str(corpus / "train.tsv"), str(corpus / "test.tsv")
     assert inspect(train, "--test", test, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
@@ -99,12 +101,12 @@ def test_fields_of_the_section_data_apply(tmp_path: Path, capsys: pytest.Capture
         inspect(str(tmp_path / "talk.txt"), "--data.document", "page")
 
 
-def test_valid_path_is_a_test_text_too(corpus: Path) -> None:
+def test_valid_path_is_also_a_test_text(corpus: Path) -> None:
     seen = inspect_data([str(corpus / "train.tsv")], {"data.valid_path": [str(corpus / "test.tsv")]})
     assert seen.overlap is not None and seen.overlap.exact == 12
 
 
-def test_standard_input_is_looked_at(
+def test_standard_input_can_be_inspected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Stream(io.BytesIO):
@@ -116,7 +118,7 @@ def test_standard_input_is_looked_at(
     assert json.loads(capsys.readouterr().out)["amount"]["words"] == 3
 
 
-def test_a_run_is_named_for_its_tokenizer(corpus: Path) -> None:
+def test_a_run_can_be_named_for_its_tokenizer(corpus: Path) -> None:
     train_tokenizer(TokenizerConfig(kind="char"), [KOREAN]).save(corpus / "runs" / "mine" / "tokenizer")
     seen = inspect_data([str(corpus / "train.tsv")], tokenizer="mine", runs_dir=corpus / "runs")
     assert seen.tokenization is not None and seen.tokenization.tokenizer == "mine"
@@ -125,29 +127,31 @@ def test_a_run_is_named_for_its_tokenizer(corpus: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["lengths.pdf", "lengths"])
-def test_a_figure_of_another_kind_is_refused_before_anything_is_read(corpus: Path, name: str) -> None:
+def test_an_unknown_plot_format_is_refused_before_anything_is_read(corpus: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"must end with \.svg or \.png"):
         inspect_data([str(corpus / "missing.tsv")], figure=corpus / name)
 
 
-def test_a_single_document_can_be_drawn(tmp_path: Path) -> None:
+def test_a_single_document_can_be_plotted(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("just this", encoding="utf-8")
     inspect_data([str(tmp_path / "one.txt")], figure=tmp_path / "one.png")
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no file"):
         inspect(str(tmp_path / "nothing.txt"))
 
 
-def test_nothing_to_train_on_is_told_and_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_without_documents_is_reported_without_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "blank.txt").write_text("\n\n", encoding="utf-8")
     assert inspect(str(tmp_path / "blank.txt")) == 0
     assert "The data set contains no text." in capsys.readouterr().out
 
 
-def test_long_chinese_texts_are_cut_to_leave_room_for_their_place(
+def test_long_chinese_texts_are_truncated_to_fit_beside_their_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [json.dumps({"text": CHINESE * 4})] * 3
@@ -158,7 +162,9 @@ def test_long_chinese_texts_are_cut_to_leave_room_for_their_place(
     assert times == "3" and text == (CHINESE * 4)[:19] + "…"
 
 
-def test_examples_cannot_disturb_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_examples_are_printed_without_escape_sequences_and_markup(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.txt").write_text("red \x1b[31m [bold]text[/bold]\n" * 3, encoding="utf-8")
     assert inspect(str(tmp_path / "a.txt"), "--data.document", "line") == 0
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""penna decoding on a model of a few steps: its table and files, resuming, saving, and what it refuses."""
+"""``penna decoding`` on a model of a few steps: tables and files, resuming, saving and errors."""
 
 import csv
 import json
@@ -82,7 +82,7 @@ def as_json(place: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dic
     return json.loads(capsys.readouterr().out)
 
 
-def test_the_texts_are_those_the_engine_writes_and_the_files_stand_in_the_run(
+def test_texts_are_those_of_the_engine_and_files_are_in_the_run(
     place: Path, capsys: pytest.CaptureFixture[str], figures: None
 ) -> None:
     found = as_json(place, capsys, *TWO)
@@ -116,7 +116,7 @@ def build_config(temperature: float) -> Any:
     return GenerationConfig(temperature=temperature, max_new_tokens=20)
 
 
-def test_tables_say_the_same_in_every_form(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_agree_in_all_formats(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = as_json(place, capsys, *TWO)
     folder = Path(found["folder"])
     with open(folder / "table.csv", encoding="utf-8") as file:
@@ -133,7 +133,7 @@ def test_tables_say_the_same_in_every_form(place: Path, capsys: pytest.CaptureFi
     assert samples.count("### human") == samples.count("### pure") == 8
 
 
-def test_a_second_start_takes_what_was_written_and_adds_what_is_new(
+def test_a_second_run_reuses_texts_and_adds_new_ones(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = as_json(place, capsys, *TWO)
@@ -165,7 +165,7 @@ def test_a_second_start_takes_what_was_written_and_adds_what_is_new(
     assert other["folder"] != first["folder"]
 
 
-def test_texts_do_not_depend_on_how_many_are_written_at_once(
+def test_texts_do_not_depend_on_the_batch_size(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("--strategy", "pure:", "--fresh")
@@ -177,7 +177,7 @@ def test_texts_do_not_depend_on_how_many_are_written_at_once(
     assert len(set(together)) > 1
 
 
-def test_what_was_cut_off_goes_on_with_the_next_strategy(
+def test_an_interrupted_comparison_continues_with_the_next_strategy(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = strategy_texts._generate
@@ -197,7 +197,7 @@ def test_what_was_cut_off_goes_on_with_the_next_strategy(
     assert (folder / "greedy.jsonl").stat().st_mtime_ns == kept
 
 
-def test_saving_makes_the_recommended_strategy_the_run_s_default(
+def test_save_makes_the_recommended_strategy_the_default(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DataError, match="too little text to trust its distance"):
@@ -213,7 +213,7 @@ def test_saving_makes_the_recommended_strategy_the_run_s_default(
     assert saved["do_sample"] is True
 
 
-def test_where_nothing_is_recommended_nothing_is_saved(
+def test_without_a_recommendation_nothing_is_saved(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from penna.evaluate import decoding as recommendation
@@ -225,7 +225,7 @@ def test_where_nothing_is_recommended_nothing_is_saved(
     assert "excluded: pure" in capsys.readouterr().out
 
 
-def test_the_terminal_shows_table_recommendation_and_what_can_be_trusted(
+def test_the_terminal_shows_tables_recommendation_and_reliability(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert called(place, *TWO) == 0
@@ -237,7 +237,7 @@ def test_the_terminal_shows_table_recommendation_and_what_can_be_trusted(
     assert "\x1b" not in shown.out
 
 
-def test_a_human_file_gives_prefixes_and_is_told_where_it_is_of_another_kind(
+def test_a_note_says_that_a_human_file_differs_from_the_training_text(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = place / "human.txt"
@@ -251,9 +251,7 @@ def test_a_human_file_gives_prefixes_and_is_told_where_it_is_of_another_kind(
     assert not as_json(place, capsys, "--human", str(same), *TWO)["notices"]
 
 
-def test_a_short_human_file_is_used_as_far_as_it_goes_and_says_what_cannot_be_trusted(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_short_human_file_is_used_with_a_note_on_reliability(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = place / "human.txt"
     file.write_text(document(500), encoding="utf-8")
     found = as_json(place, capsys, "--human", str(file), "--prefixes", "100", "--length", "20", *TWO)
@@ -280,7 +278,7 @@ def test_a_human_file_of_one_prefix_has_a_distance_without_an_interval(
 @pytest.mark.parametrize(
     ("content", "message"), [("Ann", "There is no prefix in"), ("", "."), (None, "There is no file .*there.txt")]
 )
-def test_a_human_file_that_cannot_be_used_is_refused(place: Path, content: str | None, message: str) -> None:
+def test_an_unusable_human_file_is_refused(place: Path, content: str | None, message: str) -> None:
     file = place / "there.txt"
     if content is not None:
         file.write_text(content, encoding="utf-8")
@@ -289,7 +287,7 @@ def test_a_human_file_that_cannot_be_used_is_refused(place: Path, content: str |
     assert not list(place.glob("runs/little/evaluations/decoding-*"))
 
 
-def test_a_judge_of_another_tokenizer_rates_the_texts_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_judge_may_have_another_tokenizer(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = load(str(place / "runs/little"), device="cpu").require_run().recipe()
     judge = recipe.model_copy(update={"tokenizer": build_recipe({"tokenizer": {"kind": "char"}}).tokenizer})
     judge = judge.model_copy(update={"model": recipe.model.model_copy(update={"vocab_size": None})})
@@ -304,9 +302,7 @@ def test_a_judge_of_another_tokenizer_rates_the_texts_too(place: Path, capsys: p
     assert plain["strategies"][1]["mauve"] != found["strategies"][1]["mauve"]
 
 
-def test_a_model_that_is_no_run_needs_a_human_file_and_a_folder(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_without_a_run_needs_a_human_file_and_a_folder(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = load(str(place / "runs/little"), device="cpu")
     write_hf(loaded.model.config, loaded.model.state_dict(), place / "hf", tokenizer=loaded.tokenizer)
     human = place / "human.txt"
@@ -334,7 +330,7 @@ def test_a_model_that_is_no_run_needs_a_human_file_and_a_folder(
         (["--judge", "nobody"], RunError),
     ],
 )
-def test_settings_that_cannot_be_are_refused_before_anything_is_written(
+def test_invalid_settings_are_refused_before_anything_is_generated(
     place: Path, words: list[str], error: type[PennaError]
 ) -> None:
     with pytest.raises(error):
@@ -344,7 +340,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_written(
     )
 
 
-def test_a_model_that_only_recites_is_said_to_recite(
+def test_memorized_text_is_reported(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run whose engine gives out what stands in the training text."""
@@ -367,7 +363,9 @@ def test_a_model_that_only_recites_is_said_to_recite(
     assert found["recommendation"]["name"] is None
 
 
-def test_a_text_beyond_the_block_is_written_and_measured(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_longer_than_the_context_are_generated_and_measured(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = as_json(place, capsys, "--prefixes", "4", "--length", "60", "--strategy", "pure: min_new_tokens=60")
     assert found["strategies"][0]["length"] == 60
     assert math.isfinite(found["strategies"][0]["perplexity"])

@@ -1,4 +1,4 @@
-"""penna epochs: the table and JSON of one run and of several, and the table at the end of training."""
+"""``penna epochs``: the table and JSON of one or several runs, and the table at the end of training."""
 
 import io
 import json
@@ -58,7 +58,7 @@ def row(number: str, epoch: EpochMetrics) -> list[str]:
     ]  # fmt: skip
 
 
-def test_a_row_an_epoch_with_what_was_measured_in_it(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_epoch_has_a_row_with_its_metrics(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two, three = epoch_metrics(RunFolder(runs / "two").metrics())
     assert lines(capsys, "two", "--runs-dir", str(runs)) == [
         ["train", "train", "train", "valid", "valid"],
@@ -70,7 +70,7 @@ def test_a_row_an_epoch_with_what_was_measured_in_it(runs: Path, capsys: pytest.
     ]
 
 
-def test_several_runs_stand_in_one_table(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_runs_share_one_table(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = lines(capsys, str(runs / "two"), str(runs / "eight"))
     assert [line[0] for line in found[1:]] == [
         "run", "two", "2", "3", "eight", *map(str, range(2, 9)), "(…):",
@@ -80,7 +80,7 @@ def test_several_runs_stand_in_one_table(runs: Path, capsys: pytest.CaptureFixtu
     assert found[12] == row("8", of_eight[7])
 
 
-def test_json_holds_the_figures_of_every_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_contains_the_metrics_of_every_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     epochs(str(runs / "half"), str(runs / "two"), "--json")
     told: Any = json.loads(capsys.readouterr().out)
@@ -88,7 +88,7 @@ def test_json_holds_the_figures_of_every_run(runs: Path, capsys: pytest.CaptureF
     assert told[1]["epochs"] == [to_json(epoch) for epoch in epoch_metrics(RunFolder(runs / "two").metrics())]
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(
+def test_runs_of_the_same_name_are_distinguished_by_their_folders(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "half").mkdir()
@@ -98,7 +98,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(
     assert [line[0] for line in found[2:4]] == ["half", str(tmp_path / "half")]
 
 
-def test_a_log_of_old_is_marked(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_of_an_older_penna_are_marked(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old/recipe.toml").write_bytes((runs / "two/recipe.toml").read_bytes())
     rows = [{k: v for k, v in row.items() if k != "due"} for row in RunFolder(runs / "two").metrics()]
@@ -108,7 +108,7 @@ def test_a_log_of_old_is_marked(runs: Path, tmp_path: Path, capsys: pytest.Captu
     assert found[6][:7] == ["≈:", "some", "rows", "of", "the", "log", "are"]
 
 
-def test_a_run_that_logged_no_step_is_refused(runs: Path, tmp_path: Path) -> None:
+def test_a_run_without_metrics_is_refused(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "new/recipe.toml").write_bytes((runs / "two/recipe.toml").read_bytes())
     with pytest.raises(RunError, match="has no metrics yet"):
@@ -116,7 +116,7 @@ def test_a_run_that_logged_no_step_is_refused(runs: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("columns", ["40", "80", "200"])
-def test_no_figure_is_cut_off_however_narrow_the_page(
+def test_no_metric_is_truncated_on_a_narrow_page(
     columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
@@ -135,7 +135,7 @@ def test_no_figure_is_cut_off_however_narrow_the_page(
     assert "valid –: not evaluated" in printed
 
 
-def test_training_ends_with_its_epochs_where_one_was_whole(runs: Path) -> None:
+def test_training_prints_its_epochs_if_one_is_complete(runs: Path) -> None:
     half, two, eight = ((runs / f"{name}.txt").read_text(encoding="utf-8") for name in ("half", "two", "eight"))
     assert "Averages over" not in half
     assert "Run folder" in half

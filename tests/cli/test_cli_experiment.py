@@ -1,4 +1,4 @@
-"""`penna experiment` as a person types it: what it says as it goes, at its end, and what it exits with."""
+"""``penna experiment``: its progress, its results and exit codes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def typed(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str,
 GOOD, OTHER, BAD = ("good", {"optim.beta1": 0.8}), ("other", {"optim.beta1": 0.7}), ("bad", {"train.prompts": ["fail"]})
 
 
-def test_it_says_what_goes_on_and_what_came_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_and_results_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, runs = written(tmp_path, GOOD, OTHER), tmp_path / "runs"
     code, out, err = typed(capsys, file, "--runs-dir", runs, "--workers", 2)
     assert code == 0
@@ -66,7 +66,9 @@ def test_it_says_what_goes_on_and_what_came_of_it(tmp_path: Path, capsys: pytest
     assert out.rstrip().endswith(f"penna compare {runs}/trial")
 
 
-def test_a_failure_is_told_at_the_end_and_in_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_are_reported_at_the_end_and_in_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     after = ("after", {"train.init_from": "arm:bad"})
     code, out, err = typed(capsys, written(tmp_path, BAD, after, GOOD), "--runs-dir", tmp_path / "runs")
     assert code == 1
@@ -76,7 +78,7 @@ def test_a_failure_is_told_at_the_end_and_in_the_exit_code(tmp_path: Path, capsy
     assert "bad-s42: failed: It broke" in err
 
 
-def test_a_signal_says_how_to_go_on_and_that_goes_on(
+def test_a_stopped_experiment_can_be_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, runs = written(tmp_path, GOOD, ("hang", {"train.prompts": ["hang"]})), tmp_path / "runs"
@@ -98,7 +100,7 @@ def test_a_signal_says_how_to_go_on_and_that_goes_on(
     assert typed(capsys, "trial", "--runs-dir", runs)[0] == 0
 
 
-def test_a_dry_run_says_what_it_would_take_and_makes_nothing(
+def test_a_dry_run_estimates_the_cost_and_creates_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("penna.api.estimate._startup_seconds", lambda: 1.0)
@@ -119,12 +121,14 @@ def test_a_dry_run_says_what_it_would_take_and_makes_nothing(
         (["--name", "a/b"], "is not a valid run name"),
     ],
 )
-def test_bad_words_are_told(words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_refused(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, _, err = typed(capsys, written(tmp_path, GOOD), "--runs-dir", tmp_path / "runs", *words)
     assert code == 2 and said in err
 
 
-def test_what_is_for_a_new_experiment_is_refused_for_one_that_has_begun(
+def test_options_of_a_new_experiment_are_refused_for_a_started_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, runs = written(tmp_path, GOOD), tmp_path / "runs"
@@ -135,7 +139,7 @@ def test_what_is_for_a_new_experiment_is_refused_for_one_that_has_begun(
     assert typed(capsys, file, "--runs-dir", runs, "--name", "mine", "--overwrite")[0] == 0
 
 
-def test_without_a_word_the_shipped_ones_are_listed(
+def test_without_an_argument_shipped_experiments_are_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "one.toml").write_text('description = "What it shows"\n')
@@ -149,7 +153,7 @@ def status(name: str, doing: str, share: float = 0.0, seconds: float = 0.0) -> R
     return RunStatus(PlannedRun(name, 1, False, {}, {}), doing, round(100 * share), share, valid, seconds)
 
 
-def test_what_is_left_is_reckoned_from_the_runs_that_have_begun() -> None:
+def test_the_remaining_time_is_estimated_from_started_runs() -> None:
     begun = [status("a", "finished", 1.0, 100), status("b", "training", 0.25, 25)]
     assert seconds_left([status("a", "waiting")], 1) is None
     assert seconds_left(begun, 1) == 75
@@ -158,7 +162,7 @@ def test_what_is_left_is_reckoned_from_the_runs_that_have_begun() -> None:
     assert seconds_left([*begun, status("c", "waiting")], 100) == 75
 
 
-def test_a_small_screen_shows_what_is_at_work_first() -> None:
+def test_a_small_screen_shows_active_runs_first() -> None:
     statuses = [status(f"a{number}", "finished", 1.0, 9) for number in range(9)]
     statuses += [status("now", "training", 0.5, 5), *(status(f"w{number}", "waiting") for number in range(9))]
     console = Console(width=120, height=12, record=True, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
@@ -170,5 +174,5 @@ def test_a_small_screen_shows_what_is_at_work_first() -> None:
     console.file.close()
 
 
-def test_lengths_of_time_are_written_as_clocks_do() -> None:
+def test_durations_are_formatted_like_a_clock() -> None:
     assert [duration(seconds) for seconds in (0, 61, 3599, 3661)] == ["0:00", "1:01", "59:59", "1:01:01"]

@@ -1,4 +1,4 @@
-"""penna explain: what is printed, its JSON, its figures and page, methods measured on texts, and what is refused."""
+"""``penna explain``: its output, JSON, plots and page, the faithfulness of methods, and errors."""
 
 import io
 import json
@@ -49,9 +49,7 @@ def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def test_json_is_the_explanation_itself_with_every_option_passed_on(
-    folder: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_is_the_explanation_with_all_options(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = as_json(
         capsys, folder, TEXT, "--method", "occlusion", "--method", "rollout", "--lens", "--heads", "--maps",
         "--head", "0.1", "--head", "1.0", "--max-tokens", "3", "--start-token", "--seed", "5",
@@ -77,7 +75,7 @@ def test_json_is_the_explanation_itself_with_every_option_passed_on(
         (["--generate", "3"], "generated", 3),
     ],
 )
-def test_what_is_asked_for_is_what_is_explained(
+def test_the_requested_answer_is_explained(
     folder: str, capsys: pytest.CaptureFixture[str], words: list[str], kind: str, answers: int
 ) -> None:
     found = as_json(capsys, folder, TEXT, "--method", "gradient-x-input", *words)
@@ -89,7 +87,7 @@ def test_what_is_asked_for_is_what_is_explained(
 
 
 @pytest.mark.parametrize("text", [TEXT, "나는 밥을 먹었다. 今天天气真好。", "one\nline \x1b[31m\ttab"])
-def test_every_score_is_on_the_terminal_in_its_width_and_without_colours(
+def test_all_scores_are_printed_in_80_columns_without_colors(
     folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -118,7 +116,7 @@ def test_every_score_is_on_the_terminal_in_its_width_and_without_colours(
     assert "without 1.1" in printed
 
 
-def test_colours_say_which_way_a_word_spoke(
+def test_colors_show_the_sign_of_a_score(
     folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -132,7 +130,7 @@ def test_colours_say_which_way_a_word_spoke(
     assert "48;2" not in capsys.readouterr().out
 
 
-def test_of_a_long_text_the_strongest_words_are_shown(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_strongest_words_of_a_long_text_are_shown(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = (folder, "今天天气真好。" * 12, "--method", "gradient-x-input")
     penna_explain(*words)
     printed = capsys.readouterr().out
@@ -142,7 +140,7 @@ def test_of_a_long_text_the_strongest_words_are_shown(folder: str, capsys: pytes
     assert len(table) == 40
 
 
-def test_a_line_for_each_generated_token_names_the_words_that_moved_it(
+def test_each_generated_token_has_a_row_with_its_strongest_words(
     folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = (folder, TEXT, "--generate", "3", "--method", "occlusion")
@@ -156,7 +154,7 @@ def test_a_line_for_each_generated_token_names_the_words_that_moved_it(
     assert top[1]["text"].strip() in rows[0]
 
 
-def test_figures_and_the_page_are_written_and_named_on_standard_error(
+def test_plots_and_the_page_are_written_and_named_on_standard_error(
     folder: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     penna_explain(
@@ -169,12 +167,12 @@ def test_figures_and_the_page_are_written_and_named_on_standard_error(
         assert f"Wrote {tmp_path / name}." in told
 
 
-def test_notices_stand_on_standard_error(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_notices_are_printed_on_standard_error(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     penna_explain(folder, STORY, "--max-tokens", "5", "--method", "gradient-x-input")
     assert "Only the last 5 of" in capsys.readouterr().err
 
 
-def test_the_text_may_come_from_the_standard_input(
+def test_the_text_may_come_from_standard_input(
     folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     piped = io.TextIOWrapper(io.BytesIO(b"All roads\nlead to\n"))
@@ -227,14 +225,14 @@ def test_methods_are_measured_on_the_lines_of_a_file(
         ([TEXT, "--label", "good"], PennaError, "class"),
     ],
 )
-def test_what_cannot_be_is_refused_with_a_reason(
+def test_invalid_requests_are_refused_with_a_reason(
     folder: str, words: list[str], error: type[PennaError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         penna_explain(folder, *words)
 
 
-def test_every_method_there_is_can_be_asked_for(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_method_can_be_requested(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     for chosen in (["all"], list(METHODS)):
         words = [each for method in chosen for each in ("--method", method)]
         (answer,) = as_json(capsys, folder, "I eat an", *words)["answers"]

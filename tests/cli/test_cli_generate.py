@@ -54,7 +54,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy, in which the test stands."""
+    """A copy as the current folder."""
     shutil.copytree(made_once, tmp_path / "copy", symlinks=True)
     monkeypatch.chdir(tmp_path / "copy")
     return tmp_path / "copy"
@@ -62,7 +62,7 @@ def place(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 @pytest.fixture
 def standing(made_once: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same for a test that writes nothing."""
+    """The same without a copy, for a test that writes nothing."""
     monkeypatch.chdir(made_once)
     return made_once
 
@@ -106,12 +106,12 @@ FLAGS = {  # field: words, and the value that is meant
 }
 
 
-def test_every_field_is_tried_here() -> None:
+def test_every_setting_is_tested_here() -> None:
     assert set(FLAGS) == set(GenerationConfig.model_fields)
 
 
 @pytest.mark.parametrize("name", FLAGS)
-def test_every_setting_is_a_flag_and_a_word_of_a_strategy(
+def test_every_setting_is_a_flag_and_part_of_a_strategy(
     name: str, standing: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, value = FLAGS[name]
@@ -125,7 +125,7 @@ def test_every_setting_is_a_flag_and_a_word_of_a_strategy(
     assert (same["settings"], same["text"]) == (row["settings"], row["text"])
 
 
-def test_the_help_of_every_verb_that_writes_describes_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_every_generating_verb_describes_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("generate", "chat", "complete"):
         with pytest.raises(SystemExit):
             run([verb, "--help"])
@@ -135,7 +135,7 @@ def test_the_help_of_every_verb_that_writes_describes_every_setting(capsys: pyte
             assert (field.description or "").rstrip(".")[1:60] in shown
 
 
-def test_the_help_of_penna_needs_none_of_the_settings() -> None:
+def test_the_help_of_penna_imports_no_heavy_library() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "penna", "--help"]
     imported = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     assert "penna.cli.generate" in imported
@@ -145,9 +145,7 @@ def test_the_help_of_penna_needs_none_of_the_settings() -> None:
 # --- Texts
 
 
-def test_the_best_texts_of_a_beam_search_are_those_of_transformers(
-    standing: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_beam_search_finds_the_same_texts_as_transformers(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from transformers import AutoTokenizer, GPT2LMHeadModel
 
     theirs, tokenizer = GPT2LMHeadModel.from_pretrained("hf").eval(), AutoTokenizer.from_pretrained("hf")
@@ -165,7 +163,7 @@ def test_the_best_texts_of_a_beam_search_are_those_of_transformers(
     assert page == "I eat\n" + "".join(f"\n{head}\n{text}\n" for head, text in zip(heads, sequences, strict=True))
 
 
-def test_samples_are_drawn_with_seeds_that_write_each_again(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_sample_can_be_generated_again_from_its_seed(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     several = rows(capsys, "hf --prompt I --prompt They -n 3 --seed 5 --max-new-tokens 9")
     assert [(row["number"], row["prompt"], row["seed"]) for row in several] == [
         (number, prompt, seed) for number, prompt in ((1, "I"), (2, "They")) for seed in (5, 6, 7)
@@ -176,7 +174,9 @@ def test_samples_are_drawn_with_seeds_that_write_each_again(standing: Path, caps
     assert len({row["text"] for row in several}) == 6
 
 
-def test_strategies_stand_side_by_side_as_each_writes_alone(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_strategies_side_by_side_give_the_same_texts_as_alone(
+    standing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ("greedy", "top_p=0.9 temperature=0.7", "mine: num_beams=3")
     strategies = " ".join(f"--strategy '{each}'" for each in words)
     command = f"hf --prompt I --prompt They -n 2 --max-new-tokens 6 --top-k 9 {strategies}"
@@ -201,12 +201,12 @@ def test_strategies_stand_side_by_side_as_each_writes_alone(standing: Path, caps
     assert f"--- 1 ---\nI\n\n[greedy]\n{found[0]['text']}\n\n[top_p" in page
 
 
-def test_one_text_is_streamed_behind_its_prompt(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_text_is_streamed_after_its_prompt(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = rows(capsys, "hf --prompt They --max-new-tokens 40")
     assert penna(capsys, "generate hf --prompt They --max-new-tokens 40")[0] == f"They{row['text']}\n"
 
 
-def test_logprobs_are_those_of_the_model_before_any_setting(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logprobs_are_those_of_the_model_without_settings(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from transformers import AutoTokenizer, GPT2LMHeadModel
 
     theirs, tokenizer = GPT2LMHeadModel.from_pretrained("hf").eval(), AutoTokenizer.from_pretrained("hf")
@@ -241,7 +241,7 @@ def test_a_stop_string_ends_every_text_of_a_beam_search(standing: Path, capsys: 
 # --- Prompts
 
 
-def test_prompts_of_a_file_are_its_lines_empty_ones_too(
+def test_prompts_of_a_file_are_its_lines_including_empty_ones(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = b"\xef\xbb\xbfI eat\r\n\nThey\xe2\x80\xa8lead\n"
@@ -254,7 +254,9 @@ def test_prompts_of_a_file_are_its_lines_empty_ones_too(
     assert rows(capsys, command.format("-")) == found
 
 
-def test_what_is_not_read_of_a_prompt_is_told(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_notes_name_truncated_prompts_and_missing_characters(
+    standing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     long = "They eat an apple. " * 3
     whole, told = penna(capsys, f"generate hf --prompt '{long}' --prompt I --greedy --max-new-tokens 5 --json")
     assert told == (
@@ -272,14 +274,14 @@ def test_what_is_not_read_of_a_prompt_is_told(standing: Path, capsys: pytest.Cap
 # --- Lines of JSON
 
 
-def test_a_line_is_written_as_soon_as_its_text_is_done(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_is_written_as_soon_as_its_text_is_complete(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = "hf --prompt I --prompt They --strategy 'long: max_new_tokens=9' --strategy 'short: max_new_tokens=2'"
     lines = [json.loads(line) for line in penna(capsys, f"generate {command} --jsonl")[0].splitlines()]
     assert [line["strategy"] for line in lines] == ["short", "short", "long", "long"]
     assert sorted(map(json.dumps, lines)) == sorted(map(json.dumps, rows(capsys, command)))
 
 
-def test_a_line_that_finds_no_room_leaves_no_half_of_itself(
+def test_a_full_disk_leaves_no_partial_line(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     penna(capsys, "generate hf --prompt I --max-new-tokens 3 --jsonl texts.jsonl")
@@ -300,7 +302,7 @@ def test_a_line_that_finds_no_room_leaves_no_half_of_itself(
     assert all(json.loads(line) for line in after.splitlines())
 
 
-def test_lines_are_put_behind_those_of_a_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_are_appended_to_a_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = "generate hf --prompt I --max-new-tokens 3 --jsonl texts.jsonl --seed"
     assert penna(capsys, f"{command} 1") == ("", "Wrote 1 text to texts.jsonl.\n")
     penna(capsys, f"{command} 2")
@@ -311,7 +313,7 @@ def test_lines_are_put_behind_those_of_a_file(place: Path, capsys: pytest.Captur
     assert (place / "texts.jsonl").read_text(encoding="utf-8") == '{"torn":'
 
 
-def test_lines_that_are_done_stay_where_a_person_stops(
+def test_complete_lines_stay_after_an_interrupt(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from penna.api.generate import SampleBatch
@@ -334,7 +336,7 @@ def test_lines_that_are_done_stay_where_a_person_stops(
 # --- A run's own settings
 
 
-def test_saved_settings_are_the_runs_own_and_transformers_reads_them(
+def test_saved_settings_become_the_runs_defaults_and_transformers_reads_them(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from transformers import GenerationConfig as Theirs
@@ -366,9 +368,7 @@ def test_saved_settings_are_the_runs_own_and_transformers_reads_them(
     assert "top_p" not in json.loads(file.read_text())
 
 
-def test_a_file_that_names_tokens_alone_says_nothing_of_how_to_write(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_with_only_special_tokens_sets_no_defaults(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = place / "hf/generation_config.json"
     assert json.loads(file.read_text())["eos_token_id"] is not None
     assert rows(capsys, "hf --max-new-tokens 2")[0]["settings"] == {"max_new_tokens": 2, "temperature": 0.8}
@@ -420,7 +420,7 @@ def test_a_file_that_names_tokens_alone_says_nothing_of_how_to_write(
         ("--prompt-file blob.bin", "blob.bin is not UTF-8: byte 2"),
     ],
 )
-def test_what_cannot_be_is_told_with_what_to_do_and_nothing_is_written(
+def test_invalid_settings_are_refused_and_nothing_is_written(
     words: str, said: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "empty.txt").write_bytes(b"")
@@ -433,7 +433,7 @@ def test_what_cannot_be_is_told_with_what_to_do_and_nothing_is_written(
     assert {path.name for path in place.rglob("*")} == before
 
 
-def test_a_prompt_without_its_flag_is_shown_as_it_was_given(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_prompt_without_its_flag_is_refused_with_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     _, err = penna(capsys, "generate hf-unknown 'the '", code=2)
     assert "`penna generate` does not accept 'the '." in err
     assert "Did you mean --prompt 'the '?" in err

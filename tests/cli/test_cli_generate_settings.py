@@ -1,4 +1,4 @@
-"""Settings laid over others: what is given always counts, and a run's own never stands in its way."""
+"""Generation settings that override others: given settings always apply, and a run's settings never conflict with them."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,7 @@ FEW = st.sets(st.sampled_from(sorted(VALUES)), max_size=4).flatmap(
 
 
 @given(defaults=FEW.filter(can_be), settings=FEW.filter(can_be))
-def test_whatever_goes_by_itself_goes_over_any_defaults(defaults: dict[str, Any], settings: dict[str, Any]) -> None:
+def test_valid_settings_can_override_any_defaults(defaults: dict[str, Any], settings: dict[str, Any]) -> None:
     made = override_settings(generation_config(defaults), settings)
     assert {name: getattr(made, name) for name in settings} == settings
     assert override_settings(generation_config(defaults), {}) == generation_config(defaults)
@@ -92,13 +92,13 @@ def test_whatever_goes_by_itself_goes_over_any_defaults(defaults: dict[str, Any]
         ("min_new_tokens=20", "max_new_tokens=9", "max_new_tokens=9"),
     ],
 )
-def test_the_settings_of_a_strategy_give_way_to_another(defaults: str, settings: str, made: str) -> None:
+def test_settings_of_another_strategy_are_dropped(defaults: str, settings: str, made: str) -> None:
     over = override_settings(generation_config(parse_settings(defaults)), parse_settings(settings))
     assert over == generation_config(parse_settings(made))
 
 
 @pytest.mark.parametrize("settings", ["num_beams=4 temperature=0.7", "greedy top_k=3", "length_penalty=2"])
-def test_what_does_not_go_together_is_refused_though_the_defaults_give_way(settings: str) -> None:
+def test_conflicting_settings_are_refused(settings: str) -> None:
     with pytest.raises(RecipeError, match="do not fit together"):
         override_settings(GenerationConfig(temperature=0.8, top_p=0.9), parse_settings(settings))
 
@@ -106,7 +106,7 @@ def test_what_does_not_go_together_is_refused_though_the_defaults_give_way(setti
 # --- Words
 
 
-def test_what_is_shown_of_a_setting_can_be_typed() -> None:
+def test_a_printed_setting_can_be_typed_again() -> None:
     said = parse_settings('stop="a b" top_k=none early_stopping=never min-p=0.1 num_beams=2 bad_words=none')
     assert said == {
         "stop": ("a b",), "top_k": None, "early_stopping": "never", "min_p": 0.1, "num_beams": 2, "bad_words": (),
@@ -120,14 +120,14 @@ def test_what_is_shown_of_a_setting_can_be_typed() -> None:
 
 
 @pytest.mark.parametrize("name", GenerationConfig.model_fields)
-def test_every_default_is_a_value_of_its_kind(name: str) -> None:
+def test_every_default_has_the_type_of_its_setting(name: str) -> None:
     default = GenerationConfig.model_fields[name].default
     word = format_value(default)
     assert parse_value(name, word) == default
     assert type(parse_value(name, word)) is type(default)
 
 
-def test_a_strategy_has_its_name_or_is_called_as_it_is_written() -> None:
+def test_an_unnamed_strategy_is_named_after_its_settings() -> None:
     assert parse_strategy("mine: top_p=0.9") == ("mine", {"top_p": 0.9})
     assert parse_strategy("stop=User:") == ("stop=User:", {"stop": ("User:",)})
     assert parse_strategy("usual:") == ("usual", {})
@@ -139,14 +139,14 @@ def test_a_strategy_has_its_name_or_is_called_as_it_is_written() -> None:
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> LoadedModel:
-    """A folder whose file says how to write."""
+    """A folder with generation settings."""
     tokenizer = train_tokenizer(TokenizerConfig(kind="char"), ["abc"])
     model = GPT(ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=16, vocab_size=tokenizer.vocab_size))
     write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=tokenizer)
     return LoadedModel(model.eval(), tokenizer, tmp_path / "hf", None)
 
 
-def test_replies_and_completions_follow_the_models_own_settings_at_their_own_length(loaded: LoadedModel) -> None:
+def test_replies_and_completions_use_the_models_settings_with_their_own_length(loaded: LoadedModel) -> None:
     assert reply_settings(loaded) == ChatSettings().generation
     assert completion_settings(loaded) == GenerationConfig(temperature=0)
     own = {"do_sample": True, "top_p": 0.5, "max_new_tokens": 500, "min_new_tokens": 300}
@@ -183,7 +183,7 @@ def test_the_flags_are_the_same(verb: str) -> None:
     assert generation_settings(parse([verb, "run"])) == {}
 
 
-def test_what_is_set_in_a_chat_is_laid_over_what_was() -> None:
+def test_chat_settings_override_earlier_ones() -> None:
     settings = ChatSettings().with_changes(num_beams=4, history_turns=3)
     assert (settings.generation, settings.history_turns) == (GenerationConfig(max_new_tokens=128, num_beams=4), 3)
     drawn = settings.with_changes(temperature=0.5)

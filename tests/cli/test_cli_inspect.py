@@ -1,4 +1,4 @@
-"""penna inspect: what is printed of a model, the same as JSON, and what is refused."""
+"""``penna inspect``: its output, JSON and errors."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def randomised(model: GPT) -> GPT:
 
 
 def made_run(runs: Path, name: str, tokenizer: Tokenizer, table: dict[str, Any], samples: list[dict[str, Any]]) -> None:
-    """A run as training leaves it behind, its weights random."""
+    """A run as training writes it, with random weights."""
     shape = {**SHAPE, "vocab_size": tokenizer.vocab_size, **table.get("model", {})}
     recipe = build_recipe({**table, "model": shape})
     model = randomised(build_model(recipe.model))
@@ -76,7 +76,7 @@ def penna_inspect(runs: Path, *words: str) -> None:
     assert run(["inspect", *words, "--runs-dir", str(runs), "--device", "cpu", "--debug"]) == 0
 
 
-def test_a_page_of_80_columns_tells_parts_memory_multiplications_neighbours_and_heads(runs, capsys, monkeypatch):
+def test_parts_memory_flops_neighbors_and_heads_fit_80_columns(runs, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     penna_inspect(runs, "writes", "--near", "cat", "--near", "天气", "--top", "3", "--heads")
     printed = capsys.readouterr().out
@@ -101,7 +101,7 @@ def test_a_page_of_80_columns_tells_parts_memory_multiplications_neighbours_and_
     ]
 
 
-def test_json_holds_what_the_functions_give(runs, capsys):
+def test_json_is_the_result_of_the_functions(runs, capsys):
     penna_inspect(runs, "writes", "--near", "cat", "--heads", "--text", STORY, "--length", "8", "--json")
     found = json.loads(capsys.readouterr().out)
     loaded = load("writes", runs_dir=runs, device="cpu")
@@ -124,7 +124,7 @@ def test_a_text_is_read_in_pieces_of_the_block_and_a_file_by_its_content(runs, c
     torch.testing.assert_close(torch.tensor(found["entropy"]), expected.entropy.float())
 
 
-def test_the_samples_of_the_last_step_are_taken_and_a_label_is_no_text(runs):
+def test_the_samples_of_the_last_step_are_used_without_labels(runs):
     assert sample_texts(load("writes", runs_dir=runs, device="cpu")) == ["The cat sat on the mat.", "나는 밥을 먹었다."]
     assert sample_texts(load("classifies", runs_dir=runs, device="cpu")) == ["the cat sat on the mat"]
 
@@ -155,7 +155,7 @@ def test_a_seq2seq_shows_its_parts_and_neighbours(runs, capsys):
         (("nowhere",), RunError, "nowhere"),
     ],
 )
-def test_what_cannot_be_shown_is_refused_in_three_parts(runs, words, error, says):
+def test_invalid_requests_are_refused_in_three_parts(runs, words, error, says):
     named = (str(runs / words[0]) if words[0] == "bare" else words[0], *words[1:])
     with pytest.raises(PennaError, match=says) as refused:
         penna_inspect(runs, *named)

@@ -1,4 +1,4 @@
-"""penna score and the functions behind it: the chain of texts, words behind a context, and what is printed of them."""
+"""``penna score``: token probabilities of texts, continuations of a context, and the output."""
 
 import io
 import json
@@ -71,7 +71,7 @@ def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def test_the_chain_is_that_of_transformers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_token_probabilities_are_those_of_transformers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from transformers import AutoTokenizer, GPT2LMHeadModel
 
     theirs, tokenizer = GPT2LMHeadModel.from_pretrained(folder / "bpe"), AutoTokenizer.from_pretrained(folder / "bpe")
@@ -110,7 +110,7 @@ def test_bytes_are_those_of_the_counted_tokens(loaded: LoadedModel) -> None:
         assert (found.counted, started.counted) == (len(found.tokens) - 1, len(found.tokens))
 
 
-def test_texts_are_ranked_by_what_is_asked_for_and_those_without_a_count_come_last(loaded: LoadedModel) -> None:
+def test_texts_are_ranked_by_the_chosen_metric_and_unscored_ones_come_last(loaded: LoadedModel) -> None:
     scores = score(loaded, [*TEXTS, "I eat an apple. They eat an orange."])
     for by, figure in (
         ("perplexity", lambda found: found.perplexity),
@@ -123,7 +123,7 @@ def test_texts_are_ranked_by_what_is_asked_for_and_those_without_a_count_come_la
         assert order[-1].text == "e"
 
 
-def test_a_word_has_the_product_of_its_tokens_and_completes_the_chain(loaded: LoadedModel) -> None:
+def test_the_probability_of_a_word_is_the_product_of_its_tokens(loaded: LoadedModel) -> None:
     found = score_after(loaded, "I eat an", ["apple", "orange", "zebra"], start_token=True)
     (context,) = score(loaded, ["I eat an"], start_token=True)
     for word in found.words:
@@ -135,7 +135,7 @@ def test_a_word_has_the_product_of_its_tokens_and_completes_the_chain(loaded: Lo
     assert len(found.words[2].tokens) > 1
 
 
-def test_the_next_tokens_share_all_probability_and_the_likeliest_come_first(loaded: LoadedModel) -> None:
+def test_next_tokens_sum_to_one_and_are_sorted(loaded: LoadedModel) -> None:
     size = loaded.require_tokenizer().vocab_size
     everything = score_after(loaded, "I eat an", [], top=size).top
     assert len(everything) == size == len({token.id for token in everything})
@@ -149,7 +149,7 @@ def test_the_next_tokens_share_all_probability_and_the_likeliest_come_first(load
     assert (word.tokens[0].logprob, word.tokens[0].rank) == (pytest.approx(first.logprob, abs=1e-5), first.rank)
 
 
-def test_texts_and_contexts_longer_than_the_block_are_read_in_windows_and_it_is_said(
+def test_long_texts_and_contexts_are_read_in_windows_with_a_note(
     folder: Path, loaded: LoadedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = "All roads lead to Rome. " * 6
@@ -165,7 +165,7 @@ def test_texts_and_contexts_longer_than_the_block_are_read_in_windows_and_it_is_
     assert f"only the last {behind.context_read} are read" in capsys.readouterr().err
 
 
-def test_what_the_vocabulary_lacks_is_named_on_standard_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_characters_missing_from_the_vocabulary_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     penna_score(str(folder / "char"), "I eat 龘\x1b and 龍", "龘")
     printed = capsys.readouterr()
     assert "The vocabulary has no token for 龘 龍: encoded byte by byte" in printed.err
@@ -176,13 +176,13 @@ def test_what_the_vocabulary_lacks_is_named_on_standard_error(folder: Path, caps
     assert capsys.readouterr().err == ""
 
 
-def test_bits_per_byte_of_a_tokenizer_that_loses_text_are_of_the_text_itself(folder: Path) -> None:
+def test_bits_per_byte_of_a_lossy_tokenizer_count_the_bytes_of_the_text(folder: Path) -> None:
     (found,) = score(load(str(folder / "wordpiece"), device="cpu"), ["I  eat apples"])
     assert [token.token for token in found.tokens] == ["i", "eat", "apple", "##s"]
     assert found.bytes == len("  eat apples")
 
 
-def test_options_may_stand_between_the_run_and_the_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_may_come_between_the_run_and_the_texts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = str(folder / "bpe")
     found = as_json(capsys, model, "--after", "I eat an", "apple", "orange")
     assert [word["word"] for word in found["words"]] == ["apple", "orange"]
@@ -190,7 +190,7 @@ def test_options_may_stand_between_the_run_and_the_words(folder: Path, capsys: p
     assert [text["text"] for text in as_json(capsys, model, "--start-token", "one", "two")] == ["one", "two"]
 
 
-def test_texts_come_from_a_file_or_standard_input_a_text_a_line(
+def test_files_and_standard_input_have_one_text_per_line(
     folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, content = str(folder / "bpe"), ("\ufeff" + "\r\n".join(TEXTS) + "\n").encode()
@@ -202,7 +202,7 @@ def test_texts_come_from_a_file_or_standard_input_a_text_a_line(
         assert as_json(capsys, model, *words) == expected
 
 
-def test_a_few_texts_are_shown_token_by_token_and_many_are_only_ranked(
+def test_few_texts_are_shown_token_by_token_and_many_are_only_ranked(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -224,12 +224,12 @@ def test_a_few_texts_are_shown_token_by_token_and_many_are_only_ranked(
     assert [line.split()[-1] for line in printed.splitlines()[3:]] == [found.text for found in order]
 
 
-def test_a_text_of_one_token_has_nothing_to_count(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_of_one_token_has_no_score(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     penna_score(str(folder / "bpe"), "e")
     assert "Nothing to score" in capsys.readouterr().out
 
 
-def test_words_are_shown_with_their_tokens_the_likeliest_first(
+def test_continuations_are_shown_with_their_tokens_most_likely_first(
     folder: Path, loaded: LoadedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     penna_score(str(folder / "bpe"), "apple", "zebra", "orange", "--after", "I eat an", "--top", "4")
@@ -248,7 +248,7 @@ def test_a_probability_too_small_for_a_float_is_written_out(loaded: LoadedModel)
     assert format_probability(-1000.0) == "5.1e-435"
 
 
-def test_a_model_that_starts_documents_is_asked_without_a_separator_and_told_so(
+def test_a_note_recommends_the_start_token(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = as_json(capsys, str(folder / "bpe"), "I eat")
@@ -285,9 +285,7 @@ def test_an_empty_context_needs_the_start_token(loaded: LoadedModel) -> None:
         (["bpe", "half \udcff"], TokenizerError, "lone surrogate"),
     ],
 )
-def test_what_cannot_be_scored_is_refused_by_name(
-    folder: Path, words: list[str], error: type[PennaError], message: str
-) -> None:
+def test_invalid_input_is_refused(folder: Path, words: list[str], error: type[PennaError], message: str) -> None:
     with pytest.raises(error, match=message):
         penna_score(str(folder / words[0]), *words[1:])
 
@@ -296,13 +294,13 @@ def test_what_cannot_be_scored_is_refused_by_name(
     ("content", "message"),
     [(b"one\n\ntwo\n", "Line 2 of .* is empty"), (b"", "nothing to score"), (b"one\n\xff\n", "Line 2 of .* byte 1")],
 )
-def test_a_line_that_is_no_text_is_named(folder: Path, tmp_path: Path, content: bytes, message: str) -> None:
+def test_an_invalid_line_is_named(folder: Path, tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "lines.txt").write_bytes(content)
     with pytest.raises(DataError, match=message):
         penna_score(str(folder / "bpe"), "--file", str(tmp_path / "lines.txt"))
 
 
-def test_models_that_cannot_go_on_with_a_text_are_refused(loaded: LoadedModel) -> None:
+def test_models_that_cannot_continue_a_text_are_refused(loaded: LoadedModel) -> None:
     tokenizer = loaded.require_tokenizer()
     classifier = LoadedModel(loaded.model, tokenizer, Path("m"), None, ClassifyTask(labels=("a", "b"), lm_weight=0))
     shape = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 8, "vocab_size": tokenizer.vocab_size}

@@ -1,4 +1,4 @@
-"""penna serve as a person starts it: what it says, what it refuses, and how it ends."""
+"""``penna serve``: its greeting, its errors and how it stops."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def served(*words: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    """The process, its address and what it said when it began."""
+    """The process, its address and its greeting."""
     process = subprocess.Popen(
         [sys.executable, "-m", "penna", "serve", *words, "--port", "0", "--device", "cpu"],
         stderr=subprocess.PIPE,
@@ -64,7 +64,7 @@ def served(*words: str, **environment: str) -> Iterator[tuple[subprocess.Popen[s
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_lets_what_is_under_way_end(folder: Path, number: signal.Signals, code: int):
+def test_a_signal_lets_running_requests_finish(folder: Path, number: signal.Signals, code: int):
     body = json.dumps(
         {"model": "it", "prompt": "all", "max_tokens": 600, "min_new_tokens": 600, "stream": True}
     ).encode()
@@ -89,7 +89,7 @@ LONG = {"model": "it", "prompt": "all", "max_tokens": 10**7, "min_new_tokens": 1
 
 
 def asked(address: str, path: str, **body: object) -> tuple[int, str]:
-    """Status and body of an answer, whatever it is."""
+    """Status and body of a response, also of an error."""
     request = urllib.request.Request(
         f"{address}/v1/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
@@ -101,7 +101,7 @@ def asked(address: str, path: str, **body: object) -> tuple[int, str]:
 
 
 def until_running(address: str, texts: int) -> None:
-    """Wait until so many texts are written."""
+    """Wait until this number of texts is being generated."""
     for _ in range(5000):
         with urllib.request.urlopen(f"{address}/metrics") as answer:
             if f'penna_running{{model="it"}} {texts}.0' in answer.read().decode():
@@ -109,7 +109,7 @@ def until_running(address: str, texts: int) -> None:
     raise AssertionError("they never were")
 
 
-def test_who_is_not_answered_when_the_time_is_over_is_told_so_and_nothing_else_is_said(folder: Path):
+def test_requests_that_outlast_the_drain_time_get_an_error(folder: Path):
     limits = ("--drain-seconds", "1", "--max-new-tokens", str(10**7))
     with served(f"it={folder}", *limits) as (process, address, _), ThreadPoolExecutor(2) as pool:
         whole, stream = (pool.submit(asked, address, "completions", **LONG, stream=stream) for stream in (False, True))
@@ -128,7 +128,7 @@ def test_who_is_not_answered_when_the_time_is_over_is_told_so_and_nothing_else_i
         assert process.stderr.read() == "Stopped.\n"
 
 
-def test_a_second_signal_ends_it_at_once(folder: Path):
+def test_a_second_signal_stops_the_server_at_once(folder: Path):
     limits = ("--drain-seconds", "600", "--max-new-tokens", str(10**7))
     with served(f"it={folder}", *limits) as (process, address, _), ThreadPoolExecutor(1) as pool:
         whole = pool.submit(asked, address, "completions", **LONG)
@@ -145,7 +145,7 @@ def test_a_second_signal_ends_it_at_once(folder: Path):
 
 
 def until_refused(address: str) -> None:
-    """Wait until nothing new is taken."""
+    """Wait until new requests are refused."""
     port = int(address.rpartition(":")[2])
     for _ in range(5000):
         try:
@@ -156,10 +156,10 @@ def until_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize("is_at_work", [True, False])
-def test_a_model_that_cannot_be_cut_off_is_not_waited_for(
+def test_the_process_exits_although_a_model_is_busy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, is_at_work: bool
 ):
-    """Nothing of Python's own end runs then; with a thread in torch it would abort."""
+    """Python's own shutdown would abort while a thread is inside torch."""
     ended, held = [], threading.Event()
     monkeypatch.setattr(os, "_exit", ended.append)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
@@ -179,7 +179,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_told_in_three_parts(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_port_in_use_is_reported_in_three_parts(folder: Path, capsys: pytest.CaptureFixture[str]):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = refused(capsys, str(folder), "--port", str(port))
@@ -211,23 +211,21 @@ def test_another_address_needs_a_key(
         (["--request-timeout", "nan"], "request_timeout"),
     ],
 )
-def test_settings_that_cannot_be_are_told(
-    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
-):
+def test_invalid_settings_are_refused(folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str):
     assert told in refused(capsys, str(folder), "--port", "0", *words)
 
 
-def test_a_run_that_is_none_and_two_of_one_name_are_told(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_missing_run_and_duplicate_names_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert "nowhere" in refused(capsys, "nowhere", "--port", "0")
     assert "Two models would be served as 'small'" in refused(capsys, str(folder), str(folder), "--port", "0")
 
 
 @pytest.mark.parametrize(("word", "size"), [("4GB", 4 * 10**9), ("1.5 MiB", 3 << 19), ("512", 512), ("2kB", 2000)])
-def test_sizes_are_read(word: str, size: int):
+def test_sizes_are_parsed(word: str, size: int):
     assert parse_size("memory_limit", word) == size
 
 
 @pytest.mark.parametrize("word", ["", "GB", "4TBs", "-1GB", "1e3"])
-def test_what_is_no_size_is_refused(word: str):
+def test_invalid_sizes_are_refused(word: str):
     with pytest.raises(UsageError, match="must be a size"):
         parse_size("memory_limit", word)

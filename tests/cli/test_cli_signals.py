@@ -1,4 +1,4 @@
-"""Signals as a shell sends them: the step is finished, the run saved, the exit code says which signal it was."""
+"""After a signal, the step is finished, the run is saved, and the exit code tells the signal."""
 
 import json
 import os

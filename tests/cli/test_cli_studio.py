@@ -1,4 +1,4 @@
-"""penna studio as a person starts it: what it refuses, and that it does so at once."""
+"""``penna studio``: invalid options are refused at once."""
 
 import socket
 from pathlib import Path
@@ -14,7 +14,7 @@ def started(*words: str) -> None:
     run(["studio", "--no-browser", *words, "--debug"])
 
 
-def test_a_port_in_use_is_told_in_three_parts_and_leaves_nothing_behind(tmp_path: Path):
+def test_a_port_in_use_is_reported_and_leaves_nothing_behind(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(DeviceError, match=f"port {port}: another program listens there") as caught:
@@ -34,6 +34,6 @@ def test_a_port_in_use_is_told_in_three_parts_and_leaves_nothing_behind(tmp_path
         (("--api-key-file", "/nowhere/key"), DataError, "cannot be read"),
     ],
 )
-def test_what_cannot_be_is_refused(words: tuple[str, ...], error: type[Exception], said: str):
+def test_invalid_options_are_refused(words: tuple[str, ...], error: type[Exception], said: str):
     with pytest.raises(error, match=said):
         started(*words)

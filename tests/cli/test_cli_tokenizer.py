@@ -1,4 +1,4 @@
-"""penna tokenizer train and inspect, as a person types them."""
+"""``penna tokenizer train`` and ``penna tokenizer inspect``."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def penna(*words: str | Path) -> int:
 
 
 @pytest.mark.parametrize(("kind", "words"), [("bpe", "byte-level BPE"), ("char", "characters"), ("unigram", "unigram")])
-def test_what_was_learned_is_printed_and_written(
+def test_the_trained_tokenizer_is_written_and_described(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, words: str
 ) -> None:
     output = tmp_path / "mine"
@@ -52,7 +52,7 @@ def test_what_was_learned_is_printed_and_written(
     assert f"penna tokenizer inspect {output} --text {text}" in printed
 
 
-def test_a_text_that_gives_fewer_tokens_is_a_notice_and_no_error(
+def test_a_small_text_gives_a_smaller_vocabulary_with_a_note(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert penna("tokenizer", "train", text, "--vocab-size", "5000", "--output", tmp_path / "mine") == 0
@@ -62,7 +62,7 @@ def test_a_text_that_gives_fewer_tokens_is_a_notice_and_no_error(
     assert f"{size}  of 5,000 requested: the text has no more" in said.out
 
 
-def test_records_are_read_by_the_fields_of_the_section_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_are_read_with_the_data_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "records.jsonl"
     file.write_text("\n".join(json.dumps({"body": f"only {n} bodies"}) for n in range(50)), encoding="utf-8")
     learn = ("tokenizer", "train", file, "--kind", "char", "--output", tmp_path / "mine")
@@ -72,7 +72,7 @@ def test_records_are_read_by_the_fields_of_the_section_data(tmp_path: Path, caps
     assert "text_column" in capsys.readouterr().err
 
 
-def test_only_a_tokenizer_is_overwritten(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_tokenizers_are_overwritten(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "mine"
     learn = ("tokenizer", "train", text, "--vocab-size", "280", "--output", output)
     assert penna(*learn) == 0
@@ -100,9 +100,7 @@ def test_the_tokenizer_of_a_run_is_not_overwritten(
 
 
 @pytest.mark.parametrize("paths", [["nowhere.txt"], []])
-def test_a_text_that_is_not_there_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], paths: list[str]
-) -> None:
+def test_a_missing_text_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], paths: list[str]) -> None:
     assert penna("tokenizer", "train", *paths, "--output", tmp_path / "mine") == 2
     assert "penna: " in capsys.readouterr().err
     assert not (tmp_path / "mine").exists()
@@ -134,7 +132,7 @@ def test_tokenizers_are_compared_side_by_side_in_80_columns(
     assert max(map(cell_len, shown)) <= 80
 
 
-def test_the_json_holds_what_is_printed(
+def test_json_contains_the_printed_metrics(
     text: Path, learned: Path, words: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert penna("tokenizer", "inspect", learned, words, "--text", text, "--json") == 0
@@ -158,19 +156,19 @@ def test_without_a_text_the_structure_is_shown(learned: Path, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["text_size"] is None
 
 
-def test_what_is_no_tokenizer_is_refused(tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_tokenizer_is_refused(tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for target, words in ((tmp_path / "nowhere", "There is no file"), (text, "has no [UNK]")):
         assert penna("tokenizer", "inspect", target) == 2
         assert words in capsys.readouterr().err
 
 
-def test_names_are_as_short_as_they_may_be() -> None:
+def test_names_are_as_short_as_possible() -> None:
     paths = ["runs/a/tokenizer", "runs/b/tokenizer", "x/vocab.txt", "gpt2", "deep/gpt2", "한" * 20]
     assert short_names(paths) == ["a/tokenizer", "b/tokenizer", "x/vocab.txt", "gpt2", "deep/gpt2", "…" + "한" * 8]
     assert all(cell_len(name) <= 18 for name in short_names(paths))
 
 
-def test_korean_and_chinese_tables_stand_straight(
+def test_korean_and_chinese_tables_are_aligned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "PENNA_DATA" not in os.environ:

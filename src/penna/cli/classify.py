@@ -46,7 +46,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="the second text of a pair, one for each text; in a file, a tab separates the two texts of a line",
     )
-    parser.add_argument("--format", choices=["text", "json", "tsv"], default="text", help="output format (text)")
+    parser.add_argument(
+        "--format", choices=["text", "json", "tsv"], default="text", help="output format (default: text)"
+    )
     add_device_arguments(parser)
 
 

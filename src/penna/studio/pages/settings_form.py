@@ -1,7 +1,7 @@
-"""A form for generation settings, built from ``penna.config.generation``.
+"""The settings of writing as a form, made from `penna.config.generation`: a run's own in, what was changed out.
 
-A field shows the run's own value. Only values that a person changes are given on, so choosing another decoding strategy
-drops the run's conflicting settings (``penna.api.generation_defaults.override_settings``).
+A field shows what counts for the run; only what a person changes is given, so that a changed strategy lets those of the
+run's settings give way that belong to the other one (`penna.api.generation_defaults.laid_over`).
 """
 
 from __future__ import annotations
@@ -17,122 +17,117 @@ from penna.api.generation_defaults import override_settings
 from penna.config.generation import GenerationConfig
 from penna.serve.limits import check_generation
 from penna.serve.settings import ServeSettings
-from penna.studio.i18n import t
+from penna.studio.words import t
 
-Kind = Literal["integer", "number", "lines", "choice"]
+Kind = Literal["whole", "number", "texts", "words"]
 _FIELD = "outlined dense stack-label"
-STYLE = """
-.settings{display:grid;gap:8px 14px;grid-template-columns:repeat(auto-fill,minmax(min(100%,200px),1fr));width:100%}
-.setting{display:flex;flex-direction:column;gap:2px;min-width:0}
-.setting .note{font-size:.8rem;line-height:1.3}
-.fold{width:100%}
-.body--dark .q-btn.text-primary{--q-primary:var(--accent)}
-.fold .nicegui-expansion-content{padding:8px 0}
-"""
 
 
-def field_kind(name: str) -> tuple[Kind, tuple[Any, ...]]:
-    """The kind of a setting's field, and its choices if it has any."""
+def kind_of(name: str) -> tuple[Kind, tuple[Any, ...]]:
+    """What values a setting takes; of "words", which."""
     annotation: Any = GenerationConfig.model_fields[name].annotation
     if get_origin(annotation) is tuple:
-        return "lines", ()
+        return "texts", ()
     parts: tuple[Any, ...] = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
     if bool in parts:
-        choices = [False, True, *choices]
-    if choices:
-        return "choice", tuple(choices)
-    return ("number" if float in parts else "integer"), ()
+        words = [False, True, *words]
+    if words:
+        return "words", tuple(words)
+    return ("number" if float in parts else "whole"), ()
 
 
-def parse_value(name: str, content: Any) -> Any:
-    """The value of a field's content. An empty field means no limit, or the setting's default."""
-    kind, _ = field_kind(name)
-    if kind == "lines":
-        return tuple(re.sub(r"\\[n\\]", _unescape, line) for line in (content or "").splitlines() if line)
-    if content in (None, ""):
+def value_of(name: str, typed: Any) -> Any:
+    """What a field's content stands for; an empty field is no limit, or what usually counts."""
+    kind, _ = kind_of(name)
+    if kind == "texts":
+        return tuple(re.sub(r"\\[n\\]", _meant, line) for line in (typed or "").splitlines() if line)
+    if typed in (None, ""):
         return GenerationConfig.model_fields[name].default
-    return int(content) if kind == "integer" and float(content).is_integer() else content
+    return int(typed) if kind == "whole" and float(typed).is_integer() else typed
 
 
-def field_text(name: str, value: Any) -> Any:
-    """The field's content for a value."""
-    if field_kind(name)[0] == "lines":
-        return "\n".join(map(_escape, value))
+def typed_of(name: str, value: Any) -> Any:
+    """What stands in the field of a value."""
+    if kind_of(name)[0] == "texts":
+        return "\n".join(map(_on_one_line, value))
     return value
 
 
-def _escape(text: str) -> str:
-    r"""A text on one line, with line ends as \n."""
+def _on_one_line(text: str) -> str:
+    """A text as it is typed where a line end is hard to type."""
     return text.replace("\\", r"\\").replace("\n", r"\n")
 
 
-def _unescape(escape: re.Match[str]) -> str:
+def _meant(escape: re.Match[str]) -> str:
     return "\n" if escape[0] == r"\n" else "\\"
 
 
-def generation_flags(config: GenerationConfig, defaults: GenerationConfig) -> list[str]:
-    """The command-line flags for settings that differ from the run's defaults."""
+def flags(config: GenerationConfig, own: GenerationConfig) -> list[str]:
+    """The words that say the same in the terminal, for a run whose own settings are ``own``."""
     words: list[str] = []
     for name in GenerationConfig.model_fields:
         value = getattr(config, name)
-        if value == getattr(defaults, name):
+        if value == getattr(own, name):
             continue
         if not isinstance(value, tuple):
-            words += flag_words(name, "none" if value is None else str(value).lower())
+            words += flag(name, "none" if value is None else str(value).lower())
             continue
         for text in value:
-            words += flag_words(name, _escape(text))
+            words += flag(name, _on_one_line(text))
         if not value:
-            words += flag_words(name, "none")
+            words += flag(name, "none")
     return words
 
 
-def flag_words(name: str, value: str) -> list[str]:
-    """A flag and its value; one word if the value looks like another flag."""
-    flag = f"--{name.replace('_', '-')}"
-    return [f"{flag}={value}"] if value.startswith("-") else [flag, value]
+def flag(name: str, value: str) -> list[str]:
+    """A setting and its value as words; in one word where the value would be taken for another flag."""
+    option = f"--{name.replace('_', '-')}"
+    return [f"{option}={value}"] if value.startswith("-") else [option, value]
 
 
 class SettingsForm:
-    """A field for each setting; the main ones are always visible, the others in a fold."""
+    """Fields for all settings: some always seen, the rest within a fold."""
 
-    def __init__(self, main_fields: Sequence[str], limits: ServeSettings) -> None:
-        self._defaults, self._limits = GenerationConfig(), limits
+    def __init__(self, seen: Sequence[str], limits: ServeSettings) -> None:
+        """Draw it. ``show`` says whose settings they are."""
+        self._own, self._limits = GenerationConfig(), limits
         self._fields: dict[str, Any] = {}
         with ui.element("div").classes("settings"):
-            for name in main_fields:
-                self._add_field(name)
+            for name in seen:
+                self._draw(name)
         with ui.expansion(t("settings.all")).classes("fold"), ui.element("div").classes("settings"):
             for name in GenerationConfig.model_fields:
-                if name not in main_fields:
-                    self._add_field(name)
+                if name not in seen:
+                    self._draw(name)
 
-    def show(self, defaults: GenerationConfig) -> None:
+    def show(self, own: GenerationConfig) -> None:
         """Fill in a run's own settings."""
-        self._defaults = defaults
+        self._own = own
         for name, field in self._fields.items():
-            field.set_value(field_text(name, getattr(defaults, name)))
+            field.set_value(typed_of(name, getattr(own, name)))
+
+    def given(self) -> dict[str, Any]:
+        """What differs from the run's own."""
+        values = {name: value_of(name, field.value) for name, field in self._fields.items()}
+        return {name: value for name, value in values.items() if value != getattr(self._own, name)}
 
     def config(self) -> GenerationConfig:
-        """The settings. Raises RecipeError for invalid ones, and the error of ``check_generation`` beyond a limit."""
-        values = {name: parse_value(name, field.value) for name, field in self._fields.items()}
-        changed = {name: value for name, value in values.items() if value != getattr(self._defaults, name)}
-        config = override_settings(self._defaults, changed)
+        """The settings. Raises RecipeError for what cannot be, RequestRejected for what is too much for a page."""
+        config = override_settings(self._own, self.given())
         check_generation(config, self._limits)
         return config
 
-    def _add_field(self, name: str) -> None:
-        kind, choices = field_kind(name)
-        value = field_text(name, getattr(self._defaults, name))
+    def _draw(self, name: str) -> None:
+        kind, words = kind_of(name)
+        own = typed_of(name, getattr(self._own, name))
         with ui.element("div").classes("setting"):
             field: Any
-            if kind == "lines":
-                field = ui.textarea(name, value=value).props(f"{_FIELD} autogrow rows=1")
-            elif kind == "choice":
-                labels = {choice: str(choice).lower() for choice in choices}
-                field = ui.select(labels, label=name, value=value).props(_FIELD)
+            if kind == "texts":
+                field = ui.textarea(name, value=own).props(f"{_FIELD} autogrow rows=1")
+            elif kind == "words":
+                field = ui.select({word: str(word).lower() for word in words}, label=name, value=own).props(_FIELD)
             else:
-                field = ui.number(name, value=value, step=1 if kind == "integer" else 0.05).props(_FIELD)
-            ui.label(t(f"settings.{name}")).classes("note")
+                field = ui.number(name, value=own, step=1 if kind == "whole" else 0.05).props(_FIELD)
+            ui.label(t(f"settings.{name}")).classes("meaning")
         self._fields[name] = field

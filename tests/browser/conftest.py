@@ -1,7 +1,7 @@
-"""A studio in a process of its own over tiny runs, and chromium to look at it as a person would.
+"""A studio process with tiny runs, and Chromium to use its pages.
 
-Console errors and requests that fail make a test fail. ``PENNA_CHROMIUM`` names another browser than Debian's,
-``PENNA_SHOTS`` a folder that screenshots of every page are kept in, and ``PENNA_PICTURES`` one for those of docs/.
+Console errors and requests to other servers fail a test. ``PENNA_CHROMIUM`` is the path of the browser (default:
+Debian's), ``PENNA_SHOTS`` a folder for screenshots of every page, and ``PENNA_PICTURES`` one for those of docs/.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="make test-browser installs it")
 from axe_playwright_python.sync_playwright import Axe  # noqa: E402
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, ConsoleMessage, Frame, Page, expect, sync_playwright  # noqa: E402
 from studio_runs import make_runs  # noqa: E402
 
 from penna.errors import PennaError  # noqa: E402
-from penna.studio.jobs import TrainingProcesses  # noqa: E402
-from penna.studio.state import HIDDEN  # noqa: E402
+from penna.studio.training_processes import TrainingProcesses  # noqa: E402
+from penna.studio.workspace import STUDIO_FOLDER  # noqa: E402
 
 CHROMIUM = os.environ.get("PENNA_CHROMIUM", "/usr/bin/chromium")
 FLAGS = (
@@ -38,7 +38,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 60_000  # milliseconds that a page may take to become what is expected: machines may be busy
+PATIENCE = 60_000  # milliseconds until an expectation fails; machines may be busy
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
 
 
@@ -47,7 +47,7 @@ expect.set_options(timeout=PATIENCE)
 
 @dataclass(frozen=True)
 class Served:
-    """A studio that runs."""
+    """A running studio."""
 
     address: str
     runs_dir: Path
@@ -56,7 +56,7 @@ class Served:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A studio over tiny runs of every task, on a free port."""
+    """A studio with tiny runs of every task, on a free port."""
     place = tmp_path_factory.mktemp("studio")
     runs_dir, data_dir = place / "runs", place / "data"
     data_dir.mkdir()
@@ -74,22 +74,22 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-        _stop_trainings(TrainingProcesses(runs_dir, runs_dir / HIDDEN))
+        _stop_trainings(TrainingProcesses(runs_dir, runs_dir / STUDIO_FOLDER))
 
 
-def _stop_trainings(jobs: TrainingProcesses) -> None:
-    """End what was begun from pages, which the end of the studio left alone."""
-    for job in jobs.all():
+def _stop_trainings(trainings: TrainingProcesses) -> None:
+    """Stop the trainings that were started from pages; they outlive the studio."""
+    for process in trainings.all():
         with suppress(PennaError):
-            jobs.stop(job.name)
+            trainings.stop(process.name)
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    """Where it listens, once it answers."""
+    """The studio's address, once it responds."""
     end = time.monotonic() + 120
     while time.monotonic() < end:
-        said = log.read_text(errors="replace")
-        found = next((word for word in said.split() if word.startswith("http://")), None)
+        output = log.read_text(errors="replace")
+        found = next((word for word in output.split() if word.startswith("http://")), None)
         if process.poll() is not None:
             break
         if found is not None:
@@ -99,12 +99,12 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
             except OSError:
                 pass
         time.sleep(0.2)
-    raise AssertionError(f"the studio does not answer:\n{log.read_text(errors='replace')}")
+    raise AssertionError(f"the studio does not respond:\n{log.read_text(errors='replace')}")
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium without a window."""
+    """Headless Chromium."""
     if not Path(CHROMIUM).exists():
         pytest.skip(f"{CHROMIUM} is not installed; make test-browser installs it")
     with sync_playwright() as started:
@@ -115,7 +115,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, served: Served) -> Iterator[Page]:
-    """A page in a browser that has never been here; whatever its console reports as an error fails the test."""
+    """A page in a new browser context; console errors fail the test."""
     context = browser.new_context(
         base_url=served.address,
         viewport={"width": 1280, "height": 900},
@@ -125,53 +125,53 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:
     )
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)
-    faults: list[str] = []
+    errors: list[str] = []
 
-    def heard(message: ConsoleMessage) -> None:
+    def on_console(message: ConsoleMessage) -> None:
         if message.type == "error":
-            faults.append(f"{message.text} ({message.location.get('url', '')})")
+            errors.append(f"{message.text} ({message.location.get('url', '')})")
 
-    opened.on("console", heard)
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on("request", lambda request: _refuse_foreign(request.url, served.address, faults))
+    opened.on("console", on_console)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("request", lambda request: _refuse_foreign(request.url, served.address, errors))
     yield opened
     context.close()
-    assert not faults, "\n".join(faults)
+    assert not errors, "\n".join(errors)
 
 
-def _refuse_foreign(url: str, address: str, faults: list[str]) -> None:
+def _refuse_foreign(url: str, address: str, errors: list[str]) -> None:
     if not url.startswith((address, address.replace("http", "ws", 1), "data:", "blob:")):
-        faults.append(f"a page asks another server: {url}")
+        errors.append(f"a page requests another server: {url}")
 
 
 @pytest.fixture
 def axe() -> Callable[[Page], None]:
-    """Look a page over with axe-core, light and dark; serious and critical findings fail the test."""
+    """Check a page and its frames with axe-core, light and dark; serious and critical findings fail the test."""
 
     def check(page: Page) -> None:
         grave: list[str] = []
         for scheme in ("dark", "light"):
             page.emulate_media(color_scheme=scheme)
-            page.wait_for_timeout(250)  # colours change within a moment
-            grave += [f"{scheme}: {said}" for said in _grave(page)]
+            page.wait_for_timeout(250)  # colors change within a moment
+            grave += [f"{scheme}: {finding}" for frame in page.frames for finding in _grave(frame)]
         assert not grave, "\n".join(grave)
 
     return check
 
 
-def _grave(page: Page) -> list[str]:
-    """What axe-core finds that is serious or critical."""
+def _grave(frame: Frame) -> list[str]:
+    """The serious and critical findings of axe-core in a frame."""
     return [
         f"{one['id']} ({one['impact']}): {one['help']}\n    "
         + "\n    ".join(f"{node['html'][:200]}  {node.get('failureSummary', '')[:300]}" for node in one["nodes"][:4])
-        for one in Axe().run(page).response["violations"]
+        for one in Axe().run(frame).response["violations"]
         if one["impact"] in ("serious", "critical")
     ]
 
 
 @pytest.fixture
 def shoot(tmp_path: Path) -> Callable[[Page, str], None]:
-    """Screenshots of a page as it stands: wide and narrow, light and dark; no width may make it scroll sideways."""
+    """Take screenshots of a page, wide and narrow, light and dark; the page must never scroll sideways."""
     folder = Path(os.environ.get("PENNA_SHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -194,7 +194,7 @@ def shoot(tmp_path: Path) -> Callable[[Page, str], None]:
 
 
 def _keep_picture(page: Page, name: str) -> None:
-    """Keep what a reader sees first, for docs/."""
+    """Save the top of the page, for docs/."""
     folder = os.environ.get("PENNA_PICTURES")
     if folder is not None:
         page.evaluate("scrollTo(0, 0)")

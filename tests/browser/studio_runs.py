@@ -1,4 +1,4 @@
-"""Runs for a studio to show: one of every task, trained for a few seconds on sentences a tiny model can learn."""
+"""Runs for the browser tests: one of every task, trained for a few seconds on simple sentences."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PLACES = ("river", "garden", "house", "forest", "bridge")
 VERBS = ("sleeps", "waits", "sings", "runs", "hides")
 GOOD, BAD = ("warm", "bright", "lovely", "funny"), ("cold", "dull", "boring", "sad")
 MODEL = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 64}
-LONG = 40_000  # steps of a run that somebody stops: minutes, should nobody do so
+LONG = 40_000  # steps of a run that a test stops; minutes of training otherwise
 
 
 class Stop(Exception):  # noqa: N818 - no error: how a run is ended before its time
-    """Raised by a listener."""
+    """Ends a training from its event callback."""
 
 
 def story(draw: random.Random, sentences: int = 4) -> str:
@@ -32,7 +32,7 @@ def story(draw: random.Random, sentences: int = 4) -> str:
 
 
 def write_data(folder: Path, count: int = 160) -> dict[str, Path]:
-    """Texts of every task, by task."""
+    """Write a text file for every task; return the files by task."""
     draw = random.Random(7)
     files = {task: folder / name for task, name in {
         "pretrain": "stories.txt", "chat": "talks.jsonl", "classify": "reviews.jsonl", "complete": "summaries.jsonl",
@@ -57,7 +57,7 @@ def write_data(folder: Path, count: int = 160) -> dict[str, Path]:
 
 
 def recipe_table(file: Path, task: str, steps: int) -> dict[str, Any]:
-    """A recipe as a dictionary: float32 on one thread, logging often."""
+    """A recipe as a dictionary: one thread, frequent logging."""
     return {
         "data": {"path": [str(file)], "valid_fraction": 0.15},
         "tokenizer": {"kind": "bpe", "vocab_size": 340},
@@ -72,7 +72,7 @@ def recipe_table(file: Path, task: str, steps: int) -> dict[str, Any]:
 
 
 def make_runs(runs_dir: Path, data_dir: Path) -> None:
-    """``stories``, ``talks``, ``reviews``, ``summaries``, and ``tales``, cut off in the middle."""
+    """Train ``stories``, ``talks``, ``reviews`` and ``summaries``, and ``tales``, which is interrupted."""
     files = write_data(data_dir)
     for task, file in files.items():
         table = recipe_table(file, task, 120)
@@ -81,9 +81,9 @@ def make_runs(runs_dir: Path, data_dir: Path) -> None:
         train_recipe(build_recipe(table), name=file.stem, runs_dir=runs_dir)
     table = merge(recipe_table(files["pretrain"], "pretrain", LONG), {"data.document": "line"})
 
-    def listen(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if isinstance(event, Logged) and event.row["step"] >= 40:
             raise Stop
 
     with suppress(Stop):
-        train_recipe(build_recipe(table), name="tales", runs_dir=runs_dir, on_event=listen)
+        train_recipe(build_recipe(table), name="tales", runs_dir=runs_dir, on_event=on_event)

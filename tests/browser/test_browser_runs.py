@@ -1,4 +1,4 @@
-"""Runs as a person watches them: the list, a run's page, to go on and to stop, themes, languages, and what goes wrong."""
+"""The list of runs and the page of a run: watching, stopping, resuming, themes, languages and errors."""
 
 import json
 import re
@@ -20,10 +20,10 @@ from penna.config.recipe import build_recipe, merge
 from penna.runs.folder import RunFolder
 
 pytestmark = pytest.mark.browser
-LATE = 120_000  # milliseconds for what a process of its own has to do first
+LATE = 120_000  # milliseconds for what needs a new process
 
 
-def test_the_list_says_what_every_run_is_and_leads_to_its_page(
+def test_the_list_describes_every_run_and_links_to_its_page(
     page: Page, axe: Callable[[Page], None], shoot: Callable[[Page, str], None]
 ):
     page.goto("/")
@@ -42,33 +42,33 @@ def test_the_list_says_what_every_run_is_and_leads_to_its_page(
     expect(page.get_by_role("heading", name="reviews")).to_be_visible()
 
 
-def test_a_finished_run_shows_its_figures_its_curves_and_what_it_wrote_at_every_step(
+def test_a_finished_run_shows_its_metrics_curves_and_samples(
     page: Page, served: Served, axe: Callable[[Page], None], shoot: Callable[[Page, str], None]
 ):
     page.goto("/run/stories")
     run = RunFolder(served.runs_dir / "stories")
     samples = run.samples()
-    expect(page.get_by_text("100% of its budget is spent")).to_be_visible()
+    expect(page.get_by_text("100% of the training budget is used")).to_be_visible()
     expect(page.get_by_text(samples[-1]["text"].split(".")[0])).to_be_visible()
     loss = run.metrics()[-1]["loss"]
     expect(page.get_by_role("img", name=re.compile(f"loss.*validation {loss:.4g}"))).to_be_visible()
     expect(page.get_by_role("button", name="Stop and save")).to_be_hidden()
-    expect(page.get_by_role("button", name="Go on")).to_be_hidden()
+    expect(page.get_by_role("button", name="Resume")).to_be_hidden()
     axe(page)
     shoot(page, "run")
     page.get_by_role("button", name="Earlier").click()
     expect(page.get_by_text("Step 100", exact=True)).to_be_visible()
-    page.keyboard.press("Tab")  # from the button to the scrubber
+    page.keyboard.press("Tab")  # from the button to the slider
     for step in (80, 60, 40, 20, 0):
         page.keyboard.press("ArrowLeft")
         expect(page.get_by_text(f"Step {step}", exact=True)).to_be_visible()
-    page.get_by_label("Figure").click()
+    page.get_by_label("Metric").click()
     page.get_by_role("option", name="bits per byte").click()
     expect(page.get_by_role("img", name=re.compile("bits per byte"))).to_be_visible()
     expect(page.get_by_text("How many bits the model needs")).to_be_visible()
 
 
-def test_a_run_goes_on_survives_a_reload_shows_the_same_in_two_tabs_and_stops_saved(
+def test_a_run_is_resumed_shown_in_two_tabs_and_stopped_with_a_checkpoint(
     page: Page, served: Served, shoot: Callable[[Page, str], None]
 ):
     run = RunFolder(served.runs_dir / "tales")
@@ -76,30 +76,30 @@ def test_a_run_goes_on_survives_a_reload_shows_the_same_in_two_tabs_and_stops_sa
     expect(page.get_by_text("interrupted", exact=True)).to_be_visible()
     other = page.context.new_page()
     other.goto("/run/tales")
-    expect(other.get_by_role("button", name="Go on")).to_be_visible()
-    page.get_by_role("button", name="Go on").click()
+    expect(other.get_by_role("button", name="Resume")).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
     stop = page.get_by_role("button", name="Stop and save")
     expect(stop).to_be_visible()
     expect(page.get_by_text("training", exact=True).first).to_be_visible()
-    steps = page.locator(".figures .value").first
-    expect(steps).not_to_have_text(re.compile(r"^\d\d$"), timeout=LATE)  # three digits: beyond where it stood
+    steps = page.locator(".metrics .value").first
+    expect(steps).not_to_have_text(re.compile(r"^\d\d$"), timeout=LATE)  # three digits: more steps than before
     page.reload()
     expect(steps).to_have_text(re.compile(r"^[\d,]{3,}$"))
-    expect(page.locator(".figures")).to_contain_text(re.compile(r"\d MB"))
+    expect(page.locator(".metrics")).to_contain_text(re.compile(r"\d MB"))
     expect(other.get_by_role("button", name="Stop and save")).to_be_visible()
-    expect(other.get_by_role("button", name="Go on")).to_be_hidden()
+    expect(other.get_by_role("button", name="Resume")).to_be_hidden()
     shoot(page, "run-training")
     other.get_by_role("button", name="Stop and save").click()
     for tab in (page, other):
         expect(tab.get_by_text("stopped", exact=True)).to_be_visible(timeout=LATE)
-        expect(tab.get_by_role("button", name="Go on")).to_be_visible()
+        expect(tab.get_by_role("button", name="Resume")).to_be_visible()
     assert run.info()["state"] == "stopped"
     last = run.checkpoint("last")
     assert last is not None
     assert int(last.name.removeprefix("step-")) == run.metrics()[-1]["step"] > 40
 
 
-def test_a_run_of_a_terminal_is_watched_and_not_stopped(page: Page, served: Served):
+def test_a_run_of_a_terminal_is_shown_but_cannot_be_stopped(page: Page, served: Served):
     table = merge(recipe_table(served.data_dir / "stories.txt", "pretrain", LONG), {"data.document": "line"})
     code = (
         "import json, sys; from pathlib import Path; from penna.api.train import train_recipe;"
@@ -111,7 +111,7 @@ def test_a_run_of_a_terminal_is_watched_and_not_stopped(page: Page, served: Serv
         page.goto("/")
         expect(page.get_by_role("link", name="of-a-terminal")).to_be_visible(timeout=LATE)  # without a reload
         page.get_by_role("link", name="of-a-terminal").click()
-        expect(page.get_by_text("It was begun in a terminal")).to_be_visible(timeout=LATE)
+        expect(page.get_by_text("This run was started in a terminal")).to_be_visible(timeout=LATE)
         expect(page.get_by_role("button", name="Stop and save")).to_be_hidden()
     finally:
         process.send_signal(signal.SIGTERM)
@@ -121,8 +121,8 @@ def test_a_run_of_a_terminal_is_watched_and_not_stopped(page: Page, served: Serv
     expect(page.get_by_role("alert")).to_contain_text("There is no run 'of-a-terminal' here")
 
 
-def test_what_went_wrong_is_told_in_three_parts_where_a_run_cannot_go_on(page: Page, served: Served):
-    """The text was changed since: the run's process refuses, and its page says why."""
+def test_a_failure_to_resume_is_reported_in_three_sentences(page: Page, served: Served):
+    """The text was changed, so the process refuses to resume, and the page shows why."""
     text = served.data_dir / "changed.txt"
     text.write_text("One line and another. " * 200, encoding="utf-8")
     table = recipe_table(text, "pretrain", 40)
@@ -131,7 +131,7 @@ def test_what_went_wrong_is_told_in_three_parts_where_a_run_cannot_go_on(page: P
     run.update_info(state="stopped")
     text.write_text("Something else. " * 200, encoding="utf-8")
     page.goto("/run/changed")
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("was changed after the run began", timeout=LATE)
     expect(alert).to_contain_text("A resumed run reads the text it began with.")
@@ -140,14 +140,14 @@ def test_what_went_wrong_is_told_in_three_parts_where_a_run_cannot_go_on(page: P
     shutil.rmtree(run.path)
 
 
-def test_a_run_that_is_not_there_says_so(page: Page, axe: Callable[[Page], None]):
+def test_an_unknown_run_shows_an_error(page: Page, axe: Callable[[Page], None]):
     page.goto("/run/nothing")
     expect(page.get_by_role("alert")).to_contain_text("There is no run 'nothing' here")
     axe(page)
 
 
 @pytest.mark.parametrize(("words", "title", "code"), [("한국어", "학습 기록", "ko"), ("中文", "训练记录", "zh")])
-def test_a_language_is_chosen_and_kept(page: Page, words: str, title: str, code: str):
+def test_a_chosen_language_is_kept(page: Page, words: str, title: str, code: str):
     page.goto("/")
     page.get_by_role("button", name="Language").click()
     page.get_by_role("menuitem", name=words).click()
@@ -157,7 +157,7 @@ def test_a_language_is_chosen_and_kept(page: Page, words: str, title: str, code:
     assert page.evaluate("document.documentElement.lang") == code
 
 
-def test_a_theme_is_chosen_and_kept(page: Page):
+def test_a_chosen_theme_is_kept(page: Page):
     page.goto("/")
     page.get_by_role("button", name="Theme").click()
     page.get_by_role("menuitem", name="Dark").click()
@@ -166,11 +166,11 @@ def test_a_theme_is_chosen_and_kept(page: Page):
     expect(page.locator("body.body--dark")).to_be_visible()
 
 
-def test_all_of_it_is_reached_by_the_keyboard(page: Page):
+def test_pages_are_usable_with_the_keyboard(page: Page):
     page.goto("/")
     expect(page.get_by_role("heading", name="Runs")).to_be_visible()
     page.keyboard.press("Tab")
-    expect(page.get_by_text("Skip to the content")).to_be_focused()
+    expect(page.get_by_text("Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.get_by_label("Name contains")).to_be_focused()
@@ -179,19 +179,19 @@ def test_all_of_it_is_reached_by_the_keyboard(page: Page):
     expect(page.get_by_role("heading", name="Glossary")).to_be_visible()
 
 
-def test_the_glossary_says_what_words_mean_and_finds_them(
+def test_the_glossary_explains_and_finds_terms(
     page: Page, axe: Callable[[Page], None], shoot: Callable[[Page, str], None]
 ):
     page.goto("/glossary")
     expect(page.get_by_text("Bits per byte", exact=True)).to_be_visible()
     axe(page)
     shoot(page, "glossary")
-    page.get_by_label("Find a word").fill("perplex")
+    page.get_by_label("Find a term").fill("perplex")
     expect(page.get_by_text("Bits per byte", exact=True)).to_be_hidden()
     expect(page.get_by_text("Perplexity", exact=True)).to_be_visible()
 
 
-def test_a_narrow_page_has_its_menu_behind_a_button(page: Page):
+def test_a_button_opens_the_menu_of_a_narrow_page(page: Page):
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto("/")
     link = page.get_by_role("link", name="Glossary")

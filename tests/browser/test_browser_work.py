@@ -1,4 +1,4 @@
-"""New run and Compare in a browser: a text sent, looked at, measured and trained; two runs held against each other."""
+"""New run and Compare in a browser: upload, inspect, measure and train a text; compare two runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def command(page: Page) -> Locator:
     return page.locator(".code", has_text="penna train")
 
 
-def test_a_text_is_sent_looked_at_measured_and_trained(
+def test_a_text_is_uploaded_inspected_measured_and_trained(
     page: Page, served: Served, axe: Check, shoot: Shoot, tmp_path: Path
 ) -> None:
     page.goto("/new")
@@ -46,16 +46,16 @@ def test_a_text_is_sent_looked_at_measured_and_trained(
     chooser.set_input_files(binary)
     refused = page.get_by_role("alert")
     refused.wait_for()
-    assert refused.inner_text().splitlines()[0] == "program.txt is a binary file (it holds NUL bytes)."
+    assert refused.inner_text().splitlines()[0] == "program.txt is a binary file (it contains NUL bytes)."
     assert len([line for line in refused.inner_text().splitlines() if line.strip()]) == 3
 
     chooser.set_input_files(reviews)
-    page.get_by_text("reviews.tsv is here and chosen.").wait_for()
+    page.get_by_text("reviews.tsv uploaded and selected.").wait_for()
     assert refused.count() == 0
     assert (served.runs_dir / ".studio" / "uploads" / "reviews.tsv").read_bytes() == reviews.read_bytes()
 
     choose(page, "Show token boundaries of", "reviews")
-    page.get_by_role("button", name="Look at the text").click()
+    page.get_by_role("button", name="Inspect the text").click()
     page.get_by_role("heading", name="Token boundaries").wait_for(timeout=300_000)
     assert page.get_by_text("cannot be used").count() >= 1
     assert page.get_by_role("heading", name="Exact duplicates").count() == 1
@@ -65,8 +65,8 @@ def test_a_text_is_sent_looked_at_measured_and_trained(
     choose(page, "Size", re.compile("tiny"))
     choose(page, "Tokenizer", "char")
     fields = "train.steps = 4\ntrain.device = cpu\ntrain.threads = 1\ntrain.matmul = blas\ntrain.compile = off\ndata.allow_bad_records = 0.1"
-    page.get_by_label("Further fields, one a line").fill(fields)
-    page.get_by_label("Name of the run").fill("from-the-page")
+    page.get_by_label("More fields, one per line").fill(fields)
+    page.get_by_label("Run name").fill("from-the-page")
     command(page).get_by_text("--name from-the-page").or_(command(page)).wait_for()
     page.wait_for_function("document.body.innerText.includes('--train.compile off')")
     shown = command(page).inner_text()
@@ -87,38 +87,38 @@ def test_a_text_is_sent_looked_at_measured_and_trained(
     assert (recipe["task"]["kind"], recipe["model"]["n_layer"], recipe["train"]["steps"]) == ("classify", 2, 4)
 
 
-def test_a_field_that_names_a_path_is_refused_in_three_parts(page: Page) -> None:
+def test_a_field_that_holds_a_path_is_rejected(page: Page) -> None:
     page.goto("/new")
-    page.get_by_label("Further fields, one a line").fill("data.path = /etc/passwd")
+    page.get_by_label("More fields, one per line").fill("data.path = /etc/passwd")
     alert = page.get_by_role("alert")
     alert.wait_for()
-    assert "The field data.path cannot be written here." in alert.inner_text()
+    assert "The field data.path cannot be set here." in alert.inner_text()
     assert command(page).count() == 0
 
 
-def test_runs_are_compared_and_the_report_is_handed_out(page: Page, axe: Check, shoot: Shoot) -> None:
+def test_runs_are_compared_and_the_files_are_downloaded(page: Page, axe: Check, shoot: Shoot) -> None:
     page.goto("/compare")
     for run in ("stories", "tales"):
         choose(page, "Runs, or an experiment", re.compile(f"^{run}"), several=True)
     page.get_by_role("button", name="Compare", exact=True).click()
-    page.get_by_role("heading", name="Where the recipes differ").wait_for()
-    table = page.get_by_role("region", name="Where the recipes differ")
+    page.get_by_role("heading", name="Recipe differences").wait_for()
+    table = page.get_by_role("region", name="Recipe differences")
     assert "train.steps" in table.inner_text()
     assert page.get_by_role("img", name=re.compile("stories, tales")).count() == 1
     axe(page)
     shoot(page, "compare")
     for name, begins in (
-        ("Report (HTML)", b"<!doctype html>"), ("Figures (CSV)", b"arm,what,run,seed"), ("Curves (SVG)", b"<?xml"),
+        ("Report (HTML)", b"<!doctype html>"), ("Metrics (CSV)", b"arm,what,run,seed"), ("Curves (SVG)", b"<?xml"),
     ):  # fmt: skip
         with page.expect_download() as handed:
             page.get_by_role("button", name=name).click()
         assert Path(handed.value.path()).read_bytes().startswith(begins)
 
     page.reload()
-    page.get_by_role("heading", name="Where the recipes differ").wait_for()
+    page.get_by_role("heading", name="Recipe differences").wait_for()
 
 
-def test_what_cannot_be_compared_is_told(page: Page) -> None:
+def test_runs_that_cannot_be_compared_show_an_error(page: Page) -> None:
     page.goto("/compare?runs=stories,reviews")
     alert = page.get_by_role("alert")
     alert.wait_for()

@@ -1,7 +1,6 @@
-"""The form of settings: every setting of writing has a field and words, and the terminal line says the same."""
+"""The settings form has a field for every setting, and its command-line flags mean the same settings."""
 
 import argparse
-import re
 
 import pytest
 
@@ -12,8 +11,7 @@ from penna.errors import RecipeError
 from penna.serve.errors import RequestRejected
 from penna.serve.limits import check_generation
 from penna.serve.settings import ServeSettings
-from penna.studio.pages import chat_words, playground_words, settings_words
-from penna.studio.pages.settings_form import flag, flags, kind_of, typed_of, value_of
+from penna.studio.pages.settings_form import field_kind, field_text, flag_words, generation_flags, parse_value
 
 OWN = GenerationConfig(temperature=0.7, top_p=0.9, stop=("\n",))
 CONFIGS = [
@@ -33,30 +31,30 @@ CONFIGS = [
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("own", [GenerationConfig(temperature=0.8), OWN, GenerationConfig(num_beams=3)])
-def test_the_line_of_the_terminal_makes_the_same_settings(config, own):
+def test_the_flags_give_the_same_settings(config, own):
     parser = argparse.ArgumentParser()
     add_generation_arguments(parser, {})
-    assert override_settings(own, generation_settings(parser.parse_args(flags(config, own)))) == config
+    assert override_settings(own, generation_settings(parser.parse_args(generation_flags(config, own)))) == config
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_what_stands_in_a_field_means_the_value_it_was_made_of(config):
+def test_a_field_gives_back_its_value(config):
     for name in GenerationConfig.model_fields:
         value = getattr(config, name)
-        assert value_of(name, typed_of(name, value)) == value
+        assert parse_value(name, field_text(name, value)) == value
 
 
-def test_an_empty_field_is_no_limit_or_what_usually_counts():
-    assert value_of("top_k", None) is None
-    assert value_of("temperature", None) == 1.0
-    assert value_of("stop", "") == ()
-    assert value_of("max_new_tokens", 20.0) == 20
-    assert kind_of("early_stopping") == ("words", (False, True, "never"))
+def test_an_empty_field_means_no_limit_or_the_default():
+    assert parse_value("top_k", None) is None
+    assert parse_value("temperature", None) == 1.0
+    assert parse_value("stop", "") == ()
+    assert parse_value("max_new_tokens", 20.0) == 20
+    assert field_kind("early_stopping") == ("choice", (False, True, "never"))
 
 
-def test_half_a_token_is_refused_by_name():
-    with pytest.raises(RecipeError, match=r"max_new_tokens = 1\.5"):
-        override_settings(GenerationConfig(), {"max_new_tokens": value_of("max_new_tokens", 1.5)})
+def test_a_fraction_of_a_token_is_rejected_by_name():
+    with pytest.raises(RecipeError, match=r"max_new_tokens must be a whole number \(got 1\.5\)"):
+        override_settings(GenerationConfig(), {"max_new_tokens": parse_value("max_new_tokens", 1.5)})
 
 
 @pytest.mark.parametrize(
@@ -68,7 +66,7 @@ def test_half_a_token_is_refused_by_name():
         ({"stop": ("a", "b", "c", "d", "e")}, "5 stop strings"),
     ],
 )
-def test_more_than_a_page_writes_at_once_is_refused(fields, named):
+def test_settings_beyond_the_limits_are_rejected(fields, named):
     with pytest.raises(RequestRejected, match=named) as error:
         check_generation(GenerationConfig(**fields), ServeSettings())
     assert error.value.expected
@@ -76,14 +74,5 @@ def test_more_than_a_page_writes_at_once_is_refused(fields, named):
     check_generation(GenerationConfig(top_k=500), ServeSettings())
 
 
-def test_a_value_that_looks_like_a_flag_is_kept_in_one_word():
-    assert flag("prompt", "--help") == ["--prompt=--help"]
-
-
-@pytest.mark.parametrize("words", [settings_words.WORDS, playground_words.WORDS, chat_words.WORDS])
-def test_all_words_are_there_in_three_languages_with_the_same_values(words):
-    for row in words.values():
-        assert len(row) == 3
-        assert all(row)
-        assert len({frozenset(re.findall(r"{(\w+)}", text)) for text in row}) == 1
-    assert all(f"settings.{name}" in settings_words.WORDS for name in GenerationConfig.model_fields)
+def test_a_value_that_looks_like_a_flag_is_joined_to_its_flag():
+    assert flag_words("prompt", "--help") == ["--prompt=--help"]

@@ -1,1 +1,1 @@
-"""The browser face of Penna: pages over ``penna.api``, on the server of ``penna serve``."""
+"""The studio: web pages over ``penna.api``, on the same server as the API of ``penna serve``."""

@@ -1,12 +1,12 @@
-"""The studio as an application: its pages, and beside them the API of ``penna serve`` over the same models.
+"""The studio's ASGI application: its pages and the API of ``penna serve``, over the same models.
 
-In come the folder of runs, the folder of data and the server's limits; out comes an ASGI application. NiceGUI keeps one
-application in a process, so one process holds one studio.
+NiceGUI allows one application per process, so a process runs one studio.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,9 +18,9 @@ from nicegui.storage import Storage
 
 from penna.serve.app import create_app
 from penna.serve.settings import ServeSettings
-from penna.storage import friendly_disk_errors
-from penna.studio.frame import add_frame, in_thread
-from penna.studio.guard import guarded
+from penna.storage import friendly_disk_errors, write_atomically
+from penna.studio.layout import in_thread, install_layout
+from penna.studio.middleware import add_middleware
 from penna.studio.pages import (
     chat,
     classify,
@@ -34,49 +34,56 @@ from penna.studio.pages import (
     run,
     runs,
 )
-from penna.studio.secret import kept_secret
-from penna.studio.state import HIDDEN, Studio
+from penna.studio.workspace import STUDIO_FOLDER, Studio
 
-_A_DAY = 24 * 3600.0  # seconds
+_TAB_STORAGE_SECONDS = 24 * 3600.0  # how long texts and conversations of an unused tab are kept
 _PAGES = (runs, run, new_run, playground, chat, compare, explain, decoding, classify, complete, glossary)
 
 
 def create_studio(
     runs_dir: Path, *, data_dir: Path | None = None, settings: ServeSettings, device: str = "auto"
 ) -> FastAPI:
-    """The application; where it ends, models are put away, and trainings go on.
+    """Create the application. When it ends, models are unloaded and training processes continue.
 
-    Raises DeviceError where the folder of runs may not be written.
+    Raises DeviceError if the runs folder is not writable.
     """
     studio = Studio(runs_dir.resolve(), None if data_dir is None else data_dir.resolve(), settings, device)
-    hidden = studio.runs_dir / HIDDEN
-    with friendly_disk_errors(hidden):
-        hidden.mkdir(parents=True, exist_ok=True)
-    nicegui_app.storage.max_tab_storage_age = _A_DAY  # drafts and conversations of a tab that is not looked at
-    Storage.path = hidden / "browsers"  # what they chose: theme, language, the last run
+    folder = studio.runs_dir / STUDIO_FOLDER
+    with friendly_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    nicegui_app.storage.max_tab_storage_age = _TAB_STORAGE_SECONDS
+    Storage.path = folder / "browsers"  # each browser's theme, language and last run
     api = create_app(studio.models, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with api.router.lifespan_context(api):
-            first_look = asyncio.create_task(in_thread(studio.runs))  # reads whole logs; the later ones what is new
+            first_read = asyncio.create_task(in_thread(studio.runs))  # reads whole logs; later reads are incremental
             yield
-            first_look.cancel()
-            studio.long.end()
+            first_read.cancel()
+            studio.background.stop()
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
-    add_frame()
+    install_layout()
     for page in _PAGES:
         page.add(studio)
     ui.run_with(
         app,
         title="Penna",
-        language=None,  # the page says which, by its reader
+        language=None,  # page_layout sets it for each reader
         dark=None,
         tailwind=False,
-        storage_secret=kept_secret(hidden / "secret"),
+        storage_secret=storage_secret(folder / "secret"),
         reconnect_timeout=20,
         show_welcome_message=False,
     )
-    guarded(app, api, settings)
+    add_middleware(app, api, settings)
     return app
+
+
+def storage_secret(file: Path) -> str:
+    """The secret that signs browser cookies. It is created once, readable by its owner only."""
+    with friendly_disk_errors(file):
+        if not (file.is_file() and file.read_text().strip()):
+            write_atomically(file, secrets.token_urlsafe(32), mode=0o600)
+        return file.read_text()

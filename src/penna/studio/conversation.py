@@ -1,8 +1,7 @@
-"""A conversation that can be changed anywhere: lines and replies in, what the model is asked for each of them out.
+"""A conversation in versions: any message can be edited and any reply requested again.
 
-An exchange is the user's line and the reply. Editing a line, or asking for another reply, begins a branch behind the
-exchange before it; the older versions stay. What the model reads of a conversation is what `penna chat` reads: whole
-exchanges fall out of its window from the oldest.
+An exchange is a message and its reply. Editing a message, or requesting another reply, starts a new branch; the older
+versions stay. The model reads what ``penna chat`` reads: the oldest exchanges are dropped when the window is full.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from penna.errors import DataError
 from penna.generate.request import FinishReason, Request
 from penna.loading import LoadedModel
 from penna.serve.worker import Worker
-from penna.studio.branches import Branches, Node
+from penna.studio.undo_tree import Node, UndoTree
 from penna.tasks.chat import Dialogue
 from penna.tokenizer.chat import RenderedDialogue, render_chat
 from penna.tokenizer.chat_template import Message
@@ -24,111 +23,112 @@ from penna.tokenizer.stream_decoder import SpacingFixer
 
 
 @dataclass(frozen=True)
-class Read:
+class ReadContext:
     """What the model reads for a reply."""
 
-    rendered: RenderedDialogue  # the turns, as the run's template writes them
+    rendered: RenderedDialogue  # the turns as the run's template formats them
     tokens: int
-    room: int  # tokens it could read
-    forgotten: int  # turns that fell out of the window
+    capacity: int  # tokens that fit
+    dropped_turns: int  # turns that did not fit
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A line and the reply to it."""
+    """A message and the reply to it."""
 
     line: str
     reply: str
-    read: Read
+    read: ReadContext
     seed: int
     tokens: int = 0  # of the reply
     logprob: float = 0.0  # natural logarithm of the probability of these tokens under the model
-    finish: FinishReason | None = None  # None: it is being written; "cancelled": it was stopped
+    finish: FinishReason | None = None  # None while the reply is generated; "cancelled" if it was stopped
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the engine is asked for one reply."""
+class PendingReply:
+    """A message and the engine's request for the reply."""
 
     line: str
-    behind: int | None  # the exchange it follows
+    after: int | None  # the exchange before it
     request: Request
-    read: Read
+    read: ReadContext
 
     @property
     def exchange(self) -> Exchange:
-        """The exchange as it begins."""
+        """The exchange with an empty reply."""
         return Exchange(self.line, "", self.read, self.request.seed)
 
 
-class Talk:
-    """Turns between a person and a model, in all their versions."""
+class ConversationTree:
+    """The exchanges of a conversation, in all their versions."""
 
     def __init__(self) -> None:
-        self.branches: Branches[Exchange] = Branches()
+        self.tree: UndoTree[Exchange] = UndoTree()
 
     @property
     def exchanges(self) -> list[Node[Exchange]]:
-        """Those of the version that is looked at."""
-        return self.branches.path()
+        """The exchanges of the current version."""
+        return self.tree.path()
 
-    def messages(self, settings: ChatSettings, behind: int | None) -> Dialogue:
-        """All turns up to an exchange, the system's first where there is one."""
+    @property
+    def dropped_turns(self) -> int:
+        """How many turns of this version the model did not read for the last reply, not counting the system's."""
+        return self.exchanges[-1].value.read.dropped_turns if self.exchanges else 0
+
+    def messages(self, settings: ChatSettings, after: int | None) -> Dialogue:
+        """All turns up to an exchange, the system's first if there is one."""
         system = () if settings.system is None else (Message("system", settings.system),)
-        said = (
+        turns = (
             turn
-            for node in self.branches.path_to(behind)
+            for node in self.tree.path_to(after)
             for turn in (Message("user", node.value.line), Message("assistant", node.value.reply))
         )
-        return (*system, *said)
+        return (*system, *turns)
 
-    def version(self, number: int) -> None:
-        """Look at this version of an exchange, and at what was said behind it."""
-        self.branches.go(self.branches.newest(number))
+    def select_version(self, number: int) -> None:
+        """Show this version of an exchange and its latest continuation."""
+        self.tree.select(self.tree.latest_descendant(number))
 
-    def asked(self, loaded: LoadedModel, settings: ChatSettings, line: str, behind: int | None) -> Asked:
-        """What is asked for a reply to ``line`` behind an exchange: another version of what followed it so far.
+    def prepare(self, loaded: LoadedModel, settings: ChatSettings, line: str, after: int | None) -> PendingReply:
+        """The request for a reply to ``line`` after an exchange.
 
-        Every exchange has a seed of its own, so that a reply to the same line is another one.
+        Every exchange has a seed of its own, so the same message gets another reply.
 
-        Raises DataError for an empty line, and for one that is longer than the model can read; TokenizerError,
-        TemplateError or RunError where the model cannot chat.
+        Raises DataError for a message that is empty or longer than the model can read; TokenizerError, TemplateError or
+        RunError if the model cannot chat.
         """
         if not line.strip():
-            raise DataError("The line is empty.", "Something to answer.", "Write a line.")
-        turns = (*self.messages(settings, behind), Message("user", line))
-        seed = settings.seed + self.branches.made
-        read = chat_window(
+            raise DataError("The message is empty.", "The model needs a text to reply to.", "Write a message.")
+        turns = (*self.messages(settings, after), Message("user", line))
+        window = chat_window(
             loaded,
             turns,
             settings.generation,
-            seed=seed,
+            seed=settings.seed + self.tree.total_added,
             most_tokens=settings.history_tokens,
             most_turns=settings.history_turns,
         )
         is_seq2seq = loaded.model.config.arch == "seq2seq"
-        rendered = render_chat(loaded.require_tokenizer(), read.kept, add_generation_prompt=not is_seq2seq)
-        return Asked(line, behind, read.request, Read(rendered, read.tokens, read.budget, read.forgotten))
+        rendered = render_chat(loaded.require_tokenizer(), window.kept, add_generation_prompt=not is_seq2seq)
+        return PendingReply(
+            line, after, window.request, ReadContext(rendered, window.tokens, window.budget, window.forgotten)
+        )
 
-    def begin(self, asked: Asked) -> int:
-        """Say the line; the exchange's number."""
-        self.branches.go(asked.behind)
-        return self.branches.add(asked.exchange).number
-
-    def unread(self) -> int:
-        """How many turns of this version the model read no more for the last reply, the system's never among them."""
-        return self.exchanges[-1].value.read.forgotten if self.exchanges else 0
+    def start(self, pending: PendingReply) -> int:
+        """Add the exchange with an empty reply, make it current, and return its number."""
+        self.tree.select(pending.after)
+        return self.tree.add(pending.exchange).number
 
 
-async def replied(worker: Worker, asked: Asked) -> AsyncGenerator[Exchange]:
-    """The exchange as its reply grows; closing the generator lets go of it. Raises what ``Worker.generate`` raises."""
-    mender = SpacingFixer(worker.loaded.require_tokenizer())
-    exchange = asked.exchange
-    async with aclosing(worker.generate([asked.request])) as pieces:
-        async for piece in pieces:
-            text = mender.push(piece.text) + (mender.finish() if piece.finish else "")
-            if piece.token is not None:
-                told = {"tokens": exchange.tokens + 1, "logprob": exchange.logprob + piece.token.logprob}
-                exchange = replace(exchange, **told)
-            exchange = replace(exchange, reply=exchange.reply + text, finish=piece.finish)
+async def stream_reply(worker: Worker, pending: PendingReply) -> AsyncGenerator[Exchange]:
+    """The exchange as its reply grows. Closing the generator cancels it. Raises what ``Worker.generate`` raises."""
+    spacing = SpacingFixer(worker.loaded.require_tokenizer())
+    exchange = pending.exchange
+    async with aclosing(worker.generate([pending.request])) as deltas:
+        async for delta in deltas:
+            text = spacing.push(delta.text) + (spacing.finish() if delta.finish else "")
+            if delta.token is not None:
+                exchange = replace(exchange, tokens=exchange.tokens + 1, logprob=exchange.logprob + delta.token.logprob)
+            exchange = replace(exchange, reply=exchange.reply + text, finish=delta.finish)
             yield exchange

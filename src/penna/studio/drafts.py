@@ -1,7 +1,7 @@
-"""Texts of the playground: every token with what the model thought of it, and a new text from any of them on.
+"""Texts of the Playground: every token with its alternatives, and new texts that branch off at any token.
 
-A draft is a prompt and the tokens behind it. Where a person takes another token, what stands before it is kept and the
-model goes on from there: for it all of that is the prompt, so `presence_penalty` and `frequency_penalty` count from the
+A draft is a prompt and the tokens after it. When a person replaces a token, the tokens before it are kept and the model
+continues from there. The kept tokens then count as prompt, so `presence_penalty` and `frequency_penalty` count from the
 branch on.
 """
 
@@ -22,30 +22,30 @@ from penna.loading import LoadedModel
 from penna.serve.worker import Worker
 from penna.tokenizer.tokenizer import Tokenizer
 
-ALTERNATIVES = 20  # likeliest tokens told with each
+ALTERNATIVES = 20  # most likely tokens that are recorded at each position
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A text, as far as it is written."""
+    """A text, complete or growing."""
 
     prompt: str
     prompt_ids: tuple[int, ...]
     config: GenerationConfig
     seed: int
     tokens: tuple[GeneratedToken, ...] = ()
-    texts: tuple[str, ...] = ()  # what each token adds; "" where it completes no character
-    kept: int = 0  # so many tokens were there before it; the last of them a person chose
-    finish: FinishReason | None = None  # None: it is being written
+    texts: tuple[str, ...] = ()  # what each token adds; "" if it completes no character
+    kept: int = 0  # tokens taken from an earlier draft; a person chose the last of them
+    finish: FinishReason | None = None  # None while it grows
 
     @property
     def text(self) -> str:
-        """What stands behind the prompt."""
+        """The text after the prompt."""
         return "".join(self.texts)
 
     @property
-    def own(self) -> str:
-        """What was written behind the tokens kept, beginning with the one that was chosen."""
+    def own_text(self) -> str:
+        """The text from the chosen token on."""
         return "".join(self.texts[max(0, self.kept - 1) :])
 
     @property
@@ -55,151 +55,154 @@ class Draft:
 
     @property
     def perplexity(self) -> float | None:
-        """exp of a token's mean cost; None without a token."""
+        """exp of the mean negative log-probability per token; None without a token."""
         return perplexity(-self.logprob / len(self.tokens)) if self.tokens else None
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """A token that could stand in a place."""
+    """A token that is possible at a position."""
 
     id: int
     text: str  # as `Tokenizer.token_text` shows it
-    probability: float  # by the model itself, before any setting
-    rank: int  # 1: the likeliest
+    probability: float  # under the model itself, before any setting
+    rank: int  # 1: the most likely
     is_chosen: bool
 
 
-def begun(loaded: LoadedModel, prompt: str, config: GenerationConfig, seed: int) -> Draft:
-    """A draft of which nothing is written. Raises what `penna.api.generate.prompt_request` raises."""
+def new_draft(loaded: LoadedModel, prompt: str, config: GenerationConfig, seed: int) -> Draft:
+    """A draft without tokens. Raises what `penna.api.generate.prompt_request` raises."""
     request = prompt_request(loaded, prompt, config, seed=seed)
     return Draft(prompt, tuple(request.ids), config, seed)
 
 
-def alternatives(tokenizer: Tokenizer, token: GeneratedToken) -> list[Alternative]:
-    """The likeliest tokens of a place, and last the one that stands there, where it is none of them."""
-    told = [(index, logprob, rank) for rank, (index, logprob) in enumerate(token.alternatives, start=1)]
-    if all(index != token.id for index, _, _ in told):
-        told.append((token.id, token.logprob, token.rank))
+def token_alternatives(tokenizer: Tokenizer, token: GeneratedToken) -> list[Alternative]:
+    """The most likely tokens at a position. The token that is there comes last if it is not one of them."""
+    ranked = [(index, logprob, rank) for rank, (index, logprob) in enumerate(token.alternatives, start=1)]
+    if all(index != token.id for index, _, _ in ranked):
+        ranked.append((token.id, token.logprob, token.rank))
     return [
         Alternative(index, tokenizer.token_text(index), math.exp(logprob), rank, index == token.id)
-        for index, logprob, rank in told
-        if index < tokenizer.vocab_size  # an embedding may have rows that no token has
+        for index, logprob, rank in ranked
+        if index < tokenizer.vocab_size  # an embedding may have more rows than the tokenizer has tokens
     ]
 
 
-def branched(tokenizer: Tokenizer, draft: Draft, place: int, index: int) -> Draft:
-    """The draft up to its token ``place``, with the token ``index`` there. It is over where that one ends a text.
+def branch_draft(tokenizer: Tokenizer, draft: Draft, place: int, token_id: int) -> Draft:
+    """The draft up to its token ``place``, with another token there. It is complete if that token ends a text.
 
-    ``choices`` are given up: the person's own choice may be none of them.
+    ``choices`` are dropped, because the person's token may fit none of them.
     """
-    was = draft.tokens[place]
-    likely = {each: (logprob, rank) for rank, (each, logprob) in enumerate(was.alternatives, start=1)}
-    before = replace(draft, tokens=draft.tokens[:place], texts=draft.texts[:place], kept=place, finish=None)
-    before = replace(before, config=draft.config.model_copy(update={"choices": ()}))
-    if index in request_for(tokenizer, draft.prompt_ids, before.config).stop_ids:
+    old = draft.tokens[place]
+    before = replace(
+        draft,
+        tokens=draft.tokens[:place],
+        texts=draft.texts[:place],
+        kept=place,
+        finish=None,
+        config=draft.config.model_copy(update={"choices": ()}),
+    )
+    if token_id in request_for(tokenizer, draft.prompt_ids, before.config).stop_ids:
         return replace(before, finish="stop")
-    logprob, rank = (was.logprob, was.rank) if index == was.id else likely[index]
-    taken = replace(was, id=index, logprob=logprob, rank=rank)
-    tokens = (*before.tokens, taken)
-    return replace(before, tokens=tokens, texts=_spelled(tokenizer, draft.prompt_ids, tokens), kept=place + 1)
+    likely = {index: (logprob, rank) for rank, (index, logprob) in enumerate(old.alternatives, start=1)}
+    logprob, rank = (old.logprob, old.rank) if token_id == old.id else likely[token_id]
+    tokens = (*before.tokens, replace(old, id=token_id, logprob=logprob, rank=rank))
+    decoder = decoder_after(tokenizer, draft.prompt_ids)
+    texts = tuple(decoder.push(token.id) for token in tokens)
+    return replace(before, tokens=tokens, texts=texts, kept=place + 1)
 
 
-def rest(tokenizer: Tokenizer, draft: Draft) -> Request | None:
-    """What the engine is asked to go on with a draft; None where it is as long as it may be, or over."""
+def continuation_request(tokenizer: Tokenizer, draft: Draft) -> Request | None:
+    """The engine's request to continue a draft; None if it is complete or has reached its maximum length."""
     config, count = draft.config, len(draft.tokens)
     left = config.max_new_tokens - count
     if draft.finish is not None or left < 1:
         return None
-    least = max(0, config.min_new_tokens - count)
-    config = config.model_copy(update={"max_new_tokens": left, "min_new_tokens": least})
+    minimum = max(0, config.min_new_tokens - count)
+    config = config.model_copy(update={"max_new_tokens": left, "min_new_tokens": minimum})
     ids = (*draft.prompt_ids, *(token.id for token in draft.tokens))
     return request_for(tokenizer, ids, config, seed=draft.seed, top_n=ALTERNATIVES)
 
 
-class Growth:
-    """A draft that grows by what the engine tells."""
+class DraftBuilder:
+    """Extends a draft by the deltas that the engine yields."""
 
     def __init__(self, tokenizer: Tokenizer, draft: Draft) -> None:
-        """Go on with a draft that is not over."""
+        """Continue a draft that is not complete."""
         self._draft = draft
         self._decoder = decoder_after(tokenizer, draft.prompt_ids)
         self._stops = StopFinder(draft.config.stop)
         self._tokens = list(draft.tokens)
         self._texts: list[str] = []
         self._finish: FinishReason | None = None
-        self._shown = 0  # characters that stand before a stop string
+        self._length = 0  # characters before a stop string
         for token in draft.tokens:
-            self._spell(token)
+            self._add_text(token)
 
     @property
-    def is_over(self) -> bool:
-        """Whether a stop string came, be it that it began before the branch."""
+    def is_stopped(self) -> bool:
+        """Whether a stop string was found; it may begin before the branch."""
         return self._stops.is_found
 
     @property
     def draft(self) -> Draft:
-        """As far as it has grown."""
-        tokens, texts = tuple(self._tokens), tuple(self._texts)
-        return replace(self._draft, tokens=tokens, texts=texts, finish=self._finish)
+        """The draft so far."""
+        return replace(self._draft, tokens=tuple(self._tokens), texts=tuple(self._texts), finish=self._finish)
 
-    def push(self, piece: TextDelta) -> None:
-        """Take in a piece."""
-        if piece.token is not None and not self.is_over:
-            self._tokens.append(piece.token)
-            self._spell(piece.token)
-        if piece.finish is not None:
-            self.end(piece.finish)
+    def push(self, delta: TextDelta) -> None:
+        """Add a delta."""
+        if delta.token is not None and not self.is_stopped:
+            self._tokens.append(delta.token)
+            self._add_text(delta.token)
+        if delta.finish is not None:
+            self.end(delta.finish)
 
     def end(self, reason: FinishReason) -> None:
-        """It grows no more; what a stop string takes away is told of neither as text nor as tokens."""
+        """Complete the draft, and remove a stop string with its tokens."""
         if self._finish is not None:
             return
-        left = self._decoder.finish()
-        if left and self._texts:
-            self._texts[-1] += left
-            self._shown += len(self._stops.push(left))
-        self._shown += len(self._stops.finish())
-        self._finish = "stop" if self.is_over else reason
-        if self.is_over:
+        rest = self._decoder.finish()
+        if rest and self._texts:
+            self._texts[-1] += rest
+            self._length += len(self._stops.push(rest))
+        self._length += len(self._stops.finish())
+        self._finish = "stop" if self.is_stopped else reason
+        if self.is_stopped:
             self._cut()
 
-    def _spell(self, token: GeneratedToken) -> None:
+    def _add_text(self, token: GeneratedToken) -> None:
         text = self._decoder.push(token.id)
         self._texts.append(text)
-        self._shown += len(self._stops.push(text))
+        self._length += len(self._stops.push(text))
 
     def _cut(self) -> None:
-        texts, room = list[str](), self._shown
+        texts, left = list[str](), self._length
         for text in self._texts:
-            if room <= 0:
+            if left <= 0:
                 break
-            texts.append(text[:room])
-            room -= len(text)
+            texts.append(text[:left])
+            left -= len(text)
         self._texts = texts
         self._tokens = self._tokens[: len(texts)]
 
 
-async def written(worker: Worker, drafts: Sequence[Draft]) -> AsyncGenerator[tuple[int, Draft]]:
-    """The place of a draft and the draft as it grows, all of them at once; those that are whole already come first.
+async def stream_drafts(worker: Worker, drafts: Sequence[Draft]) -> AsyncGenerator[tuple[int, Draft]]:
+    """Continue several drafts at once: the position of a draft and the draft as it grows. Complete ones come first.
 
-    Closing the generator lets go of all of them. Raises what ``Worker.generate`` raises.
+    Closing the generator cancels all of them. Raises what ``Worker.generate`` raises.
     """
     tokenizer = worker.loaded.require_tokenizer()
-    asked = [(place, rest(tokenizer, draft)) for place, draft in enumerate(drafts)]
-    for place, request in asked:
+    growing: list[tuple[int, DraftBuilder]] = []
+    requests: list[Request] = []
+    for place, draft in enumerate(drafts):
+        request = continuation_request(tokenizer, draft)
         if request is None:
-            yield place, replace(drafts[place], finish=drafts[place].finish or "length")
-    growing = [(place, Growth(tokenizer, drafts[place])) for place, request in asked if request is not None]
-    requests = [request for _, request in asked if request is not None]
-    async with aclosing(worker.generate(requests, show_special=True)) as pieces:
-        async for piece in pieces:
-            place, growth = growing[piece.request]
-            growth.push(piece)
-            yield place, growth.draft
-
-
-def _spelled(tokenizer: Tokenizer, prompt_ids: Sequence[int], tokens: Sequence[GeneratedToken]) -> tuple[str, ...]:
-    """What each token adds to the text."""
-    decoder = decoder_after(tokenizer, prompt_ids)
-    return tuple(decoder.push(token.id) for token in tokens)
+            yield place, replace(draft, finish=draft.finish or "length")
+        else:
+            growing.append((place, DraftBuilder(tokenizer, draft)))
+            requests.append(request)
+    async with aclosing(worker.generate(requests, show_special=True)) as deltas:
+        async for delta in deltas:
+            place, builder = growing[delta.request]
+            builder.push(delta)
+            yield place, builder.draft

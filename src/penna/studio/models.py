@@ -1,7 +1,7 @@
-"""The models of a studio: every run of a folder, those within experiments among them, as it comes and goes.
+"""The models of a studio: every run in a folder, including the runs of experiments, as the folder changes.
 
-``penna serve`` is told its models when it starts; a studio looks again whenever it is asked, so that a run begun a
-minute ago can be talked with, and one that has trained on, or was replaced, since it was loaded is read anew.
+``penna serve`` gets its models at start. A studio looks at the folder on every request, so a new run is available at
+once, and a run that has new weights is loaded again.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from penna.serve.registry import ModelInfo, Registry, UnknownModel
 from penna.serve.settings import ServeSettings
 from penna.serve.worker import Worker
 
-_Weights = tuple[Path, int, int]  # a file, its inode, and when it was written: another file is another model
+_WeightsId = tuple[Path, int, int]  # file, inode and modification time
 
 
-def runs_within(runs_dir: Path) -> dict[str, RunFolder]:
-    """The runs of a folder by name; those of an experiment are called EXPERIMENT/RUN.
+def find_runs(runs_dir: Path) -> dict[str, RunFolder]:
+    """The runs of a folder by name; those of an experiment are named EXPERIMENT/RUN.
 
-    Hidden folders are no runs, nor are those whose names no address can carry, which no verb gives.
+    Hidden folders are skipped, and names that no web address can contain; Penna never creates those.
     """
     files = [*runs_dir.glob("*/recipe.toml"), *runs_dir.glob("*/*/recipe.toml")]
     folders = (file.parent.relative_to(runs_dir) for file in files)
@@ -33,85 +33,85 @@ def runs_within(runs_dir: Path) -> dict[str, RunFolder]:
     }
 
 
-def no_run(name: str, runs_dir: Path) -> tuple[str, str, str]:
-    """What is told where a run is not there (any more)."""
+def missing_run_message(name: str, runs_dir: Path) -> tuple[str, str, str]:
+    """The three sentences of an error about a run that does not exist."""
     return (
         f"There is no run {name!r} here.",
-        f"A run in {runs_dir}; it may have been removed or renamed.",
+        f"The run must be in {runs_dir}; it may have been deleted or renamed.",
         "Choose one from the list of runs.",
     )
 
 
 class StudioModels(Registry):
-    """A registry whose models are what a folder holds at the moment."""
+    """A registry whose models are the runs that are in a folder at the moment."""
 
     def __init__(self, settings: ServeSettings, runs_dir: Path, *, device: str = "auto") -> None:
         super().__init__((), settings, runs_dir=runs_dir, device=device)
-        self._read: dict[str, _Weights] = {}  # what a name stands for
+        self._weights: dict[str, _WeightsId] = {}  # by model name
 
     def cards(self) -> list[ModelInfo]:
-        """What can be used now. What is loaded stays as it is, however old."""
-        for name, run in runs_within(self._runs_dir).items():
+        """The models that can be used now. A loaded model stays, even if its run has newer weights."""
+        for name, run in find_runs(self._runs_dir).items():
             try:
-                self._look(name, run)
+                self._register(name, run)
             except PennaError:
-                continue  # its own page says what it lacks
+                continue  # the run's own page shows the error
         return [card for card in super().models() if card.state != "gone"]
 
     async def worker(self, name: str) -> Worker:
-        """The model of a run, at its best checkpoint of now unless an earlier one is at work.
+        """The worker of a run's best checkpoint. An older checkpoint is used as long as somebody is using it.
 
-        Raises what Registry.worker raises, UnknownModel where the run is gone, RunError where it has no checkpoint yet.
+        Raises what Registry.worker raises, UnknownModel if the run is gone, RunError if it has no checkpoint yet.
         """
-        run = runs_within(self._runs_dir).get(name)
-        weights = None if run is None else _weights_of(name, run)
-        known = self._entries.get(name)
-        if known is not None and known.is_unused and self._read.get(name) != weights:
-            worker, known.worker = known.worker, None
+        run = find_runs(self._runs_dir).get(name)
+        weights = None if run is None else _weights_id(name, run)
+        entry = self._entries.get(name)
+        if entry is not None and entry.is_unused and self._weights.get(name) != weights:
+            worker, entry.worker = entry.worker, None
             if worker is not None:
                 await worker.close(1)
         if run is None:
             self._forget(name)
-            raise UnknownModel(*no_run(name, self._runs_dir))
-        self._look(name, run)
+            raise UnknownModel(*missing_run_message(name, self._runs_dir))
+        self._register(name, run)
         return await super().worker(name)
 
-    def _look(self, name: str, run: RunFolder) -> None:
-        """Take a run in, or again where it has other weights and none are loaded."""
-        weights = _weights_of(name, run)
-        if self._is_loaded(name) or self._read.get(name) == weights:
+    def _register(self, name: str, run: RunFolder) -> None:
+        """Add a run, or replace it if it has other weights and none are loaded."""
+        weights = _weights_id(name, run)
+        if self._is_loaded(name) or self._weights.get(name) == weights:
             return
         entry = self._looked_at(str(run.path))
         entry.card = replace(entry.card, name=name)
-        self._entries[name], self._read[name] = entry, weights
+        self._entries[name], self._weights[name] = entry, weights
 
     def _forget(self, name: str) -> None:
-        """Know a run no more whose folder is gone, unless it is at work."""
+        """Remove a run whose folder is gone, unless it is in use."""
         if not self._is_loaded(name):
             self._entries.pop(name, None)
-            self._read.pop(name, None)
+            self._weights.pop(name, None)
 
     def _is_loaded(self, name: str) -> bool:
-        known = self._entries.get(name)
-        return known is not None and (known.worker is not None or known.loading is not None)
+        entry = self._entries.get(name)
+        return entry is not None and (entry.worker is not None or entry.loading is not None)
 
 
-def _weights_of(name: str, run: RunFolder) -> _Weights:
-    """The weights that are to be used. Raises RunError where there are none."""
-    chosen = run.default_checkpoint()
-    if chosen is None:
+def _weights_id(name: str, run: RunFolder) -> _WeightsId:
+    """Identify the weights to use. Raises RunError if there are none."""
+    checkpoint = run.default_checkpoint()
+    if checkpoint is None:
         raise RunError(
             f"The run {name} has no checkpoint yet.",
-            "A checkpoint is written before the first step.",
-            "Wait for it, or go on with the run.",
+            "Training writes the first checkpoint before its first step.",
+            "Wait for it, or resume the run.",
         )
-    file = chosen / MODEL
+    file = checkpoint / MODEL
     try:
-        found = file.stat()
+        stat = file.stat()
     except OSError as error:
         raise RunError(
-            f"The run {name} has no weights at {chosen.name}.",
-            f"A checkpoint with its {MODEL}.",
-            "Restore the run's folder, or train it anew.",
+            f"The run {name} has no weights in {checkpoint.name}.",
+            f"A checkpoint must contain {MODEL}.",
+            "Restore the run's folder, or train it again.",
         ) from error
-    return file, found.st_ino, found.st_mtime_ns
+    return file, stat.st_ino, stat.st_mtime_ns

@@ -60,6 +60,10 @@ _STRONGEST = 0.62  # of a colour, so that text stays readable on it
 
 _SCRIPT = """
 (() => {
+  if (parent !== window) {  // in a frame: report the height, so that the frame can be as high as the page
+    const page = document.documentElement;
+    new ResizeObserver(() => parent.postMessage({height: page.offsetHeight}, '*')).observe(page);
+  }
   const large = document.getElementById('large');
   if (!large) return;
   const frame = large.parentElement, told = document.getElementById('told'), name = document.getElementById('shown');

@@ -1,182 +1,221 @@
-"""The page of conversations: lines in, replies as they are written; one model, or two that are told the same.
+"""The Chat page: conversations with one model, or the same message to two.
 
-Replies come through the run's worker, as those of `penna serve` do, and are what `penna chat` gives. Conversations are
-kept with the browser's tab, by run, so that a reload loses none.
+Replies come from the run's worker, as in ``penna serve``, and equal those of ``penna chat``. Conversations are stored
+with the browser tab, by run, and survive a reload.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from nicegui import app, context, ui
 
-from penna.api.chat import reply_settings
-from penna.studio.conversation import Talk, replied
-from penna.studio.frame import busy, frame, in_thread, meaning, run_select, told_problems, usable
-from penna.studio.pages import settings_words, transcript
-from penna.studio.pages.chat_settings import ReplySettings
-from penna.studio.pages.chat_words import WORDS as WORDS
-from penna.studio.pages.flow import Flow, Pace
-from penna.studio.pages.transcript import Transcript
-from penna.studio.state import Studio
-from penna.studio.words import add as add_words
-from penna.studio.words import t
+from penna.api.chat import ChatSettings, reply_settings
+from penna.config.generation import GenerationConfig
+from penna.serve.settings import ServeSettings
+from penna.studio.background import StoppableTask, UpdateThrottle
+from penna.studio.conversation import ConversationTree, stream_reply
+from penna.studio.i18n import t
+from penna.studio.layout import busy, errors_shown_in, in_thread, note, page_layout, run_select, usable_runs
+from penna.studio.pages import chat_transcript, settings_form
+from penna.studio.pages.chat_transcript import Transcript
+from penna.studio.pages.settings_form import SettingsForm
+from penna.studio.workspace import Studio
 
 _TASKS = ("chat",)
-_KEPT = "chat"
+_STORAGE = "chat"
+_MAIN_FIELDS = ("max_new_tokens", "temperature", "top_k", "top_p")
+_FIELD = "outlined dense stack-label"
 _ENTER = "(e) => { if (e.key === 'Enter' && !e.shiftKey && !e.isComposing) { e.preventDefault(); emit(); } }"
 _STYLE = """
-.talks{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(100%,360px),1fr));width:100%;
+.conversations{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(min(100%,360px),1fr));width:100%;
 align-items:start}
-.say{width:100%}.say .q-field{flex:1 1 260px}
+.message{width:100%}.message .q-field{flex:1 1 260px}
 """
 
 
 def add(studio: Studio) -> None:
-    """Put the page in place."""
-    add_words(WORDS)
-    add_words(settings_words.WORDS)
-    ui.add_css(_STYLE + settings_words.STYLE + transcript.STYLE, shared=True)
+    """Register the page."""
+    ui.add_css(_STYLE + settings_form.STYLE + chat_transcript.STYLE, shared=True)
 
     @ui.page("/chat")
     async def chat(run: str = "") -> None:
-        with frame(studio, "chat"):
-            meaning("chat.about")
-            if not usable(studio, _TASKS):
-                run_select(studio, tasks=_TASKS)  # says so
+        with page_layout(studio, "chat"):
+            note("chat.about")
+            if not usable_runs(studio, _TASKS):
+                note("layout.no-run")
                 return
             page = _Page(studio, run)
             await context.client.connected()
             await page.open()
 
 
-class _Column:
-    """One model, and what was said with it."""
+class _ReplyForm:
+    """The settings of one model's replies, in a fold."""
 
-    def __init__(self, studio: Studio, label: str, remember: str, wanted: str | None) -> None:
-        self._studio, self._remember = studio, remember
-        self._talk = Talk()
-        self.flow: Flow | None = None
+    def __init__(self, limits: ServeSettings) -> None:
+        with ui.expansion(t("chat.settings")).classes("fold"):
+            with ui.element("div").classes("settings"):
+                self._system = _described(lambda: ui.input("system"), "chat.system-note")
+                self._seed = _described(lambda: ui.number("seed", value=0, precision=0, step=1), "chat.seed-note")
+                self._limits = {
+                    name: _described(lambda name=name: ui.number(name, precision=0, step=1), key)
+                    for name, key in (
+                        ("history_tokens", "chat.history-tokens-note"),
+                        ("history_turns", "chat.history-turns-note"),
+                    )
+                }
+            self._form = SettingsForm(_MAIN_FIELDS, limits)
+
+    def show(self, defaults: GenerationConfig) -> None:
+        """Fill in the model's defaults."""
+        self._form.show(defaults)
+
+    def settings(self) -> ChatSettings:
+        """The settings of the form. Raises RecipeError for invalid ones."""
+        limits = {name: None if field.value in (None, "") else int(field.value) for name, field in self._limits.items()}
+        system = (self._system.value or "").strip() or None
+        return ChatSettings(self._form.config(), seed=int(self._seed.value or 0), system=system, **limits)
+
+
+def _described(make_field: Callable[[], Any], key: str) -> Any:
+    """A field with a note below it."""
+    with ui.element("div").classes("setting"):
+        field = make_field().props(_FIELD)
+        note(key)
+    return field
+
+
+class _Column:
+    """One model and its conversation."""
+
+    def __init__(self, studio: Studio, label: str, remember: str, preselected: str | None) -> None:
+        self._studio, self._storage = studio, f"{_STORAGE}.{remember}"
+        self._conversation = ConversationTree()
+        self.task: StoppableTask | None = None
         with ui.element("section").classes("card") as self.card:
             self.card.props["aria-label"] = label
             runs = run_select(
-                studio, tasks=_TASKS, label=label, remember=remember, wanted=wanted, on_change=lambda _: self.open()
+                studio,
+                tasks=_TASKS,
+                label=label,
+                remember=remember,
+                preselected=preselected,
+                on_change=lambda _: self.open(),
             )
             assert runs is not None
             self.runs = runs
-            self._settings = ReplySettings(studio.settings)
-            self._told = ui.element("div")
-            self._transcript = Transcript(label, on_edit=self._edit, on_again=self._again)
+            self._form = _ReplyForm(studio.settings)
+            self._errors = ui.element("div")
+            self._transcript = Transcript(label, on_edit=self._edit, on_again=self._reply_again)
 
     async def open(self) -> None:
-        """Load the model that is chosen, and show what was said with it."""
-        kept = app.storage.tab.setdefault(f"{_KEPT}.{self._remember}", {})
-        self._talk = kept.setdefault(self.runs.value, Talk())
+        """Show the conversation with the chosen model, and load the model."""
+        stored = app.storage.tab.setdefault(self._storage, {})
+        self._conversation = stored.setdefault(self.runs.value, ConversationTree())
         self._show()
-        with told_problems(self._told):
-            with self._told, busy():
+        with errors_shown_in(self._errors):
+            with self._errors, busy():
                 worker = await self._studio.models.worker(self.runs.value)
-                own = await in_thread(reply_settings, worker.loaded)
-            self._settings.show(own)
+                defaults = await in_thread(reply_settings, worker.loaded)
+            self._form.show(defaults)
 
-    async def say(self, line: str, behind: int | None) -> bool:
-        """Say a line behind an exchange, and show the reply as it grows; what goes wrong is shown in its place.
-
-        Whether it could be said.
-        """
-        is_said = False
-        with self._told, told_problems(self._told):  # what was pressed may be drawn anew meanwhile
+    async def send(self, line: str, after: int | None) -> bool:
+        """Send a message after an exchange and show the reply as it grows. Return whether it could be sent."""
+        is_sent = False
+        with self._errors, errors_shown_in(self._errors):  # the button that was pressed may be redrawn meanwhile
             worker = await self._studio.models.worker(self.runs.value)
-            talk, settings = self._talk, self._settings.settings()
-            asked = await in_thread(talk.asked, worker.loaded, settings, line, behind)
-            number, exchange, pace = talk.begin(asked), asked.exchange, Pace()
-            is_said = True
+            conversation, settings = self._conversation, self._form.settings()
+            pending = await in_thread(conversation.prepare, worker.loaded, settings, line, after)
+            number, exchange, throttle = conversation.start(pending), pending.exchange, UpdateThrottle()
+            is_sent = True
             self._show()
             try:
-                async with aclosing(replied(worker, asked)) as grown:
-                    async for exchange in grown:
-                        talk.branches.put(number, exchange)
-                        if pace.is_due(len(exchange.reply)):
-                            self._transcript.grow(exchange)
+                async with aclosing(stream_reply(worker, pending)) as exchanges:
+                    async for exchange in exchanges:
+                        conversation.tree.replace(number, exchange)
+                        if throttle.is_due(len(exchange.reply)):
+                            self._transcript.update_reply(exchange)
             finally:
                 if exchange.finish is None:
-                    talk.branches.put(number, replace(exchange, finish="cancelled"))
+                    conversation.tree.replace(number, replace(exchange, finish="cancelled"))
                 self._show()
-        return is_said
+        return is_sent
 
-    def forget(self) -> None:
-        """Begin a new conversation; the versions of the old one stay reachable no more."""
-        kept = app.storage.tab[f"{_KEPT}.{self._remember}"]
-        self._talk = kept[self.runs.value] = Talk()
-        self._told.clear()
+    def clear(self) -> None:
+        """Start a new conversation; the old one is deleted."""
+        self._conversation = app.storage.tab[self._storage][self.runs.value] = ConversationTree()
+        self._errors.clear()
         self._show()
 
     @property
     def last(self) -> int | None:
-        """The exchange that the next line follows."""
-        return self._talk.branches.current
+        """The exchange that the next message follows."""
+        return self._conversation.tree.current
 
     def _show(self) -> None:
-        self._transcript.show(self._talk, self.runs.value)
+        self._transcript.show(self._conversation, self.runs.value)
 
     async def _edit(self, number: int, line: str) -> None:
-        await self._anew(line, number)
+        """Add a version of an exchange."""
+        if self.task is not None and not self.task.is_running:
+            with self.task.running():
+                await self.send(line, self._conversation.tree[number].parent)
 
-    async def _again(self, number: int) -> None:
-        await self._anew(self._talk.branches[number].value.line, number)
-
-    async def _anew(self, line: str, number: int) -> None:
-        """Another version of an exchange."""
-        if self.flow is not None and not self.flow.is_running:
-            with self.flow.running():
-                await self.say(line, self._talk.branches[number].parent)
+    async def _reply_again(self, number: int) -> None:
+        await self._edit(number, self._conversation.tree[number].value.line)
 
 
 class _Page:
-    """One visit: a column or two, and the line that is said in them."""
+    """One visit: one or two columns, and the field for messages."""
 
     def __init__(self, studio: Studio, run: str) -> None:
-        self._two = ui.switch(t("chat.two"), on_change=self._shown)
-        with ui.element("div").classes("talks"):
+        self._two = ui.switch(t("chat.two"), on_change=self._show_columns)
+        with ui.element("div").classes("conversations"):
             self._columns = [
                 _Column(studio, t("chat.first"), "chat", run),
                 _Column(studio, t("chat.second"), "chat.second", None),
             ]
         self._columns[1].card.set_visibility(False)
-        with ui.element("div").classes("line say"):
+        with ui.element("div").classes("line message"):
             self._line = ui.textarea(t("chat.line")).props("outlined dense autogrow rows=1")
-            self._line.on("keydown", self._say, js_handler=_ENTER)
-            send = ui.button(t("chat.send"), icon="send", on_click=self._say).props("unelevated")
+            self._line.on("keydown", self._send, js_handler=_ENTER)
+            send = ui.button(t("chat.send"), icon="send", on_click=self._send).props("unelevated")
             stop = ui.button(t("chat.stop"), icon="stop").props("outline")
-            new = ui.button(t("chat.new"), on_click=self._new).props("flat")
-        meaning("chat.send-means")
-        self._flow = Flow((send, new, self._two, *(column.runs for column in self._columns)), stop)
+            new = ui.button(t("chat.new"), on_click=self._clear).props("flat")
+        note("chat.send-note")
+        self._task = StoppableTask((send, new, self._two, *(column.runs for column in self._columns)), stop)
         for column in self._columns:
-            column.flow = self._flow
+            column.task = self._task
+
+    @property
+    def _visible_columns(self) -> list[_Column]:
+        return self._columns if self._two.value else self._columns[:1]
 
     async def open(self) -> None:
-        """Show what was said in this tab."""
+        """Show this tab's conversation."""
         await self._columns[0].open()
 
-    async def _shown(self) -> None:
-        is_two = bool(self._two.value)
-        self._columns[1].card.set_visibility(is_two)
-        if is_two:
+    async def _show_columns(self) -> None:
+        has_two = bool(self._two.value)
+        self._columns[1].card.set_visibility(has_two)
+        if has_two:
             await self._columns[1].open()
 
-    async def _say(self) -> None:
+    async def _send(self) -> None:
         line = (self._line.value or "").strip()
-        if not line or self._flow.is_running:
+        if not line or self._task.is_running:
             return
         self._line.set_value("")
-        columns = self._columns if self._two.value else self._columns[:1]
-        with self._flow.running():
-            said = await asyncio.gather(*(column.say(line, column.last) for column in columns))
-            if not any(said):
+        with self._task.running():
+            sent = await asyncio.gather(*(column.send(line, column.last) for column in self._visible_columns))
+            if not any(sent):
                 self._line.set_value(line)
 
-    def _new(self) -> None:
-        for column in self._columns if self._two.value else self._columns[:1]:
-            column.forget()
+    def _clear(self) -> None:
+        for column in self._visible_columns:
+            column.clear()

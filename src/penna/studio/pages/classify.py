@@ -1,4 +1,4 @@
-"""The page of classifiers: a run and a text in; its classes, the words that spoke for one, and its figures, out."""
+"""The Classify page: class probabilities of a text, the words that influenced them, and the model's evaluation."""
 
 from __future__ import annotations
 
@@ -10,35 +10,30 @@ from penna.api.classify import Classification, classify, evaluate_classification
 from penna.api.explain import ExplainSettings
 from penna.api.explain_query import ExplainQuery
 from penna.explain.explanation import Explanation
-from penna.studio.charts import chart
-from penna.studio.explaining import explanation
-from penna.studio.frame import busy, frame, heading, meaning, run_select, told_problems
-from penna.studio.jobs import as_typed
-from penna.studio.pages.classify_figures import evaluations_of, show_figures
-from penna.studio.pages.classify_labels import WORDS as WORDS
-from penna.studio.pages.explain_labels import WORDS as EXPLAIN_WORDS
-from penna.studio.pages.explain_words import show_words
-from penna.studio.pages.flow import Flow
-from penna.studio.pages.shading import add_shading
-from penna.studio.state import Studio
-from penna.studio.words import add as add_words
-from penna.studio.words import t
+from penna.studio.background import StoppableTask
+from penna.studio.charts import show_chart
+from penna.studio.i18n import t
+from penna.studio.layout import busy, errors_shown_in, heading, note, page_layout, run_select, show_command
+from penna.studio.pages.classify_metrics import Evaluation, classification_evaluations, show_evaluation
+from penna.studio.pages.explain import add_explanation_frame, explain_on_worker, show_explanation
+from penna.studio.tables import add_table_style
+from penna.studio.training_processes import shell_command
+from penna.studio.workspace import Studio
 
-_SHOWN = 20  # classes in the chart
-_BAR = 30  # pixels of a class
+_MAX_CLASSES = 20  # in the chart
+_BAR_HEIGHT = 30  # pixels
 _FIELD = "outlined dense"
 
 
 def add(studio: Studio) -> None:
-    """Put the page in place."""
-    add_words(EXPLAIN_WORDS)
-    add_words(WORDS)
+    """Register the page."""
 
     @ui.page("/classify")
     def classify_page(run: str = "") -> None:
-        with frame(studio, "classify"):
-            add_shading()
-            meaning("classify.about")
+        with page_layout(studio, "classify"):
+            add_table_style()
+            add_explanation_frame()
+            note("classify.about")
             _Page(studio, run)
 
 
@@ -47,141 +42,142 @@ class _Page:
 
     def __init__(self, studio: Studio, run: str) -> None:
         self._studio = studio
-        runs = run_select(studio, tasks=("classify",), remember="classifier", wanted=run, on_change=self._changed)
+        runs = run_select(
+            studio, tasks=("classify",), remember="classifier", preselected=run, on_change=self._change_run
+        )
         if runs is None:
             return
         self._runs = runs
         self._text = ui.textarea(t("classify.text")).props(f"{_FIELD} autogrow").classes("wide")
         self._pair = ui.textarea(t("classify.pair")).props(f"{_FIELD} autogrow").classes("wide")
         with ui.element("div").classes("line"):
-            go = ui.button(t("classify.go"), on_click=self._try).props("unelevated")
-            self._flow = Flow((go,), ui.button(t("explain.stop"), icon="stop").props("outline"))
+            start = ui.button(t("classify.go"), on_click=self._classify).props("unelevated")
+            self._task = StoppableTask((start,), ui.button(t("explain.stop"), icon="stop").props("outline"))
         self._result = ui.element("div").classes("results").props("aria-live=polite")
         heading(t("classify.measure"))
         with ui.element("div").classes("line"):
-            self._measured = ui.select([], label=t("classify.evaluation"), on_change=self._show_measured)
-            self._measured.props(_FIELD).classes("run-select")
-            self._measure_go = ui.button(t("classify.measure-go"), on_click=self._measure).props("outline")
-        self._measuring = ui.element("div").props("role=status")
-        self._figures = ui.element("div").classes("results")
-        self._evaluations: dict[str, Any] = {}
-        self._changed(runs.value)
+            self._chosen = ui.select([], label=t("classify.evaluation"), on_change=self._show_evaluation)
+            self._chosen.props(_FIELD).classes("run-select")
+            self._evaluate_button = ui.button(t("classify.measure-go"), on_click=self._evaluate).props("outline")
+        self._progress = ui.element("div").props("role=status")
+        self._metrics = ui.element("div").classes("results")
+        self._evaluations: dict[str, Evaluation] = {}
+        self._change_run(runs.value)
 
-    def _changed(self, name: str) -> None:
-        """Another run is chosen."""
+    def _change_run(self, name: str) -> None:
         self._result.clear()
-        self._measuring.clear()
-        with told_problems(self._result):
+        self._progress.clear()
+        with errors_shown_in(self._result):
             recipe = self._studio.run(name).recipe()
             self._pair.set_visibility(recipe.data.pair_column is not None)
             self._read_evaluations()
 
     def _read_evaluations(self, chosen: str | None = None) -> None:
-        with told_problems(self._figures):
-            self._evaluations = evaluations_of(self._studio.run(self._runs.value))
+        with errors_shown_in(self._metrics):
+            self._evaluations = classification_evaluations(self._studio.run(self._runs.value))
             names = list(self._evaluations)
-            self._measured.set_options(names, value=chosen or next(iter(names), None))
-            self._measured.set_visibility(bool(names))
-            self._show_measured()
+            self._chosen.set_options(names, value=chosen or next(iter(names), None))
+            self._chosen.set_visibility(bool(names))
+            self._show_evaluation()
 
-    def _show_measured(self) -> None:
-        found = self._evaluations.get(self._measured.value)
-        with told_problems(self._figures), self._figures:
-            if found is None:
-                meaning("classify.none")
+    def _show_evaluation(self) -> None:
+        evaluation = self._evaluations.get(self._chosen.value)
+        with errors_shown_in(self._metrics), self._metrics:
+            if evaluation is None:
+                note("classify.none")
             else:
-                show_figures(found, self._look)
+                show_evaluation(evaluation, self._try)
 
-    async def _look(self, text: str) -> None:
-        """Try the text of a mistake; the two of a pair stand with a bar between."""
+    async def _try(self, text: str) -> None:
+        """Classify the text of an error; the texts of a pair are separated by a bar."""
         first, bar, second = text.partition(" | ")
         is_pair = self._pair.visible and bool(bar)
         self._text.value = first if is_pair else text
         self._pair.value = second if is_pair else ""
-        await self._try()
+        await self._classify()
         self._text.run_method("focus")
 
-    async def _try(self) -> None:
+    async def _classify(self) -> None:
         name, text = self._runs.value, self._text.value or ""
         pair = self._pair.value or "" if self._pair.visible else None
-        if self._flow.is_running:
+        if self._task.is_running:
             return
-        with self._result, told_problems(self._result), self._flow.running():
+        with self._result, errors_shown_in(self._result), self._task.running():
             with busy():
                 worker = await self._studio.models.worker(name)
                 pairs = None if pair is None else [pair]
-                found = await worker.call(lambda loaded: classify(loaded, [text], pairs))
-                explained = await self._explained(name, text, pair, found.predictions[0][0])
-            self._show(found, explained, text, pair)
+                classification = await worker.call(lambda loaded: classify(loaded, [text], pairs))
+                explanation = await self._explain(name, text, pair, classification.predictions[0][0])
+            self._show(classification, explanation, text, pair)
 
-    async def _explained(self, name: str, text: str, pair: str | None, label: str) -> Explanation:
+    async def _explain(self, name: str, text: str, pair: str | None, label: str) -> Explanation:
         worker = await self._studio.models.worker(name)
         settings = ExplainSettings(query=ExplainQuery(label=label, pair=pair))
-        return await explanation(worker, text, settings, self._studio.settings)
+        return await explain_on_worker(worker, text, settings, self._studio.settings)
 
-    def _show(self, found: Classification, explained: Explanation, text: str, pair: str | None) -> None:
+    def _show(self, classification: Classification, explanation: Explanation, text: str, pair: str | None) -> None:
         name = self._runs.value
         heading(t("classify.probabilities"))
-        options, count = probability_options(found)
-        chart(options, t("classify.probabilities")).style(f"height: {_BAR * count + 50}px")
-        meaning("classify.probabilities-meaning")
+        options, count = probability_options(classification)
+        show_chart(options, t("classify.probabilities")).style(f"height: {_BAR_HEIGHT * count + 50}px")
+        note("classify.probabilities-note")
         heading(t("classify.evidence"))
-        label = found.predictions[0][0]
+        label = classification.predictions[0][0]
 
-        async def show_other(event: Any) -> None:
+        async def explain_other(event: Any) -> None:
             chosen.disable()
-            with words, told_problems(words), self._flow.running():
+            with words, errors_shown_in(words), self._task.running():
                 with busy():
-                    other = await self._explained(name, text, pair, event.value)
-                show_words(other)
+                    other = await self._explain(name, text, pair, event.value)
+                show_explanation(other)
             chosen.enable()
 
-        chosen = ui.select(list(found.labels), value=label, label=t("classify.evidence-for"), on_change=show_other)
+        labels = list(classification.labels)
+        chosen = ui.select(labels, value=label, label=t("classify.evidence-for"), on_change=explain_other)
         chosen.props(_FIELD).classes("run-select")
         words = ui.element("div").classes("results")
         with words:
-            for notice in explained.notices:
-                ui.label(notice).classes("meaning")
-            show_words(explained)
-        ui.label(t("classify.command")).classes("name")
+            show_explanation(explanation)
         run, second = str(self._studio.runs_dir / name), [] if pair is None else ["--pair", pair]
-        lines = [["penna", "classify", run, text, *second], ["penna", "explain", run, text, "--label", label, *second]]
-        ui.label("\n".join(map(as_typed, lines))).classes("code")
+        commands = [
+            ["penna", "classify", run, text, *second],
+            ["penna", "explain", run, text, "--label", label, *second],
+        ]
+        show_command(t("classify.command"), "\n".join(map(shell_command, commands)))
 
-    async def _measure(self) -> None:
+    async def _evaluate(self) -> None:
         name = self._runs.value
-        said: list[str] = []
-        with told_problems(self._measuring):
-            with self._measuring, busy():
-                self._measure_go.disable()
+        messages: list[str] = []
+        with errors_shown_in(self._progress):
+            with self._progress, busy():
+                self._evaluate_button.disable()
                 try:
-                    target = str(self._studio.runs_dir / name)
-                    await self._studio.long.done(
+                    await self._studio.background.run(
                         evaluate_classification,
-                        target,
+                        str(self._studio.runs_dir / name),
                         runs_dir=self._studio.runs_dir,
                         device=self._studio.device,
-                        report=said.append,
+                        report=messages.append,
                     )
                 finally:
-                    self._measure_go.enable()
-            with self._measuring:
-                for line in said:
-                    ui.label(line).classes("meaning")
+                    self._evaluate_button.enable()
+            with self._progress:
+                for message in messages:
+                    ui.label(message).classes("note")
             if name == self._runs.value:
                 self._read_evaluations("validation-part")
 
 
-def probability_options(found: Classification) -> tuple[dict[str, Any], int]:
-    """A bar for each class of the first text, the likeliest on top, and how many bars there are."""
-    row = found.probabilities[0]
-    order = sorted(range(len(found.labels)), key=lambda place: -row[place])[:_SHOWN][::-1]
+def probability_options(classification: Classification) -> tuple[dict[str, Any], int]:
+    """Chart options with a bar for each class of the first text, the most likely on top, and the number of bars."""
+    row = classification.probabilities[0]
+    order = sorted(range(len(classification.labels)), key=lambda place: -row[place])[:_MAX_CLASSES][::-1]
     values = [round(float(row[place]), 4) for place in order]
     return {
         "grid": {"left": 8, "right": 56, "top": 4, "bottom": 24, "containLabel": True},
         "tooltip": {"formatter": "{b}: {c}"},
         "xAxis": {"type": "value", "min": 0, "max": 1},
-        "yAxis": {"type": "category", "data": [found.labels[place] for place in order]},
+        "yAxis": {"type": "category", "data": [classification.labels[place] for place in order]},
         "series": [
             {
                 "type": "bar",

@@ -1,46 +1,43 @@
-"""The glossary: what the studio's words mean, a sentence each, with a field to find them by."""
+"""The Glossary page: the studio's terms, each with a sentence, and a field to search them."""
 
 from __future__ import annotations
 
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
-from penna.studio.frame import frame
-from penna.studio.pages.glossary_terms import TERMS
-from penna.studio.state import Studio
-from penna.studio.words import add as add_words
-from penna.studio.words import t
+from penna.studio.i18n import t, texts
+from penna.studio.layout import note, page_layout
+from penna.studio.workspace import Studio
 
-WORDS = {
-    "glossary.find": ("Find a word", "용어 찾기", "查找词语"),
-    "glossary.none": ("No word of these pages is called that.", "그런 용어는 없습니다.", "没有这样的词语。"),
-}
+_PREFIX, _SUFFIX = "glossary.", "-note"
+TERMS = tuple(
+    key.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+    for key in texts("en")
+    if key.startswith(_PREFIX) and key.endswith(_SUFFIX)
+)
 
 
 def add(studio: Studio) -> None:
-    """Put the page in place."""
-    add_words(WORDS)
-    for key, name, sentence in TERMS:
-        add_words({f"glossary.{key}": name, f"glossary.means-{key}": sentence})
+    """Register the page."""
 
     @ui.page("/glossary")
     def glossary() -> None:
-        with frame(studio, "glossary"):
-            wanted = ui.input(label=t("glossary.find")).props("outlined dense clearable").classes("run-select")
+        with page_layout(studio, "glossary"):
+            search = ui.input(label=t("glossary.find")).props("outlined dense clearable").classes("run-select")
 
             @ui.refreshable
             def terms() -> None:
-                part = (wanted.value or "").lower()
-                rows = [(key, t(f"glossary.{key}"), t(f"glossary.means-{key}")) for key, _, _ in TERMS]
-                found = [row for row in rows if part in f"{row[1]} {row[2]}".lower()]
-                if not found:
-                    ui.label(t("glossary.none")).classes("meaning")
+                part = (search.value or "").lower()
+                entries = [(term, t(f"glossary.{term}"), t(f"glossary.{term}-note")) for term in TERMS]
+                matches = [entry for entry in entries if part in f"{entry[1]} {entry[2]}".lower()]
+                if not matches:
+                    note("glossary.none")
                     return
                 with ui.element("dl").classes("terms"):
-                    for key, name, sentence in found:
-                        with ui.element("div").props(f"id={key}"):
+                    for term, name, sentence in matches:
+                        with ui.element("div").props(f"id={term}"):
                             TextElement(tag="dt", text=name)
                             TextElement(tag="dd", text=sentence)
 
             terms()
-            wanted.on_value_change(terms.refresh)
+            search.on_value_change(terms.refresh)

@@ -105,7 +105,7 @@ def test_the_default_for_a_classifier_is_its_class_without_separators():
 def test_the_next_token_of_a_classifier_needs_a_language_model_head():
     loaded = classifier(lm_weight=0.5)
     assert resolve_query(loaded, "I eat", ExplainQuery(next_token=True)).kind == "next"
-    with pytest.raises(RunError, match="never learned to write"):
+    with pytest.raises(RunError, match="never trained to generate text"):
         resolve_query(classifier(lm_weight=0.0), "I eat", ExplainQuery(next_token=True))
 
 

@@ -16,7 +16,7 @@ from penna.api.chat import ChatSettings, Conversation
 from penna.api.generate import DEFAULT_CONFIG, prompt_request
 from penna.api.models import load
 from penna.config.generation import GenerationConfig
-from penna.generate.text_stream import GeneratedText, generate_texts
+from penna.generate.text_stream import SHOW_SPECIAL, GeneratedText, generate_texts
 from penna.loading import LoadedModel
 
 pytestmark = pytest.mark.browser
@@ -39,7 +39,7 @@ def pieces(page: Page) -> list[str]:
 
 def expected_text(loaded: LoadedModel, config: GenerationConfig = DEFAULT_CONFIG, *, seed: int = 0) -> GeneratedText:
     request = prompt_request(loaded, PROMPT, config, seed=seed, top_n=20)
-    return generate_texts(loaded.model, loaded.require_tokenizer(), [request], show_special=True)[0]
+    return generate_texts(loaded.model, loaded.require_tokenizer(), [request], SHOW_SPECIAL)[0]
 
 
 def generate(page: Page, tokens: int) -> None:
@@ -225,7 +225,7 @@ def test_two_models_get_the_same_message_and_a_too_long_one_is_rejected(talker: 
     field.fill("by the river " * 60)
     button(talker, "Send").click()
     expect(talker.get_by_role("alert")).to_have_count(2)
-    expect(talker.get_by_role("alert").first).to_contain_text("Say it in fewer words")
+    expect(talker.get_by_role("alert").first).to_contain_text("Shorten it")
     expect(field).to_have_value(("by the river " * 60).strip())
     expect(talker.locator(".turn.reply")).to_have_count(2)
 

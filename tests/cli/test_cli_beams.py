@@ -186,7 +186,7 @@ def test_a_note_says_that_a_long_prompt_is_truncated(folder: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        (["bpe", "I", "--num-beams", "1"], RecipeError, "num_beams = 1 is no beam search"),
+        (["bpe", "I", "--num-beams", "1"], RecipeError, "num_beams = 1 is not a beam search"),
         (["bpe", "I", "--num-beams", "0"], RecipeError, r"num_beams must be at least 1 \(got 0\)"),
         (["bpe", "I", "--max-new-tokens", "0"], RecipeError, "max_new_tokens = 0 leaves nothing to search"),
         (["bpe", "I", "--pruned", "-1"], UsageError, r"--pruned must be at least 0 \(got -1\)"),
@@ -194,7 +194,7 @@ def test_a_note_says_that_a_long_prompt_is_truncated(folder: Path, capsys: pytes
         (["bpe", "I", "--diversity-penalty", "1"], RecipeError, "fit together"),
         (["bpe", "I", "--figure", "tree.pdf"], DataError, "is not the name of a plot"),
         (["wordpiece"], DataError, "no document separator to start from"),
-        (["bpe", "I", "--num-beams", "900000000"], DeviceError, "Take fewer beams"),
+        (["bpe", "I", "--num-beams", "900000000"], DeviceError, "Use fewer beams"),
     ],
 )
 def test_invalid_searches_are_refused(folder: Path, words: list[str], error: type[PennaError], message: str) -> None:
@@ -206,5 +206,5 @@ def test_a_model_that_cannot_generate_is_refused(folder: Path) -> None:
     loaded = load(str(folder / "bpe"), device="cpu")
     task = ClassifyTask(labels=("a", "b"), lm_weight=0)
     classifier = LoadedModel(loaded.model, loaded.tokenizer, Path("m"), None, task)
-    with pytest.raises(RunError, match="never learned to write"):
+    with pytest.raises(RunError, match="never trained to generate text"):
         trace_beam_search(classifier, "I", GenerationConfig(num_beams=2))

@@ -357,12 +357,14 @@ def test_a_model_that_cannot_generate_is_refused_by_its_task(learned: bool) -> N
     if learned:
         assert Conversation(model).messages == ()
         return
-    with pytest.raises(RunError, match=r"never learned to write: its task is classify, with lm_weight = 0\.") as raised:
+    with pytest.raises(
+        RunError, match=r"never trained to generate text: its task is classify, with lm_weight = 0\."
+    ) as raised:
         Conversation(model)
     assert "penna classify" in raised.value.advice
-    with pytest.raises(RunError, match="never learned to write"):
+    with pytest.raises(RunError, match="never trained to generate text"):
         generate_stream(model, ["a"])
-    with pytest.raises(RunError, match="never learned to write"):
+    with pytest.raises(RunError, match="never trained to generate text"):
         completer(model)
 
 

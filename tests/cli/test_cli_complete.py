@@ -393,8 +393,8 @@ def test_a_model_with_an_encoder_is_refused_before_the_prompt_is_printed(
     assert run(["generate", "behind", "--prompt", "Ann"]) == 2
     both = capsys.readouterr()
     assert both.out == ""
-    assert "penna: behind cannot go on with a text: its encoder reads a source, and its task is complete.\n" in both.err
+    assert "penna: behind cannot continue a text: its encoder reads a source, and its task is complete.\n" in both.err
     assert "penna complete behind" in both.err
     monkeypatch.setattr(sys.modules["penna.api.evaluate"], "load_model", lambda *_, **__: behind)
-    with pytest.raises(RunError, match="cannot go on with a text"):
+    with pytest.raises(RunError, match="cannot continue a text"):
         evaluate_text("behind", {"data.path": ["a.txt"]})

@@ -400,7 +400,7 @@ def test_a_file_with_only_special_tokens_sets_no_defaults(place: Path, capsys: p
         ("--strategy 'stop=\"\"'", "stop must not be empty"),
         ("--num-beams 3 --top-p 0.9", "top_p cannot be combined with num_beams"),
         ("--num-beams 100000000", "GiB are free"),
-        ("--num-beams 4 -n 5", "5 texts are asked of a search with num_beams = 4 (beam)"),
+        ("--num-beams 4 -n 5", "5 texts are requested, but the strategy 'beam' has num_beams = 4"),
         ("-n 0", "-n must be at least 1 (got 0)"),
         ("-n 2 --logprobs", "--logprobs has no effect here"),
         ("--logprobs -1 --json", "--logprobs must be at least 0 (got -1)"),

@@ -305,7 +305,7 @@ def test_models_that_cannot_continue_a_text_are_refused(loaded: LoadedModel) -> 
     classifier = LoadedModel(loaded.model, tokenizer, Path("m"), None, ClassifyTask(labels=("a", "b"), lm_weight=0))
     shape = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 8, "vocab_size": tokenizer.vocab_size}
     seq2seq = LoadedModel(build_model(ModelConfig(arch="seq2seq", **shape)), tokenizer, Path("m"), None)
-    for refused, message in ((classifier, "never learned to write"), (seq2seq, "cannot go on with a text")):
+    for refused, message in ((classifier, "never trained to generate text"), (seq2seq, "cannot continue a text")):
         with pytest.raises(RunError, match=message):
             score(refused, ["I eat"])
         with pytest.raises(RunError, match=message):

@@ -118,7 +118,7 @@ def test_requests_that_outlast_the_drain_time_get_an_error(folder: Path):
         status, said = whole.result(60)
         assert status == 503
         error = json.loads(said)["error"]
-        assert error["message"].startswith("The server stops.")
+        assert error["message"].startswith("The server is stopping.")
         assert error["type"] == "server_error"
         status, said = stream.result(60)
         assert status == 200
@@ -138,7 +138,7 @@ def test_a_second_signal_stops_the_server_at_once(folder: Path):
         process.send_signal(signal.SIGINT)
         status, said = whole.result(60)
         assert status == 503
-        assert "The server stops." in said
+        assert "The server is stopping." in said
         assert process.wait(60) == 130
         assert process.stderr is not None
         assert process.stderr.read() == "Stopped.\n"
@@ -204,8 +204,8 @@ def test_another_address_needs_a_key(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--slots", "0"], "slots = '0' cannot be"),
-        (["--port", "99999"], "port = '99999' cannot be"),
+        (["--slots", "0"], "slots = '0' is invalid"),
+        (["--port", "99999"], "port = '99999' is invalid"),
         (["--memory-limit", "much"], "--memory-limit must be a size (got 'much')"),
         (["--memory-limit", "1kB"], "alone takes"),
         (["--request-timeout", "nan"], "request_timeout"),

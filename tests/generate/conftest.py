@@ -1,11 +1,11 @@
-"""Shared by the tests of generation: small models whose choices are clear-cut, and what a run of the engine wrote."""
+"""Small models whose choices are clear-cut, and the result of an engine run."""
 
 import os
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from reference_decoding import Told
+from reference_decoding import EngineResult
 
 from penna.config.sections import ModelConfig
 from penna.generate.engine import generate
@@ -36,10 +36,10 @@ def build() -> Callable[..., GPT]:
 
 
 @pytest.fixture(scope="session")
-def run() -> Callable[..., list[Told]]:
+def run() -> Callable[..., list[EngineResult]]:
     """run(model, requests, slots=32) -> what the engine told of each request; nothing may come after its finish."""
 
-    def all_of(model: GPT, requests: Sequence[Request], slots: int = 32) -> list[Told]:
+    def all_of(model: GPT, requests: Sequence[Request], slots: int = 32) -> list[EngineResult]:
         tokens: list[list[GeneratedToken]] = [[] for _ in requests]
         steps: list[list[BeamStep]] = [[] for _ in requests]
         ends: dict[int, Finish] = {}
@@ -52,7 +52,7 @@ def run() -> Callable[..., list[Told]]:
             else:
                 ends[event.request] = event
         return [
-            Told(tuple(tokens[at]), ends[at].reason, ends[at].hypotheses, tuple(steps[at]))
+            EngineResult(tuple(tokens[at]), ends[at].reason, ends[at].hypotheses, tuple(steps[at]))
             for at in range(len(requests))
         ]
 

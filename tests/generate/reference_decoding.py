@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from penna.generate.logits_processors import process_logits
-from penna.generate.request import BeamStep, GeneratedToken, Hypothesis, Request, continuation
+from penna.generate.request import BeamStep, GeneratedToken, Hypothesis, Request, new_sequence
 from penna.generate.sampling import choose
 from penna.model.gpt import GPT
 from penna.model.seq2seq import Seq2Seq
@@ -33,7 +33,7 @@ PROMPTS = [[7], [3, 50, 3, 3], [60, 1, 2, 9, 9, 30, 31, 8, 0], [5, 4], [12, 13, 
 SOURCES = [[5, 9, 11, 40, 3, 3, 8, 1, 2], [17], [33, 20, 6, 60, 44], [8, 8, 9], [1, 2, 3, 4, 5, 6, 7]]
 
 
-class Told(NamedTuple):
+class EngineResult(NamedTuple):
     """What the engine told of one request."""
 
     tokens: tuple[GeneratedToken, ...]
@@ -69,7 +69,7 @@ def states(model: GPT, window: Sequence[int], source: Sequence[int] = ()) -> Ten
 
 
 @torch.no_grad()
-def logits_behind(model: GPT, window: Sequence[int], source: Sequence[int] = ()) -> Tensor:
+def next_logits(model: GPT, window: Sequence[int], source: Sequence[int] = ()) -> Tensor:
     """Of the next token, (vocab_size,)."""
     return model.logits(states(model, window, source)[-1])
 
@@ -87,19 +87,19 @@ def token_by_token(model: GPT, asked: Request) -> tuple[list[int], str, list[Ten
     block = model.config.block_size
     window, written, seen = list(asked.ids)[-block:], [], []
     while len(written) < asked.config.max_new_tokens:
-        logits = logits_behind(model, window, asked.source)
-        (drawn,) = choose(logits[None], [continuation(asked, written)])
-        if drawn in asked.stop_ids:
+        logits = next_logits(model, window, asked.source)
+        (sampled,) = choose(logits[None], [new_sequence(asked, written)])
+        if sampled in asked.stop_ids:
             return written, "stop", seen
         seen.append(logits)
-        written.append(drawn)
-        if asked.choice_ids and not any(len(ids) > len(written) for ids in _choices_behind(asked, written)):
+        written.append(sampled)
+        if asked.choice_ids and not any(len(ids) > len(written) for ids in _later_choices(asked, written)):
             return written, "stop", seen
-        window = moved_on(window, drawn, block, asked.config.past_block)
+        window = moved_on(window, sampled, block, asked.config.past_block)
     return written, "length", seen
 
 
-def _choices_behind(asked: Request, written: list[int]) -> list[tuple[int, ...]]:
+def _later_choices(asked: Request, written: list[int]) -> list[tuple[int, ...]]:
     return [ids for ids in asked.choice_ids if list(ids[: len(written)]) == written]
 
 
@@ -109,7 +109,7 @@ def contrastive(model: GPT, asked: Request) -> tuple[list[int], str]:
     window, written = list(asked.ids)[-block:], []
     while len(written) < asked.config.max_new_tokens:
         before = states(model, window, asked.source)
-        adjusted = process_logits(logits_behind(model, window, asked.source)[None], [continuation(asked, written)])[0]
+        adjusted = process_logits(next_logits(model, window, asked.source)[None], [new_sequence(asked, written)])[0]
         probabilities = adjusted.softmax(dim=0)
         values = {}
         for index in sorted(range(len(adjusted)), key=lambda at: -float(adjusted[at]))[:k]:
@@ -149,8 +149,8 @@ def beams(model: GPT, asked: Request) -> list[tuple[float, list[int]]]:
                 continue
             tried = []
             for score, ids, window in group.beams:
-                logprobs = logits_behind(model, window, asked.source).log_softmax(dim=0)
-                adjusted = process_logits(logprobs[None], [continuation(asked, ids)])[0].tolist()
+                logprobs = next_logits(model, window, asked.source).log_softmax(dim=0)
+                adjusted = process_logits(logprobs[None], [new_sequence(asked, ids)])[0].tolist()
                 tried += [
                     (score + adjusted[index] - config.diversity_penalty * taken.count(index), index, ids, window)
                     for index in range(len(adjusted))
@@ -185,8 +185,8 @@ def _may_improve(group: _Group, asked: Request, written: int) -> bool:
 def counting(function: Callable, calls: list) -> Callable:
     """The function, which notes what it is called with."""
 
-    def noted(*arguments, **named):
+    def recorded(*arguments, **named):
         calls.append(arguments)
         return function(*arguments, **named)
 
-    return noted
+    return recorded

@@ -1,11 +1,11 @@
-"""Requests together: each gets what it gets alone, whoever comes, goes or is cancelled beside it."""
+"""A request in a batch gives the same text as alone, whatever other requests come, end or are cancelled."""
 
 from collections import defaultdict
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_decoding import MODELS, PROMPTS, Told, beams, for_model, token_by_token
+from reference_decoding import MODELS, PROMPTS, EngineResult, beams, for_model, token_by_token
 
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError
@@ -50,22 +50,22 @@ def without_source(asked: Request) -> Request:
     return Request(asked.ids, asked.config, asked.seed, asked.stop_ids, (), asked.bad_ids, asked.choice_ids)
 
 
-def texts(told: Told) -> tuple:
-    return told.text, [each.ids for each in told.hypotheses]
+def texts(result: EngineResult) -> tuple:
+    return result.text, [each.ids for each in result.hypotheses]
 
 
 @pytest.mark.parametrize("name", ["modern, grouped", "n-grams", "seq2seq"])
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(mixed=st.lists(requests(), min_size=2, max_size=7), slots=st.integers(1, 5))
-def test_a_request_of_any_strategy_gets_the_same_alone_and_among_others(name, build, run, mixed, slots):
+def test_requests_of_every_strategy_give_the_same_text_alone_and_in_a_batch(name, build, run, mixed, slots):
     model = build(**MODELS[name], block_size=12, n_layer=1)
     mixed = mixed if name == "seq2seq" else [without_source(asked) for asked in mixed]
     together = run(model, mixed, slots)
-    for asked, told in zip(mixed, together, strict=True):
-        assert texts(told) == texts(run(model, [asked])[0])
+    for asked, result in zip(mixed, together, strict=True):
+        assert texts(result) == texts(run(model, [asked])[0])
 
 
-def test_the_seed_decides_the_text_and_the_place_in_the_batch_does_not(build, run):
+def test_the_text_depends_on_the_seed_and_not_on_the_place_in_the_batch(build, run):
     model = build()
     same, other = (Request(PROMPTS[1], GenerationConfig(max_new_tokens=15), seed=seed) for seed in (3, 4))
     first, between, last = run(model, [same, other, same])
@@ -84,11 +84,11 @@ def many(count: int = 20) -> list[Request]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_three_slots_write_twenty_texts_as_they_are_alone(name, build, run):
+def test_three_slots_generate_twenty_texts_as_alone(name, build, run):
     model = build(**MODELS[name])
     waiting = for_model(model, many())
-    told = run(model, waiting, 3)
-    assert [each.text for each in told] == [token_by_token(model, asked)[:2] for asked in waiting]
+    result = run(model, waiting, 3)
+    assert [each.text for each in result] == [token_by_token(model, asked)[:2] for asked in waiting]
 
 
 def test_a_slot_is_refilled_at_the_next_step_and_never_overfilled(build):
@@ -121,22 +121,22 @@ def test_beams_and_contrastive_texts_take_slots_too(build):
     config = {"max_new_tokens": 4}
     for fields in ({"num_beams": 3}, {"penalty_alpha": 0.5, "top_k": 2}, {}, {"num_beams": 2}):
         engine.submit(Request([1], GenerationConfig(**config, **fields), report_beams=True))
-    told: dict[int, list[int]] = defaultdict(list)
+    result: dict[int, list[int]] = defaultdict(list)
     for step in range(20):
         if engine.is_idle:
             break
         for event in engine.step():
-            told[event.request].append(step)
-    assert max(told[0] + told[1]) < min(told[2] + told[3])
-    assert set(told) == {0, 1, 2, 3}
+            result[event.request].append(step)
+    assert max(result[0] + result[1]) < min(result[2] + result[3])
+    assert set(result) == {0, 1, 2, 3}
 
 
-def drained(engine: Engine, told: dict[int, list] | None = None) -> dict[int, list]:
-    told = defaultdict(list) if told is None else told
+def drained(engine: Engine, result: dict[int, list] | None = None) -> dict[int, list]:
+    result = defaultdict(list) if result is None else result
     while not engine.is_idle:
         for event in engine.step():
-            told[event.request].append(event)
-    return told
+            result[event.request].append(event)
+    return result
 
 
 def text_of(events: list) -> tuple[list[int], str]:
@@ -147,17 +147,17 @@ def text_of(events: list) -> tuple[list[int], str]:
 def test_requests_may_come_at_any_time(name, build):
     model = build(**MODELS[name])
     waiting = for_model(model, many(12))
-    engine, told = Engine(model, slots=4), defaultdict(list)
+    engine, result = Engine(model, slots=4), defaultdict(list)
     numbers = [engine.submit(each) for each in waiting[:3]]
     for late in waiting[3:]:
         for event in engine.step():
-            told[event.request].append(event)
+            result[event.request].append(event)
         numbers.append(engine.submit(late))
-    drained(engine, told)
+    drained(engine, result)
     assert numbers == list(range(12))
-    assert [text_of(told[number]) for number in numbers] == [token_by_token(model, asked)[:2] for asked in waiting]
+    assert [text_of(result[number]) for number in numbers] == [token_by_token(model, asked)[:2] for asked in waiting]
     again = engine.submit(waiting[5])  # after all was done
-    assert text_of(drained(engine)[again]) == text_of(told[5])
+    assert text_of(drained(engine)[again]) == text_of(result[5])
 
 
 # --- Cancelling
@@ -165,7 +165,7 @@ def test_requests_may_come_at_any_time(name, build):
 
 @pytest.mark.parametrize("name", ["gpt2", "n-grams", "seq2seq"])
 @pytest.mark.parametrize("after", [0, 1, 4])
-def test_the_others_go_on_as_if_nothing_were_when_one_is_cancelled(name, after, build):
+def test_cancelling_a_request_does_not_change_the_others(name, after, build):
     model = build(**MODELS[name])
     fields = [{"temperature": 0.9}, {"num_beams": 3}, {"penalty_alpha": 0.5, "top_k": 3}, {}, {"temperature": 0}]
     waiting = for_model(
@@ -177,32 +177,32 @@ def test_the_others_go_on_as_if_nothing_were_when_one_is_cancelled(name, after, 
     )
     whole = _of_all(model, waiting)
     for cancelled in ([0], [1], [2], [4], [0, 1, 3]):
-        engine, told = Engine(model, slots=4), defaultdict(list)  # the last one waits
+        engine, result = Engine(model, slots=4), defaultdict(list)  # the last one waits
         for each in waiting:
             engine.submit(each)
         for _ in range(after):
             for event in engine.step():
-                told[event.request].append(event)
+                result[event.request].append(event)
         for number in cancelled:
             engine.cancel(number)
-        drained(engine, told)
+        drained(engine, result)
         for number in range(5):
             if number in cancelled:
-                written, reason = text_of(told[number])
+                written, reason = text_of(result[number])
                 assert reason == "cancelled"
                 assert written == whole[number][0][: len(written)]
                 assert len(written) == (0 if number in (1, 4) else after)
             else:
-                assert text_of(told[number]) == whole[number]
+                assert text_of(result[number]) == whole[number]
 
 
 def _of_all(model, waiting) -> list[tuple[list[int], str]]:
     engine = Engine(model)
     for each in waiting:
         engine.submit(each)
-    told = drained(engine)
-    assert [told[1][-1].hypotheses[0].ids] == [tuple(beams(model, waiting[1])[0][1])]
-    return [text_of(told[number]) for number in range(len(waiting))]
+    result = drained(engine)
+    assert [result[1][-1].hypotheses[0].ids] == [tuple(beams(model, waiting[1])[0][1])]
+    return [text_of(result[number]) for number in range(len(waiting))]
 
 
 def test_a_request_is_cancelled_once_and_not_after_its_end(build):
@@ -221,15 +221,15 @@ def test_a_request_is_cancelled_once_and_not_after_its_end(build):
     assert engine.step() == []
 
 
-def test_a_prompt_without_a_token_is_refused_and_counts_for_nothing(build):
+def test_an_empty_prompt_is_rejected_and_takes_no_slot(build):
     engine = Engine(build())
-    with pytest.raises(DataError, match="without a token"):
+    with pytest.raises(DataError, match="prompt has no tokens"):
         engine.submit(Request([]))
     assert engine.is_idle
     assert engine.submit(Request([1])) == 0
 
 
-def test_a_search_tells_of_its_steps_as_they_come(build):
+def test_a_search_reports_each_step_when_it_is_done(build):
     engine = Engine(build())
     engine.submit(Request([1], GenerationConfig(max_new_tokens=3, num_beams=2), report_beams=True))
     kinds = [[type(event) for event in engine.step()] for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Beam search: the texts and scores of transformers, of a plain loop, and, with beams enough, of trying everything."""
+"""Beam search compared with transformers, a plain loop, and exhaustive search."""
 
 import itertools
 from pathlib import Path
@@ -44,22 +44,22 @@ def assert_as_theirs(both, run, *, stops=(), bad=(), prompt=PROMPT, **fields) ->
         **fields,
     )
     config = GenerationConfig(**fields)
-    (told,) = run(model, [Request(prompt, config, stop_ids=frozenset(stops), bad_ids=bad)])
+    (result,) = run(model, [Request(prompt, config, stop_ids=frozenset(stops), bad_ids=bad)])
     expected = []
     for row in made.sequences[:, len(prompt) :].tolist():
         end = next((place for place, index in enumerate(row) if index in stops), len(row))
         expected.append(
             (tuple(row[:end]), "stop" if end < len(row) or len(row) < fields["max_new_tokens"] else "length")
         )
-    assert [(each.ids, each.reason) for each in told.hypotheses] == expected
-    assert [each.score for each in told.hypotheses] == pytest.approx(made.sequences_scores.tolist(), abs=1e-4)
-    assert told.text == (list(expected[0][0]), expected[0][1])
+    assert [(each.ids, each.reason) for each in result.hypotheses] == expected
+    assert [each.score for each in result.hypotheses] == pytest.approx(made.sequences_scores.tolist(), abs=1e-4)
+    assert result.text == (list(expected[0][0]), expected[0][1])
 
 
 @pytest.mark.parametrize("early_stopping", [True, False, "never"])
 @pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 1.0, 2.0])
 @pytest.mark.parametrize("num_beams", [2, 4, 7])
-def test_hypotheses_and_scores_are_those_of_transformers(num_beams, length_penalty, early_stopping, both, run):
+def test_hypotheses_and_scores_match_transformers(num_beams, length_penalty, early_stopping, both, run):
     fields = {"num_beams": num_beams, "length_penalty": length_penalty, "early_stopping": early_stopping}
     for stops in ((3, 17, 31), tuple(range(0, 61, 5)), tuple(range(9, 61))):
         assert_as_theirs(both, run, stops=stops, max_new_tokens=9, **fields)
@@ -79,7 +79,7 @@ def test_hypotheses_and_scores_are_those_of_transformers(num_beams, length_penal
     ],
     ids=str,
 )
-def test_settings_act_on_beams_as_in_transformers(fields, both, run):
+def test_settings_of_beam_search_match_transformers(fields, both, run):
     fields = {"max_new_tokens": 12, "num_beams": 4, **fields}
     for prompt in PROMPTS[:3]:
         assert_as_theirs(both, run, stops=(3, 9, 31, 60 - 5), prompt=prompt, **fields)
@@ -115,7 +115,7 @@ def _logprobs(model: GPT, ids: tuple[int, ...]) -> list[float]:
 
 @pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 1.0, 2.0])
 @pytest.mark.parametrize("stops", [(), (2,)])
-def test_with_beams_enough_it_is_exhaustive_search(stops, length_penalty, build, run):
+def test_with_enough_beams_it_is_exhaustive_search(stops, length_penalty, build, run):
     for seed in range(2):
         model = build(seed=seed, vocab_size=5, n_layer=1)
         config = GenerationConfig(
@@ -123,18 +123,18 @@ def test_with_beams_enough_it_is_exhaustive_search(stops, length_penalty, build,
         )
         asked = Request((1, 4), config, stop_ids=frozenset(stops))
         everything = every_text(model, asked)
-        (told,) = run(model, [asked])
-        assert [each.score for each in told.hypotheses] == pytest.approx(
+        (result,) = run(model, [asked])
+        assert [each.score for each in result.hypotheses] == pytest.approx(
             [score for score, _ in everything[: 5**3]], rel=1e-5
         )
-        assert [each.ids for each in told.hypotheses[:20]] == [ids for _, ids in everything[:20]]
+        assert [each.ids for each in result.hypotheses[:20]] == [ids for _, ids in everything[:20]]
 
 
 # --- A plain loop
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_has_the_hypotheses_of_a_plain_loop(name, build, run):
+def test_hypotheses_of_every_model_match_a_plain_loop(name, build, run):
     model = build(**MODELS[name])
     requests = for_model(
         model,
@@ -143,11 +143,11 @@ def test_every_model_has_the_hypotheses_of_a_plain_loop(name, build, run):
             for prompt, fields in zip(PROMPTS, [{}, {"length_penalty": 0.3}, {"early_stopping": True}], strict=False)
         ],
     )
-    for asked, told in zip(requests, run(model, requests), strict=True):
-        assert_as_plain(model, asked, told)
+    for asked, result in zip(requests, run(model, requests), strict=True):
+        assert_as_plain(model, asked, result)
 
 
-def test_a_search_goes_on_while_a_better_text_can_come_where_length_costs_too(build, run):
+def test_a_search_continues_while_a_better_text_is_possible_even_if_length_is_penalized(build, run):
     """Here a bound at the greatest length, as for penalties above 0, would end the search before its best text."""
     model = build(tie=False)
     with torch.no_grad():
@@ -162,18 +162,18 @@ PAST = [("gpt2", 1), *itertools.product(["gpt2", "modern, grouped", "n-grams", "
 
 
 @pytest.mark.parametrize(("name", "block"), PAST)
-def test_beams_past_the_block_go_on_from_its_last_half(name, block, build, run):
+def test_beams_beyond_the_block_continue_from_its_last_half(name, block, build, run):
     model = build(**MODELS[name], block_size=block)
     config = GenerationConfig(max_new_tokens=15, num_beams=3)
     requests = for_model(model, [Request(prompt, config) for prompt in PROMPTS[:3]])
-    for asked, told in zip(requests, run(model, requests), strict=True):
-        assert_as_plain(model, asked, told)
+    for asked, result in zip(requests, run(model, requests), strict=True):
+        assert_as_plain(model, asked, result)
 
 
-def assert_as_plain(model, asked, told) -> None:
+def assert_as_plain(model, asked, result) -> None:
     expected = beams(model, asked)
-    assert [each.score for each in told.hypotheses] == pytest.approx([score for score, _ in expected], abs=1e-4)
-    assert [list(each.ids) for each in told.hypotheses] == [ids for _, ids in expected]
+    assert [each.score for each in result.hypotheses] == pytest.approx([score for score, _ in expected], abs=1e-4)
+    assert [list(each.ids) for each in result.hypotheses] == [ids for _, ids in expected]
 
 
 # --- Diverse beam search
@@ -181,7 +181,7 @@ def assert_as_plain(model, asked, told) -> None:
 
 @pytest.mark.parametrize("name", ["gpt2", "modern", "n-grams", "seq2seq"])
 @pytest.mark.parametrize(("num_beams", "groups"), [(4, 2), (6, 3), (6, 2), (4, 4)])
-def test_diverse_beams_are_those_of_a_plain_loop(num_beams, groups, name, build, run):
+def test_diverse_beams_match_a_plain_loop(num_beams, groups, name, build, run):
     model = build(**MODELS[name])
     requests = for_model(
         model,
@@ -202,11 +202,11 @@ def test_diverse_beams_are_those_of_a_plain_loop(num_beams, groups, name, build,
             )
         ],
     )
-    for asked, told in zip(requests, run(model, requests), strict=True):
-        assert_as_plain(model, asked, told)
+    for asked, result in zip(requests, run(model, requests), strict=True):
+        assert_as_plain(model, asked, result)
 
 
-def test_a_great_penalty_keeps_the_groups_apart_and_the_first_group_is_plain_beam_search(build, run):
+def test_a_large_penalty_separates_the_groups_and_the_first_group_is_plain_beam_search(build, run):
     model = build()
     fields = {"max_new_tokens": 6, "num_beams": 4}
     plain, diverse = run(
@@ -226,7 +226,7 @@ def test_a_great_penalty_keeps_the_groups_apart_and_the_first_group_is_plain_bea
 
 
 @pytest.mark.parametrize("groups", [1, 3])
-def test_steps_tell_of_every_candidate_and_the_kept_ones_are_the_next_steps_beams(groups, build, run):
+def test_steps_report_every_candidate_and_the_kept_ones_become_the_next_beams(groups, build, run):
     model = build()
     config = GenerationConfig(
         max_new_tokens=10,
@@ -236,11 +236,11 @@ def test_steps_tell_of_every_candidate_and_the_kept_ones_are_the_next_steps_beam
         early_stopping=True,
     )
     asked = Request(PROMPT, config, stop_ids=frozenset(range(0, 61, 6)), report_beams=True)
-    (told,) = run(model, [asked])
-    assert told.steps
+    (result,) = run(model, [asked])
+    assert result.steps
     beams_now: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     ended: set[tuple[int, ...]] = set()
-    for step in told.steps:
+    for step in result.steps:
         kept = []
         assert beams_now, "no step without a beam"
         for candidate in step.candidates:
@@ -255,21 +255,23 @@ def test_steps_tell_of_every_candidate_and_the_kept_ones_are_the_next_steps_beam
                 ended.add(before if candidate.id in asked.stop_ids else (*before, candidate.id))
         beams_now = kept
     assert not beams_now
-    assert {each.ids for each in told.hypotheses} <= ended
+    assert {each.ids for each in result.hypotheses} <= ended
 
 
-def test_nothing_is_told_of_steps_unless_asked_and_hypotheses_come_best_first(build, run):
+def test_steps_are_reported_only_on_request_and_hypotheses_are_sorted(build, run):
     model = build()
     asked = Request(
         PROMPT,
         GenerationConfig(max_new_tokens=9, num_beams=5, repetition_penalty=1.4),
         stop_ids=frozenset({3, 9, 31, 17}),
     )
-    (told,) = run(model, [asked])
-    assert not told.steps
-    assert [each.score for each in told.hypotheses] == sorted((each.score for each in told.hypotheses), reverse=True)
-    assert tuple(told.ids) == told.hypotheses[0].ids
-    for each in told.hypotheses:
+    (result,) = run(model, [asked])
+    assert not result.steps
+    assert [each.score for each in result.hypotheses] == sorted(
+        (each.score for each in result.hypotheses), reverse=True
+    )
+    assert tuple(result.ids) == result.hypotheses[0].ids
+    for each in result.hypotheses:
         # Of the text and of the token that ended it, without the penalty.
         whole = [_logprobs(model, tuple(PROMPT) + each.ids[:place])[index] for place, index in enumerate(each.ids)]
         ends = _logprobs(model, tuple(PROMPT) + each.ids) if each.reason == "stop" else None
@@ -277,10 +279,10 @@ def test_nothing_is_told_of_steps_unless_asked_and_hypotheses_come_best_first(bu
         assert min(abs(each.logprob - value) for value in possible) < 1e-4
 
 
-def test_where_the_settings_leave_no_way_on_the_search_ends(build, run):
+def test_a_search_ends_if_the_settings_exclude_every_token(build, run):
     model = build(vocab_size=5, n_layer=1)
     config = GenerationConfig(max_new_tokens=9, num_beams=3, no_repeat_ngram_size=1)
     asked = Request([0], config, bad_ids=((1,),))
-    (told,) = run(model, [asked])
-    assert told.reason == "length"
-    assert [each.score for each in told.hypotheses] == pytest.approx([score for score, _ in beams(model, asked)])
+    (result,) = run(model, [asked])
+    assert result.reason == "length"
+    assert [each.score for each in result.hypotheses] == pytest.approx([score for score, _ in beams(model, asked)])

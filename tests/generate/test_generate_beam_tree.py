@@ -109,7 +109,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_probabilities_multiply_along_paths_and_those_of_a_step_are_at_most_all(
+def test_probabilities_multiply_along_paths_and_a_step_sums_to_at_most_one(
     build: Build, tokenizer: Tokenizer, settings: dict[str, object]
 ) -> None:
     ended_early = fewer = 0
@@ -140,7 +140,7 @@ def test_probabilities_multiply_along_paths_and_those_of_a_step_are_at_most_all(
     assert fewer or "num_beam_groups" not in settings, "a group that ends before the other one"
 
 
-def test_fates_are_those_of_a_textbook_search(build: Build, tokenizer: Tokenizer) -> None:
+def test_fates_match_a_textbook_search(build: Build, tokenizer: Tokenizer) -> None:
     size, beams, steps = 7, 3, 4
     for seed in range(4):
         model = build(seed, vocab_size=size)
@@ -171,7 +171,7 @@ def grown(tokenizer: Tokenizer, *texts: bytes) -> BeamTree:
     return grower.finish(Finish(0, "stop", (Hypothesis(found, -float(len(ids)), -1.0, "stop"),)))
 
 
-def test_halves_of_a_character_are_spelled_until_it_is_whole(tokenizer: Tokenizer) -> None:
+def test_incomplete_characters_are_escaped_until_complete(tokenizer: Tokenizer) -> None:
     tree = grown(tokenizer, b"I", *(bytes([byte]) for byte in "龍".encode()), b"\x1b", b"")
     assert [node.text for node in tree.nodes] == [
         "I", "I\\xe9", "I\\xe9\\xbe", "I龍", "I龍\x1b", "I龍\x1b",
@@ -182,7 +182,7 @@ def test_halves_of_a_character_are_spelled_until_it_is_whole(tokenizer: Tokenize
     assert readable_text(tokenizer, tree.texts[0].ids) == "I龍\x1b"
 
 
-def test_what_a_text_adds_begins_where_the_two_differ() -> None:
+def test_added_text_starts_at_the_first_difference() -> None:
     assert added_text("", "I") == "I"
     assert added_text("I eat", "I eat an") == " an"
     assert added_text("밥\\xec", "밥을") == "을"

@@ -1,4 +1,4 @@
-"""Choices: what may follow a beginning, against a look through all of them."""
+"""The choice trie compared with a search through all choices."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ CHOICES = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5), min_size
 
 
 @given(CHOICES, st.lists(st.integers(0, 3), max_size=6))
-def test_what_may_follow_is_what_follows_in_some_choice(choices, written):
+def test_allowed_tokens_are_those_that_follow_in_some_choice(choices, written):
     ahead = ChoiceTrie(choices).after(written)
     longer = [ids for ids in choices if len(ids) > len(written) and ids[: len(written)] == written]
     assert sorted(ahead.allowed) == sorted({ids[len(written)] for ids in longer})
@@ -19,7 +19,7 @@ def test_what_may_follow_is_what_follows_in_some_choice(choices, written):
 
 
 @given(CHOICES, st.data())
-def test_whoever_follows_the_tree_writes_a_choice(choices, data):
+def test_every_path_through_the_trie_is_a_choice(choices, data):
     trie, written = ChoiceTrie(choices), []
     while (ahead := trie.after(written)).allowed:
         if ahead.is_complete and data.draw(st.booleans()):
@@ -29,7 +29,7 @@ def test_whoever_follows_the_tree_writes_a_choice(choices, data):
     assert written in choices
 
 
-def test_a_choice_that_begins_another_is_whole_and_may_go_on():
+def test_a_choice_that_is_a_prefix_of_another_is_complete_and_may_continue():
     trie = ChoiceTrie([(5,), (5, 6), (7, 8)])
     assert trie.after([]) == ((5, 7), False)
     assert trie.after([5]) == ((6,), True)
@@ -38,9 +38,9 @@ def test_a_choice_that_begins_another_is_whole_and_may_go_on():
     assert trie.after([9]) == ((), False)
 
 
-@pytest.mark.parametrize(("choices", "said"), [([], "no choices"), ([(1,), ()], "Choice 2 has no tokens")])
-def test_choices_that_cannot_be_written_are_refused(choices, said):
-    with pytest.raises(DataError, match=said) as caught:
+@pytest.mark.parametrize(("choices", "message"), [([], "no choices"), ([(1,), ()], "Choice 2 has no tokens")])
+def test_empty_choices_are_rejected(choices, message):
+    with pytest.raises(DataError, match=message) as caught:
         ChoiceTrie(choices)
     assert caught.value.expected
     assert caught.value.advice

@@ -1,10 +1,10 @@
-"""Choices through the engine: the text is one of them, as a walk by hand would choose it."""
+"""Choices through the engine compared with a manual walk."""
 
 from collections import Counter
 
 import pytest
 import torch
-from reference_decoding import MODELS, PROMPTS, for_model, logits_behind
+from reference_decoding import MODELS, PROMPTS, for_model, next_logits
 from scipy.stats import chisquare
 
 from penna.config.generation import GenerationConfig
@@ -30,7 +30,7 @@ def walk(model, asked: Request, stops: bool):
             found[written] = probability
             return
         allowed = [*follow, *([STOP] if stops and written in asked.choice_ids else [])]
-        logits = logits_behind(model, [*asked.ids, *written], asked.source).double()
+        logits = next_logits(model, [*asked.ids, *written], asked.source).double()
         shares = (logits[allowed] / (asked.config.temperature or 1)).softmax(dim=0).tolist()
         for index, share in zip(allowed, shares, strict=True):
             if index == STOP and stops and index not in follow:
@@ -44,13 +44,13 @@ def walk(model, asked: Request, stops: bool):
 
 @pytest.mark.parametrize("name", ["gpt2", "modern, grouped", "n-grams", "seq2seq"])
 @pytest.mark.parametrize("stops", [False, True])
-def test_greedy_takes_the_likeliest_token_that_leads_to_a_choice(stops, name, build, run):
+def test_greedy_decoding_takes_the_likeliest_token_of_a_choice(stops, name, build, run):
     for seed in range(4):
         model = build(seed, **MODELS[name])
         config = GenerationConfig(max_new_tokens=9, temperature=0)
         stop_ids = frozenset({STOP}) if stops else frozenset()
         requests = for_model(model, [Request(p, config, stop_ids=stop_ids, choice_ids=CHOICES) for p in PROMPTS])
-        for asked, told in zip(requests, run(model, requests), strict=True):
+        for asked, result in zip(requests, run(model, requests), strict=True):
             written: list[int] = []
             while True:
                 follow = {
@@ -62,25 +62,25 @@ def test_greedy_takes_the_likeliest_token_that_leads_to_a_choice(stops, name, bu
                     break
                 if stops and tuple(written) in CHOICES:
                     follow.add(STOP)
-                logits = logits_behind(model, [*asked.ids, *written], asked.source)
+                logits = next_logits(model, [*asked.ids, *written], asked.source)
                 best = max(follow, key=lambda index: float(logits[index]))
                 if best == STOP:
                     break
                 written.append(best)
-            assert told.text == (written, "stop")
-            assert tuple(told.ids) in CHOICES
+            assert result.text == (written, "stop")
+            assert tuple(result.ids) in CHOICES
 
 
 @pytest.mark.parametrize("stops", [False, True])
-def test_drawn_choices_are_as_frequent_as_their_tokens_are_likely(stops, build, run):
+def test_sampled_choices_follow_their_token_probabilities(stops, build, run):
     model = build(5, n_layer=1)
     with torch.no_grad():
         model.wte.weight[[5, 6, 40, 7, 8, 9, 2, 30, 60, 1, 3, STOP]] *= 0.3  # so that each is chosen now and then
     config = GenerationConfig(max_new_tokens=5, temperature=1.3)
     stop_ids = frozenset({STOP}) if stops else frozenset()
     asked = [Request([3, 9], config, seed, stop_ids, choice_ids=CHOICES) for seed in range(2000)]
-    told = run(model, asked, 256)
-    counts = Counter(tuple(each.ids) for each in told)
+    result = run(model, asked, 256)
+    counts = Counter(tuple(each.ids) for each in result)
     expected = walk(model, asked[0], stops)
     assert sum(expected.values()) == pytest.approx(1)
     assert set(counts) <= set(expected)
@@ -96,7 +96,7 @@ def test_drawn_choices_are_as_frequent_as_their_tokens_are_likely(stops, build, 
     assert chisquare([number for number, _ in pairs], [share / total * seen for _, share in pairs]).pvalue > 1e-4
 
 
-def test_a_choice_ends_when_nothing_follows_it_and_no_token_too_late(build, run):
+def test_a_choice_ends_as_soon_as_nothing_can_follow(build, run):
     model = build()
     config = GenerationConfig(max_new_tokens=9, temperature=0)
     alone, first, cut = run(

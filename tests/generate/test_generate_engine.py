@@ -1,4 +1,4 @@
-"""Token by token: the same ids as transformers and as reading everything anew, with what the model thought of each."""
+"""Token-by-token decoding compared with transformers and with decoding without a cache."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,23 +28,23 @@ def sampled(count: int, temperature: float = 1.0, **fields) -> GenerationConfig:
 
 
 @pytest.mark.parametrize("name", EXPORTED)
-def test_greedy_is_what_transformers_generates(name: str, build, run, tmp_path: Path):
+def test_greedy_decoding_matches_transformers(name: str, build, run, tmp_path: Path):
     model = build(**MODELS[name])
     write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=None)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
     together = run(model, [Request(prompt, greedy(15)) for prompt in PROMPTS])
-    for prompt, told in zip(PROMPTS, together, strict=True):
+    for prompt, result in zip(PROMPTS, together, strict=True):
         ours = torch.tensor([prompt])
         made = theirs.generate(
             ours, attention_mask=torch.ones_like(ours), max_new_tokens=15, do_sample=False, pad_token_id=0
         )
-        assert told.text == (made[0, len(prompt) :].tolist(), "length")
-    assert len({token for told in together for token in told.ids}) > 5  # no empty agreement
+        assert result.text == (made[0, len(prompt) :].tolist(), "length")
+    assert len({token for result in together for token in result.ids}) > 5  # no empty agreement
 
 
 @pytest.mark.parametrize("fields", [{"temperature": 0}, {"temperature": 0.9}, {"top_k": 20, "top_p": 0.9}], ids=str)
 @pytest.mark.parametrize("name", EVERY)
-def test_a_cache_and_a_batch_change_nothing(name: str, fields: dict, build, run):
+def test_the_cache_and_the_batch_do_not_change_the_text(name: str, fields: dict, build, run):
     model = build(**EVERY[name])
     requests = for_model(
         model,
@@ -53,18 +53,18 @@ def test_a_cache_and_a_batch_change_nothing(name: str, fields: dict, build, run)
             for n, prompt in enumerate(PROMPTS)
         ],
     )
-    for asked, told in zip(requests, run(model, requests), strict=True):
+    for asked, result in zip(requests, run(model, requests), strict=True):
         ids, reason, _ = token_by_token(model, asked)
-        assert told.text == (ids, reason)
-        assert len(told.ids) == asked.config.max_new_tokens
+        assert result.text == (ids, reason)
+        assert len(result.ids) == asked.config.max_new_tokens
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_logits_among_32_requests_are_those_of_each_alone(name: str, build, run, monkeypatch):
+def test_logits_in_a_batch_of_32_match_those_of_each_request_alone(name: str, build, run, monkeypatch):
     """All that a draw depends on, besides the seed and the place: to 1e-5 in float32, of texts that grow apart."""
     model = build(**EVERY[name])
     read: dict[int, list[torch.Tensor]] = {}
-    monkeypatch.setattr("penna.generate.engine.Lane.read", _noting(read))
+    monkeypatch.setattr("penna.generate.engine.DecodingBatch.read", _recording(read))
     requests = for_model(
         model,
         [Request([*PROMPTS[n % 5][: 1 + n % 4], n], sampled(3 + n % 13, 0.7 + n % 3 / 5), seed=n) for n in range(32)],
@@ -78,18 +78,18 @@ def test_logits_among_32_requests_are_those_of_each_alone(name: str, build, run,
         torch.testing.assert_close(torch.stack(read[0]), among[number], atol=1e-5, rtol=1e-5)
 
 
-def _noting(read: dict[int, list[torch.Tensor]]):
+def _recording(read: dict[int, list[torch.Tensor]]):
     from penna.generate.batch import DecodingBatch
 
     whole = DecodingBatch.read
 
-    def noted(lane, guesses):
-        logits = whole(lane, guesses)
+    def recorded(lane, drafts):
+        logits = whole(lane, drafts)
         for row, of_row in zip(lane.rows, logits, strict=True):
             read.setdefault(row.number, []).append(of_row[0])
         return logits
 
-    return noted
+    return recorded
 
 
 # --- Past the block
@@ -98,7 +98,7 @@ def _noting(read: dict[int, list[torch.Tensor]]):
 @pytest.mark.parametrize("past_block", ["restart", "slide"])
 @pytest.mark.parametrize("name", ["gpt2", "sinusoidal", "modern, grouped", "n-grams", "seq2seq"])
 @pytest.mark.parametrize("block", [1, 2, 7])
-def test_writing_past_the_block_goes_on_from_its_last_tokens(name, block, past_block, build, run):
+def test_generation_beyond_the_block_continues_from_its_last_tokens(name, block, past_block, build, run):
     model = build(**MODELS[name], block_size=block)
     # Rows of different lengths fill up at different steps, alone and together; some end in between.
     requests = for_model(
@@ -108,21 +108,21 @@ def test_writing_past_the_block_goes_on_from_its_last_tokens(name, block, past_b
             for n, prompt in enumerate(PROMPTS[:4])
         ],
     )
-    assert [told.text for told in run(model, requests)] == [token_by_token(model, asked)[:2] for asked in requests]
+    assert [result.text for result in run(model, requests)] == [token_by_token(model, asked)[:2] for asked in requests]
 
 
-def test_texts_that_restart_and_texts_that_slide_run_side_by_side(build, run):
+def test_restarting_and_sliding_texts_share_a_batch(build, run):
     model = build(preset="modern", block_size=6)
     requests = [
         Request(PROMPTS[n % 5], sampled(25, past_block=past), seed=n)
         for n, past in enumerate(["restart", "slide", "slide", "restart", "restart", "slide"])
     ]
     together = run(model, requests)
-    assert [told.text for told in together] == [token_by_token(model, asked)[:2] for asked in requests]
-    assert len({tuple(told.ids) for told in together}) == 6
+    assert [result.text for result in together] == [token_by_token(model, asked)[:2] for asked in requests]
+    assert len({tuple(result.ids) for result in together}) == 6
 
 
-def test_a_prompt_longer_than_the_block_is_cut_from_the_left(build, run):
+def test_a_prompt_longer_than_the_block_is_truncated_on_the_left(build, run):
     model = build(block_size=8)
     prompt = list(range(30))
     assert cut_prompt(prompt, 8) == list(range(22, 30))
@@ -143,7 +143,7 @@ def _of(number: int, tokens: tuple[GeneratedToken, ...]) -> tuple[GeneratedToken
 
 
 @pytest.mark.parametrize("name", ["gpt2", "modern, grouped", "n-grams", "seq2seq"])
-def test_likelihoods_are_the_models_own_whatever_the_settings(name, build, run):
+def test_likelihoods_do_not_depend_on_the_settings(name, build, run):
     model = build(**MODELS[name])
     settings = [
         {"temperature": 0},
@@ -162,8 +162,8 @@ def test_likelihoods_are_the_models_own_whatever_the_settings(name, build, run):
             for fields, count in zip(settings, counts, strict=True)
         ],
     )
-    told = run(model, requests)
-    for asked, each, count in zip(requests, told, counts, strict=True):
+    result = run(model, requests)
+    for asked, each, count in zip(requests, result, counts, strict=True):
         for place, token in enumerate(each.tokens):
             thought = _logprobs(model, [*asked.ids, *each.ids[:place]], asked.source)
             assert token.logprob == pytest.approx(float(thought[token.id]), abs=1e-5)
@@ -171,7 +171,7 @@ def test_likelihoods_are_the_models_own_whatever_the_settings(name, build, run):
             best = thought.sort(descending=True)
             assert [index for index, _ in token.alternatives] == best.indices[:count].tolist()
             assert [value for _, value in token.alternatives] == pytest.approx(best.values[:count].tolist(), abs=1e-5)
-    assert max(token.rank for each in told for token in each.tokens) > 10  # not the likeliest alone
+    assert max(token.rank for each in result for token in each.tokens) > 10  # not the likeliest alone
 
 
 @torch.no_grad()
@@ -187,7 +187,7 @@ def _logprobs(model, ids, source) -> torch.Tensor:
 # --- Ends
 
 
-def test_a_stop_token_ends_the_text_and_is_not_given_out(build, run):
+def test_a_stop_token_ends_the_text_and_is_not_reported(build, run):
     model = build()
     ((free, *_),) = (token_by_token(model, Request(PROMPTS[0], greedy(15))),)
     stop = free[5]
@@ -201,7 +201,7 @@ def test_a_stop_token_ends_the_text_and_is_not_given_out(build, run):
 
 
 @pytest.mark.parametrize("least", [0, 3, 9])
-def test_no_text_ends_before_its_least_length(least: int, build, run, tmp_path: Path):
+def test_no_text_ends_before_its_minimum_length(least: int, build, run, tmp_path: Path):
     model = build()
     stop = run(model, [Request(PROMPTS[0], greedy(15))])[0].ids[1]  # drawn early
     write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=None)
@@ -216,33 +216,33 @@ def test_no_text_ends_before_its_least_length(least: int, build, run, tmp_path: 
         eos_token_id=stop,
         pad_token_id=0,
     )[0, len(PROMPTS[0]) :].tolist()
-    (told,) = run(model, [Request(PROMPTS[0], greedy(9, min_new_tokens=least), stop_ids=frozenset({stop}))])
-    assert [*told.ids, *([stop] if told.reason == "stop" else [])] == expected
-    assert len(told.ids) >= least
+    (result,) = run(model, [Request(PROMPTS[0], greedy(9, min_new_tokens=least), stop_ids=frozenset({stop}))])
+    assert [*result.ids, *([stop] if result.reason == "stop" else [])] == expected
+    assert len(result.ids) >= least
 
 
-def test_a_first_token_that_stops_gives_no_token(build, run):
+def test_a_stop_token_in_first_place_gives_an_empty_text(build, run):
     model = build()
     first = run(model, [Request(PROMPTS[0], greedy(1))])[0].ids
     assert run(model, [Request(PROMPTS[0], greedy(9), stop_ids=frozenset(first))])[0].text == ([], "stop")
 
 
-def test_no_new_tokens_asked_for_gives_none(build, run):
+def test_max_new_tokens_zero_gives_no_tokens(build, run):
     model = build()
     for fields in ({}, {"num_beams": 2}, {"penalty_alpha": 0.5, "top_k": 2}, {"prompt_lookup_num_tokens": 3}):
         none = Request([1], GenerationConfig(max_new_tokens=0, **fields))
         assert list(generate(model, [none])) == [Finish(0, "length")]
-        told = run(model, [none, Request([1], greedy(2))])
-        assert (told[0].text, len(told[1].ids)) == (([], "length"), 2)
+        result = run(model, [none, Request([1], greedy(2))])
+        assert (result[0].text, len(result[1].ids)) == (([], "length"), 2)
     assert list(generate(model, [])) == []
 
 
-def test_tokens_come_one_by_one_as_they_are_drawn(build):
+def test_tokens_are_reported_one_by_one(build):
     events = generate(build(), [Request([1], greedy(10**9))])
     assert [next(events).request for _ in range(3)] == [0, 0, 0]
 
 
-def test_nothing_of_the_model_or_the_request_is_changed(build):
+def test_the_model_and_the_request_are_not_modified(build):
     model = build()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     prompt = [1, 2, 3]
@@ -258,7 +258,7 @@ def test_nothing_of_the_model_or_the_request_is_changed(build):
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 @pytest.mark.parametrize(("n_layer", "expected"), [(1, 1), (3, 2)])
-def test_a_step_takes_all_threads_where_its_weights_are_many_in_whatever_numbers(
+def test_steps_of_large_models_use_all_threads_in_every_dtype(
     dtype, n_layer: int, expected: int, build, run, monkeypatch: pytest.MonkeyPatch
 ):
     model = build(n_embd=256, n_layer=n_layer)  # 0.8 million numbers a layer

@@ -1,4 +1,4 @@
-"""Requests that cannot be: refused when they are submitted, or ended alone, and none is ever forgotten."""
+"""Invalid requests are rejected, failing ones end alone, and none is lost."""
 
 from collections import defaultdict
 
@@ -25,13 +25,13 @@ def asked(number: int, count: int = 8, **fields) -> Request:
     return Request(PROMPTS[number % 5], GenerationConfig(max_new_tokens=count, **fields), seed=number)
 
 
-def drained(engine: Engine, told: dict[int, list] | None = None) -> dict[int, list[Event | Failed]]:
-    told = defaultdict(list) if told is None else told
+def drained(engine: Engine, result: dict[int, list] | None = None) -> dict[int, list[Event | Failed]]:
+    result = defaultdict(list) if result is None else result
     for _ in range(300):
         if engine.is_idle:
-            return told
+            return result
         for event in engine.step():
-            told[event.request].append(event)
+            result[event.request].append(event)
     pytest.fail("the engine never comes to an end")
 
 
@@ -44,7 +44,7 @@ def text_of(events: list) -> tuple[list[int], str]:
 
 
 @pytest.mark.parametrize(("prompt", "count"), [(1, 10), (5, 6), (10, 1), (9, 2)])
-def test_what_fills_the_capacity_is_written_and_a_token_more_is_refused(prompt: int, count: int, build):
+def test_a_text_that_fills_the_capacity_is_generated_and_one_token_more_is_rejected(prompt: int, count: int, build):
     model = build()
     engine = Engine(model, slots=2, capacity=10)
     fits = Request(list(range(prompt)), GenerationConfig(max_new_tokens=count))
@@ -52,7 +52,7 @@ def test_what_fills_the_capacity_is_written_and_a_token_more_is_refused(prompt: 
         Request(fits.ids, GenerationConfig(max_new_tokens=count + 1)),
         Request([*fits.ids, 60], fits.config),
     ):
-        with pytest.raises(DataError, match="do not fit here") as caught:
+        with pytest.raises(DataError, match=r"do not fit\.") as caught:
             engine.submit(request)
         assert "10" in caught.value.expected
     assert engine.is_idle
@@ -70,13 +70,13 @@ def test_a_capacity_of_the_whole_block_takes_any_text(build):
 
 @pytest.mark.parametrize("wrong", [61, -1, 10**12])
 @pytest.mark.parametrize("field", ["ids", "bad_ids", "choice_ids", "source"])
-def test_ids_that_the_model_does_not_have_are_refused_by_name(field: str, wrong: int, build):
+def test_unknown_ids_are_rejected_by_name(field: str, wrong: int, build):
     is_seq2seq = field == "source"
     model = build(arch="seq2seq", n_encoder_layer=1, source_size=9) if is_seq2seq else build()
     values = {"ids": [1], "source": [1] if is_seq2seq else []}
     values[field] = ((3, wrong),) if field in ("bad_ids", "choice_ids") else [3, wrong]
     engine = Engine(model)
-    with pytest.raises(DataError, match=f"The id {wrong} is none"):
+    with pytest.raises(DataError, match=f"The id {wrong} is not a token"):
         engine.submit(Request(**values))
     assert engine.is_idle
     with pytest.raises(DataError, match="has no tokens"):
@@ -84,7 +84,7 @@ def test_ids_that_the_model_does_not_have_are_refused_by_name(field: str, wrong:
 
 
 @pytest.mark.parametrize("fields", [BEAMS, WEIGHING], ids=str)
-def test_a_search_that_memory_could_never_hold_is_refused_and_one_that_must_wait_is_not(fields, build, monkeypatch):
+def test_a_search_that_can_never_fit_is_rejected_and_one_that_must_wait_is_not(fields, build, monkeypatch):
     model = build()
     wanted = []
     whole = tree.KVCache
@@ -96,34 +96,34 @@ def test_a_search_that_memory_could_never_hold_is_refused_and_one_that_must_wait
     engine.step()  # the lane takes three rows of a block
     held = 3 * room.cache_bytes(model.config, 24, torch.float32)
     for free, is_refused in ((needed - held - 100, True), (needed - held + 2, False)):
-        monkeypatch.setattr(room, "free_bytes", lambda _, free=free: int(free) + (0 if engine._lane else held))
+        monkeypatch.setattr(room, "free_bytes", lambda _, free=free: int(free) + (0 if engine._batch else held))
         if is_refused:
             with pytest.raises(DeviceError, match="all its beams counted"):
                 engine.submit(asked(0, 9, **fields))
         else:
             engine.submit(asked(0, 9, **fields))
-    told = drained(engine)
-    assert [isinstance(told[number][-1], Finish) for number in (0, 1)] == [True, True]
+    result = drained(engine)
+    assert [isinstance(result[number][-1], Finish) for number in (0, 1)] == [True, True]
 
 
 # --- Ended alone
 
 
-def test_a_search_that_memory_no_longer_holds_ends_alone(build, monkeypatch):
+def test_a_search_that_no_longer_fits_fails_alone(build, monkeypatch):
     model = build()
     engine = Engine(model)
     numbers = [engine.submit(asked(0, **fields)) for fields in (BEAMS, {})]
     monkeypatch.setattr(tree, "max_rows", lambda *_: room.max_rows(model, 1, 10**15))
-    told = drained(engine)
-    assert isinstance(told[numbers[0]][-1], Failed)
-    assert isinstance(told[numbers[0]][-1].error, DeviceError)
-    assert text_of(told[numbers[1]]) == token_by_token(model, asked(0))[:2]
+    result = drained(engine)
+    assert isinstance(result[numbers[0]][-1], Failed)
+    assert isinstance(result[numbers[0]][-1].error, DeviceError)
+    assert text_of(result[numbers[1]]) == token_by_token(model, asked(0))[:2]
     with pytest.raises(DeviceError):
         list(generate(model, [asked(0, **BEAMS)]))
 
 
 @pytest.mark.parametrize("at", ["__init__", "step"])
-def test_a_search_that_fails_ends_alone(at: str, build, monkeypatch):
+def test_a_failing_search_ends_alone(at: str, build, monkeypatch):
     model = build()
     requests = [asked(0), asked(1, **BEAMS), asked(2), asked(3, **BEAMS), asked(4)]
     alone = [drained_alone(model, each) for each in requests]
@@ -131,9 +131,9 @@ def test_a_search_that_fails_ends_alone(at: str, build, monkeypatch):
     engine = Engine(model, slots=2)
     for each in requests:
         engine.submit(each)
-    told = drained(engine)
-    assert told[1] == [Failed(1, FAULT)]
-    assert [text_of(told[number]) for number in (0, 2, 3, 4)] == [alone[number] for number in (0, 2, 3, 4)]
+    result = drained(engine)
+    assert result[1] == [Failed(1, FAULT)]
+    assert [text_of(result[number]) for number in (0, 2, 3, 4)] == [alone[number] for number in (0, 2, 3, 4)]
 
 
 FAULT = RuntimeError("planted")
@@ -156,7 +156,7 @@ def drained_alone(model, request: Request) -> tuple[list[int], str]:
     return text_of(drained(engine)[0])
 
 
-def test_a_prompt_that_cannot_be_read_ends_its_text_alone(build, monkeypatch):
+def test_a_failing_prompt_ends_only_its_own_text(build, monkeypatch):
     model = build()
     whole = DecodingBatch._refill
 
@@ -168,39 +168,39 @@ def test_a_prompt_that_cannot_be_read_ends_its_text_alone(build, monkeypatch):
     monkeypatch.setattr(DecodingBatch, "_refill", failing)
     engine = Engine(model, slots=4)
     first = engine.submit(asked(0, 12))
-    told = defaultdict(list)
+    result = defaultdict(list)
     for _ in range(3):
         for event in engine.step():
-            told[event.request].append(event)
+            result[event.request].append(event)
     bad = Request([59, 3], GenerationConfig(max_new_tokens=4))
     requests = [asked(1), bad, asked(2), bad, asked(3), asked(4)]
     numbers = [engine.submit(each) for each in requests]
-    drained(engine, told)
+    drained(engine, result)
     for number, request in zip([first, *numbers], [asked(0, 12), *requests], strict=True):
         if request is bad:
-            assert told[number] == [Failed(number, FAULT)]
+            assert result[number] == [Failed(number, FAULT)]
         else:
-            assert text_of(told[number]) == token_by_token(model, request)[:2]
+            assert text_of(result[number]) == token_by_token(model, request)[:2]
 
 
 # --- Never forgotten
 
 
-def test_nothing_is_forgotten_where_a_step_fails(build, monkeypatch):
+def test_no_request_is_lost_when_a_step_fails(build, monkeypatch):
     model = build()
     requests = [*(asked(number) for number in range(5)), asked(1, **BEAMS)]
     alone = [drained_alone(model, each) for each in requests]
-    engine, told = Engine(model, slots=3), defaultdict(list)
+    engine, result = Engine(model, slots=3), defaultdict(list)
     for each in requests:
         engine.submit(each)
     gone = engine.submit(asked(3))
     whole, calls = DecodingBatch.read, []
 
-    def failing(self, guesses):
+    def failing(self, drafts):
         calls.append(1)
         if len(calls) % 3 == 1:
             raise FAULT
-        return whole(self, guesses)
+        return whole(self, drafts)
 
     monkeypatch.setattr(DecodingBatch, "read", failing)
     engine.cancel(gone)
@@ -213,13 +213,13 @@ def test_nothing_is_forgotten_where_a_step_fails(build, monkeypatch):
             failures += 1
         else:
             for event in events:
-                told[event.request].append(event)
+                result[event.request].append(event)
     assert failures > 3
-    assert told[gone] == [Finish(gone, "cancelled")]
-    assert [text_of(told[number]) for number in range(6)] == alone
+    assert result[gone] == [Finish(gone, "cancelled")]
+    assert [text_of(result[number]) for number in range(6)] == alone
 
 
-def test_rows_wait_where_searches_hold_the_memory_that_they_need(build, monkeypatch):
+def test_rows_wait_for_memory_held_by_searches(build, monkeypatch):
     model = build()
     engine = Engine(model, slots=2)
     search, row = engine.submit(asked(0, **BEAMS)), engine.submit(asked(1))
@@ -227,13 +227,13 @@ def test_rows_wait_where_searches_hold_the_memory_that_they_need(build, monkeypa
     taken = KVCache.__init__
     monkeypatch.setattr(KVCache, "__init__", lambda self, *rest: taken(self, *rest) or caches.append(rest[1]))
     monkeypatch.setattr(engines, "max_rows", _none_while(lambda: engine._searches))
-    told, order = defaultdict(list), []
+    result, order = defaultdict(list), []
     while not engine.is_idle:
         for event in engine.step():
-            told[event.request].append(event)
+            result[event.request].append(event)
             order.append(event.request)
     assert order.index(row) > max(at for at, number in enumerate(order) if number == search)
-    assert text_of(told[row]) == token_by_token(model, asked(1))[:2]
+    assert text_of(result[row]) == token_by_token(model, asked(1))[:2]
     assert caches == [1, 2]  # the tree, and then the lane
 
 
@@ -246,7 +246,7 @@ def _none_while(condition):
     return fitting
 
 
-def test_what_is_abandoned_is_never_told_of_and_its_memory_is_given_back(build):
+def test_abandoned_requests_report_nothing_and_free_their_memory(build):
     model = build()
     engine = Engine(model, slots=2)
     for each in (asked(0), asked(1, **BEAMS), asked(2)):

@@ -1,4 +1,4 @@
-"""Penalties and bars: transformers' processors and plain loops give the same logits; something is always left."""
+"""Penalties and exclusions compared with transformers and plain loops; some token is always left."""
 
 import math
 
@@ -64,7 +64,7 @@ def texts(draw, **fixed):
 
 @settings(max_examples=120, deadline=None)
 @given(st.integers(0, 10**6), st.lists(texts(), min_size=1, max_size=5))
-def test_penalties_and_bars_are_those_of_transformers(seed, several):
+def test_penalties_and_exclusions_match_transformers(seed, several):
     logits = logits_of(seed, len(several))
     before = logits.clone()
     ours = process_logits(logits, several)
@@ -78,7 +78,7 @@ def test_penalties_and_bars_are_those_of_transformers(seed, several):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), texts(), st.lists(TOKENS, max_size=12))
-def test_a_text_that_grew_is_counted_as_one_that_is_read_whole(seed, text, more):
+def test_incremental_counts_match_counts_of_the_whole_text(seed, text, more):
     logits = logits_of(seed, 1)
     for token in more:
         process_logits(logits, [text])
@@ -98,7 +98,7 @@ def test_a_text_that_grew_is_counted_as_one_that_is_read_whole(seed, text, more)
     st.sampled_from([1.0, 2.0]),
     st.lists(st.tuples(st.lists(TOKENS, max_size=5), st.lists(TOKENS, max_size=9)), min_size=1, max_size=4),
 )
-def test_presence_and_frequency_are_taken_off_what_was_written(seed, presence, frequency, repetition, histories):
+def test_presence_and_frequency_penalties_reduce_generated_tokens(seed, presence, frequency, repetition, histories):
     config = GenerationConfig(presence_penalty=presence, frequency_penalty=frequency, repetition_penalty=repetition)
     logits = logits_of(seed, len(histories))
     due = logits.clone()
@@ -138,7 +138,7 @@ def test_a_text_with_choices_becomes_one_of_them(seed, choices, temperature):
         assert text.generated in choices
 
 
-def test_choices_are_drawn_as_often_as_the_model_holds_them_likely():
+def test_choices_are_sampled_with_the_models_probabilities():
     # 5 alone, or 5 and 6: after 5 the end and 6 share what the model gives the two.
     logits = torch.tensor([[0.0, 0, 0, 0, 0, 1.0, 0.5, 3.0, 1.5]])
     text = SequenceState(
@@ -152,7 +152,7 @@ def test_choices_are_drawn_as_often_as_the_model_holds_them_likely():
 # --- nothing to do, and nothing left
 
 
-def test_where_nothing_acts_the_logits_themselves_come_back():
+def test_without_settings_the_same_logits_are_returned():
     logits = logits_of(0, 2)
     plain = SequenceState(GenerationConfig(temperature=0.7, top_k=3), 0, [1, 2], [3])
     past = SequenceState(GenerationConfig(min_new_tokens=2), 0, [1], [3, 4], frozenset([0]))
@@ -161,7 +161,7 @@ def test_where_nothing_acts_the_logits_themselves_come_back():
     assert process_logits(logits, [past, far]) is logits
 
 
-def test_only_the_texts_that_ask_for_it_are_adjusted():
+def test_only_sequences_with_settings_are_adjusted():
     logits = logits_of(0, 3)
     asks = SequenceState(GenerationConfig(repetition_penalty=2.0, presence_penalty=1.0), 0, [1], [2], bad_ids=((4,),))
     plain = SequenceState(GenerationConfig(), 0, [1], [2])
@@ -170,7 +170,7 @@ def test_only_the_texts_that_ask_for_it_are_adjusted():
     assert (adjusted[1] != logits[1]).nonzero().flatten().tolist() == [1, 2, 4]
 
 
-def test_a_run_of_bad_tokens_is_barred_where_the_others_stand_before_across_the_prompt_too():
+def test_the_last_token_of_a_bad_word_is_excluded_after_the_others_even_across_the_prompt():
     bad = ((3, 4), (1, 2, 3, 5), (6,))
     for prompt, written, barred in (
         ([1, 2], [3], [4, 5, 6]),
@@ -193,7 +193,7 @@ def left(**fields) -> list[int]:
     return (adjusted[0] > -math.inf).nonzero().flatten().tolist()
 
 
-def test_bars_that_leave_nothing_are_lifted_bad_words_last():
+def test_exclusions_that_leave_no_token_are_dropped_bad_words_last():
     assert left(no_repeat_ngram_size=1) == [0, 1, 2]  # everything stands already: it may repeat itself
     assert left(no_repeat_ngram_size=1, min_new_tokens=1) == [0, 1]  # but not end
     assert left(no_repeat_ngram_size=1, bad=((0,),)) == [1, 2]  # nor write a bad word
@@ -204,14 +204,14 @@ def test_bars_that_leave_nothing_are_lifted_bad_words_last():
     assert torch.equal(process_logits(torch.zeros(1, 3), [text]), torch.zeros(1, 3))
 
 
-def test_what_is_lifted_in_one_text_stays_barred_in_another():
+def test_an_exclusion_dropped_in_one_sequence_holds_in_another():
     config = GenerationConfig(no_repeat_ngram_size=1)
     everything, some = SequenceState(config, 0, [0, 1, 2]), SequenceState(config, 0, [0, 2])
     adjusted = process_logits(torch.zeros(2, 3), [everything, some])
     assert adjusted.tolist() == [[0, 0, 0], [-math.inf, 0, -math.inf]]
 
 
-def test_a_choice_is_made_even_where_the_model_holds_none_for_possible():
+def test_a_choice_is_made_even_if_the_model_considers_all_impossible():
     logits = torch.tensor([[0.0, -math.inf, -math.inf, 5.0]])
     seen = set()
     for seed in range(40):
@@ -226,7 +226,7 @@ def test_a_choice_is_made_even_where_the_model_holds_none_for_possible():
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**6), st.lists(texts(), min_size=1, max_size=4), st.floats(0.2, 2))
-def test_probabilities_are_numbers_whatever_is_barred(seed, several, temperature):
+def test_probabilities_are_finite_whatever_is_excluded(seed, several, temperature):
     logits = logits_of(seed, len(several)).masked_fill(logits_of(seed + 1, len(several)) > 1, -torch.inf)
     logits[:, seed % SIZE] = 0.0
     probabilities = token_probabilities(process_logits(logits, several), GenerationConfig(temperature=temperature))

@@ -1,4 +1,4 @@
-"""Room: what a cache takes is known before it is taken, and requests make do with the slots there are."""
+"""Cache memory is known before it is allocated, and requests use the slots that fit."""
 
 import weakref
 
@@ -24,16 +24,16 @@ def requests(count: int = 9) -> list[Request]:
 
 def bytes_of(model, rows: int, capacity: int) -> int:
     """What a lane of so many rows takes, measured."""
-    lane = engines.DecodingBatch(model, rows, capacity)
-    held = [lane._cache.keys, lane._cache.values]
-    if lane._memory is not None:
-        held += [lane._memory.states, *lane._memory.keys, *lane._memory.values]
+    batch = engines.DecodingBatch(model, rows, capacity)
+    held = [batch._cache.keys, batch._cache.values]
+    if batch._memory is not None:
+        held += [batch._memory.states, *batch._memory.keys, *batch._memory.values]
     return sum(each.numel() * each.element_size() for each in held)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", MODELS)
-def test_as_many_rows_are_taken_as_fit_in_four_fifths_of_the_memory(name, dtype, build, monkeypatch):
+def test_rows_take_at_most_four_fifths_of_the_free_memory(name, dtype, build, monkeypatch):
     model = build(**MODELS[name]).to(dtype)
     for rows in (1, 2, 7):
         free = bytes_of(model, rows, 24) * 5 / 4
@@ -57,14 +57,14 @@ def test_fewer_slots_give_the_same_texts(name, build, run, monkeypatch):
     monkeypatch.setattr(room, "free_bytes", lambda _: free)
     taken = engines.DecodingBatch
     monkeypatch.setattr(
-        engines, "Lane", lambda model, slots, capacity: rows.append(slots) or taken(model, slots, capacity)
+        engines, "DecodingBatch", lambda model, slots, capacity: rows.append(slots) or taken(model, slots, capacity)
     )
-    assert [told.text for told in run(model, asked)] == [told.text for told in whole]
+    assert [result.text for result in run(model, asked)] == [result.text for result in whole]
     assert rows == [2]
 
 
 @pytest.mark.parametrize("fields", [{}, {"num_beams": 8}, {"penalty_alpha": 0.5, "top_k": 8}], ids=str)
-def test_where_nothing_fits_it_is_said_before_anything_is_taken(fields, build, monkeypatch):
+def test_missing_memory_is_reported_before_any_is_allocated(fields, build, monkeypatch):
     model = build()
     monkeypatch.setattr(room, "free_bytes", lambda _: 0)
     monkeypatch.setattr(KVCache, "__init__", lambda *_: pytest.fail("the cache was taken"))
@@ -75,7 +75,7 @@ def test_where_nothing_fits_it_is_said_before_anything_is_taken(fields, build, m
     assert "num_beams" in caught.value.advice
 
 
-def test_beams_count(build, monkeypatch):
+def test_beams_count_toward_memory(build, monkeypatch):
     """A search takes as much as its tree, which is more than a row."""
     model = build()
     wanted = []
@@ -93,7 +93,7 @@ def test_beams_count(build, monkeypatch):
         list(engines.generate(model, [Request([1], config)]))
 
 
-def test_a_search_waits_until_there_is_room_for_it(build, run, monkeypatch):
+def test_a_search_waits_for_memory(build, run, monkeypatch):
     """What others hold is given back when they are done, so that one is no fault."""
     model = build()
     config = GenerationConfig(max_new_tokens=9, num_beams=6)
@@ -119,27 +119,27 @@ def test_a_search_waits_until_there_is_room_for_it(build, run, monkeypatch):
                 found[event.request] = [each.ids for each in event.hypotheses]
         most = max(most, len(engine._searches))
     assert most == 2
-    assert [found[number] for number in range(5)] == [[each.ids for each in told.hypotheses] for told in whole]
+    assert [found[number] for number in range(5)] == [[each.ids for each in result.hypotheses] for result in whole]
 
 
-def test_rows_that_nobody_uses_make_room_for_a_search(build, monkeypatch):
+def test_unused_rows_are_freed_for_a_search(build, monkeypatch):
     model = build()
     config = GenerationConfig(max_new_tokens=9, num_beams=9)
     engine = Engine(model, slots=2)
-    monkeypatch.setattr(room, "free_bytes", lambda _: 0 if engine._lane else 10**9)
+    monkeypatch.setattr(room, "free_bytes", lambda _: 0 if engine._batch else 10**9)
     engine.submit(Request([1], GenerationConfig(max_new_tokens=3)))
     engine.submit(Request([2], config))
     engine.submit(Request([3], config))
-    told = []
+    result = []
     while not engine.is_idle:
-        told += engine.step()
-    assert [event.request for event in told if isinstance(event, Finish)] == [0, 1, 2]
+        result += engine.step()
+    assert [event.request for event in result if isinstance(event, Finish)] == [0, 1, 2]
     monkeypatch.setattr(room, "free_bytes", lambda _: 0)
     with pytest.raises(DeviceError):
         engine.submit(Request([2], config))
     assert engine.is_idle
 
 
-def test_free_memory_is_a_number_of_bytes_where_the_system_tells():
+def test_free_memory_is_a_number_of_bytes_if_the_system_reports_it():
     free = room.free_bytes(torch.device("cpu"))
     assert free is None or 2**20 < free < 2**50

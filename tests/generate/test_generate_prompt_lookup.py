@@ -1,4 +1,4 @@
-"""Prompt lookup: guesses are what followed before; a text is the same with them, in fewer steps."""
+"""Prompt lookup proposes what followed earlier, and gives the same text in fewer steps."""
 
 import random
 
@@ -36,7 +36,7 @@ def mostly_followed(ids: list[int], context: list[int]) -> int | None:
 
 
 @given(st.lists(st.integers(0, 3), max_size=30), st.integers(1, 6))
-def test_what_mostly_followed_the_last_tokens_is_guessed_to_follow_now(ids, count):
+def test_drafts_are_the_most_frequent_followers_of_the_last_tokens(ids, count):
     lookup = PromptLookup(count)
     for cut in range(0, len(ids), 4):  # in parts
         lookup.extend(ids[cut : cut + 4])
@@ -51,7 +51,7 @@ def test_what_mostly_followed_the_last_tokens_is_guessed_to_follow_now(ids, coun
     assert bool(guessed) == bool(expected)
 
 
-def test_a_guess_goes_on_as_long_as_guesses_are_right_and_is_given_up_where_they_are_wrong():
+def test_drafts_grow_while_they_are_right_and_stop_when_they_are_wrong():
     loop = list(range(10, 20))
     trusted, doubted = PromptLookup(20), PromptLookup(20)
     trusted.extend(loop * 2)
@@ -73,7 +73,7 @@ def test_a_guess_goes_on_as_long_as_guesses_are_right_and_is_given_up_where_they
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_guesses_come_back_where_a_text_begins_to_repeat_itself(seed: int):
+def test_drafts_resume_when_a_text_repeats_itself(seed: int):
     lookup, noise = PromptLookup(4), random.Random(seed)
     for _ in range(150):
         lookup.propose()
@@ -87,7 +87,7 @@ def test_guesses_come_back_where_a_text_begins_to_repeat_itself(seed: int):
 
 @pytest.mark.parametrize("name", ["gpt2", "modern, grouped", "n-grams", "seq2seq"])
 @pytest.mark.parametrize("fields", SETTINGS, ids=str)
-def test_the_text_is_that_without_guesses_token_for_token(fields, name, build, run):
+def test_the_text_is_identical_without_drafts(fields, name, build, run):
     model = build(**MODELS[name])
     for ends, guessed in (({"max_new_tokens": 40}, 3), ({"max_new_tokens": 13, "min_new_tokens": 6}, 9)):
         plain, guessing = (
@@ -100,10 +100,10 @@ def test_the_text_is_that_without_guesses_token_for_token(fields, name, build, r
             )
             for more in ({}, {"prompt_lookup_num_tokens": guessed})
         )
-        for without, told in zip(run(model, plain), run(model, guessing), strict=True):
-            assert told.text == without.text
-            assert [token.rank for token in told.tokens] == [token.rank for token in without.tokens]
-            for token, other in zip(told.tokens, without.tokens, strict=True):
+        for without, result in zip(run(model, plain), run(model, guessing), strict=True):
+            assert result.text == without.text
+            assert [token.rank for token in result.tokens] == [token.rank for token in without.tokens]
+            for token, other in zip(result.tokens, without.tokens, strict=True):
                 assert token.logprob == pytest.approx(other.logprob, abs=1e-4)
                 assert [index for index, _ in token.alternatives] == [index for index, _ in other.alternatives]
 
@@ -117,21 +117,21 @@ def test_the_text_is_that_without_guesses_token_for_token(fields, name, build, r
     temperature=st.sampled_from([0, 0.5, 1.0]),
     past=st.sampled_from(["restart", "slide"]),
 )
-def test_near_the_blocks_end_too(build, run, prompt, most, guessed, block, temperature, past):
+def test_drafts_near_the_end_of_the_block_change_nothing(build, run, prompt, most, guessed, block, temperature, past):
     model = build(block_size=block, n_layer=1, vocab_size=3)
     config = GenerationConfig(
         max_new_tokens=most, temperature=temperature, prompt_lookup_num_tokens=guessed, past_block=past
     )
     # Another row, longer or shorter, that leaves less room.
     asked = [Request(prompt, config, seed=1), Request([1, 2], config, seed=2)]
-    assert [told.text for told in run(model, asked)] == [token_by_token(model, each)[:2] for each in asked]
+    assert [result.text for result in run(model, asked)] == [token_by_token(model, each)[:2] for each in asked]
 
 
 def counted(run, model, asked, monkeypatch, slots: int = 32) -> tuple[list, int]:
     steps: list[int] = []
     whole = DecodingBatch.read
     with monkeypatch.context() as patch:
-        patch.setattr(DecodingBatch, "read", lambda lane, guesses: steps.append(1) or whole(lane, guesses))
+        patch.setattr(DecodingBatch, "read", lambda lane, drafts: steps.append(1) or whole(lane, drafts))
         return run(model, asked, slots), len(steps)
 
 
@@ -140,7 +140,7 @@ def looping(build):
     return build(seed=3, block_size=200)
 
 
-def test_guesses_that_are_right_save_steps(build, run, monkeypatch):
+def test_right_drafts_save_steps(build, run, monkeypatch):
     model = looping(build)
     plain, guessing = (
         Request([5], GenerationConfig(max_new_tokens=120, temperature=0, prompt_lookup_num_tokens=guessed))
@@ -153,7 +153,7 @@ def test_guesses_that_are_right_save_steps(build, run, monkeypatch):
     assert fewer < 90
 
 
-def test_a_text_is_guessed_from_its_source_and_its_prompt(build, run, monkeypatch):
+def test_drafts_come_from_the_source_and_the_prompt(build, run, monkeypatch):
     """All that the model writes stood there before, so nearly every guess is right."""
     for name in ("gpt2", "seq2seq"):
         model = build(**MODELS[name], block_size=120)
@@ -171,17 +171,17 @@ def test_a_text_is_guessed_from_its_source_and_its_prompt(build, run, monkeypatc
             source=source,
             choice_ids=forced,  # the model is made to write it over
         )
-        (told,), steps = counted(run, model, [asked], monkeypatch)
-        assert told.ids == list(forced[0])
-        assert steps < len(told.ids) / 1.5
+        (result,), steps = counted(run, model, [asked], monkeypatch)
+        assert result.ids == list(forced[0])
+        assert steps < len(result.ids) / 1.5
 
 
-def test_many_rows_are_not_slowed_by_guesses(build, run, monkeypatch):
+def test_large_batches_use_no_drafts(build, run, monkeypatch):
     model = looping(build)
     config = GenerationConfig(max_new_tokens=30, temperature=0, prompt_lookup_num_tokens=6)
     asked = [Request([n], config) for n in range(6)]
-    told, steps = counted(run, model, asked, monkeypatch)
+    result, steps = counted(run, model, asked, monkeypatch)
     assert steps == 30
     few, fewer = counted(run, model, asked, monkeypatch, slots=1)
-    assert [each.ids for each in few] == [each.ids for each in told]
+    assert [each.ids for each in few] == [each.ids for each in result]
     assert fewer < 6 * 30

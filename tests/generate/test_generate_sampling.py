@@ -1,4 +1,4 @@
-"""Drawing: the distribution is transformers', draws follow it whatever stands beside them, random numbers never change."""
+"""Sampling: the distribution matches transformers, samples follow it, and random numbers never change."""
 
 import math
 
@@ -53,7 +53,7 @@ def warped(logits: torch.Tensor, config: GenerationConfig) -> torch.Tensor:
     return scores[0].softmax(dim=-1)
 
 
-def drawn(logits: torch.Tensor, config: GenerationConfig, places: list[tuple[int, int]]) -> list[int]:
+def sampled(logits: torch.Tensor, config: GenerationConfig, places: list[tuple[int, int]]) -> list[int]:
     """What is drawn from the same logits (V,) at each (seed, position)."""
     texts = [SequenceState(config, seed, generated=[0] * position) for seed, position in places]
     return choose(logits.expand(len(texts), -1), texts)
@@ -76,9 +76,7 @@ SHARES = st.integers(1, 98).map(lambda number: number / 99 + 0.00314159)  # fall
     min_p=st.none() | SHARES,
     typical_p=st.none() | SHARES,
 )
-def test_the_distribution_is_that_of_transformers(
-    seed, size, tied, barred, temperature, top_k, top_p, min_p, typical_p
-):
+def test_the_distribution_matches_transformers(seed, size, tied, barred, temperature, top_k, top_p, min_p, typical_p):
     logits = logits_from(seed, size, tied, barred)
     config = GenerationConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, typical_p=typical_p)
     ours, theirs = token_probabilities(logits, config), warped(logits, config)
@@ -89,7 +87,7 @@ def test_the_distribution_is_that_of_transformers(
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 30), st.booleans(), SHARES)
-def test_top_p_keeps_the_first_of_ties_and_no_more_than_it_needs(seed, size, tied, share):
+def test_top_p_keeps_the_first_ties_and_no_more_than_needed(seed, size, tied, share):
     probabilities = logits_from(seed, size, tied, barred=False).softmax(dim=-1)
     due = torch.zeros_like(probabilities)
     mass = 0.0
@@ -102,7 +100,7 @@ def test_top_p_keeps_the_first_of_ties_and_no_more_than_it_needs(seed, size, tie
     torch.testing.assert_close(ours, due / due.sum(), atol=1e-12, rtol=1e-9)
 
 
-def test_top_k_keeps_ties_at_the_last_place_and_top_p_comes_after_it():
+def test_top_k_keeps_all_ties_and_is_applied_before_top_p():
     logits = torch.tensor([0.5, 0.2, 0.2, 0.1]).log()
     kept = token_probabilities(logits, GenerationConfig(top_k=2))
     torch.testing.assert_close(kept, torch.tensor([5 / 9, 2 / 9, 2 / 9, 0.0], dtype=torch.float64))
@@ -111,14 +109,14 @@ def test_top_k_keeps_ties_at_the_last_place_and_top_p_comes_after_it():
     assert token_probabilities(logits, GenerationConfig(top_p=0.55)).count_nonzero() == 2
 
 
-def test_probabilities_of_many_rows_are_those_of_each():
+def test_probabilities_of_a_batch_match_those_of_each_row():
     rows = torch.stack([random_logits(seed, 9) for seed in range(6)]).view(2, 3, 9)
     config = GenerationConfig(temperature=0.7, top_k=5, top_p=0.9, min_p=0.01, typical_p=0.9)
     each = torch.stack([token_probabilities(row, config) for row in rows.view(6, 9)])
     torch.testing.assert_close(token_probabilities(rows, config), each.view(2, 3, 9), atol=0, rtol=0)
 
 
-def test_greedy_has_all_probability_on_the_first_of_the_likeliest():
+def test_greedy_puts_all_probability_on_the_first_likeliest_token():
     rows = torch.tensor([[0.0, 2.0, 2.0], [1.0, 0.0, -math.inf]])
     assert token_probabilities(rows, GenerationConfig(temperature=0)).tolist() == [[0, 1, 0], [1, 0, 0]]
 
@@ -127,7 +125,7 @@ def test_greedy_has_all_probability_on_the_first_of_the_likeliest():
 def test_a_tiny_temperature_is_greedy_and_does_not_overflow(temperature: float):
     logits, config = torch.tensor([-900.0, 3.0, 900.0, 899.0]), GenerationConfig(temperature=temperature)
     assert token_probabilities(logits, config).tolist() == [0, 0, 1, 0]
-    assert drawn(logits, config, [(0, 0)]) == [2]
+    assert sampled(logits, config, [(0, 0)]) == [2]
 
 
 # --- large vocabularies, where only the likeliest tokens are ordered
@@ -164,25 +162,25 @@ KINDS = ["peaked", "flat", "equal", "steps", "ties across the few", "mostly barr
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("limits", LIMITS, ids=str)
-def test_ordering_only_the_likeliest_tokens_changes_nothing(kind, limits, monkeypatch: pytest.MonkeyPatch):
+def test_sorting_only_the_likeliest_tokens_gives_the_same_result(kind, limits, monkeypatch: pytest.MonkeyPatch):
     logits, config = big_logits(kind), GenerationConfig(**limits)
     places = [(seed, 1) for seed in range(40)]
-    few, few_drawn = token_probabilities(logits, config), drawn(logits, config, places)
+    few, few_drawn = token_probabilities(logits, config), sampled(logits, config, places)
     monkeypatch.setattr(drawing, "_MANY", BIG)
-    all_, all_drawn = token_probabilities(logits, config), drawn(logits, config, places)
+    all_, all_drawn = token_probabilities(logits, config), sampled(logits, config, places)
     assert torch.equal(few > 0, all_ > 0)
     torch.testing.assert_close(few, all_, atol=0, rtol=1e-12)
     assert few_drawn == all_drawn
     # And where the device is better not asked, as on a GPU.
-    monkeypatch.setattr(drawing, "_is_quick_to_ask", lambda values: False)
+    monkeypatch.setattr(drawing, "_is_on_cpu", lambda values: False)
     unasked = token_probabilities(logits, config)
     assert torch.equal(unasked > 0, all_ > 0)
-    assert drawn(logits, config, places) == all_drawn
+    assert sampled(logits, config, places) == all_drawn
 
 
 @pytest.mark.parametrize("kind", ["peaked", "flat"])
 @pytest.mark.parametrize("limits", LIMITS, ids=str)
-def test_the_distribution_over_a_large_vocabulary_is_that_of_transformers(kind, limits):
+def test_the_distribution_over_a_large_vocabulary_matches_transformers(kind, limits):
     logits, config = big_logits(kind).double(), GenerationConfig(**limits)
     torch.testing.assert_close(token_probabilities(logits, config), warped(logits, config), atol=1e-12, rtol=1e-7)
 
@@ -202,11 +200,11 @@ STRATEGIES = [
 
 @pytest.mark.parametrize("fields", STRATEGIES, ids=str)
 @pytest.mark.parametrize("along", ["positions", "seeds"])
-def test_draws_follow_the_distribution(fields, along: str):
+def test_samples_follow_the_distribution(fields, along: str):
     logits, config = random_logits(5, 12, width=1.0), GenerationConfig(**fields)
     draws = 2000 if along == "positions" else 8_000
     places = [(11, n) if along == "positions" else (n, 4) for n in range(draws)]
-    counts = np.bincount(drawn(logits, config, places), minlength=12)
+    counts = np.bincount(sampled(logits, config, places), minlength=12)
     expected = draws * warped(logits, config).numpy()
     assert not counts[expected == 0].any()
     assert chisquare(counts[expected > 0], expected[expected > 0]).pvalue > RARE
@@ -214,7 +212,7 @@ def test_draws_follow_the_distribution(fields, along: str):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.booleans(), st.sampled_from([13, 700, 9000]))
-def test_a_text_is_drawn_alone_as_among_others_of_all_settings(seed: int, tied: bool, size: int):
+def test_a_sample_does_not_depend_on_other_rows_and_their_settings(seed: int, tied: bool, size: int):
     kinds = [*STRATEGIES, {"temperature": 0}, {"top_k": 3, "repetition_penalty": 1.3}, {"no_repeat_ngram_size": 2}]
     logits = torch.stack([logits_from(seed + row, size, tied, barred=False) for row in range(32)]).float()
     texts = [
@@ -232,39 +230,39 @@ def test_greedy_is_top_k_of_one_and_a_tiny_top_p(seed: int, size: int, position:
     logits = random_logits(seed, size)
     best = max(range(size), key=lambda number: float(logits[number]))
     for fields in ({"temperature": 0}, {"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-9}, {"min_p": 1}):
-        assert drawn(logits, GenerationConfig(**fields), [(seed, position)]) == [best]
+        assert sampled(logits, GenerationConfig(**fields), [(seed, position)]) == [best]
 
 
-def test_a_draw_is_where_its_number_falls_among_the_ids_in_order(monkeypatch: pytest.MonkeyPatch):
+def test_a_sample_is_the_id_where_the_uniform_number_falls(monkeypatch: pytest.MonkeyPatch):
     logits = torch.tensor([-math.inf, 0.0, -math.inf, 0.0, -math.inf])
     for number in (0.0, 0.25, 0.4999, 0.5, 1 - 2**-53):
         monkeypatch.setattr(drawing, "uniform", lambda *_, number=number: number)
-        assert drawn(logits, GenerationConfig(), [(0, 0)]) == [1 if number < 0.5 else 3]
+        assert sampled(logits, GenerationConfig(), [(0, 0)]) == [1 if number < 0.5 else 3]
 
 
 @pytest.mark.parametrize("fields", STRATEGIES, ids=str)
-def test_a_draw_takes_the_number_of_its_seed_and_of_how_much_is_written(fields):
+def test_a_sample_uses_the_number_of_its_seed_and_position(fields):
     logits, config = random_logits(1, 60), GenerationConfig(**fields)
     cumulative = np.cumsum(warped(logits, config).numpy())
     places = [(seed, position) for seed in (0, 7, -1, 2**64 - 1) for position in range(40)]
     due = [int(np.searchsorted(cumulative, uniform(*place) * cumulative[-1], side="right")) for place in places]
-    assert drawn(logits, config, places) == due
+    assert sampled(logits, config, places) == due
 
 
-def test_the_largest_number_never_leads_behind_the_last_possible_token(monkeypatch: pytest.MonkeyPatch):
+def test_the_largest_uniform_number_gives_the_last_possible_token(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(drawing, "uniform", lambda *_: 1 - 2**-53)
     for seed in range(200):
         logits = random_logits(seed, 1000)
         logits[-5:] = -math.inf
-        (token,) = drawn(logits, GenerationConfig(temperature=0.9), [(0, 0)])
+        (token,) = sampled(logits, GenerationConfig(temperature=0.9), [(0, 0)])
         assert token_probabilities(logits, GenerationConfig())[token] > 0
 
 
-def test_no_texts_draw_nothing():
+def test_an_empty_batch_gives_no_tokens():
     assert choose(torch.empty(0, 7), []) == []
 
 
-def test_logits_are_left_as_they_are():
+def test_logits_are_not_modified():
     logits = torch.stack([random_logits(seed, 50) for seed in range(3)])
     before = logits.clone()
     for fields in STRATEGIES:
@@ -302,7 +300,7 @@ def test_random_numbers_never_change():
     ],
     ids=["positions", "seeds", "far positions", "both"],
 )
-def test_random_numbers_are_uniform_and_unlike_their_neighbours(places: list[tuple[int, int]]):
+def test_random_numbers_are_uniform_and_uncorrelated(places: list[tuple[int, int]]):
     numbers = np.array([uniform(*place) for place in places])
     assert numbers.min() >= 0
     assert numbers.max() < 1
@@ -315,6 +313,6 @@ def test_random_numbers_are_uniform_and_unlike_their_neighbours(places: list[tup
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(-(2**70), 2**70), st.integers(0, 2**70))
-def test_any_seed_and_position_give_a_number_that_depends_on_them_alone(seed: int, position: int):
+def test_random_numbers_depend_on_seed_and_position_alone(seed: int, position: int):
     assert 0 <= uniform(seed, position) < 1
     assert uniform(seed, position) == uniform(seed, position)

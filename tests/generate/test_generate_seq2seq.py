@@ -1,4 +1,4 @@
-"""The engine with sources: the ids transformers generates, each source read once and kept with its own request."""
+"""The engine with encoder-decoder models compared with transformers."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def settings(count: int, **fields) -> GenerationConfig:
 
 @torch.no_grad()
 @pytest.mark.parametrize("num_beams", [1, 4])
-def test_texts_are_what_an_encoder_decoder_model_generates(num_beams, run):
+def test_texts_match_transformers_encoder_decoder_models(num_beams, run):
     shape = {"vocab_size": 61, "n_embd": 32, "n_head": 4, "bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
     encoder = GPT2Model(GPT2Config(n_positions=19, n_layer=3, is_causal=False, **shape))
     decoder = GPT2LMHeadModel(GPT2Config(n_positions=24, n_layer=2, add_cross_attention=True, **shape))
@@ -70,8 +70,8 @@ def test_texts_are_what_an_encoder_decoder_model_generates(num_beams, run):
         decoder_start_token_id=7,
         pad_token_id=0,
     )
-    assert [told.ids for told in together] == made[:, 1:].tolist()
-    assert len({tuple(told.ids) for told in together}) >= 3, "sources make texts of their own"
+    assert [result.ids for result in together] == made[:, 1:].tolist()
+    assert len({tuple(result.ids) for result in together}) >= 3, "sources make texts of their own"
 
 
 MODELS = {
@@ -83,7 +83,7 @@ MODELS = {
 
 @pytest.mark.parametrize("slots", [1, 2, 32])
 @pytest.mark.parametrize("name", MODELS)
-def test_each_text_is_written_from_its_own_source_in_whatever_slot(name, slots, seq2seq, run):
+def test_each_text_uses_its_own_source_in_every_slot(name, slots, seq2seq, run):
     """Rows move as others end, and slots are taken by requests with longer and with shorter sources."""
     model = seq2seq(**MODELS[name])
     counts = [9, 2, 14, 5, 3, 11, 1, 8, 6, 12]
@@ -91,36 +91,36 @@ def test_each_text_is_written_from_its_own_source_in_whatever_slot(name, slots, 
         Request(PROMPTS[n % 3], settings(count, temperature=0.9), seed=n, source=SOURCES[n % 5])
         for n, count in enumerate(counts)
     ]
-    assert [told.text for told in run(model, requests, slots)] == [
+    assert [result.text for result in run(model, requests, slots)] == [
         token_by_token(model, asked)[:2] for asked in requests
     ]
 
 
 @pytest.mark.parametrize("block", [1, 5, 8])
-def test_a_row_that_starts_over_or_stays_when_others_end_keeps_its_own_source(block, seq2seq, run):
+def test_a_row_that_restarts_or_moves_keeps_its_source(block, seq2seq, run):
     model = seq2seq(preset="modern", block_size=block)
     # The first request ends first and the last row takes its place; rows fill up at different steps.
     requests = [
         Request(prompt, settings(3 + 8 * n, temperature=0.8), seed=n, source=source)
         for n, (prompt, source) in enumerate(zip(PROMPTS, SOURCES, strict=True))
     ]
-    assert [told.text for told in run(model, requests)] == [token_by_token(model, asked)[:2] for asked in requests]
+    assert [result.text for result in run(model, requests)] == [token_by_token(model, asked)[:2] for asked in requests]
 
 
-def test_searches_read_their_own_sources(seq2seq, run):
+def test_searches_use_their_own_sources(seq2seq, run):
     model = seq2seq()
     requests = [
         Request([7], settings(8, **fields), source=source)
         for source in SOURCES[:3]
         for fields in ({"num_beams": 3}, {"penalty_alpha": 0.5, "top_k": 3})
     ]
-    told = run(model, requests)
-    for asked, each in zip(requests, told, strict=True):
+    result = run(model, requests)
+    for asked, each in zip(requests, result, strict=True):
         expected = contrastive(model, asked)[0] if asked.config.num_beams == 1 else beams(model, asked)[0][1]
         assert each.ids == expected
 
 
-def test_sources_are_read_once_all_together_and_only_of_requests_that_write(seq2seq, run, monkeypatch):
+def test_sources_are_encoded_once_in_a_batch_and_only_if_tokens_are_requested(seq2seq, run, monkeypatch):
     model, shapes = seq2seq(), []
     whole = model.encode
     monkeypatch.setattr(model, "encode", lambda ids, *rest: shapes.append(tuple(ids.shape)) or whole(ids, *rest))
@@ -129,31 +129,31 @@ def test_sources_are_read_once_all_together_and_only_of_requests_that_write(seq2
         Request([7], settings(count, temperature=0), source=source)
         for count, source in zip(counts, SOURCES, strict=True)
     ]
-    assert [len(told.ids) for told in run(model, requests)] == counts
+    assert [len(result.ids) for result in run(model, requests)] == counts
     assert shapes == [(4, 9)]
     shapes.clear()
     same = [Request([7, 8], settings(4), seed=seed, source=SOURCES[0]) for seed in range(6)]
-    assert len({tuple(told.ids) for told in run(model, same)}) == 6
+    assert len({tuple(result.ids) for result in run(model, same)}) == 6
     assert shapes == [(1, 9)]  # several texts from one source and one prompt
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ((), "Request 2 of 2: There is no source."),
         (range(20), "Request 2 of 2: The source has 20 tokens."),
     ],
 )
-def test_a_seq2seq_refuses_a_missing_source_and_one_too_long(source, said, seq2seq):
+def test_a_seq2seq_model_rejects_a_missing_or_too_long_source(source, message, seq2seq):
     requests = [Request([7], source=[1]), Request([7], source=source)]
     with pytest.raises(DataError) as caught:
         next(generate(seq2seq(), requests))
-    assert caught.value.happened == said
+    assert caught.value.happened == message
     assert caught.value.expected and caught.value.advice
 
 
-def test_a_gpt_refuses_a_source(build):
-    with pytest.raises(DataError, match="no encoder to read it") as caught:
+def test_a_gpt_rejects_a_source(build):
+    with pytest.raises(DataError, match="this model has no encoder") as caught:
         next(generate(build(), [Request([7], source=[1, 2])]))
     assert "Request 1 of 1: The source has 2 tokens" in caught.value.happened
     assert caught.value.advice

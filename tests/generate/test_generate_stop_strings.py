@@ -1,15 +1,14 @@
-"""Ends and characters: a text ends before the first stop string, and no piece ends within a character."""
+"""A text ends before the first stop string, and no delta ends within a character."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_decoding import Told
+from reference_decoding import EngineResult
 
 from penna.config.generation import GenerationConfig
 from penna.config.sections import TokenizerConfig
 from penna.generate.request import Request
-from penna.generate.stop_strings import StopFinder
-from penna.generate.text_stream import generate_texts, stream_texts
+from penna.generate.text_stream import SHOW_SPECIAL, StopFinder, generate_texts, stream_texts
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.tokenizer.train import train_tokenizer
 
@@ -40,7 +39,7 @@ def cut(text: str, stops: list[str]) -> tuple[str, bool]:
     pieces=st.lists(st.text("ab", max_size=5), max_size=12),
     stops=st.lists(st.text("ab", min_size=1, max_size=5), max_size=4),
 )
-def test_the_text_ends_before_the_first_whole_stop_string_however_it_is_cut(pieces, stops):
+def test_the_text_ends_before_the_first_complete_stop_string_however_it_is_split(pieces, stops):
     finder, given_out = StopFinder(stops), ""
     for number, piece in enumerate(pieces):
         given_out += finder.push(piece)
@@ -84,39 +83,39 @@ def request(tokenizer: Tokenizer, text: str, **fields) -> Request:
         ("d",),
     ],
 )
-def test_a_text_ends_where_a_stop_string_comes(stop, build, tokenizer):
+def test_a_text_ends_at_a_stop_string(stop, build, tokenizer):
     model = build(vocab_size=tokenizer.vocab_size, block_size=256, n_layer=1)
-    (told,) = generate_texts(model, tokenizer, [request(tokenizer, TEXT, stop=stop)])
+    (result,) = generate_texts(model, tokenizer, [request(tokenizer, TEXT, stop=stop)])
     before, found = cut(TEXT, list(stop))
-    assert (told.text, told.finish) == (before, "stop")  # a text that is its only choice ends with "stop", too
+    assert (result.text, result.finish) == (before, "stop")  # a text that is its only choice ends with "stop", too
     if found:
-        assert len(told.ids) < len(tokenizer.encode(TEXT)) or TEXT.endswith(stop)
-        assert tokenizer.decode(list(told.ids)).startswith(before)
-        assert not cut(tokenizer.decode(list(told.ids[:-1])), list(stop))[1]  # written no further than to see it
+        assert len(result.ids) < len(tokenizer.encode(TEXT)) or TEXT.endswith(stop)
+        assert tokenizer.decode(list(result.ids)).startswith(before)
+        assert not cut(tokenizer.decode(list(result.ids[:-1])), list(stop))[1]  # written no further than to see it
     else:
-        assert told.text == TEXT
+        assert result.text == TEXT
 
 
-def test_a_stop_string_found_with_text_before_it_in_one_token_gives_out_that_text(build):
+def test_text_before_a_stop_string_in_the_same_token_is_kept(build):
     tokenizer = train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=300), ["abstop abstop"] * 9)
     ids = tokenizer.encode("x abstop")
     assert any("abst" in tokenizer.decode([index]) for index in ids)
     model = build(vocab_size=tokenizer.vocab_size)
-    told = generate_texts(
+    result = generate_texts(
         model, tokenizer, [request(tokenizer, "x abstop", stop=(stop,)) for stop in ("st", "b", "abstop", "opx")]
     )
-    assert [each.text for each in told] == ["x ab", "x a", "x ", "x abstop"]
+    assert [each.text for each in result] == ["x ab", "x a", "x ", "x abstop"]
 
 
-def test_a_stop_string_ends_its_own_text_alone(build, run, tokenizer):
+def test_a_stop_string_ends_only_its_own_text(build, run, tokenizer):
     """The row of a text that ended is taken by another, which goes on unharmed."""
     model = build(vocab_size=tokenizer.vocab_size, block_size=256, n_layer=1)
     texts = [TEXT[:20], TEXT, TEXT[5:30], TEXT[::-1], TEXT[3:]]
     stops = [("하",), ("nowhere",), ("您", "good"), (), ("sat",)]
     requests = [request(tokenizer, text, stop=stop) for text, stop in zip(texts, stops, strict=True)]
     for slots in (32, 2):
-        told = generate_texts(model, tokenizer, requests, slots=slots)
-        assert [each.text for each in told] == [
+        result = generate_texts(model, tokenizer, requests, slots=slots)
+        assert [each.text for each in result] == [
             cut(text, list(stop))[0] for text, stop in zip(texts, stops, strict=True)
         ]
 
@@ -135,10 +134,10 @@ def test_texts_of_every_strategy_end_at_stop_strings(fields, build, run, tokeniz
     config = GenerationConfig(max_new_tokens=30, **fields)
     (free,) = generate_texts(model, tokenizer, [Request([5], config)])
     stop = free.text[len(free.text) // 2 :][:3]
-    (told,) = generate_texts(model, tokenizer, [Request([5], config.model_copy(update={"stop": (stop,)}))])
-    assert (told.text, told.finish) == (cut(free.text, [stop])[0], "stop")
-    assert not cut(tokenizer.decode(list(told.ids[:-1])), [stop])[1]  # nothing behind it is given out
-    assert [each.ids for each in told.hypotheses] == [each.ids for each in free.hypotheses]
+    (result,) = generate_texts(model, tokenizer, [Request([5], config.model_copy(update={"stop": (stop,)}))])
+    assert (result.text, result.finish) == (cut(free.text, [stop])[0], "stop")
+    assert not cut(tokenizer.decode(list(result.ids[:-1])), [stop])[1]  # nothing behind it is given out
+    assert [each.ids for each in result.hypotheses] == [each.ids for each in free.hypotheses]
 
 
 # --- Streaming
@@ -146,7 +145,7 @@ def test_texts_of_every_strategy_end_at_stop_strings(fields, build, run, tokeniz
 
 @settings(max_examples=40, deadline=None)
 @given(st.text("한국어中文🎉👨‍👩‍👧é a\n", min_size=1, max_size=12))
-def test_pieces_are_whole_characters_and_joined_they_are_the_text(build, tokenizer, text):
+def test_deltas_are_whole_characters_and_join_to_the_text(build, tokenizer, text):
     model = build(vocab_size=tokenizer.vocab_size, block_size=256, n_layer=1)
     so_far, ids = "", []
     for piece in stream_texts(model, tokenizer, [request(tokenizer, text)]):
@@ -159,20 +158,20 @@ def test_pieces_are_whole_characters_and_joined_they_are_the_text(build, tokeniz
     assert piece.finish == "stop"
 
 
-def test_any_ids_stream_as_they_are_decoded(build, run, tokenizer):
+def test_random_ids_stream_as_decoded(build, run, tokenizer):
     """Most of what a model with random weights writes are no characters."""
     model = build(vocab_size=tokenizer.vocab_size)
     requests = [Request([n], GenerationConfig(max_new_tokens=40), seed=n) for n in range(6)]
     pieces = [""] * 6
-    for piece in stream_texts(model, tokenizer, requests, show_special=True):
+    for piece in stream_texts(model, tokenizer, requests, SHOW_SPECIAL):
         pieces[piece.request] += piece.text
-    told: list[Told] = run(model, requests)
-    assert pieces == [tokenizer.decode(each.ids) for each in told]
+    result: list[EngineResult] = run(model, requests)
+    assert pieces == [tokenizer.decode(each.ids) for each in result]
     assert any("\ufffd" in text for text in pieces)
 
 
-def test_half_a_character_at_the_end_is_told_as_such(build, tokenizer):
+def test_an_incomplete_character_at_the_end_becomes_a_replacement_character(build, tokenizer):
     model = build(vocab_size=tokenizer.vocab_size)
     ids = tuple(tokenizer.encode("a찌"))[:-1]
-    (told,) = generate_texts(model, tokenizer, [Request([1], GenerationConfig(), choice_ids=(ids,))])
-    assert told.text == tokenizer.decode(list(ids)) == "a\ufffd"
+    (result,) = generate_texts(model, tokenizer, [Request([1], GenerationConfig(), choice_ids=(ids,))])
+    assert result.text == tokenizer.decode(list(ids)) == "a\ufffd"

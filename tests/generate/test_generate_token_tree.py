@@ -1,4 +1,4 @@
-"""Partial texts in one row: whatever is given up and cleared away, each text is read as if it were alone."""
+"""The token tree reads each text as if it were alone, whatever is dropped and compacted."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ NAMES = ["gpt2", "sinusoidal", "modern, grouped", "n-grams", "seq2seq"]
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(data=st.data(), litter=st.sampled_from([0, 5, 64]))
-def test_any_way_of_growing_gives_the_states_of_each_text_alone(name, build, data, litter):
+def test_any_growth_of_the_tree_gives_the_states_of_each_text_alone(name, build, data, litter):
     """Texts branch, are given up and outgrow the block in any order."""
     model = build(**MODELS[name], block_size=9)
     width = data.draw(st.integers(1, 4))
@@ -26,7 +26,7 @@ def test_any_way_of_growing_gives_the_states_of_each_text_alone(name, build, dat
     source = SOURCES[0] if name == "seq2seq" else ()
     asked = Request(prompt, GenerationConfig(max_new_tokens=steps + 1), source=source)
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-        patch.setattr(tree, "_LITTER", litter)
+        patch.setattr(tree, "_MIN_UNUSED", litter)
         grown = TokenTree(model, asked, width)
         grown.read([grown.pending], [0])
         windows = [prompt[-9:]]
@@ -46,7 +46,7 @@ def test_any_way_of_growing_gives_the_states_of_each_text_alone(name, build, dat
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_clearing_away_at_every_step_changes_no_search(name, build, run, monkeypatch):
+def test_compacting_at_every_step_changes_no_search(name, build, run, monkeypatch):
     model = build(**MODELS[name])
     requests = for_model(
         model,
@@ -56,21 +56,21 @@ def test_clearing_away_at_every_step_changes_no_search(name, build, run, monkeyp
         ],
     )
     cleared: list[int] = []
-    monkeypatch.setattr(tree, "_LITTER", 0)
+    monkeypatch.setattr(tree, "_MIN_UNUSED", 0)
     whole = tree.KVCache.keep_entries
     monkeypatch.setattr(tree.KVCache, "keep_entries", lambda self, *rest: cleared.append(1) or whole(self, *rest))
-    found, told = run(model, requests)
+    found, result = run(model, requests)
     assert cleared
     assert [list(each.ids) for each in found.hypotheses] == [ids for _, ids in beams(model, requests[0])]
-    assert told.text == contrastive(model, requests[1])
+    assert result.text == contrastive(model, requests[1])
 
 
-def test_each_token_is_read_once_however_many_texts_go_on_from_it(build, run, monkeypatch):
+def test_each_token_is_read_once_however_many_texts_continue_it(build, run, monkeypatch):
     held: list[int] = []
     whole = tree.KVCache.advance
     monkeypatch.setattr(
         tree.KVCache, "advance", lambda cache, counts: held.append(int(torch.as_tensor(counts))) or whole(cache, counts)
     )
-    (told,) = run(build(), [Request(PROMPTS[2], GenerationConfig(max_new_tokens=10, num_beams=4))])
-    assert len(told.ids) == 10
+    (result,) = run(build(), [Request(PROMPTS[2], GenerationConfig(max_new_tokens=10, num_beams=4))])
+    assert len(result.ids) == 10
     assert sum(held) == len(PROMPTS[2]) + 4 * 9

@@ -1,4 +1,4 @@
-"""Small runs of every task, and a server of them in a thread, on a real port of this machine."""
+"""Small runs of every task, and a server for them in a thread, on a real port."""
 
 import contextlib
 import os
@@ -104,17 +104,17 @@ def running(runs: Path, names: tuple[str, ...] = NAMES, **settings: Any) -> Gene
     registry = Registry(names, limits, runs_dir=runs, device="cpu")
     server = create_server(create_app(registry, limits), limits)
     with open_socket(limits) as listener:
-        begun = threading.Event()
+        started = threading.Event()
         startup = server.startup
 
-        async def told(sockets: Any = None) -> None:
+        async def result(sockets: Any = None) -> None:
             await startup(sockets)
-            begun.set()
+            started.set()
 
-        server.startup = told  # type: ignore[method-assign]
+        server.startup = result  # type: ignore[method-assign]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        assert begun.wait(60)
+        assert started.wait(60)
         try:
             yield Running(listener.getsockname()[1], runs, registry, server)
         finally:

@@ -1,4 +1,4 @@
-"""64 clients at once, a third of whom leave in the middle: the others get the texts that they would get alone."""
+"""64 clients at once, a third of which disconnect: the others get the same texts as alone."""
 
 import asyncio
 import json
@@ -64,7 +64,7 @@ def test_64_clients_over_http_get_the_texts_they_get_alone(tmp_path: Path):
     from served import events, running
 
     tiny_run(tmp_path, "one")
-    asked = [
+    body = [
         {"model": "one", "prompt": "abcdef"[: 1 + n % 6], "max_tokens": 24 + n % 17, "seed": n % 9}
         | ({} if n % 5 == 3 else FIELDS[n % 5])
         for n in range(CLIENTS)
@@ -77,7 +77,7 @@ def test_64_clients_over_http_get_the_texts_they_get_alone(tmp_path: Path):
             with served.client() as http:
                 if leaves:
                     together.wait(60)
-                with http.stream("POST", "/v1/completions", json={**asked[number], "stream": True}) as answer:
+                with http.stream("POST", "/v1/completions", json={**body[number], "stream": True}) as answer:
                     assert answer.status_code == 200, answer.read()
                     for data in events(answer.iter_lines()):
                         if data == "[DONE]":

@@ -1,4 +1,4 @@
-"""Two hundred requests that are wrong in every way there is: each is told so, none is our fault, and nothing is kept."""
+"""Two hundred malformed requests: each is rejected, none crashes, and no memory leaks."""
 
 import gc
 import json
@@ -81,7 +81,7 @@ def send(server: Running, every: int = 1) -> list[httpx.Response]:
         ]
 
 
-def test_two_hundred_malformed_requests_are_refused_and_the_server_goes_on(server: Running):
+def test_two_hundred_malformed_requests_are_rejected_and_the_server_keeps_running(server: Running):
     answers = send(server)
     assert len(answers) >= 200
     assert {answer.status_code for answer in answers} <= {200, 400, 404, 408, 413, 415}
@@ -113,15 +113,15 @@ LARGE: tuple[tuple[str, dict[str, Any]], ...] = (  # bodies of nearly 1 MiB that
 )
 
 
-def test_others_are_answered_while_large_bodies_are_refused(server: Running):
+def test_other_requests_are_answered_while_large_bodies_are_rejected(server: Running):
     longest, ended = [0.0], threading.Event()
 
     def look() -> None:
         with server.client() as client:
             while not ended.is_set():
-                begun = time.monotonic()
+                started = time.monotonic()
                 assert client.get("/health").status_code == 200
-                longest[0] = max(longest[0], time.monotonic() - begun)
+                longest[0] = max(longest[0], time.monotonic() - started)
 
     looking = threading.Thread(target=look)
     looking.start()
@@ -138,7 +138,7 @@ def test_others_are_answered_while_large_bodies_are_refused(server: Running):
 
 
 @pytest.mark.parametrize(("route", "body"), LARGE)
-def test_a_list_is_given_up_at_its_first_fault(route: str, body: dict[str, Any]):
+def test_validation_of_a_list_stops_at_its_first_error(route: str, body: dict[str, Any]):
     schema = SCHEMAS[route]
     with pytest.raises((ValidationError, RequestRejected)) as caught:
         schema.model_validate({"model": "one", **body})
@@ -146,7 +146,7 @@ def test_a_list_is_given_up_at_its_first_fault(route: str, body: dict[str, Any])
         assert caught.value.error_count() <= 6  # one for each form that the field may have
 
 
-def test_requests_cut_off_anywhere_leave_nothing_behind(server: Running):
+def test_truncated_requests_leave_nothing_running(server: Running):
     body = json.dumps(GOOD["completions"]).encode()
     whole = (
         b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -174,7 +174,7 @@ def test_requests_cut_off_anywhere_leave_nothing_behind(server: Running):
     assert 'status="499"' in metrics
 
 
-def test_malformed_requests_take_no_memory_with_them(server: Running):
+def test_malformed_requests_leak_no_memory(server: Running):
     send(server, every=7)  # what is made once, such as compiled patterns, is made
     gc.collect()
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Who may ask, and how much: the checks before the routes, on real connections."""
+"""Access checks and limits before the routes, on real connections."""
 
 import json
 import socket
@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,7 +52,7 @@ def received(connection: socket.socket) -> bytes:
 @pytest.mark.parametrize(
     "given", [None, "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x", f"Bearer {KEY[:-1]}", "Bearer é"]
 )
-def test_every_route_but_health_asks_for_the_key(server: Running, path: str, given: str | None):
+def test_every_route_but_health_requires_the_key(server: Running, path: str, given: str | None):
     headers = {} if given is None else {"Authorization": given.encode("utf-8")}
     with server.client() as client:
         answer = client.get(path, headers=headers)
@@ -81,7 +80,7 @@ def test_every_route_but_health_asks_for_the_key(server: Running, path: str, giv
         ("[::1", 421),
     ],
 )
-def test_only_the_servers_own_names_are_answered(server: Running, host: str, status: int):
+def test_only_requests_for_the_servers_names_are_answered(server: Running, host: str, status: int):
     with server.client() as client:
         assert client.get("/health", headers={"Host": host}).status_code == status
 
@@ -97,7 +96,7 @@ def test_only_the_servers_own_names_are_answered(server: Running, host: str, sta
         (None, 200),
     ],
 )
-def test_only_the_servers_own_pages_and_allowed_ones_are_answered(server: Running, origin: str | None, status: int):
+def test_only_requests_of_own_and_allowed_pages_are_answered(server: Running, origin: str | None, status: int):
     with server.client() as client:
         answer = client.get("/v1/models", headers=HEADERS | ({} if origin is None else {"Origin": origin}))
         assert answer.status_code == status
@@ -116,7 +115,7 @@ def test_a_page_that_is_not_allowed_gets_no_preflight(server: Running):
         assert "access-control-allow-origin" not in refused.headers
 
 
-def test_every_answer_tells_a_browser_to_do_nothing_with_it(server: Running):
+def test_every_response_has_the_security_headers(server: Running):
     with server.client() as client:
         for path, status in (("/health", 200), ("/v1/models", 401), ("/health?a", 200)):
             answer = client.get(path)
@@ -128,7 +127,7 @@ def test_every_answer_tells_a_browser_to_do_nothing_with_it(server: Running):
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_a_body_too_large_is_refused_before_it_is_read_whole(server: Running, is_chunked: bool):
+def test_a_too_large_body_is_rejected_before_it_is_read(server: Running, is_chunked: bool):
     length = "Transfer-Encoding: chunked" if is_chunked else "Content-Length: 1000000000"
     head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n{length}\r\n\r\n"
     with server.raw() as connection:
@@ -141,13 +140,13 @@ def test_a_body_too_large_is_refused_before_it_is_read_whole(server: Running, is
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
-def test_a_client_that_never_says_all_of_its_headers_is_let_go(server: Running, sent: bytes):
+def test_a_client_that_never_completes_its_headers_is_disconnected(server: Running, sent: bytes):
     with server.raw() as connection:
         connection.sendall(sent)
         assert received(connection) == b""
 
 
-def test_a_second_request_that_never_ends_is_let_go_too(server: Running):
+def test_an_incomplete_second_request_is_disconnected(server: Running):
     with server.raw() as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
@@ -155,7 +154,7 @@ def test_a_second_request_that_never_ends_is_let_go_too(server: Running):
         assert b"HTTP/1.1" not in received(connection)
 
 
-def test_a_body_that_never_ends_is_told_so(server: Running):
+def test_an_incomplete_body_is_rejected(server: Running):
     head = (
         f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 50\r\n\r\n"
     )
@@ -166,7 +165,7 @@ def test_a_body_that_never_ends_is_told_so(server: Running):
     assert b"slow_body" in answer
 
 
-def test_headers_without_end_are_refused(server: Running):
+def test_endless_headers_are_rejected(server: Running):
     with server.raw() as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nX: " + b"a" * 70_000)
         assert received(connection).startswith(b"HTTP/1.1 400 ")
@@ -183,13 +182,11 @@ def until(server: Running, gauge: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("takes", [False, True])
-def test_a_client_that_takes_nothing_of_a_long_answer_is_let_go_and_a_slow_one_is_not(
+def test_a_client_that_reads_nothing_is_disconnected_and_a_slow_one_is_not(
     runs: Path, monkeypatch: pytest.MonkeyPatch, *, takes: bool
 ):
     size = 24 << 20  # more than the system keeps for a connection
-    monkeypatch.setattr(
-        "penna.serve.explain.explanation_of", lambda *_: SimpleNamespace(as_json=lambda: {"long": "a" * size})
-    )
+    monkeypatch.setattr("penna.serve.analysis.explain_text", lambda *_: {"long": "a" * size})
     body = json.dumps({"model": "writer", "input": "ab"}).encode()
     head = (
         "POST /v1/explain HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
@@ -206,15 +203,15 @@ def test_a_client_that_takes_nothing_of_a_long_answer_is_let_go_and_a_slow_one_i
                 time.sleep(0.01)
             assert not connections
             return
-        taken, begun = 0, time.monotonic()
+        taken, started = 0, time.monotonic()
         while part := connection.recv(1 << 20):
             taken += len(part)
-            if time.monotonic() < begun + 3 * patience:
+            if time.monotonic() < started + 3 * patience:
                 time.sleep(patience / 10)
         assert taken > size
 
 
-def test_streams_are_so_many_at_once_and_a_client_that_leaves_gives_its_own_back(server: Running):
+def test_open_streams_are_limited_and_a_disconnect_frees_one(server: Running):
     asked = {"model": "writer", "prompt": "a", **LONG, "stream": True}
     with server.client(headers=HEADERS) as client:
         first = client.send(client.build_request("POST", "/v1/completions", json=asked), stream=True)
@@ -232,7 +229,7 @@ def test_streams_are_so_many_at_once_and_a_client_that_leaves_gives_its_own_back
             assert events(again.iter_lines())[-1] == "[DONE]"
 
 
-def test_a_client_that_leaves_an_answer_in_one_piece_frees_its_slot(server: Running):
+def test_disconnecting_from_a_plain_request_frees_its_slot(server: Running):
     body = json.dumps({"model": "writer", "prompt": "a", **LONG}).encode()
     head = (
         f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
@@ -244,7 +241,7 @@ def test_a_client_that_leaves_an_answer_in_one_piece_frees_its_slot(server: Runn
     until(server, 'penna_running{model="writer"}', 0.0)
 
 
-def test_a_request_that_takes_too_long_is_ended(runs: Path):
+def test_a_request_beyond_its_time_limit_is_ended(runs: Path):
     asked: dict[str, Any] = {"model": "writer", "prompt": "a", **LONG}
     with running(runs, ("writer",), request_timeout=0.3, max_new_tokens=100_000) as server, server.client() as client:
         client.post("/v1/completions", json={**asked, **SHORT})  # loads it, or does not within the time
@@ -254,23 +251,21 @@ def test_a_request_that_takes_too_long_is_ended(runs: Path):
         assert whole.status_code == 504
         assert whole.json()["error"]["code"] == "timeout"
         with client.stream("POST", "/v1/completions", json={**asked, "stream": True}) as streamed:
-            told = events(streamed.iter_lines())
-        assert json.loads(told[-1])["error"]["code"] == "timeout"
+            result = events(streamed.iter_lines())
+        assert json.loads(result[-1])["error"]["code"] == "timeout"
         assert client.post("/v1/completions", json={**asked, **SHORT}).status_code == 200
 
 
 @pytest.mark.parametrize("how", ["leaves", "takes too long"])
-def test_an_explanation_nobody_waits_for_any_more_takes_the_model_from_nobody(
-    runs: Path, monkeypatch: pytest.MonkeyPatch, how: str
-):
-    begun = threading.Event()
+def test_an_abandoned_explanation_does_not_block_the_model(runs: Path, monkeypatch: pytest.MonkeyPatch, how: str):
+    started = threading.Event()
 
     def endless(loaded: LoadedModel, *_: object) -> None:
         while True:
             loaded.model.hidden(torch.zeros(1, 4, dtype=torch.long))
-            begun.set()
+            started.set()
 
-    monkeypatch.setattr("penna.serve.explain.explanation_of", endless)
+    monkeypatch.setattr("penna.serve.analysis.explain_text", endless)
     asked = {"model": "writer", "input": "ab"}
     with running(runs, ("writer",), request_timeout=2) as server, server.client() as client:
         while client.post("/v1/score", json=asked).status_code != 200:  # until it is loaded
@@ -283,7 +278,7 @@ def test_an_explanation_nobody_waits_for_any_more_takes_the_model_from_nobody(
             )
             with server.raw() as connection:
                 connection.sendall(head.encode() + body)
-                assert begun.wait(20)
+                assert started.wait(20)
         else:
             answer = client.post("/v1/explain", json=asked)
             assert answer.status_code == 504
@@ -292,7 +287,7 @@ def test_an_explanation_nobody_waits_for_any_more_takes_the_model_from_nobody(
         assert client.post("/v1/completions", json={"model": "writer", "prompt": "a", **SHORT}).status_code == 200
 
 
-def test_a_full_queue_sends_away_and_says_when_to_come_again(runs: Path):
+def test_a_full_queue_rejects_requests_with_retry_after(runs: Path):
     asked = {"model": "writer", "prompt": "a", **LONG, "stream": True}
     limits = {"slots": 1, "max_waiting": 0, "max_new_tokens": 100_000}
     with running(runs, ("writer",), **limits) as server, server.client() as client:
@@ -306,13 +301,13 @@ def test_a_full_queue_sends_away_and_says_when_to_come_again(runs: Path):
         first.close()
 
 
-def test_elsewhere_than_on_this_machine_a_key_is_needed():
+def test_a_public_server_needs_a_key():
     with pytest.raises(RecipeError, match="no API key"):
         serve_settings({"host": "0.0.0.0"})
     assert serve_settings({"host": "0.0.0.0", "api_key": KEY}).api_key == KEY
 
 
-def test_any_host_may_be_named_only_where_a_key_is_asked_for(runs: Path):
+def test_any_host_is_allowed_only_with_a_key(runs: Path):
     from starlette.testclient import TestClient
 
     from penna.serve.app import create_app
@@ -328,7 +323,7 @@ def test_any_host_may_be_named_only_where_a_key_is_asked_for(runs: Path):
     assert client.get("/v1/models", headers=HEADERS).status_code == 200
 
 
-def test_an_open_server_is_called_by_any_address_and_by_no_other_name(runs: Path):
+def test_a_public_server_accepts_any_address_but_no_other_name(runs: Path):
     from starlette.testclient import TestClient
 
     from penna.serve.app import create_app

@@ -1,4 +1,4 @@
-"""The official client of OpenAI's API against a real server: what it asks for is what it gets."""
+"""OpenAI's official client against a real server."""
 
 import base64
 import json
@@ -55,7 +55,7 @@ def test_models_are_listed_by_name(client: openai.OpenAI):
         client.models.retrieve("nobody")
 
 
-def test_a_completion_is_the_text_the_engine_writes_alone(client: openai.OpenAI, server: Running):
+def test_a_completion_matches_the_engine(client: openai.OpenAI, server: Running):
     found = client.completions.create(model="writer", prompt="the rain", seed=5, max_tokens=12, temperature=0.9)
     assert found.choices[0].text == alone(server, "writer", "the rain", 5, max_new_tokens=12, temperature=0.9)
     assert found.choices[0].finish_reason == "length"
@@ -65,7 +65,7 @@ def test_a_completion_is_the_text_the_engine_writes_alone(client: openai.OpenAI,
     assert found.object == "text_completion"
 
 
-def test_every_prompt_has_n_texts_with_the_seeds_that_follow(client: openai.OpenAI, server: Running):
+def test_every_prompt_gets_n_texts_with_consecutive_seeds(client: openai.OpenAI, server: Running):
     found = client.completions.create(model="words", prompt=["the", "rain in"], n=3, seed=7, max_tokens=6)
     wanted = [
         alone(server, "words", prompt, 7 + extra, max_new_tokens=6, temperature=0.8)
@@ -80,7 +80,7 @@ def test_every_prompt_has_n_texts_with_the_seeds_that_follow(client: openai.Open
     assert found.usage.completion_tokens == 36
 
 
-def test_without_a_seed_texts_differ_and_the_answer_says_which_was_drawn(client: openai.OpenAI):
+def test_without_a_seed_texts_differ_and_the_response_reports_the_seed(client: openai.OpenAI):
     first, second = (client.completions.create(model="writer", prompt="a", max_tokens=20) for _ in range(2))
     assert first.choices[0].text != second.choices[0].text
     assert first.model_extra is not None
@@ -88,7 +88,7 @@ def test_without_a_seed_texts_differ_and_the_answer_says_which_was_drawn(client:
     assert again.choices[0].text == first.choices[0].text
 
 
-def test_a_stream_gives_the_same_text_usage_at_the_end_and_then_done(client: openai.OpenAI, server: Running):
+def test_a_stream_has_the_same_text_then_usage_then_done(client: openai.OpenAI, server: Running):
     asked = {"model": "words", "prompt": ["the", "비가"], "n": 2, "seed": 1, "max_tokens": 9}
     whole = client.completions.create(**asked)
     texts = ["", "", "", ""]
@@ -105,9 +105,9 @@ def test_a_stream_gives_the_same_text_usage_at_the_end_and_then_done(client: ope
     assert used == whole.usage
     with server.client() as plain, plain.stream("POST", "/v1/completions", json={**asked, "stream": True}) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
-        told = events(answer.iter_lines())
-    assert told[-1] == "[DONE]"
-    assert all(json.loads(line)["usage"] is None for line in told[:-1])
+        result = events(answer.iter_lines())
+    assert result[-1] == "[DONE]"
+    assert all(json.loads(line)["usage"] is None for line in result[:-1])
 
 
 def test_a_stop_string_ends_a_text_without_it_and_without_its_tokens(client: openai.OpenAI, server: Running):
@@ -123,17 +123,17 @@ def test_a_stop_string_ends_a_text_without_it_and_without_its_tokens(client: ope
         chunk.choices[0] for chunk in client.completions.create(**asked, stop=stop, stream=True) if chunk.choices
     ]
     assert "".join(choice.text for choice in streamed) == free[:at]
-    told = [token for choice in streamed if choice.logprobs for token in choice.logprobs.tokens or []]
-    assert spelled(told) == free[:at]
+    result = [token for choice in streamed if choice.logprobs for token in choice.logprobs.tokens or []]
+    assert spelled(result) == free[:at]
 
 
-def test_logprobs_are_those_of_the_model_itself(client: openai.OpenAI, server: Running):
+def test_logprobs_match_the_model(client: openai.OpenAI, server: Running):
     found = client.completions.create(model="words", prompt="the rain", seed=2, max_tokens=8, logprobs=3, echo=False)
-    told = found.choices[0].logprobs
-    assert told is not None
-    assert told.token_logprobs is not None
-    assert told.top_logprobs is not None
-    assert told.text_offset is not None
+    result = found.choices[0].logprobs
+    assert result is not None
+    assert result.token_logprobs is not None
+    assert result.top_logprobs is not None
+    assert result.text_offset is not None
     loaded = server.loaded("words")
     tokenizer = loaded.require_tokenizer()
     ids = tokenizer.encode("the rain")
@@ -145,18 +145,18 @@ def test_logprobs_are_those_of_the_model_itself(client: openai.OpenAI, server: R
     with torch.inference_mode():
         table = loaded.model(torch.tensor([[*ids, *written.ids]]))[0, len(ids) - 1 : -1].log_softmax(-1)
     expected = table[torch.arange(8), torch.tensor(written.ids)]
-    assert told.token_logprobs == pytest.approx(expected.tolist(), abs=1e-4)
-    for row, top in zip(table, told.top_logprobs, strict=True):
+    assert result.token_logprobs == pytest.approx(expected.tolist(), abs=1e-4)
+    for row, top in zip(table, result.top_logprobs, strict=True):
         assert max(top.values()) == pytest.approx(float(row.max()), abs=1e-4)
         assert len(top) in (3, 4)
     decoder = StreamDecoder(tokenizer, mid_text=True)
     before = 0
-    for index, offset in zip(written.ids, told.text_offset, strict=True):
+    for index, offset in zip(written.ids, result.text_offset, strict=True):
         assert offset == before
         before += len(decoder.push(index))
 
 
-def test_echo_puts_the_prompt_in_front_and_ids_are_a_prompt_too(client: openai.OpenAI, server: Running):
+def test_echo_returns_the_prompt_and_prompts_may_be_ids(client: openai.OpenAI, server: Running):
     plain = client.completions.create(model="writer", prompt="the rain", seed=1, max_tokens=5).choices[0].text
     assert (
         client.completions.create(model="writer", prompt="the rain", seed=1, max_tokens=5, echo=True).choices[0].text
@@ -169,7 +169,7 @@ def test_echo_puts_the_prompt_in_front_and_ids_are_a_prompt_too(client: openai.O
     assert "".join(chunk.choices[0].text for chunk in streamed) == f"the rain{plain}"
 
 
-def test_a_greedy_text_is_told_n_times_and_written_once(client: openai.OpenAI, server: Running):
+def test_a_greedy_text_is_returned_n_times_and_generated_once(client: openai.OpenAI, server: Running):
     found = client.completions.create(
         model="writer", prompt="the", temperature=0, top_p=1, n=3, max_tokens=7, presence_penalty=0, frequency_penalty=0
     )
@@ -180,7 +180,7 @@ def test_a_greedy_text_is_told_n_times_and_written_once(client: openai.OpenAI, s
     assert found.usage.completion_tokens == 7
 
 
-def test_beams_give_their_n_best_texts(client: openai.OpenAI, server: Running):
+def test_a_beam_search_returns_its_n_best_texts(client: openai.OpenAI, server: Running):
     settings = {"num_beams": 4, "max_new_tokens": 8}
     loaded = server.loaded("writer")
     best = generate_texts(loaded.model, LETTERS, [prompt_request(loaded, "the", GenerationConfig(**settings))])[
@@ -189,16 +189,16 @@ def test_beams_give_their_n_best_texts(client: openai.OpenAI, server: Running):
     asked = {"model": "writer", "prompt": "the", "n": 3, "logprobs": 0, "extra_body": settings}
     found = client.completions.create(**asked)
     assert [choice.text for choice in found.choices] == [LETTERS.decode(each.ids) for each in best[:3]]
-    told = found.choices[1].logprobs
-    assert told is not None
-    assert sum(told.token_logprobs or []) == pytest.approx(sum(token.logprob for token in best[1].tokens), abs=1e-4)
+    result = found.choices[1].logprobs
+    assert result is not None
+    assert sum(result.token_logprobs or []) == pytest.approx(sum(token.logprob for token in best[1].tokens), abs=1e-4)
     streamed = {
         chunk.choices[0].index: chunk.choices[0].text for chunk in client.completions.create(**asked, stream=True)
     }
     assert [streamed[index] for index in range(3)] == [choice.text for choice in found.choices]
 
 
-def test_penalties_and_settings_of_penna_do_what_they_do_alone(client: openai.OpenAI, server: Running):
+def test_pennas_own_settings_work_as_in_the_engine(client: openai.OpenAI, server: Running):
     settings = {"top_k": 3, "min_p": 0.01, "repetition_penalty": 1.3, "no_repeat_ngram_size": 3, "bad_words": ["e"]}
     more = {"frequency_penalty": 0.7, "presence_penalty": 0.4, "temperature": 1.2}
     found = client.completions.create(model="writer", prompt="the", seed=4, max_tokens=25, extra_body=settings, **more)
@@ -206,7 +206,7 @@ def test_penalties_and_settings_of_penna_do_what_they_do_alone(client: openai.Op
     assert "e" not in found.choices[0].text
 
 
-def test_a_run_of_completions_reads_a_prompt_as_it_learned_to(client: openai.OpenAI, server: Running):
+def test_a_completion_model_reads_prompts_as_in_training(client: openai.OpenAI, server: Running):
     reader = completer(server.loaded("summer"))
     text = "the rain in spain stays mainly in the plain, and so on, and so on."
     wanted = reader.generate(reader.requests([text], GenerationConfig(temperature=0, max_new_tokens=9))[0])[0].text
@@ -215,7 +215,7 @@ def test_a_run_of_completions_reads_a_prompt_as_it_learned_to(client: openai.Ope
     assert found.choices[0].text == found.choices[0].text.lstrip()
 
 
-def test_a_reply_is_the_conversations(client: openai.OpenAI, server: Running):
+def test_a_reply_matches_conversation(client: openai.OpenAI, server: Running):
     settings = ChatSettings(GenerationConfig(max_new_tokens=10, temperature=0.8), seed=6, system="be brief.")
     conversation = Conversation(server.loaded("talker"), settings)
     wanted = "".join(conversation.say("good day."))
@@ -237,7 +237,7 @@ def test_a_reply_is_the_conversations(client: openai.OpenAI, server: Running):
     assert found.usage.completion_tokens == last.tokens
 
 
-def test_a_streamed_reply_begins_with_its_role_and_is_the_same(client: openai.OpenAI):
+def test_a_streamed_reply_starts_with_its_role_and_has_the_same_text(client: openai.OpenAI):
     asked = {
         "model": "talker",
         "messages": [{"role": "user", "content": "hi"}],
@@ -254,16 +254,16 @@ def test_a_streamed_reply_begins_with_its_role_and_is_the_same(client: openai.Op
         assert own[0].delta.role == "assistant"
         assert "".join(each.delta.content or "" for each in own) == choice.message.content
         assert own[-1].finish_reason == choice.finish_reason
-        told = [token for each in own if each.logprobs for token in each.logprobs.content or []]
+        result = [token for each in own if each.logprobs for token in each.logprobs.content or []]
         assert choice.logprobs is not None
-        assert told == choice.logprobs.content
-        for token in told:
+        assert result == choice.logprobs.content
+        for token in result:
             assert bytes(token.bytes or []).decode("utf-8", "replace") == token.token
             assert len(token.top_logprobs) == 2
             assert token.top_logprobs[0].logprob >= token.top_logprobs[1].logprob
 
 
-def test_of_a_long_dialogue_whole_exchanges_are_forgotten(client: openai.OpenAI, server: Running):
+def test_the_oldest_exchanges_of_a_long_dialogue_are_dropped(client: openai.OpenAI, server: Running):
     turns = [
         message
         for number in range(6)
@@ -287,7 +287,7 @@ def test_of_a_long_dialogue_whole_exchanges_are_forgotten(client: openai.OpenAI,
 
 
 @pytest.mark.parametrize("given", ["texts", "ids"])
-def test_embeddings_are_the_mean_of_what_transformers_has_last(
+def test_embeddings_are_the_mean_of_transformers_last_hidden_states(
     client: openai.OpenAI, server: Running, given: str, tmp_path_factory: pytest.TempPathFactory
 ):
     from transformers import AutoModel
@@ -313,26 +313,26 @@ def test_embeddings_are_the_mean_of_what_transformers_has_last(
 @pytest.mark.parametrize(
     ("asked", "said", "param"),
     [
-        ({"logit_bias": {"5": 1}}, "logit_bias is not served", "logit_bias"),
-        ({"best_of": 3}, "best_of is not served", "best_of"),
+        ({"logit_bias": {"5": 1}}, "logit_bias is not supported", "logit_bias"),
+        ({"best_of": 3}, "best_of is not supported", "best_of"),
         ({"max_tokens": 9999}, "9,999 tokens", "max_tokens"),
         ({"n": 99}, "n = 99", "n"),
         ({"stop": list("abcde")}, "5 stop strings", "stop"),
         ({"temperature": -1}, "temperature = -1", "temperature"),
         ({"extra_body": {"num_beams": 17}}, "17 beams", "num_beams"),
         ({"extra_body": {"penalty_alpha": 0.5, "top_k": 99}}, "99 candidates", "top_k"),
-        ({"extra_body": {"num_beams": 2}, "n": 3}, "n = 3 texts are asked of a search", "n"),
-        ({"extra_body": {"max_new_tokens": 3}, "max_tokens": 4}, "mean the same", "max_new_tokens"),
+        ({"extra_body": {"num_beams": 2}, "n": 3}, "n = 3, but num_beams = 2", "n"),
+        ({"extra_body": {"max_new_tokens": 3}, "max_tokens": 4}, "contradict each other", "max_new_tokens"),
         ({"extra_body": {"sauce": 1}}, "no field sauce", "sauce"),
         ({"prompt": "x" * (BLOCK + 1)}, "49 tokens", "prompt"),
         ({"prompt": ["x"] * 33}, "33 texts", "prompt"),
-        ({"prompt": [999]}, "no token's id", "prompt"),
+        ({"prompt": [999]}, "not a token id", "prompt"),
         ({"echo": True, "logprobs": 1}, "echo and logprobs", "echo"),
         ({"logprobs": 21}, "logprobs = 21", "logprobs"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "stream_options"),
     ],
 )
-def test_what_is_not_served_is_refused_by_name(client: openai.OpenAI, asked: dict, said: str, param: str):
+def test_unsupported_fields_are_rejected_by_name(client: openai.OpenAI, asked: dict, said: str, param: str):
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(**{"model": "writer", "prompt": "the", "max_tokens": 2, **asked})
     body = caught.value.body
@@ -342,7 +342,7 @@ def test_what_is_not_served_is_refused_by_name(client: openai.OpenAI, asked: dic
     assert body["type"] == "invalid_request_error"
 
 
-def test_fields_that_change_nothing_are_left_aside(client: openai.OpenAI):
+def test_fields_without_effect_are_ignored(client: openai.OpenAI):
     found = client.completions.create(
         model="writer", prompt="the", max_tokens=3, seed=1, user="me", best_of=1, logit_bias={}, suffix=None
     )
@@ -363,30 +363,36 @@ def test_fields_that_change_nothing_are_left_aside(client: openai.OpenAI):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"messages": [{"role": "assistant", "content": "hi"}]}, "Turn 1 is assistant's"),
-        ({"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}, "Turn 2 is user's"),
-        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "Turn 3 is nobody's"),
-        ({"messages": [{"role": "system", "content": "a"}]}, "Turn 2 is nobody's"),
+        ({"messages": [{"role": "assistant", "content": "hi"}]}, "Message 1 has the role assistant"),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]},
+            "Message 2 has the role user",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+            "The last message is not the user's",
+        ),
+        ({"messages": [{"role": "system", "content": "a"}]}, "The last message is not the user's"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": "x" * 60}]}, "The line takes 6. tokens"),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "a"}]}, "messages"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools is not served"),
-        ({"response_format": {"type": "json_object"}}, "response_format is not served"),
-        ({"top_logprobs": 3}, "without logprobs"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools is not supported"),
+        ({"response_format": {"type": "json_object"}}, "response_format is not supported"),
+        ({"top_logprobs": 3}, "top_logprobs is set, but logprobs is not"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x/y"}}]}]},
             "messages",
         ),
     ],
 )
-def test_a_dialogue_that_cannot_be_answered_is_refused(client: openai.OpenAI, asked: dict, said: str):
+def test_an_invalid_dialogue_is_rejected(client: openai.OpenAI, asked: dict, said: str):
     with pytest.raises(openai.BadRequestError, match=said):
         client.chat.completions.create(
             **{"model": "talker", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, **asked}
         )
 
 
-def test_a_model_that_is_not_served_is_told_so_whatever_its_name_looks_like(client: openai.OpenAI, server: Running):
+def test_unknown_models_are_rejected_whatever_their_name(client: openai.OpenAI, server: Running):
     for name in ("nobody", str(server.runs / "writer"), "../writer", "hf://owner/name", "writer/", ""):
         with pytest.raises(openai.NotFoundError) as caught:
             client.completions.create(model=name, prompt="a")

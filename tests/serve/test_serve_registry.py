@@ -1,4 +1,4 @@
-"""The models that are served: names and never paths, loaded when asked for, within the memory there is."""
+"""The registry: models by name, loaded on demand, within the memory limit."""
 
 import asyncio
 import shutil
@@ -16,11 +16,12 @@ from penna.generate.text_stream import generate_texts
 from penna.model.gpt import count_parameters
 from penna.runs.folder import RunFolder
 from penna.serve import registry as registries
-from penna.serve.errors import _told
+from penna.serve.errors import _describe
+from penna.serve.generation_job import ModelClosing
 from penna.serve.memory import Footprint, footprint
 from penna.serve.registry import Registry, UnknownModel, UnreadableModel
 from penna.serve.settings import ServeSettings, serve_settings
-from penna.serve.worker import Busy, ModelClosing, Worker
+from penna.serve.worker import Busy, Worker
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +37,22 @@ def registry(runs_dir: Path, *targets: str, **settings) -> Registry:
     return Registry(targets, ServeSettings(**settings), runs_dir=runs_dir, device="cpu")
 
 
-async def asked(models: Registry, name: str) -> Worker:
+async def body(models: Registry, name: str) -> Worker:
     """The worker as a request gets it, in a task of its own."""
     return await asyncio.create_task(models.worker(name))
 
 
 def states(models: Registry) -> list[str]:
-    return [card.state for card in models.models()]
+    return [card.state for card in models.list_models()]
 
 
-def test_a_card_says_what_a_model_is_before_it_is_loaded(kept: Path, tmp_path: Path):
+def test_models_are_described_before_they_are_loaded(kept: Path, tmp_path: Path):
     loaded = api.load("two", runs_dir=kept, device="cpu")
     checkpoint = next((kept / "two" / "checkpoints").iterdir())
     hf = tmp_path / "foreign"
     api.export_model(loaded, hf)
     models = registry(kept, "one", f"other={kept / 'two'}", str(checkpoint), str(hf), "again=one")
-    cards = models.models()
+    cards = models.list_models()
     assert [card.name for card in cards] == ["one", "other", f"two-{checkpoint.name}", "foreign", "again"]
     assert {card.parameters for card in cards} == {count_parameters(loaded.model)}
     assert {(card.task, card.block_size, card.state) for card in cards} == {("pretrain", 48, "not loaded")}
@@ -69,7 +70,7 @@ def test_a_card_says_what_a_model_is_before_it_is_loaded(kept: Path, tmp_path: P
     in_time(run())
 
 
-def test_targets_that_are_no_models_or_have_one_name_are_refused_at_the_start(kept: Path, tmp_path: Path):
+def test_invalid_targets_and_duplicate_names_are_rejected_at_startup(kept: Path, tmp_path: Path):
     with pytest.raises(RunError, match="'nowhere' is not a run"):
         registry(kept, "one", "nowhere")
     with pytest.raises(RunError, match="Two models would be served as 'one'") as caught:
@@ -82,7 +83,7 @@ def test_targets_that_are_no_models_or_have_one_name_are_refused_at_the_start(ke
 
 
 @pytest.mark.parametrize("name", ["nowhere", "", "two", "../one", "/etc/passwd", "hf://openai/gpt2", "one/checkpoints"])
-def test_a_name_that_is_not_served_is_never_looked_for_on_the_disk(name: str, kept: Path, monkeypatch):
+def test_unknown_names_are_never_looked_up_on_disk(name: str, kept: Path, monkeypatch):
     models = registry(kept, "one", "third=three")
     monkeypatch.setattr(registries, "load", lambda *_, **__: pytest.fail("something was loaded"))
     names = [name, str(kept / "two"), name + "x" * 10**6]
@@ -97,7 +98,7 @@ def test_a_name_that_is_not_served_is_never_looked_for_on_the_disk(name: str, ke
     in_time(run())
 
 
-def test_many_who_ask_at_once_get_one_model(kept: Path, monkeypatch):
+def test_concurrent_requests_share_one_load(kept: Path, monkeypatch):
     calls, at_once, most = [], [], []
     whole_load = registries.load
 
@@ -113,7 +114,7 @@ def test_many_who_ask_at_once_get_one_model(kept: Path, monkeypatch):
     models = registry(kept, "one", "two")
 
     async def run():
-        found = await asyncio.gather(*(asked(models, name) for name in ("one", "two") * 5))
+        found = await asyncio.gather(*(body(models, name) for name in ("one", "two") * 5))
         assert len({id(worker) for worker in found}) == 2
         assert found[0] is await models.worker("one")
         await models.close(5)
@@ -123,7 +124,7 @@ def test_many_who_ask_at_once_get_one_model(kept: Path, monkeypatch):
     assert max(most) == 1
 
 
-def test_a_client_that_leaves_does_not_stop_the_loading_for_others(kept: Path, monkeypatch):
+def test_a_disconnecting_client_does_not_stop_loading(kept: Path, monkeypatch):
     held = threading.Event()
     whole_load = registries.load
     monkeypatch.setattr(registries, "load", lambda *args, **rest: held.wait(20) and whole_load(*args, **rest))
@@ -145,7 +146,7 @@ def test_a_client_that_leaves_does_not_stop_the_loading_for_others(kept: Path, m
     assert isinstance(in_time(run()), Worker)
 
 
-def test_a_model_that_cannot_be_loaded_is_tried_again(kept: Path, monkeypatch):
+def test_loading_is_retried_after_an_error(kept: Path, monkeypatch):
     whole_load, faults = registries.load, [RuntimeError("planted")]
 
     def failing(*args, **rest):
@@ -157,9 +158,9 @@ def test_a_model_that_cannot_be_loaded_is_tried_again(kept: Path, monkeypatch):
     models = registry(kept, "one")
 
     async def run():
-        ends = await asyncio.gather(asked(models, "one"), asked(models, "one"), return_exceptions=True)
+        ends = await asyncio.gather(body(models, "one"), body(models, "one"), return_exceptions=True)
         assert [str(end) for end in ends] == ["planted"] * 2
-        assert isinstance(await asked(models, "one"), Worker)
+        assert isinstance(await body(models, "one"), Worker)
         await models.close(5)
 
     in_time(run())
@@ -180,12 +181,12 @@ def two_fit(kept: Path) -> int:
     return 2 * of_one(kept).bytes(2) + 1
 
 
-def test_what_was_used_longest_ago_gives_way_and_comes_back(kept: Path):
+def test_the_least_recently_used_model_is_unloaded_and_reloaded(kept: Path):
     models = registry(kept, "one", "two", "three", slots=2, memory_limit=two_fit(kept))
 
     async def run():
         for name in ("one", "two", "one", "three"):
-            await asked(models, name)
+            await body(models, name)
         assert states(models) == ["loaded", "not loaded", "loaded"]
         worker = await models.worker("two")
         assert states(models) == ["not loaded", "loaded", "loaded"]
@@ -200,11 +201,11 @@ def test_what_was_used_longest_ago_gives_way_and_comes_back(kept: Path):
     in_time(run())
 
 
-def test_a_model_in_use_never_gives_way(kept: Path):
+def test_a_model_in_use_is_never_unloaded(kept: Path):
     models = registry(kept, "one", "two", "three", slots=2, memory_limit=two_fit(kept))
 
     async def run():
-        one = await asked(models, "one")
+        one = await body(models, "one")
         stream = one.generate([ask(one.loaded, count=10**6)])
         may_end = asyncio.Event()
 
@@ -216,11 +217,11 @@ def test_a_model_in_use_never_gives_way(kept: Path):
         user = asyncio.create_task(using())
         await until(lambda: states(models)[1] == "loaded")
         with pytest.raises(Busy, match="no memory for three now") as caught:
-            await asked(models, "three")
+            await body(models, "three")
         assert caught.value.retry_after > 0
         may_end.set()
         assert await user == 7
-        await asked(models, "three")
+        await body(models, "three")
         assert states(models) == ["loaded", "not loaded", "loaded"]
         await anext(stream)
         await stream.aclose()
@@ -229,15 +230,17 @@ def test_a_model_in_use_never_gives_way(kept: Path):
     in_time(run())
 
 
-def test_the_memory_is_kept_to_where_a_model_is_used_again_while_another_gives_way(kept: Path, monkeypatch):
+def test_the_memory_limit_holds_if_a_model_is_used_while_another_is_unloaded(kept: Path, monkeypatch):
     """Two must give way for a larger one; the second is asked for while the first is being closed."""
     limit = two_fit(kept)
     models = registry(kept, "one", "two", "three", slots=2, memory_limit=limit)
     whole_close = Worker.close
 
     async def run():
-        one, two = [await asked(models, name) for name in ("one", "two")]
-        models._entries["three"].footprint = replace(of_one(kept), weights=limit - 2 * of_one(kept).slot)
+        one, two = [await body(models, name) for name in ("one", "two")]
+        entry = models._entries["three"]
+        footprint = replace(of_one(kept), weights=limit - 2 * of_one(kept).slot)
+        entry.target = replace(entry.target, footprint=footprint)
         streams = []
 
         async def close(worker: Worker, drain: float) -> None:
@@ -247,7 +250,7 @@ def test_the_memory_is_kept_to_where_a_model_is_used_again_while_another_gives_w
 
         monkeypatch.setattr(Worker, "close", close)
         with pytest.raises(Busy, match="no memory for three now"):
-            await asked(models, "three")
+            await body(models, "three")
         assert states(models) == ["not loaded", "loaded", "not loaded"]
         await streams[0].aclose()
         await models.close(5)
@@ -255,7 +258,7 @@ def test_the_memory_is_kept_to_where_a_model_is_used_again_while_another_gives_w
     in_time(run())
 
 
-def test_slots_are_fewer_where_memory_is_short_and_one_that_can_never_fit_is_refused(kept: Path):
+def test_slots_are_reduced_to_fit_memory_and_a_model_that_cannot_fit_is_rejected(kept: Path):
     takes = of_one(kept)
     assert takes.slot == 2 * 2 * 32 * 48 * 4  # keys and values, layers, width, tokens, bytes
     assert takes.weights == 2 * 4 * sum(each.numel() for each in tiny_model(244).parameters())
@@ -276,7 +279,7 @@ def test_slots_are_fewer_where_memory_is_short_and_one_that_can_never_fit_is_ref
 # --- Runs that go, and the end
 
 
-def test_a_run_that_is_deleted_goes_on_where_it_is_loaded_and_is_gone_where_not(tmp_path: Path):
+def test_a_deleted_run_works_while_loaded_and_is_gone_otherwise(tmp_path: Path):
     for name in ("one", "two"):
         tiny_run(tmp_path, name)
     models = registry(tmp_path, "one", "two")
@@ -301,7 +304,7 @@ def test_a_run_that_is_deleted_goes_on_where_it_is_loaded_and_is_gone_where_not(
 
 
 @pytest.mark.parametrize("target", ["run", "checkpoint", "foreign"])
-def test_a_model_damaged_while_it_is_served_is_told_without_its_place_and_one_without_weights_is_gone(
+def test_errors_of_damaged_models_hide_their_path_and_models_without_weights_are_gone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str
 ):
     run = tiny_run(tmp_path, "one")
@@ -317,20 +320,20 @@ def test_a_model_damaged_while_it_is_served_is_told_without_its_place_and_one_wi
     async def run_it():
         assert states(models) == ["not loaded"]
         with pytest.raises(UnreadableModel, match="it cannot be loaded") as caught:
-            await asked(models, "it")
+            await body(models, "it")
         assert str(tmp_path) not in str(caught.value)
-        status, detail, _ = _told(caught.value)
+        status, detail, _ = _describe(caught.value)
         assert (status, detail.type) == (503, "server_error")
         assert str(weights.parent) in caplog.text
         weights.unlink()
         assert states(models) == ["gone"]
         with pytest.raises(UnknownModel, match="it is gone"):
-            await asked(models, "it")
+            await body(models, "it")
 
     in_time(run_it())
 
 
-def test_closing_ends_all_models_and_takes_nothing_new(kept: Path):
+def test_closing_unloads_all_models_and_accepts_nothing_new(kept: Path):
     models = registry(kept, "one", "two", "three")
 
     async def run():
@@ -354,14 +357,14 @@ def test_closing_ends_all_models_and_takes_nothing_new(kept: Path):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
-def test_this_machine_alone_needs_no_key(host: str):
+def test_a_local_server_needs_no_key(host: str):
     assert serve_settings({"host": host}).is_local
 
 
 @pytest.mark.parametrize(
     "host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.example.org", "localhost.x"]
 )
-def test_others_need_a_key_which_is_never_shown(host: str):
+def test_a_public_server_needs_a_key_which_is_never_shown(host: str):
     with pytest.raises(RecipeError, match="no API key") as caught:
         serve_settings({"host": host})
     assert "--api-key-file" in caught.value.advice
@@ -372,7 +375,7 @@ def test_others_need_a_key_which_is_never_shown(host: str):
     assert "a-secret" not in str(wrong.value)
 
 
-def test_settings_that_cannot_be_are_refused_by_name():
+def test_invalid_settings_are_rejected_by_name():
     for values, name in (({"port": 70000}, "port = 70000"), ({"slots": 0}, "slots = 0"), ({"bogus": 1}, "'bogus'")):
         with pytest.raises(RecipeError, match=name) as caught:
             serve_settings(values)

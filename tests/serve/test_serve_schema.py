@@ -1,4 +1,4 @@
-"""The server's own description of itself, held against what it answers to requests made of it."""
+"""The OpenAPI description compared with actual responses."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -67,22 +67,22 @@ def check(server: Running, route: str, examples: int, **more: Any) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_answers_are_as_described(server: Running, route: str):
+def test_responses_match_the_openapi_schema(server: Running, route: str):
     check(server, route, 8, derandomize=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("route", ROUTES)
-def test_answers_are_as_described_at_length(server: Running, route: str):
+def test_more_responses_match_the_openapi_schema(server: Running, route: str):
     check(server, route, 300)
 
 
-def test_all_routes_are_looked_at(server: Running):
+def test_every_route_is_tested_against_the_schema(server: Running):
     described = httpx.get(f"{server.url}/openapi.json").json()["paths"]
     assert {f"{method.upper()} {path}" for path, methods in described.items() for method in methods} == set(ROUTES)
 
 
-def test_the_description_names_every_setting_of_writing_with_its_bounds(server: Running):
+def test_the_schema_has_every_generation_setting_with_its_bounds(server: Running):
     described = httpx.get(f"{server.url}/openapi.json").json()
     fields = described["components"]["schemas"]["CompletionRequest"]["properties"]
     assert set(GenerationConfig.model_fields) <= set(fields)

@@ -1,4 +1,4 @@
-"""Reading requests: few at a time, and only so many that wait, whatever becomes of those who asked."""
+"""The thread pool for requests: few threads and a bounded queue."""
 
 import asyncio
 import threading
@@ -22,13 +22,13 @@ class Held:
         return 7
 
 
-def test_what_waits_is_limited_and_what_is_left_is_not_begun():
+def test_waiting_calls_are_limited_and_cancelled_ones_never_start():
     held, reading = Held(), RequestThreadPool(max_waiting=2)
 
     async def run():
         tasks = [asyncio.create_task(reading.run(held)) for _ in range(4)]
         await until(lambda: held.begun == 2)
-        with pytest.raises(Busy, match="2 requests wait to be read"):
+        with pytest.raises(Busy, match="2 requests are already waiting to be read"):
             await reading.run(held)
         tasks[3].cancel()
         await asyncio.wait([tasks[3]])
@@ -43,7 +43,7 @@ def test_what_waits_is_limited_and_what_is_left_is_not_begun():
     in_time(run())
 
 
-def test_those_who_leave_in_the_middle_keep_their_threads_until_these_are_free_and_no_longer():
+def test_cancelled_running_calls_hold_their_thread_until_they_end():
     held, reading = Held(), RequestThreadPool(max_waiting=0)
 
     async def run():
@@ -58,7 +58,7 @@ def test_those_who_leave_in_the_middle_keep_their_threads_until_these_are_free_a
         held.may_end.set()
 
         def is_free() -> bool:
-            return reading._places._value == 2
+            return reading._slots._value == 2
 
         await until(is_free)
         assert await reading.run(held) == 7
@@ -66,6 +66,6 @@ def test_those_who_leave_in_the_middle_keep_their_threads_until_these_are_free_a
     in_time(run())
 
 
-def test_what_goes_wrong_is_raised():
+def test_errors_are_raised():
     with pytest.raises(ZeroDivisionError):
         in_time(RequestThreadPool(max_waiting=0).run(lambda: 1 // 0))

@@ -1,4 +1,4 @@
-"""A worker: texts as they would be alone, nobody harmed by another's fault or leaving, and queues that end."""
+"""A worker: texts match those without a server, errors and disconnects stay isolated, and queues are bounded."""
 
 import asyncio
 import threading
@@ -17,10 +17,11 @@ from penna.errors import DataError, DeviceError, RunError
 from penna.generate.batch import DecodingBatch
 from penna.generate.engine import Engine
 from penna.generate.request import Request
-from penna.generate.text_stream import generate_texts, stream_texts
+from penna.generate.text_stream import TextStyle, generate_texts, stream_texts
 from penna.loading import LoadedModel
+from penna.serve.generation_job import InternalError, ModelClosing
 from penna.serve.settings import ServeSettings
-from penna.serve.worker import Busy, InternalError, ModelClosing, Worker
+from penna.serve.worker import Busy, Worker
 
 FOREVER = 10**6
 
@@ -44,7 +45,7 @@ async def written_beside(worker: Worker, request: Request) -> list:
     return (await whole(worker, [request]))[0]
 
 
-def test_texts_together_and_one_by_one_are_those_that_are_written_without_a_server():
+def test_texts_match_those_without_a_server_together_and_one_by_one():
     loaded = tiny_loaded()
     requests = several(loaded)
     expected = [list(stream_texts(loaded.model, loaded.tokenizer, [request])) for request in requests]
@@ -81,20 +82,22 @@ def _texts(of_all: list) -> list[tuple]:
     ]
 
 
-def test_special_tokens_are_written_only_where_asked():
+def test_special_tokens_are_shown_only_on_request():
     loaded = tiny_loaded()
     (separator,) = loaded.tokenizer.special_tokens.values()
     request = Request([separator], GenerationConfig(max_new_tokens=3), choice_ids=((separator, 3, separator),))
 
     async def run():
         async with working(loaded) as worker:
-            return ["".join([p.text async for p in worker.generate([request], show_special=shown)]) for shown in (0, 1)]
+            return [
+                "".join([p.text async for p in worker.generate([request], TextStyle(shown))]) for shown in (False, True)
+            ]
 
     plain, shown = in_time(run())
     assert shown == loaded.tokenizer.decode([separator, 3, separator]) != plain == loaded.tokenizer.decode([3])
 
 
-def test_nothing_asked_for_gives_nothing():
+def test_no_requests_give_no_texts():
     async def run():
         async with working() as worker:
             assert await whole(worker, []) == []
@@ -107,7 +110,7 @@ def test_nothing_asked_for_gives_nothing():
 
 
 @pytest.mark.parametrize("how", ["close", "cancel", "forget", "timeout"])
-def test_a_client_that_leaves_frees_its_slots_and_the_others_go_on(how: str):
+def test_a_disconnect_frees_its_slots_and_the_others_continue(how: str):
     loaded = tiny_loaded()
     stays = ask(loaded, count=80, seed=1)
     expected = _texts([list(stream_texts(loaded.model, loaded.tokenizer, [stays]))])
@@ -155,9 +158,9 @@ def test_a_slot_is_free_at_the_engines_next_step(monkeypatch):
     whole_step = Engine.step
 
     def counting(self):
-        told = whole_step(self)
+        result = whole_step(self)
         rows.append(self.running)
-        return told
+        return result
 
     monkeypatch.setattr(Engine, "step", counting)
 
@@ -184,7 +187,7 @@ def test_a_slot_is_free_at_the_engines_next_step(monkeypatch):
     assert in_time(run())[1:] == [1, 1]
 
 
-def test_what_is_left_before_it_began_is_never_begun():
+def test_a_cancelled_waiting_request_never_starts():
     loaded = tiny_loaded()
     called = []
 
@@ -212,14 +215,14 @@ def test_what_is_left_before_it_began_is_never_begun():
 # --- Refusals
 
 
-def test_what_can_never_be_written_is_refused_before_it_waits():
+def test_impossible_requests_are_rejected_before_they_wait():
     loaded = tiny_loaded()
 
     async def run():
         async with working(loaded, slots=2, max_waiting=3) as worker:
-            with pytest.raises(DataError, match="none of this model's tokens"):
+            with pytest.raises(DataError, match="not a token of this model"):
                 worker.generate([ask(loaded), Request([10**6])])
-            with pytest.raises(DataError, match="6 texts are asked for at once") as caught:
+            with pytest.raises(DataError, match="6 texts at once") as caught:
                 worker.generate([ask(loaded)] * 6)
             assert "At most 5" in caught.value.expected
             assert worker.is_idle
@@ -231,7 +234,7 @@ def test_what_can_never_be_written_is_refused_before_it_waits():
     in_time(run())
 
 
-def test_a_search_beyond_the_memory_is_refused_at_once(monkeypatch):
+def test_a_search_beyond_memory_is_rejected_at_once(monkeypatch):
     loaded = tiny_loaded()
 
     async def run():
@@ -243,7 +246,7 @@ def test_a_search_beyond_the_memory_is_refused_at_once(monkeypatch):
     in_time(run())
 
 
-def test_a_full_queue_says_so_and_takes_more_once_there_is_room():
+def test_a_full_queue_raises_busy_and_accepts_again_later():
     loaded = tiny_loaded()
 
     async def run():
@@ -251,7 +254,7 @@ def test_a_full_queue_says_so_and_takes_more_once_there_is_room():
             streams = [worker.generate([ask(loaded, count=FOREVER)]) for _ in range(4)]
             with pytest.raises(Busy) as caught:
                 worker.generate([ask(loaded)])
-            assert caught.value.happened == "2 texts wait for this model already."
+            assert caught.value.happened == "2 texts are already waiting for this model."
             assert 1 <= caught.value.retry_after <= 60
             assert (worker.gauges().running, worker.gauges().waiting) == (2, 2)
             await streams[3].aclose()
@@ -281,7 +284,7 @@ def test_a_text_that_fails_ends_alone(monkeypatch, caplog):
         async with working(loaded) as worker:
             both = worker.generate(good)
             bad = worker.generate([ask(loaded, num_beams=2), ask(loaded, count=FOREVER)])
-            with pytest.raises(InternalError, match="failed while it was writing") as caught:
+            with pytest.raises(InternalError, match="Generation failed") as caught:
                 await _to_the_end(bad)
             assert "planted" not in str(caught.value)
             assert [piece async for piece in bad] == []
@@ -299,16 +302,16 @@ def _raising(*_: object) -> None:
     raise RuntimeError("planted")
 
 
-def test_where_a_step_fails_what_runs_ends_with_it_and_the_next_is_served(monkeypatch):
+def test_a_failing_step_ends_running_texts_and_the_next_request_works(monkeypatch):
     loaded = tiny_loaded()
     expected = [written.text for written in generate_texts(loaded.model, loaded.tokenizer, [ask(loaded, seed=5)])]
     whole_read, faults = DecodingBatch.read, []
 
-    def once(self, guesses):
+    def once(self, drafts):
         if len(self.rows) == 2 and not faults:
             faults.append(1)
             raise RuntimeError("planted")
-        return whole_read(self, guesses)
+        return whole_read(self, drafts)
 
     monkeypatch.setattr(DecodingBatch, "read", once)
 
@@ -327,7 +330,7 @@ def test_where_a_step_fails_what_runs_ends_with_it_and_the_next_is_served(monkey
 # --- Other work
 
 
-def test_other_work_runs_on_the_models_thread_between_steps_one_at_a_time(monkeypatch):
+def test_calls_run_on_the_models_thread_between_steps_one_at_a_time(monkeypatch):
     loaded, order = tiny_loaded(), []
     whole_step = Engine.step
     monkeypatch.setattr(Engine, "step", lambda self: order.append("step") or whole_step(self))
@@ -352,7 +355,7 @@ def test_other_work_runs_on_the_models_thread_between_steps_one_at_a_time(monkey
     assert all("step" in order[first:last] for first, last in pairwise(calls))
 
 
-def test_what_other_work_raises_comes_back_and_harms_nobody():
+def test_errors_of_calls_reach_only_their_caller():
     async def run():
         async with working() as worker:
             with pytest.raises(ZeroDivisionError):
@@ -391,7 +394,7 @@ class Endless:
 
 
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
-def test_other_work_that_is_left_in_the_middle_stops_before_another_layer_and_the_others_go_on(how: str):
+def test_an_abandoned_call_stops_before_the_next_layer(how: str):
     loaded = tiny_loaded()
     expected = generate_texts(loaded.model, loaded.tokenizer, [ask(loaded)])[0].text
     endless = Endless(loaded)
@@ -416,13 +419,13 @@ def test_other_work_that_is_left_in_the_middle_stops_before_another_layer_and_th
     assert not any(block._forward_pre_hooks for block in loaded.model.h)
 
 
-def test_other_work_waits_in_a_queue_that_ends():
+def test_waiting_calls_are_limited():
     async def run():
         async with working(max_waiting=2) as worker:
             held = threading.Event()
             calls = [asyncio.create_task(worker.call(lambda _: held.wait(20))) for _ in range(3)]
             await until(lambda: worker.gauges().calls == 3)
-            with pytest.raises(Busy, match="2 requests wait"):
+            with pytest.raises(Busy, match="2 requests are already waiting"):
                 await worker.call(lambda _: 1)
             held.set()
             await asyncio.gather(*calls)
@@ -434,7 +437,7 @@ def test_other_work_waits_in_a_queue_that_ends():
 # --- Closing
 
 
-def test_closing_lets_what_runs_end_and_takes_nothing_new():
+def test_closing_lets_running_texts_end_and_accepts_nothing_new():
     loaded = tiny_loaded()
 
     async def run():
@@ -452,7 +455,7 @@ def test_closing_lets_what_runs_end_and_takes_nothing_new():
     assert set(in_time(run())) <= {"length", "stop"}
 
 
-def test_closing_cuts_off_what_does_not_end():
+def test_closing_aborts_texts_that_do_not_end():
     loaded = tiny_loaded()
 
     async def run():
@@ -468,7 +471,7 @@ def test_closing_cuts_off_what_does_not_end():
     in_time(run())
 
 
-def test_closing_cuts_off_other_work_that_does_not_end():
+def test_closing_aborts_calls_that_do_not_end():
     endless = Endless(tiny_loaded())
 
     async def run():
@@ -477,7 +480,7 @@ def test_closing_cuts_off_other_work_that_does_not_end():
             calls = [asyncio.create_task(worker.call(each)) for each in (endless, lambda _: 7)]
             await until(endless.stands.is_set)
             closing = asyncio.create_task(worker.close(0))
-            await until(lambda: worker._thread._is_cut_off)
+            await until(lambda: worker._thread._is_aborted)
             endless.goes_on.set()
             await closing
         ends = await asyncio.gather(*calls, return_exceptions=True)
@@ -488,7 +491,7 @@ def test_closing_cuts_off_other_work_that_does_not_end():
     assert endless.layers == [0, 1]
 
 
-def test_a_loop_that_is_gone_leaves_nothing_behind():
+def test_a_closed_event_loop_leaves_nothing_running():
     loaded = tiny_loaded()
     worker = Worker(loaded, ServeSettings())
     streams = []
@@ -505,7 +508,7 @@ def test_a_loop_that_is_gone_leaves_nothing_behind():
     in_time(end())
 
 
-def test_the_models_own_settings_are_kept_when_their_file_is_gone(tmp_path):
+def test_default_settings_survive_the_deletion_of_their_file(tmp_path):
     from tiny_served import tiny_run
 
     from penna import api

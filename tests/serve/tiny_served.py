@@ -1,4 +1,4 @@
-"""Shared by the tests of serving: models that need no training, as runs on disk and as workers."""
+"""Untrained models as runs on disk and as workers."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_pages_have_the_limits_of_the_api(monkeypatch: pytest.MonkeyPatch):
                 explain_on_worker(worker, TEXTS[0], DEFAULT, limits),
                 measure_on_worker(worker, TEXTS, DEFAULT, limits),
             ):
-                with pytest.raises(RequestRejected, match="might have to read the text .* times"):
+                with pytest.raises(RequestRejected, match="may need .* forward passes"):
                     await call
 
     run_async(work())

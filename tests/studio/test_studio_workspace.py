@@ -232,13 +232,13 @@ def test_the_best_metric_of_a_classifier_is_its_accuracy(studio: Studio):
 def test_models_are_the_runs_that_have_a_checkpoint(studio: Studio):
     run = make_run(studio.runs_dir, "one")
     make_run(studio.runs_dir / "experiment", "one")  # the same last name
-    assert sorted(card.name for card in studio.models.cards()) == ["experiment/one", "one"]
+    assert sorted(card.name for card in studio.models.list_models()) == ["experiment/one", "one"]
     make_run(studio.runs_dir, "later")
     with new_run(studio.runs_dir, "empty", run.recipe()):
         pass
-    assert sorted(card.name for card in studio.models.cards()) == ["experiment/one", "later", "one"]
+    assert sorted(card.name for card in studio.models.list_models()) == ["experiment/one", "later", "one"]
     shutil.rmtree(run.path)
-    assert sorted(card.name for card in studio.models.cards()) == ["experiment/one", "later"]
+    assert sorted(card.name for card in studio.models.list_models()) == ["experiment/one", "later"]
 
 
 def test_a_model_is_reloaded_after_more_training_but_not_while_it_is_used(studio: Studio):
@@ -298,7 +298,7 @@ def test_listing_models_keeps_a_loaded_model_whose_run_has_new_weights(studio: S
         assert len(loaded) == 1
         save(run, 12)
         await until_unused(studio)
-        assert [card.state for card in studio.models.cards()] == ["loaded"]
+        assert [card.state for card in studio.models.list_models()] == ["loaded"]
         assert await asyncio.create_task(first_weight(studio)) != before
         await asyncio.to_thread(join_all, loaded)
         (reloaded,) = model_threads()
@@ -329,7 +329,7 @@ def test_a_run_replaced_by_another_of_the_same_name_and_step_is_reloaded(studio:
 def test_a_run_without_weights_is_reported_by_name_and_hides_no_other(studio: Studio):
     make_run(studio.runs_dir, "good")
     shutil.rmtree(make_run(studio.runs_dir, "bare").checkpoints / "step-00000000")
-    assert [card.name for card in studio.models.cards()] == ["good"]
+    assert [card.name for card in studio.models.list_models()] == ["good"]
     with pytest.raises(RunError, match="The run bare has no weights in step-00000000") as caught:
         asyncio.run(studio.models.worker("bare"))
     assert str(studio.runs_dir) not in str(caught.value)
@@ -352,7 +352,7 @@ def test_a_deleted_run_is_unloaded(studio: Studio):
         with pytest.raises(UnknownModel, match="no run 'one' here"):
             await asyncio.create_task(studio.models.worker("one"))
         assert studio.models.workers() == {}
-        assert "one" not in [card.name for card in studio.models.cards()]
+        assert "one" not in [card.name for card in studio.models.list_models()]
 
     asyncio.run(used_then_deleted())
 

@@ -12,7 +12,7 @@ from penna.data.prepare import PreparedShards, prepare
 from penna.data.shards import TokenStream
 from penna.errors import DataError
 from penna.generate.request import Request
-from penna.generate.text_stream import GeneratedText, prompt_ids
+from penna.generate.text_stream import GeneratedText, TextStyle, prompt_ids
 from penna.model.gpt import GPT
 from penna.tasks.pretrain import PreparedPretraining, training_rows, validation_rows
 from penna.tokenizer.tokenizer import Tokenizer
@@ -72,8 +72,8 @@ def test_samples_with_document_rows_start_and_end_with_the_separator(
 ) -> None:
     requested: list[Request] = []
 
-    def generate(_: GPT, __: Tokenizer, requests: list[Request], *, show_special: bool) -> list[GeneratedText]:
-        assert show_special
+    def generate(_: GPT, __: Tokenizer, requests: list[Request], style: TextStyle) -> list[GeneratedText]:
+        assert style.show_special
         requested.extend(requests)
         return [GeneratedText((), "", "stop"), GeneratedText((), "ab", "length")]
 

@@ -1,4 +1,4 @@
-"""Beam search, watched: a model and a prompt in, the tree of all partial texts it looked at out, step by step."""
+"""Beam search, traced: all partial texts that it considered, as a tree, step by step."""
 
 from __future__ import annotations
 
@@ -19,34 +19,36 @@ from penna.loading import LoadedModel
 def trace_beam_search(
     loaded: LoadedModel, prompt: str, config: GenerationConfig, *, on_event: Callable[[TreeStep], None] = lambda _: None
 ) -> BeamTree:
-    """Search for the likeliest texts behind a prompt; ``listen`` hears of each step as it is done.
+    """Search for the likeliest continuations of a prompt; ``on_event`` receives each step when it is done.
 
-    With as many beams as there are partial texts of any step but the last, the search is exhaustive: the best text is
-    the best of all. An empty prompt begins a document. Raises RecipeError where ``config`` means no beam search,
-    DeviceError where the memory does not hold so many beams, and what ``penna.api.generate.prompt_request`` raises.
+    With as many beams as partial texts in any step but the last, the search is exhaustive: the best text is the best of
+    all. An empty prompt starts a document. Raises RecipeError if ``config`` is no beam search, DeviceError if there is
+    not enough memory, and the errors of ``penna.api.generate.prompt_request``.
     """
     if config.strategy != "beam":
         raise RecipeError(
-            f"num_beams = {config.num_beams} is no beam search.",
-            "2 beams or more; a single one is what greedy decoding keeps.",
-            "Such as --num-beams 4.",
+            f"num_beams = {config.num_beams} is not a beam search.",
+            "A beam search needs at least 2 beams; with one it is greedy decoding.",
+            "Use, for example, --num-beams 4.",
         )
     if not config.max_new_tokens:
         raise RecipeError(
-            "max_new_tokens = 0 leaves nothing to search.", "A step or more.", "For example --max-new-tokens 8."
+            "max_new_tokens = 0 leaves nothing to search.",
+            "At least one step is needed.",
+            "Use, for example, --max-new-tokens 8.",
         )
     request = prompt_request(loaded, prompt, config, report_beams=True)
-    grower = BeamTreeBuilder(loaded.require_tokenizer(), request, prompt)
+    builder = BeamTreeBuilder(loaded.require_tokenizer(), request, prompt)
     for event in generate(loaded.model, [request]):
         if isinstance(event, BeamStep):
-            on_event(grower.add_step(event))
+            on_event(builder.add_step(event))
         elif isinstance(event, Finish):
-            return grower.finish(event)
-    raise AssertionError("a request ends with its Finish")
+            return builder.finish(event)
+    raise AssertionError("a request ends with a Finish")
 
 
 def beam_tree_to_json(tree: BeamTree) -> dict[str, Any]:
-    """A whole tree as plain dictionaries, lists, strings and numbers."""
+    """A whole tree as JSON."""
     return {
         "prompt": tree.prompt,
         "prompt_ids": list(tree.prompt_ids),

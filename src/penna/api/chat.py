@@ -1,7 +1,7 @@
-"""A conversation: a model and the user's lines in, its replies out, piece by piece.
+"""Conversations with a model, and how much of a conversation it reads for its next reply.
 
-What the model reads of the conversation is limited: by its block, and by the tokens and turns the settings allow. Whole
-exchanges fall out from the oldest; how many turns did is told.
+The terminal, the API and the studio share this code. The context, and limits on tokens and turns, bound what is read:
+the oldest exchanges are dropped, never the system message or the last line.
 """
 
 from __future__ import annotations
@@ -17,36 +17,29 @@ from penna.api.generation_defaults import default_settings, override_settings
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, PennaError, RecipeError
 from penna.generate.request import Request
-from penna.generate.text_stream import stream_texts
+from penna.generate.text_stream import TextStyle, stream_texts
 from penna.loading import LoadedModel
 from penna.storage import write_atomically
 from penna.tasks.chat import Dialogue, drop_oldest_turns, prompt_budget, prompt_length, reply_request
 from penna.tokenizer.chat_template import Message
-from penna.tokenizer.stream_decoder import SpacingFixer
-
-# MERGED api.chat_window: What a model reads of a conversation for its next reply: turns in, the engine's request out.
-#
-# The terminal, the API and the studio all ask here. What is read is limited by the block, by tokens and by turns;
-# whole
-# exchanges fall out from the oldest, the system's turn and the last one never.
 
 
 class PromptTooLongError(DataError):
-    """The last turn alone is longer than may be read."""
+    """The last line alone exceeds what may be read."""
 
 
 @dataclass(frozen=True)
 class ChatWindow:
     """What is read for one reply."""
 
-    kept: Dialogue  # the turns that are read, the system's first where there is one
-    request: Request  # what the engine is asked
-    budget: int  # tokens that could be read
-    forgotten: int  # turns that fell out
+    kept: Dialogue  # the turns that are read, with the system message first if there is one
+    request: Request  # of the engine
+    budget: int  # tokens that may be read
+    forgotten: int  # turns that were dropped
 
     @property
     def tokens(self) -> int:
-        """How many are read."""
+        """The number of tokens read."""
         return len(self.request.source) or len(self.request.ids)
 
 
@@ -59,35 +52,36 @@ def chat_window(
     most_tokens: int | None = None,
     most_turns: int | None = None,
 ) -> ChatWindow:
-    """What is read of ``turns``, the last of them the user's: ``most_tokens``, and ``most_turns`` before it, at most.
+    """The part of ``turns`` that fits; the last turn is the user's. At most ``most_tokens``, and ``most_turns`` turns
+    before the last.
 
-    Raises PromptTooLongError where not even the last turn fits; TokenizerError or RunError where the model cannot chat.
+    Raises PromptTooLongError if not even the last turn fits; TokenizerError or RunError if the model cannot chat.
     """
     check_can_generate(loaded)
     tokenizer, model = need_chat_tokenizer(loaded), loaded.model.config
-    room = prompt_budget(model, config.max_new_tokens)
-    room = min(room, most_tokens or room)
+    budget = prompt_budget(model, config.max_new_tokens)
+    budget = min(budget, most_tokens or budget)
     system = tuple(turns[:1]) if turns[0].role == "system" else ()
 
     def fits(kept: Dialogue) -> bool:
         earlier = len(kept) - 1 - len(system)
         if most_turns is not None and earlier > most_turns:
             return False
-        if sum(len(turn.content) for turn in kept) > tokenizer.max_characters(room):
-            return False  # which is told sooner than its tokens are counted
-        return prompt_length(tokenizer, model, kept) <= room
+        if sum(len(turn.content) for turn in kept) > tokenizer.max_characters(budget):
+            return False  # faster than counting tokens
+        return prompt_length(tokenizer, model, kept) <= budget
 
     kept = drop_oldest_turns(turns, fits)
     if kept is None:
         raise PromptTooLongError(
             f"The line takes {prompt_length(tokenizer, model, (*system, turns[-1])):,} tokens"
             + (", with the system turn." if system else "."),
-            f"At most {room:,} can be read here; the rest of the block is kept for the reply.",
-            "Say it in fewer words, or "
-            + ("ask for a shorter reply (max_new_tokens)." if most_tokens is None else "allow more (history_tokens)."),
+            f"At most {budget:,} can be read; the rest of the context is reserved for the reply.",
+            "Shorten it, or "
+            + ("request a shorter reply (max_new_tokens)." if most_tokens is None else "allow more (history_tokens)."),
         )
     request = reply_request(tokenizer, model, kept, config, seed=seed)
-    return ChatWindow(kept, request, room, len(turns) - len(kept))
+    return ChatWindow(kept, request, budget, len(turns) - len(kept))
 
 
 _HISTORY = ("history_tokens", "history_turns")
@@ -95,11 +89,11 @@ _HISTORY = ("history_tokens", "history_turns")
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """How replies are written, and how much of the conversation is read for one."""
+    """How replies are generated, and how much of the conversation is read."""
 
     generation: GenerationConfig = GenerationConfig(max_new_tokens=128, temperature=0.8)  # noqa: RUF009 - frozen
-    history_tokens: int | None = None  # read at most, control tokens among them; none: what the block leaves
-    history_turns: int | None = None  # turns read before the user's line; none: all that fit
+    history_tokens: int | None = None  # maximum tokens read, with special tokens; None: what the context allows
+    history_turns: int | None = None  # maximum turns read before the user's line; None: all that fit
     seed: int = 0
     system: str | None = None
 
@@ -109,119 +103,116 @@ class ChatSettings:
         for name, value in given.items():
             if value is not None and value < least[name]:
                 raise RecipeError(
-                    f"{name} = {value} cannot be.",
-                    f"{name} is {least[name]} or above.",
-                    "Change or leave out that setting.",
+                    f"{name} must be at least {least[name]} (got {value}).",
+                    "Smaller values leave nothing to read or to generate.",
+                    "Change or drop this setting.",
                 )
 
     def with_changes(self, **changes: Any) -> ChatSettings:
-        """With other values of these fields, or of the generation's, laid over those there are (``laid_over``).
-
-        Raises RecipeError for what cannot be.
-        """
-        about_writing = {name: value for name, value in changes.items() if name in GenerationConfig.model_fields}
-        others = {name: value for name, value in changes.items() if name not in about_writing}
-        generation = override_settings(self.generation, about_writing)
+        """The settings with changed fields; generation settings override the current ones (``override_settings``).
+        Raises RecipeError for invalid values."""
+        generation_changes = {name: value for name, value in changes.items() if name in GenerationConfig.model_fields}
+        others = {name: value for name, value in changes.items() if name not in generation_changes}
+        generation = override_settings(self.generation, generation_changes)
         return replace(self, generation=generation, **others)
 
     def said(self) -> dict[str, Any]:
-        """The settings that were given, or are not as they usually are, and all that are not of the generation."""
-        return {**self.generation.explicit_settings(), **self._own()}
+        """The generation settings that were set or differ from their defaults, and all other settings."""
+        return {**self.generation.explicit_settings(), **self._other_settings()}
 
     def flatten(self) -> dict[str, Any]:
-        """All settings in one row."""
-        return {**self.generation.model_dump(mode="json"), **self._own()}
+        """All settings in one dictionary."""
+        return {**self.generation.model_dump(mode="json"), **self._other_settings()}
 
-    def _own(self) -> dict[str, Any]:
+    def _other_settings(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "generation"}
 
 
 def reply_settings(loaded: LoadedModel) -> GenerationConfig:
-    """How a model writes replies unless told otherwise: by its own settings, but as long as replies are."""
+    """The model's own generation settings for replies, with the default length of a reply."""
     usual = ChatSettings().generation
     return override_settings(default_settings(loaded, usual), {"max_new_tokens": usual.max_new_tokens})
 
 
 @dataclass(frozen=True)
 class Reply:
-    """How a reply came about."""
+    """The details of a reply."""
 
     tokens: int
     logprob: float  # natural logarithm of the probability of these tokens under the model
-    finish: str  # "stop"; "length" where max_new_tokens were written; "interrupted"
-    forgotten: int  # turns of the conversation that the model no longer read
+    finish: str  # "stop", "length" (max_new_tokens were generated) or "interrupted"
+    forgotten: int  # turns that no longer fit
     seed: int
 
 
 class Conversation:
-    """Turns between a user and a model; made of a loaded model, whose tokenizer has a chat template."""
+    """The turns of a user and a model. The model's tokenizer needs a chat template."""
 
     def __init__(self, loaded: LoadedModel, settings: ChatSettings | None = None) -> None:
-        """Begin with no turn said. Raises TokenizerError or RunError where the model learned no dialogues, or not to
-        write."""
+        """Raises TokenizerError or RunError if the model was not trained on dialogues or not to generate text."""
         check_can_generate(loaded)
         self.loaded = loaded
         self.settings = settings or ChatSettings()
         self._tokenizer = need_chat_tokenizer(loaded)
         self._turns: list[Message] = []
-        self._replies: list[Reply] = []  # one per assistant's turn
-        self._ended: list[dict[str, Any]] = []  # conversations that were reset
-        self._drawn = 0
+        self._replies: list[Reply] = []  # one for each assistant turn
+        self._ended: list[dict[str, Any]] = []  # earlier conversations
+        self._seeds_used = 0
 
     @property
     def messages(self) -> Dialogue:
-        """All turns said, the system's first where there is one."""
+        """All turns, with the system message first if there is one."""
         system = () if self.settings.system is None else (Message("system", self.settings.system),)
         return (*system, *self._turns)
 
     @property
     def last_reply(self) -> Reply | None:
-        """How the last reply came about."""
+        """The details of the last reply."""
         return self._replies[-1] if self._replies else None
 
     def say(self, text: str) -> Generator[str]:
-        """Say a line and give the reply in pieces. Both are part of the conversation once the reply ends.
+        """Say a line and yield the reply in pieces. Both join the conversation when the reply ends.
 
-        Where the pieces are not taken to the end, what was written so far is the reply. Raises DataError, and nothing
-        was said, where the line alone is longer than the model can read.
+        If the generator is closed early, the text so far is the reply. Raises DataError if the line alone is too long;
+        then nothing was said.
         """
         return self._reply(text, self._window(text))
 
     def retry(self) -> Generator[str]:
-        """Another reply to the last line, with another seed. Raises DataError where nothing was said."""
+        """Another reply to the last line, with another seed. Raises DataError if nothing was said."""
         kept = self._turns[-2:], self._replies[-1:]
         text = self.undo()
         try:
             return self.say(text)
-        except PennaError:  # nothing was said anew: what was said stays
+        except PennaError:  # keep the old line and reply
             self._turns += kept[0]
             self._replies += kept[1]
             raise
 
     def undo(self) -> str:
-        """Take the last line and its reply back; the line. Raises DataError where nothing was said."""
+        """Remove the last line and its reply; return the line. Raises DataError if nothing was said."""
         if not self._replies:
-            raise DataError("Nothing was said yet.", "A line and its reply.", "Say something first.")
+            raise DataError("Nothing was said yet.", "This needs a line and its reply.", "Say something first.")
         self._replies.pop()
         self._turns.pop()
         return self._turns.pop().content
 
     def reset(self) -> None:
-        """Begin a new conversation; the transcript keeps the old one."""
+        """Start a new conversation; the transcript keeps the old one."""
         if self._turns:
             self._ended.append(self._row())
-        self._turns, self._replies, self._drawn = [], [], 0
+        self._turns, self._replies, self._seeds_used = [], [], 0
 
     def change(self, **changes: Any) -> None:
-        """Other settings from here on. Raises RecipeError for those that cannot be."""
+        """Change the settings. Raises RecipeError for invalid ones."""
         self.settings = self.settings.with_changes(**changes)
 
     def transcript(self) -> list[dict[str, Any]]:
-        """A row per conversation: its ``messages``, as chat data has them, and how each reply came about."""
+        """A row for each conversation: its ``messages``, as in chat data, and the details of each reply."""
         return [*self._ended, self._row()] if self._turns else list(self._ended)
 
     def save(self, file: Path) -> None:
-        """Write the transcript as JSONL, whole; it can be read as training data."""
+        """Write the transcript as JSONL; it can be used as training data."""
         rows = [json.dumps(row, ensure_ascii=False) for row in self.transcript()]
         write_atomically(file, "".join(row + "\n" for row in rows))
 
@@ -240,27 +231,27 @@ class Conversation:
             self.loaded,
             (*self.messages, Message("user", text)),
             settings.generation,
-            seed=settings.seed + self._drawn,
+            seed=settings.seed + self._seeds_used,
             most_tokens=settings.history_tokens,
             most_turns=settings.history_turns,
         )
 
-    def _reply(self, line: str, read: ChatWindow) -> Generator[str]:
-        mender = SpacingFixer(self._tokenizer)
+    def _reply(self, line: str, window: ChatWindow) -> Generator[str]:
         pieces: list[str] = []
         tokens, logprob, finish = 0, 0.0, "interrupted"
         try:
-            for piece in stream_texts(self.loaded.model, self._tokenizer, [read.request]):
+            for piece in stream_texts(
+                self.loaded.model, self._tokenizer, [window.request], TextStyle(fix_spacing=True)
+            ):
                 if piece.token is not None:
                     tokens += 1
                     logprob += piece.token.logprob
-                text = mender.push(piece.text) + (mender.finish() if piece.finish else "")
-                if text:
-                    pieces.append(text)
-                    yield text
+                if piece.text:
+                    pieces.append(piece.text)
+                    yield piece.text
                 if piece.finish is not None:
                     finish = piece.finish
         finally:
-            self._drawn += 1
+            self._seeds_used += 1
             self._turns += [Message("user", line), Message("assistant", "".join(pieces))]
-            self._replies.append(Reply(tokens, logprob, finish, read.forgotten, read.request.seed))
+            self._replies.append(Reply(tokens, logprob, finish, window.forgotten, window.request.seed))

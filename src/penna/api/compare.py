@@ -21,7 +21,7 @@ from penna.config.experiment import CompareConfig
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, PennaError, RunError
 from penna.formatting import plural
-from penna.generate.text_stream import generate_texts
+from penna.generate.text_stream import SHOW_SPECIAL, generate_texts
 from penna.loading import LoadedModel
 from penna.report.experiments.arms import Arm, group_by_recipe
 from penna.report.experiments.comparison import (
@@ -118,7 +118,7 @@ def _text(loaded: LoadedModel, prompt: str, max_new_tokens: int, seed: int) -> t
 
 def _continuation(loaded: LoadedModel, prompt: str, max_new_tokens: int, seed: int) -> tuple[str, str]:
     request = prompt_request(loaded, prompt, _as_long(DEFAULT_CONFIG, max_new_tokens), seed=seed)
-    (written,) = generate_texts(loaded.model, loaded.require_tokenizer(), [request], show_special=True)
+    (written,) = generate_texts(loaded.model, loaded.require_tokenizer(), [request], SHOW_SPECIAL)
     return written.text, _ending(written.finish)
 
 

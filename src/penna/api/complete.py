@@ -7,7 +7,7 @@ whose words are the instruction, by default "TL;DR:" (Radford et al. 2019, secti
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from penna.errors import DataError, RecipeError
 from penna.evaluate.completions import ExampleScores, score_examples
 from penna.evaluate.sentences import sentences
 from penna.generate.request import Request
-from penna.generate.text_stream import TextDelta, generate_texts, request_for, stream_texts
+from penna.generate.text_stream import TextDelta, TextStyle, generate_texts, request_for, stream_texts
 from penna.loading import LoadedModel
 from penna.tasks.complete import CompletionFormat
 from penna.tokenizer.tokenizer import Tokenizer
@@ -109,11 +109,7 @@ class Completer:
 
     def stream(self, requests: Sequence[Request]) -> Iterator[TextDelta]:
         """The completions in parts, without control tokens and leading white space."""
-        has_text = [False] * len(requests)
-        for delta in stream_texts(self.loaded.model, self.tokenizer, requests):
-            text = delta.text if has_text[delta.request] else delta.text.lstrip()
-            has_text[delta.request] = has_text[delta.request] or bool(text)
-            yield replace(delta, text=text)
+        return stream_texts(self.loaded.model, self.tokenizer, requests, TextStyle(strip_start=True))
 
     def generate(self, requests: Sequence[Request]) -> list[GeneratedCompletion]:
         """The completions of all requests, in batches."""

@@ -1,7 +1,7 @@
-"""Embedding: texts in, a vector for each out, the mean of the model's last hidden states over the text's tokens.
+"""Text embeddings: the mean of the model's last hidden states over a text's tokens.
 
-A model that learned to go on with texts did not learn that texts alike have vectors alike; their mean hidden state is a
-plain measure of it (the baseline of Reimers and Gurevych 2019, section 3), and not of length one.
+A language model is not trained to give similar texts similar vectors; the mean hidden state is a simple baseline
+(Reimers and Gurevych 2019, section 3). Vectors are not normalized.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from penna.api.capabilities import check_can_continue
 from penna.errors import DataError
 from penna.loading import LoadedModel
 
-_TOKENS_AT_ONCE = 8192
+_MAX_TOKENS = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,20 +25,20 @@ class Embeddings:
     """The vectors of N texts."""
 
     vectors: NDArray[np.float32]  # (N, n_embd)
-    tokens: tuple[int, ...]  # read of each, the document separator in front among them
+    tokens: tuple[int, ...]  # tokens read of each, with the document separator
 
 
 def embed(loaded: LoadedModel, texts: Sequence[str]) -> Embeddings:
-    """The mean of the last hidden states of each text's tokens. Raises as ``embed_ids``."""
+    """The embeddings of texts. Raises as ``embed_ids``."""
     return embed_ids(loaded, loaded.require_tokenizer().encode_batch(texts))
 
 
 @torch.inference_mode()
 def embed_ids(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> Embeddings:
-    """The same of token ids.
+    """The embeddings of token id lists.
 
-    Where the model learned behind a document separator, it is read in front and not counted. Raises RunError for a
-    model that reads its texts in an encoder, DataError for a text without a token or of more tokens than the block.
+    If the model was trained with a document separator in front, it is read but not averaged. Raises RunError for an
+    encoder-decoder model, and DataError for a text with no tokens or more than fit the context.
     """
     check_can_continue(loaded)
     model, tokenizer = loaded.model, loaded.require_tokenizer()
@@ -49,26 +49,28 @@ def embed_ids(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> Embeddings:
     vectors = np.zeros((len(rows), model.config.n_embd), dtype=np.float32)
     order = sorted(range(len(rows)), key=lambda number: len(whole[number]))
     while order:
-        at_once = max(1, _TOKENS_AT_ONCE // len(whole[order[-1]]))
+        at_once = max(1, _MAX_TOKENS // len(whole[order[-1]]))
         group, order = order[-at_once:], order[:-at_once]
-        ids = torch.zeros(len(group), len(whole[group[-1]]), dtype=torch.int64)  # padded on the right, where none looks
-        counted = torch.zeros(ids.shape, dtype=torch.float32)
+        ids = torch.zeros(
+            len(group), len(whole[group[-1]]), dtype=torch.int64
+        )  # padded on the right, which no token attends to
+        weights = torch.zeros(ids.shape, dtype=torch.float32)
         for place, number in enumerate(group):
             ids[place, : len(whole[number])] = torch.tensor(whole[number])
-            counted[place, len(front) : len(whole[number])] = 1 / len(rows[number])
+            weights[place, len(front) : len(whole[number])] = 1 / len(rows[number])
         device = model.wte.weight.device
         states = model.hidden(ids.to(device)).float()  # (B, T, C)
-        vectors[group] = (states * counted.to(device)[..., None]).sum(dim=1).cpu().numpy()
+        vectors[group] = (states * weights.to(device)[..., None]).sum(dim=1).cpu().numpy()
     return Embeddings(vectors, tuple(map(len, whole)))
 
 
-def _check(rows: Sequence[Sequence[int]], room: int) -> None:
+def _check(rows: Sequence[Sequence[int]], maximum: int) -> None:
     for number, row in enumerate(rows, start=1):
-        if 1 <= len(row) <= room:
+        if 1 <= len(row) <= maximum:
             continue
         name = f"Text {number} of {len(rows)}" if len(rows) > 1 else "The text"
         raise DataError(
-            f"{name} has {len(row):,} tokens." if row else f"{name} has no token.",
-            f"From 1 to {room:,}, which the block holds.",
-            "Cut it into parts." if row else "Leave it out, or write something there.",
+            f"{name} has {len(row):,} tokens." if row else f"{name} has no tokens.",
+            f"A text must have 1 to {maximum:,} tokens to fit the context.",
+            "Split it." if row else "Drop it or fill it.",
         )

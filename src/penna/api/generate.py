@@ -1,64 +1,111 @@
-"""Texts side by side: a model, prompts and strategies in, so many texts of each out, every one as soon as it is done.
+"""Generate text: a stream of continuations, or samples of several prompts by several decoding strategies.
 
-What is drawn is drawn with the seeds ``seed``, ``seed + 1`` …, the same for every prompt and strategy, so that each
-text can be written again by itself. A beam search gives its best texts instead. What is the same with any seed is
-written once.
+Samples use the seeds ``seed``, ``seed + 1`` and so on, the same for every prompt and strategy, so that each text can be
+reproduced alone. A beam search returns its best texts instead. A text that no seed changes is generated once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penna.api.capabilities import check_can_continue, check_can_generate
 from penna.api.strategies import Strategy
 from penna.config.generation import GenerationConfig
 from penna.errors import DataError, RecipeError
-from penna.generate.engine import generate
-from penna.generate.request import Finish, GeneratedToken, Hypothesis, Request
-from penna.generate.stop_strings import StopFinder
-from penna.generate.text_stream import TextDelta, decoder_after, prompt_ids, request_for, stream_texts
+from penna.generate.request import GeneratedToken, Request
+from penna.generate.text_stream import (
+    SHOW_SPECIAL,
+    GeneratedText,
+    TextDelta,
+    finished_texts,
+    hypothesis_text,
+    prompt_ids,
+    request_for,
+    stream_texts,
+)
 from penna.loading import LoadedModel
 from penna.tokenizer.offsets import encode_with_offsets, out_of_vocabulary
 from penna.tokenizer.tokenizer import Tokenizer
 
+DEFAULT_CONFIG = GenerationConfig(temperature=0.8)  # for models without generation settings of their own
+
+
+def prompt_request(
+    loaded: LoadedModel,
+    prompt: str,
+    config: GenerationConfig = DEFAULT_CONFIG,
+    *,
+    seed: int = 0,
+    top_n: int = 0,
+    report_beams: bool = False,
+) -> Request:
+    """The engine's request for a continuation of a prompt. The end of the document ends the text.
+
+    Raises RunError if the model was not trained to generate text, and DataError if there is no token to start from.
+    """
+    check_can_generate(loaded)
+    check_can_continue(loaded)
+    tokenizer = loaded.require_tokenizer()
+    ids = prompt_ids(tokenizer, prompt, starts_document=loaded.starts_documents)
+    return request_for(tokenizer, ids, config, seed=seed, top_n=top_n, report_beams=report_beams)
+
+
+def generate_stream(
+    loaded: LoadedModel, prompts: Sequence[str], config: GenerationConfig = DEFAULT_CONFIG, *, seed: int = 0
+) -> Iterator[TextDelta]:
+    """Continue all prompts in one batch and yield the texts as they grow. Raises as ``prompt_request``, at once."""
+    requests = [prompt_request(loaded, prompt, config, seed=seed) for prompt in prompts]
+    return stream_texts(loaded.model, loaded.require_tokenizer(), requests, SHOW_SPECIAL)
+
+
+def prompts_too_long(loaded: LoadedModel, prompts: Sequence[str]) -> list[int]:
+    """The indices of prompts that exceed the context and are truncated on the left."""
+    tokenizer = loaded.require_tokenizer()
+    block = loaded.model.config.block_size - loaded.starts_documents
+    return [number for number, prompt in enumerate(prompts) if len(tokenizer.encode(prompt)) > block]
+
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """One request, and what it is of."""
+    """An engine request with the prompt and strategy that it belongs to."""
 
     prompt_number: int  # from 0
     prompt: str
     strategy: Strategy
-    sample: int  # from 0: its seed is so far above the first one
-    samples: int  # of this prompt by this strategy
-    texts: int  # that it gives: of a beam search several
+    sample: int  # from 0; added to the first seed
+    samples: int  # requests for this prompt and strategy
+    texts: int  # texts that the request returns; several for a beam search
     request: Request
 
 
 @dataclass(frozen=True)
 class SampledText:
-    """One text that was written."""
+    """A generated text."""
 
     origin: SampleRequest
     number: int  # from 0, among the texts of its prompt and strategy
     text: str
-    finish: str  # "stop", or "length" where all the tokens allowed were written
-    tokens: int
-    logprob: float  # natural logarithm of the probability of its tokens under the model; of a beam's, its end counts
-    score: float | None  # what a beam search ranked it by
-    generated: tuple[GeneratedToken, ...]  # its tokens
+    finish: str  # "stop", or "length" if max_new_tokens were generated
+    logprob: float  # natural logarithm of the tokens' probability under the model; in a beam search with the end token
+    score: float | None  # by which a beam search ranked it
+    generated: tuple[GeneratedToken, ...]
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens."""
+        return len(self.generated)
 
     @property
     def seed(self) -> int:
-        """What it was drawn with."""
+        """The seed it was sampled with."""
         return self.origin.request.seed
 
 
 @dataclass(frozen=True)
 class TruncatedPrompt:
-    """A prompt longer than the block: its beginning is not read."""
+    """A prompt longer than the context; its beginning is ignored."""
 
     number: int  # from 0
     tokens: int
@@ -66,62 +113,42 @@ class TruncatedPrompt:
 
 @dataclass(frozen=True)
 class SampleBatch:
-    """All that is asked, in the order of prompts, then strategies, then samples."""
+    """All requests, ordered by prompt, strategy and sample."""
 
     loaded: LoadedModel
     requests: tuple[SampleRequest, ...]
     truncated: tuple[TruncatedPrompt, ...]
-    unknown_text: tuple[str, ...]  # what stands in prompts and the vocabulary has no token for
+    unknown_text: tuple[str, ...]  # parts of prompts that the vocabulary has no token for
 
     def stream(self) -> Iterator[TextDelta]:
-        """What is asked, piece by piece."""
-        requests = [ask.request for ask in self.requests]
-        return stream_texts(self.loaded.model, self.loaded.require_tokenizer(), requests, show_special=True)
+        """The texts of all requests as they grow."""
+        requests = [each.request for each in self.requests]
+        return stream_texts(self.loaded.model, self.loaded.require_tokenizer(), requests, SHOW_SPECIAL)
 
     def results(self) -> Iterator[tuple[int, list[SampledText]]]:
-        """The place of an ask and its texts, as soon as they are written; those of beam searches come last."""
-        searches = [place for place, ask in enumerate(self.requests) if ask.strategy.config.strategy == "beam"]
-        others = [place for place, ask in enumerate(self.requests) if ask.strategy.config.strategy != "beam"]
-        yield from self._write(others)
-        yield from self._search(searches)
-
-    def _write(self, places: Sequence[int]) -> Iterator[tuple[int, list[SampledText]]]:
-        asks = [self.requests[place] for place in places]
-        growing = [_Growing() for _ in asks]
-        requests = [ask.request for ask in asks]
-        for piece in stream_texts(self.loaded.model, self.loaded.require_tokenizer(), requests, show_special=True):
-            own, ask = growing[piece.request], asks[piece.request]
-            own.texts.append(piece.text)
-            if piece.token is not None:
-                own.tokens.append(piece.token)
-            if piece.finish is None:
-                continue
-            text, tokens = "".join(own.texts), tuple(own.tokens)
-            logprob = sum(token.logprob for token in tokens)
-            written = SampledText(ask, ask.sample, text, piece.finish, len(tokens), logprob, None, tokens)
-            yield places[piece.request], [written]
-
-    def _search(self, places: Sequence[int]) -> Iterator[tuple[int, list[SampledText]]]:
-        asks = [self.requests[place] for place in places]
-        for event in generate(self.loaded.model, [ask.request for ask in asks]):
-            if isinstance(event, Finish):
-                yield places[event.request], self._found(asks[event.request], event.hypotheses)
-
-    def _found(self, ask: SampleRequest, hypotheses: Sequence[Hypothesis]) -> list[SampledText]:
-        tokenizer = self.loaded.require_tokenizer()
-        texts: list[SampledText] = []
-        for number, each in enumerate(hypotheses[: ask.texts]):
-            text, is_stopped = _spelled(tokenizer, ask.request, each.ids)
-            finish = "stop" if is_stopped else each.reason
-            count = len(each.tokens)
-            texts.append(SampledText(ask, number, text, finish, count, each.logprob, each.score, each.tokens))
-        return texts or [SampledText(ask, 0, "", "stop", 0, 0.0, None, ())]
+        """The index of a request and its texts, as soon as they are complete. Beam searches run last."""
+        for is_search in (False, True):
+            numbers = [
+                number
+                for number, each in enumerate(self.requests)
+                if (each.strategy.config.strategy == "beam") == is_search
+            ]
+            requests = [self.requests[number].request for number in numbers]
+            tokenizer = self.loaded.require_tokenizer()
+            for place, text in finished_texts(self.loaded.model, tokenizer, requests, SHOW_SPECIAL):
+                yield numbers[place], _sampled_texts(tokenizer, self.requests[numbers[place]], text)
 
 
-@dataclass
-class _Growing:
-    texts: list[str] = field(default_factory=list[str])
-    tokens: list[GeneratedToken] = field(default_factory=list[GeneratedToken])
+def _sampled_texts(tokenizer: Tokenizer, origin: SampleRequest, text: GeneratedText) -> list[SampledText]:
+    """The texts of a request; of a beam search its best ones."""
+    if not text.hypotheses:
+        return [SampledText(origin, origin.sample, text.text, text.finish, text.logprob, None, text.tokens)]
+    texts: list[SampledText] = []
+    for number, each in enumerate(text.hypotheses[: origin.texts]):
+        found = hypothesis_text(tokenizer, origin.request, each, SHOW_SPECIAL)
+        finish = found.finish or each.reason
+        texts.append(SampledText(origin, number, found.text, finish, each.logprob, each.score, each.tokens))
+    return texts
 
 
 def sample_batch(
@@ -133,37 +160,37 @@ def sample_batch(
     seed: int = 0,
     top_n: int = 0,
 ) -> SampleBatch:
-    """Ask for ``samples`` texts behind each prompt by each strategy, ``top_n`` likeliest tokens told with each token.
+    """Requests for ``samples`` continuations of each prompt by each strategy; ``top_n`` alternatives per token.
 
-    Raises RunError where the model never learned to write, DataError where there is nothing to start from, and
-    RecipeError where a beam search has fewer texts to give.
+    Raises RunError if the model was not trained to generate text, DataError if there is no token to start from, and
+    RecipeError for more samples than a beam search has beams.
     """
     check_can_generate(loaded)
     check_can_continue(loaded)
     tokenizer, block = loaded.require_tokenizer(), loaded.model.config.block_size
     for strategy in strategies:
-        _check_texts(strategy, samples)
-    asks: list[SampleRequest] = []
-    cut: list[TruncatedPrompt] = []
-    lacked: dict[str, None] = {}
+        _check_beams(strategy, samples)
+    requests: list[SampleRequest] = []
+    truncated: list[TruncatedPrompt] = []
+    unknown: dict[str, None] = {}
     for number, prompt in enumerate(prompts):
-        ids = _ids(loaded, prompt, number if len(prompts) > 1 else None)
+        ids = _prompt_ids(loaded, prompt, number if len(prompts) > 1 else None)
         if len(ids) - loaded.starts_documents > block:
-            cut.append(TruncatedPrompt(number, len(ids)))
-        lacked |= dict.fromkeys(out_of_vocabulary(tokenizer, prompt, encode_with_offsets(tokenizer, prompt)))
+            truncated.append(TruncatedPrompt(number, len(ids)))
+        unknown |= dict.fromkeys(out_of_vocabulary(tokenizer, prompt, encode_with_offsets(tokenizer, prompt)))
         for strategy in strategies:
-            first = request_for(tokenizer, ids, strategy.config, seed=seed, top_n=top_n)
-            drawn = samples if strategy.config.strategy == "sample" else 1
+            request = request_for(tokenizer, ids, strategy.config, seed=seed, top_n=top_n)
+            count = samples if strategy.config.strategy == "sample" else 1
             texts = samples if strategy.config.strategy == "beam" else 1
-            for sample in range(drawn):
-                asks.append(
-                    SampleRequest(number, prompt, strategy, sample, drawn, texts, replace(first, seed=seed + sample))
-                )
-    return SampleBatch(loaded, tuple(asks), tuple(cut), tuple(lacked))
+            requests += [
+                SampleRequest(number, prompt, strategy, sample, count, texts, replace(request, seed=seed + sample))
+                for sample in range(count)
+            ]
+    return SampleBatch(loaded, tuple(requests), tuple(truncated), tuple(unknown))
 
 
 def sample_to_json(text: SampledText, tokenizer: Tokenizer, *, with_tokens: bool) -> dict[str, Any]:
-    """A text for JSON, with the settings it was written by: max_new_tokens, and whatever is not as it usually is."""
+    """A text as JSON, with max_new_tokens and all settings that differ from their defaults."""
     config = text.origin.strategy.config
     found: dict[str, Any] = {
         "number": text.origin.prompt_number + 1,
@@ -178,84 +205,34 @@ def sample_to_json(text: SampledText, tokenizer: Tokenizer, *, with_tokens: bool
     if text.score is not None:
         found["score"] = text.score
     if with_tokens:
-        found["logprobs"] = [_token_json(each, tokenizer) for each in text.generated]
-    usual = {"max_new_tokens": config.max_new_tokens}
-    return {**found, "settings": {**usual, **config.model_dump(mode="json", exclude_defaults=True)}}
+        found["logprobs"] = [_token_to_json(each, tokenizer) for each in text.generated]
+    settings = {"max_new_tokens": config.max_new_tokens, **config.model_dump(mode="json", exclude_defaults=True)}
+    return {**found, "settings": settings}
 
 
-def _check_texts(strategy: Strategy, samples: int) -> None:
+def _token_to_json(token: GeneratedToken, tokenizer: Tokenizer) -> dict[str, Any]:
+    def described(index: int, logprob: float) -> dict[str, Any]:
+        return {"token": tokenizer.token_text(index), "id": index, "logprob": logprob}
+
+    alternatives = [described(*each) for each in token.alternatives]
+    return {**described(token.id, token.logprob), "rank": token.rank, "alternatives": alternatives}
+
+
+def _check_beams(strategy: Strategy, samples: int) -> None:
     config = strategy.config
     if config.strategy == "beam" and samples > config.num_beams:
         raise RecipeError(
-            f"{samples:,} texts are asked of a search with num_beams = {config.num_beams} ({strategy.name}).",
-            "A beam search gives its best texts, at most as many as it has beams.",
-            "Ask for fewer, or take more beams.",
+            f"{samples:,} texts are requested, but the strategy {strategy.name!r} has num_beams = {config.num_beams}.",
+            "A beam search returns at most one text for each beam.",
+            "Request fewer texts or increase num_beams.",
         )
 
 
-def _ids(loaded: LoadedModel, prompt: str, number: int | None) -> list[int]:
-    """A prompt's ids. Raises DataError, which says the prompt's number, where it has none to start from."""
+def _prompt_ids(loaded: LoadedModel, prompt: str, number: int | None) -> list[int]:
+    """``prompt_ids``, with the prompt's number in its DataError."""
     try:
         return prompt_ids(loaded.require_tokenizer(), prompt, starts_document=loaded.starts_documents)
     except DataError as error:
         if number is None:
             raise
         raise DataError(f"Prompt {number + 1}: {error.happened}", error.expected, error.advice) from None
-
-
-def _spelled(tokenizer: Tokenizer, request: Request, ids: Sequence[int]) -> tuple[str, bool]:
-    """The text of ids up to a stop string, and whether there was one."""
-    decoder, finder = decoder_after(tokenizer, request.ids), StopFinder(request.config.stop)
-    text = "".join(finder.push(decoder.push(index)) for index in ids)
-    text += finder.push(decoder.finish()) + finder.finish()
-    return text, finder.is_found
-
-
-def _token_json(token: GeneratedToken, tokenizer: Tokenizer) -> dict[str, Any]:
-    def shown(index: int, logprob: float) -> dict[str, Any]:
-        return {"token": tokenizer.token_text(index), "id": index, "logprob": logprob}
-
-    alternatives = [shown(*each) for each in token.alternatives]
-    return {**shown(token.id, token.logprob), "rank": token.rank, "alternatives": alternatives}
-
-
-# MERGED api.writing: Writing: a model and prompts in, texts out, piece by piece.
-
-
-DEFAULT_CONFIG = GenerationConfig(temperature=0.8)  # where a model has no settings of its own and none are given
-
-
-def generate_stream(
-    loaded: LoadedModel, prompts: Sequence[str], config: GenerationConfig = DEFAULT_CONFIG, *, seed: int = 0
-) -> Iterator[TextDelta]:
-    """Continue every prompt at once, in pieces as they are written; a document's end ends a text.
-
-    Raises, before the first piece is asked for, RunError where the model never learned to write, and DataError where
-    there is nothing to start from.
-    """
-    requests = [prompt_request(loaded, prompt, config, seed=seed) for prompt in prompts]
-    return stream_texts(loaded.model, loaded.require_tokenizer(), requests, show_special=True)
-
-
-def prompt_request(
-    loaded: LoadedModel,
-    prompt: str,
-    config: GenerationConfig = DEFAULT_CONFIG,
-    *,
-    seed: int = 0,
-    top_n: int = 0,
-    report_beams: bool = False,
-) -> Request:
-    """What the engine is asked to go on with a prompt. Raises as ``generate_stream``."""
-    check_can_generate(loaded)
-    check_can_continue(loaded)
-    tokenizer = loaded.require_tokenizer()
-    ids = prompt_ids(tokenizer, prompt, starts_document=loaded.starts_documents)
-    return request_for(tokenizer, ids, config, seed=seed, top_n=top_n, report_beams=report_beams)
-
-
-def prompts_too_long(loaded: LoadedModel, prompts: Sequence[str]) -> list[int]:
-    """Places of the prompts that do not fit the block and are cut from the left."""
-    tokenizer = loaded.require_tokenizer()
-    block = loaded.model.config.block_size - loaded.starts_documents
-    return [number for number, prompt in enumerate(prompts) if len(tokenizer.encode(prompt)) > block]

@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
             dtype=arguments.dtype,
         )
         server = create_server(create_app(registry, settings), settings)
-        note(_greeting(registry.models(), settings, listener.getsockname()[1]))
+        note(_greeting(registry.list_models(), settings, listener.getsockname()[1]))
         return run_until_signal(server, listener, "Stopped.")
 
 

@@ -1,1 +1,1 @@
-"""Prompt ids to new ids."""
+"""Text generation: the engine, decoding strategies and text streams."""

@@ -1,9 +1,8 @@
-"""Texts side by side, each in a row of one preallocated cache: rows come and go, and are read together.
+"""A batch of sequences that are decoded token by token, each in a row of one preallocated KV cache.
 
-The rows at work are always the first ones, so that no step gathers keys and values from elsewhere; where one leaves,
-the last takes its place. A row's cache holds all of its text but the last token, which the next step reads. A seq2seq
-reads each source once; what its encoder made of it stands in a slot beside the row. Shapes: B rows at work, T tokens
-read at once.
+The active rows always come first, so that no step has to gather keys and values; when a row is removed, the last one
+takes its place. The cache holds all of a sequence but its last token, which the next step reads. A seq2seq model
+encodes each source once and keeps the result beside the row. Shapes: B active rows, T tokens read at once.
 """
 
 from __future__ import annotations
@@ -25,24 +24,24 @@ from penna.model.fast.decode import FastDecoder
 from penna.model.gpt import GPT
 from penna.model.seq2seq import Seq2Seq
 
-_WORTH_SHARING = 2 << 20  # multiplications of a step from which on several threads are faster than one
-_TOKENS_AT_ONCE = 8192  # of prompts; bounds what their reading takes beside the cache
+_MIN_MULTITHREADED = 2 << 20  # multiplications of a step; below, one thread is faster
+_MAX_TOKENS = 8192  # of prompts read at once; bounds the memory besides the cache
 
 
 @dataclass
 class Row:
-    """A text at work."""
+    """A sequence in the batch."""
 
-    number: int  # of its request
+    number: int  # the engine's number of the request
     request: Request
-    context: list[int]  # what the cache holds, and the token to be read next
+    context: list[int]  # tokens in the cache, and the one to be read next
     sequence: SequenceState
     lookup: PromptLookup | None
     is_done: bool = False
 
 
 class DecodingBatch:
-    """The rows of texts that grow token by token."""
+    """The sequences that grow token by token."""
 
     def __init__(self, model: GPT, slots: int, capacity: int) -> None:
         weight = model.wte.weight
@@ -55,7 +54,7 @@ class DecodingBatch:
         self._memory = EncoderCache.empty(model.config, slots, weight) if isinstance(model, Seq2Seq) else None
 
     def admit(self, rows: Sequence[Row]) -> None:
-        """Take further rows in and read their prompts; one that several share is read once."""
+        """Add rows and read their prompts; a prompt that several rows share is read once."""
         firsts: dict[tuple[tuple[int, ...], tuple[int, ...]], Row] = {}
         copies: list[tuple[Row, Row]] = []
         for row in rows:
@@ -63,7 +62,7 @@ class DecodingBatch:
             if first is not row:
                 copies.append((first, row))
         by_length = sorted(firsts.values(), key=lambda row: len(row.context))
-        for group in _of_like_length(by_length):
+        for group in _group_by_length(by_length):
             start = len(self.rows)
             self.rows += group
             self._read_sources(start, group)
@@ -73,27 +72,26 @@ class DecodingBatch:
             self._copy(self.rows.index(first), len(self.rows) - 1)
 
     def trim_contexts(self) -> int:
-        """Let texts that outgrew the block go on from a later part of it, read anew; then as many tokens can be read
-        in every row at once."""
+        """Restart or slide contexts that have outgrown the block; return how many tokens every row can read."""
         block = self._model.config.block_size
-        for place, row in enumerate(self.rows):
+        for index, row in enumerate(self.rows):
             if len(row.context) > block:
                 kept = block if row.request.config.past_block == "slide" else max(1, block // 2)
                 row.context = row.context[-kept:]
-                self._refill(place, [row])
+                self._refill(index, [row])
         return self._cache.capacity + 1 - max(len(row.context) for row in self.rows)
 
-    def read(self, guesses: Sequence[Sequence[int]]) -> Tensor:
-        """Read each row's last token, and what is guessed to come behind it: logits (B, T, vocab_size).
+    def read(self, drafts: Sequence[Sequence[int]]) -> Tensor:
+        """Read each row's last token and the draft tokens after it: logits (B, T, vocab_size).
 
-        Behind a row's own guesses the logits mean nothing. ``accept`` says how much of it stays. There must be room.
+        Logits after a row's own draft are meaningless. ``advance`` sets how many of the tokens stay.
         """
         B = len(self.rows)
-        if self._recorded is not None and not any(guesses):
+        if self._recorded is not None and not any(drafts):
             logits = self._recorded.logits([row.context[-1] for row in self.rows])
             if logits is not None:
                 return logits
-        ids = padded([[row.context[-1], *guess] for row, guess in zip(self.rows, guesses, strict=True)])
+        ids = padded([[row.context[-1], *draft] for row, draft in zip(self.rows, drafts, strict=True)])
         ids = ids.to(self._model.wte.weight.device)
         cache = self._cache.rows(0, B)
         if self._step is not None:
@@ -102,20 +100,20 @@ class DecodingBatch:
         return self._model.logits(self._model.hidden(ids, cache, encoder_cache=self._sources(0, B)))
 
     def advance(self, counts: Sequence[int]) -> None:
-        """So many of the tokens last read stay in each row."""
+        """Keep this many of the last read tokens in each row."""
         self._cache.lengths[: len(counts)] += 1 if set(counts) == {1} else torch.tensor(counts)
 
-    def remove(self, places: Sequence[int]) -> None:
-        """Let rows go."""
-        for place in sorted(places, reverse=True):
+    def remove(self, indices: Sequence[int]) -> None:
+        """Remove rows."""
+        for index in sorted(indices, reverse=True):
             last = len(self.rows) - 1
-            if place != last:
-                self._copy(last, place)
-                self.rows[place] = self.rows[last]
+            if index != last:
+                self._copy(last, index)
+                self.rows[index] = self.rows[last]
             self.rows.pop()
 
     def _refill(self, start: int, rows: Sequence[Row]) -> None:
-        """Read all but the last token of neighbouring rows, whatever they held."""
+        """Read all but the last token of neighboring rows, replacing what the cache held."""
         cache = self._cache.rows(start, start + len(rows))
         cache.lengths.zero_()
         prompts = [row.context[:-1] for row in rows]
@@ -145,9 +143,9 @@ class DecodingBatch:
 
 @contextmanager
 def _threads_for(multiplications: int) -> Generator[None]:
-    """One thread for a step so small that two would wait for each other longer than they work."""
+    """Use one thread for a step so small that several would mostly wait for each other."""
     threads = torch.get_num_threads()
-    if multiplications < _WORTH_SHARING:
+    if multiplications < _MIN_MULTITHREADED:
         torch.set_num_threads(1)
     try:
         yield
@@ -158,7 +156,7 @@ def _threads_for(multiplications: int) -> Generator[None]:
 def read_prompts(
     model: GPT, cache: KVCache, memory: EncoderCache | None, prompts: Sequence[Sequence[int]]
 ) -> Tensor | None:
-    """Read prompts into all rows of an empty cache; their hidden states (B, T, C), None where all are empty."""
+    """Read prompts into all rows of an empty cache: hidden states (B, T, C), or None if all prompts are empty."""
     longest = max(map(len, prompts))
     if not longest:
         return None
@@ -168,23 +166,23 @@ def read_prompts(
 
 
 def read_sources(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> EncoderCache:
-    """What the encoder makes of sources, read in one batch."""
+    """Encode sources in one batch."""
     lengths = torch.tensor([len(source) for source in sources])
     return model.encode(padded(sources).to(model.wte.weight.device), lengths)
 
 
 def padded(texts: Sequence[Sequence[int]]) -> Tensor:
-    """Ids filled up on the right to the longest, (B, T)."""
+    """Ids (B, T), padded on the right with 0."""
     longest = max(map(len, texts))
     return torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in texts])
 
 
-def _of_like_length(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows ordered by length, in groups that waste little on padding and are not too large to be read at once."""
+def _group_by_length(rows: Sequence[Row]) -> list[list[Row]]:
+    """Group rows, ordered by length, so that little is padded and no group is too large to be read at once."""
     groups: list[list[Row]] = []
     for row in rows:
         length = len(row.context)
-        if groups and length <= 2 * len(groups[-1][0].context) + 8 and length * len(groups[-1]) < _TOKENS_AT_ONCE:
+        if groups and length <= 2 * len(groups[-1][0].context) + 8 and length * len(groups[-1]) < _MAX_TOKENS:
             groups[-1].append(row)
         else:
             groups.append([row])

@@ -1,11 +1,10 @@
-"""Beam search: the partial texts of highest probability are kept side by side, and all of them go on at once.
+"""Beam search: keeps the partial texts of highest probability and extends all of them in parallel.
 
-At each step every partial text is tried with every token, and the ``num_beams`` best that do not end are kept; those
-that end are set aside, with their log-probability over their length to the power of ``length_penalty`` (Wu et al. 2016
-have another form of it; this is the one of ``transformers``, whose candidates and ends these are, too). Diverse beam
-search (Vijayakumar et al. 2018) lets groups of beams choose in turn, each with ``diversity_penalty`` taken off a token
-for every earlier group's beam that chose it in the same step. With as many beams as there are partial texts it is
-exhaustive search.
+Each step tries every token after every beam and keeps the ``num_beams`` best that do not end; finished texts are scored
+by their log-probability over their length to the power of ``length_penalty``. Candidates and stopping are those of
+``transformers``; Wu et al. 2016 use another length penalty. In diverse beam search (Vijayakumar et al. 2018) groups of
+beams choose in turn, and a token loses ``diversity_penalty`` for every beam of an earlier group that chose it in the
+same step. With as many beams as partial texts it is exhaustive search.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from penna.generate.request import (
     GeneratedToken,
     Hypothesis,
     Request,
-    continuation,
+    new_sequence,
 )
 from penna.generate.sampling import likelihoods
 from penna.generate.sequence import SequenceState
@@ -40,23 +39,23 @@ from penna.model.gpt import GPT
 class _Beam:
     """A partial text."""
 
-    last: int  # the token to be read next
-    parent: int  # the partial text it goes on from
-    told: tuple[GeneratedToken, ...]
+    last: int  # the token to read next
+    parent: int  # the index of the beam it extends
+    tokens: tuple[GeneratedToken, ...]
     logprob: float  # under the model
-    score: float  # likewise, with what penalties took off
+    score: float  # log-probability with penalties
 
 
 @dataclass
 class _Group:
     """Beams that compete with each other."""
 
-    members: list[int]  # their places among all beams
+    members: list[int]  # indices among all beams
     finished: list[Hypothesis] = field(default_factory=list[Hypothesis])  # best first
     is_done: bool = False
 
-    def set_aside(self, found: Sequence[Hypothesis], size: int) -> None:
-        """Keep the best of what is found and what was."""
+    def add_finished(self, found: Sequence[Hypothesis], size: int) -> None:
+        """Keep the best finished hypotheses."""
         self.finished = sorted([*self.finished, *found], key=lambda each: -each.score)[:size]
 
 
@@ -64,7 +63,7 @@ class BeamSearch:
     """The search of one request, a step at a time."""
 
     def __init__(self, model: GPT, number: int, request: Request) -> None:
-        """Read the prompt. Raises DeviceError where memory does not suffice."""
+        """Read the prompt. Raises DeviceError if there is not enough memory."""
         config = request.config
         self.number = number
         self.is_done = False
@@ -73,52 +72,52 @@ class BeamSearch:
         self._beams = [_Beam(self._tree.pending, 0, (), 0.0, 0.0)]
         self._groups = [_Group([0]) for _ in range(config.num_beam_groups)]
         self._size = config.num_beams // config.num_beam_groups  # beams of a group
-        self._written = 0  # tokens of each beam
+        self._length = 0  # tokens of each beam so far
 
     @staticmethod
     def width(model: GPT, request: Request) -> int:
-        """Tokens that are added to its tree at once, at most."""
+        """The maximum number of tokens added to its tree at once."""
         return request.config.num_beams
 
     @property
     def capacity(self) -> int:
-        """Places of its tree."""
+        """The number of positions in its tree."""
         return self._tree.capacity
 
     def step(self) -> list[Event]:
-        """Let every beam go on by a token; the best text's tokens and the end, once no better one can come."""
+        """Extend every beam by a token; at the end return the best text's tokens and the finish."""
         hidden = self._tree.read([beam.last for beam in self._beams], [beam.parent for beam in self._beams])
         logits = self._model.logits(hidden).float()  # (N, vocab_size)
         logprobs = logits.log_softmax(dim=-1)
-        adjusted = process_logits(logprobs, [self._continuation(beam) for beam in self._beams])
-        self._written += 1
-        chosen: Counter[int] = Counter()  # by the groups before
+        adjusted = process_logits(logprobs, [self._sequence(beam) for beam in self._beams])
+        self._length += 1
+        chosen: Counter[int] = Counter()  # by earlier groups
         candidates: list[Candidate] = []
         beams: list[_Beam] = []
         for group in self._groups:
             if group.is_done:
                 continue
-            tried = self._candidates(group, logprobs, adjusted, chosen)
-            made = self._beams_of([each for each in tried if each.fate != "pruned"], logits)
-            kept = [beam for beam, fate in made if fate == "kept"]
-            group.set_aside([self._hypothesis(beam) for beam, fate in made if fate == "finished"], self._size)
+            considered = self._candidates(group, logprobs, adjusted, chosen)
+            extended = self._beams_of([each for each in considered if each.fate != "pruned"], logits)
+            kept = [beam for beam, fate in extended if fate == "kept"]
+            group.add_finished([self._hypothesis(beam) for beam, fate in extended if fate == "finished"], self._size)
             group.is_done = self._is_over(group, kept)
             chosen.update(beam.last for beam in kept)
-            if group.is_done:  # none of its beams goes on
-                candidates += [replace(each, fate="pruned") if each.fate == "kept" else each for each in tried]
+            if group.is_done:  # none of its beams continues
+                candidates += [replace(each, fate="pruned") if each.fate == "kept" else each for each in considered]
             else:
-                candidates += tried
+                candidates += considered
                 group.members = list(range(len(beams), len(beams) + len(kept)))
                 beams += kept
         self._beams = beams
-        told: list[Event] = [BeamStep(self.number, tuple(candidates))] if self._request.report_beams else []
-        return told if beams else [*told, *self._end()]
+        events: list[Event] = [BeamStep(self.number, tuple(candidates))] if self._request.report_beams else []
+        return events if beams else [*events, *self._end()]
 
-    def _continuation(self, beam: _Beam) -> SequenceState:
-        return continuation(self._request, written=[token.id for token in beam.told])
+    def _sequence(self, beam: _Beam) -> SequenceState:
+        return new_sequence(self._request, generated=[token.id for token in beam.tokens])
 
     def _candidates(self, group: _Group, logprobs: Tensor, adjusted: Tensor, chosen: Counter[int]) -> list[Candidate]:
-        """The partial texts a group looks at, best first: enough that as many go on as before, if others end."""
+        """The partial texts that a group considers, best first: enough to keep all beams if others end."""
         config, stop_ids = self._request.config, self._request.stop_ids
         members = torch.tensor(group.members, device=adjusted.device)
         so_far = adjusted.new_tensor([self._beams[member].score for member in group.members])
@@ -127,25 +126,25 @@ class BeamSearch:
             tokens = torch.tensor(list(chosen), device=scores.device)
             scores[:, tokens] -= config.diversity_penalty * scores.new_tensor(list(chosen.values()))
         count = min(max(2, 1 + len(stop_ids)) * self._size, scores.numel())
-        best, places = scores.flatten().topk(count)
-        parents, ids = members[places // scores.shape[1]], places % scores.shape[1]
+        best, indices = scores.flatten().topk(count)
+        parents, ids = members[indices // scores.shape[1]], indices % scores.shape[1]
         own = logprobs[parents, ids]
-        is_last = self._written == config.max_new_tokens
-        tried: list[Candidate] = []
+        is_last = self._length == config.max_new_tokens
+        considered: list[Candidate] = []
         kept = 0
-        for place, (parent, index, score, logprob) in enumerate(
+        for rank, (parent, index, score, logprob) in enumerate(
             zip(parents.tolist(), ids.tolist(), best.tolist(), own.tolist(), strict=True)
         ):
-            if score == -math.inf:  # barred by a setting, as is all that follows
+            if score == -math.inf:  # excluded, as are all that follow
                 break
             fate: Fate = "pruned"
             if is_last or index in stop_ids:
-                fate = "finished" if place < self._size else "pruned"
+                fate = "finished" if rank < self._size else "pruned"
             elif kept < self._size:
                 fate = "kept"
                 kept += 1
-            tried.append(Candidate(parent, index, self._beams[parent].logprob + logprob, score, fate))
-        return tried
+            considered.append(Candidate(parent, index, self._beams[parent].logprob + logprob, score, fate))
+        return considered
 
     def _beams_of(self, candidates: Sequence[Candidate], logits: Tensor) -> list[tuple[_Beam, Fate]]:
         """Candidates as beams, each with its fate."""
@@ -153,21 +152,21 @@ class BeamSearch:
             return []
         parents = torch.tensor([each.parent for each in candidates], device=logits.device)
         ids = [each.id for each in candidates]
-        thought = likelihoods(logits[parents], ids, [self._request.top_n] * len(ids))
-        made: list[tuple[_Beam, Fate]] = []
-        for each, likelihood in zip(candidates, thought, strict=True):
-            told = (*self._beams[each.parent].told, GeneratedToken(self.number, each.id, *likelihood))
-            made.append((_Beam(each.id, each.parent, told, each.logprob, each.score), each.fate))
-        return made
+        found = likelihoods(logits[parents], ids, [self._request.top_n] * len(ids))
+        extended: list[tuple[_Beam, Fate]] = []
+        for each, likelihood in zip(candidates, found, strict=True):
+            tokens = (*self._beams[each.parent].tokens, GeneratedToken(self.number, each.id, *likelihood))
+            extended.append((_Beam(each.id, each.parent, tokens, each.logprob, each.score), each.fate))
+        return extended
 
     def _hypothesis(self, beam: _Beam) -> Hypothesis:
         stopped = beam.last in self._request.stop_ids
-        told = beam.told[:-1] if stopped else beam.told
-        score = beam.score / self._written**self._request.config.length_penalty
-        return Hypothesis(told, beam.logprob, score, "stop" if stopped else "length")
+        tokens = beam.tokens[:-1] if stopped else beam.tokens
+        score = beam.score / self._length**self._request.config.length_penalty
+        return Hypothesis(tokens, beam.logprob, score, "stop" if stopped else "length")
 
     def _is_over(self, group: _Group, kept: Sequence[_Beam]) -> bool:
-        """Whether a group has what it looks for, or cannot go on."""
+        """Whether a group cannot improve or continue."""
         config = self._request.config
         if not kept:
             return True
@@ -175,7 +174,7 @@ class BeamSearch:
             return False
         if config.early_stopping is True:
             return True
-        at_length = self._written
+        at_length = self._length
         if config.early_stopping == "never" and config.length_penalty > 0:
             at_length = config.max_new_tokens
         return kept[0].score / at_length**config.length_penalty <= group.finished[-1].score
@@ -183,6 +182,6 @@ class BeamSearch:
     def _end(self) -> list[Event]:
         self.is_done = True
         found = sorted((each for group in self._groups for each in group.finished), key=lambda each: -each.score)
-        if not found:  # the settings barred every way on
+        if not found:  # the settings excluded every continuation
             return [Finish(self.number, "stop")]
         return [*found[0].tokens, Finish(self.number, found[0].reason, tuple(found))]

@@ -1,8 +1,4 @@
-"""Texts to choose from, as a tree of their tokens: what may follow what is written, so that it becomes one of them.
-
-In come the choices as token sequences; for each beginning of a text the tree says which tokens go on towards a choice,
-and whether a whole choice stands there already.
-"""
+"""The texts to choose from as a prefix tree of tokens: which tokens may follow the generated ones."""
 
 from __future__ import annotations
 
@@ -14,10 +10,10 @@ from penna.errors import DataError
 
 
 class ChoiceOptions(NamedTuple):
-    """What lies behind a beginning."""
+    """What may follow a prefix."""
 
-    allowed: tuple[int, ...]  # the tokens that go on towards a choice
-    is_complete: bool  # a whole choice is written: the text may end here, and does where nothing is allowed
+    allowed: tuple[int, ...]  # tokens that continue a choice
+    is_complete: bool  # the tokens are a whole choice, so the text may end
 
 
 @dataclass
@@ -27,31 +23,29 @@ class _Node:
 
 
 class ChoiceTrie:
-    """Token sequences, of which a text is to be one."""
+    """Token sequences, one of which is to be generated."""
 
     def __init__(self, choices: Iterable[Sequence[int]]) -> None:
-        """Take in the choices. Raises DataError where there is none, or one without tokens."""
+        """Raises DataError if there are no choices, or if one has no tokens."""
         self._root = _Node()
         for number, ids in enumerate(choices):
             if not ids:
                 raise DataError(
                     f"Choice {number + 1} has no tokens.",
-                    "Each choice has at least one, so that it can be written.",
-                    "Leave it out, or take a tokenizer that has tokens for its characters.",
+                    "Each choice must have at least one.",
+                    "Drop it, or use a tokenizer that knows its characters.",
                 )
             node = self._root
             for index in ids:
                 node = node.children.setdefault(index, _Node())
             node.is_complete = True
         if not self._root.children:
-            raise DataError(
-                "There are no choices.", "At least one text to choose.", "Give some, or let the text be free."
-            )
+            raise DataError("There are no choices.", "At least one is needed.", "Add choices, or drop the option.")
 
-    def after(self, written: Iterable[int]) -> ChoiceOptions:
-        """What may follow these tokens. Where they are the beginning of no choice nothing may, and nothing is whole."""
+    def after(self, generated: Iterable[int]) -> ChoiceOptions:
+        """What may follow these tokens; nothing if no choice starts with them."""
         node = self._root
-        for index in written:
+        for index in generated:
             if index not in node.children:
                 return ChoiceOptions((), is_complete=False)
             node = node.children[index]

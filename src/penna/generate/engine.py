@@ -1,10 +1,10 @@
-"""The engine: prompt ids in, new ids out, many requests at once.
+"""The engine: continues many requests at once.
 
-Requests of different prompts, lengths, settings and seeds run together in a number of slots; where one is finished, the
-next that waits takes its slot at once. Texts that grow token by token share a lane (`penna.generate.batch`); a search
-over several partial texts (`beam_search`, `contrastive_search`) keeps them as a tree of its own. What
-a request gets depends on nothing but itself: a draw depends on (seed, position) alone. One that can never run is
-refused when it is submitted; one that fails on the way ends alone, and is told of as such.
+Requests with different prompts, lengths, settings and seeds run together in a fixed number of slots; when one ends, the
+next waiting request takes its slot. Sequences that grow token by token share a batch (``penna.generate.batch``); a
+search over several partial texts (``beam_search``, ``contrastive_search``) keeps its own tree. The result of a request
+does not depend on the others: sampling depends on (seed, position) alone. A request that can never run is rejected when
+it is submitted; one that fails later ends alone with a ``Failed`` event.
 """
 
 from __future__ import annotations
@@ -28,65 +28,65 @@ from penna.generate.request import (
     GeneratedToken,
     Request,
     check_request,
-    continuation,
     cut_prompt,
+    new_sequence,
 )
 from penna.generate.sampling import choose, likelihoods
 from penna.generate.token_tree import tree_capacity
 from penna.model.gpt import GPT
 
 SLOTS = 32
-_GUESSING_ROWS = 4  # side by side, above which reading guesses costs more than it saves
+_MAX_DRAFTING_ROWS = 4  # with more running requests, drafts cost more than they save
 
 
 class Engine:
-    """Takes requests at any time and brings all of them forward, step by step. The model is in evaluation mode."""
+    """Accepts requests at any time and advances all of them step by step. The model must be in evaluation mode."""
 
     def __init__(self, model: GPT, *, slots: int = SLOTS, capacity: int | None = None) -> None:
-        """``slots`` requests run at once, fewer where the memory does not suffice; each of them reads and writes
-        ``capacity`` tokens at most, a whole block unless said. Raises DeviceError where there is no room for one."""
+        """``slots`` requests run at once, fewer if there is not enough memory; each reads and generates at most
+        ``capacity`` tokens, by default a whole block. Raises DeviceError if there is no memory for one."""
         self._model = model
-        if not model.wte.weight.requires_grad:  # its weights stay as they are
+        if not model.wte.weight.requires_grad:  # the weights will not change
             model.freeze_for_inference()
         capacity = min(capacity or model.config.block_size, model.config.block_size)
         self._slots = max_rows(model, slots, capacity)
         self._capacity = capacity
-        self._lane: DecodingBatch | None = None
+        self._batch: DecodingBatch | None = None
         self._searches: list[BeamSearch | ContrastiveSearch] = []
         self._waiting: deque[tuple[int, Request]] = deque()
-        self._untold: list[Event | Failed] = []
+        self._events: list[Event | Failed] = []
         self._count = 0
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self._waiting or self.running or self._untold)
+        return not (self._waiting or self.running or self._events)
 
     @property
     def slots(self) -> int:
-        """How many requests run at once."""
+        """How many requests can run at once."""
         return self._slots
 
     @property
     def running(self) -> int:
         """How many requests hold a slot."""
-        return len(self._searches) + (len(self._lane.rows) if self._lane else 0)
+        return len(self._searches) + (len(self._batch.rows) if self._batch else 0)
 
     def check(self, request: Request) -> None:
-        """Raise what ``submit`` would: DataError where the request has no prompt, or holds what the model does not
-        read, or more than ``capacity``; DeviceError where its search would not fit the memory, even alone."""
+        """Raise the errors of ``submit``: DataError if the request is invalid or longer than ``capacity``; DeviceError
+        if its search would not fit into memory even alone."""
         check_request(self._model, request)
         config, block = request.config, self._model.config.block_size
         if config.max_new_tokens == 0:
             return
         if config.strategy in ("greedy", "sample"):
             prompt = min(len(request.ids), block)
-            longest = min(prompt + config.max_new_tokens - 1, block)  # the last token is never read
+            longest = min(prompt + config.max_new_tokens - 1, block)  # the last token is not read
             if longest > self._capacity:
                 raise DataError(
-                    f"The prompt's {prompt:,} tokens and {config.max_new_tokens:,} new ones do not fit here.",
-                    f"At most {self._capacity:,} tokens of a text are kept.",
-                    "Shorten the prompt, or write fewer tokens (max_new_tokens).",
+                    f"The prompt's {prompt:,} tokens and {config.max_new_tokens:,} new ones do not fit.",
+                    f"At most {self._capacity:,} tokens fit.",
+                    "Shorten the prompt, or generate fewer tokens (max_new_tokens).",
                 )
         else:
             search = _search_of(request)
@@ -94,7 +94,7 @@ class Engine:
             max_rows(self._model, 1, capacity, held=self._held_bytes())
 
     def submit(self, request: Request) -> int:
-        """Let a request wait for a slot; its number, by which events tell of it. Raises what ``check`` raises."""
+        """Queue a request and return its number, by which events refer to it. Raises the errors of ``check``."""
         self.check(request)
         self._count += 1
         self._waiting.append((self._count - 1, request))
@@ -102,158 +102,162 @@ class Engine:
 
     @torch.inference_mode()
     def cancel(self, number: int) -> None:
-        """End a request, whether it waits or runs; the next step tells so. One that is done stays as it is."""
+        """Cancel a waiting or running request; the next step reports it. Finished requests are not affected."""
         waiting = [at for at, (waits, _) in enumerate(self._waiting) if waits == number]
-        rows = [] if self._lane is None else [at for at, row in enumerate(self._lane.rows) if row.number == number]
+        rows = [] if self._batch is None else [at for at, row in enumerate(self._batch.rows) if row.number == number]
         searches = [at for at, search in enumerate(self._searches) if search.number == number]
         if waiting:
             del self._waiting[waiting[0]]
-        elif rows and self._lane is not None:
-            self._lane.remove(rows)
+        elif rows and self._batch is not None:
+            self._batch.remove(rows)
         elif searches:
             self._searches.pop(searches[0])
         else:
             return
-        self._untold.append(Finish(number, "cancelled"))
+        self._events.append(Finish(number, "cancelled"))
 
     def abandon(self) -> None:
-        """Forget all requests, and give back what they hold; nothing is told of them."""
-        self._lane = None
-        self._searches, self._untold = [], []
+        """Drop all requests and free their memory; no events follow."""
+        self._batch = None
+        self._searches, self._events = [], []
         self._waiting.clear()
 
     @torch.inference_mode()
     def step(self) -> list[Event | Failed]:
-        """Fill free slots and bring each request that runs forward: by a token at least, or by a step of its search.
+        """Fill free slots and advance each running request by at least a token, or a step of its search.
 
-        Where the reading of all rows together fails, that is raised, and no request is forgotten: another step tries it
-        again, ``abandon`` gives all of them up.
+        If the forward pass of the batch fails, the error is raised and no request is lost: the next step tries again,
+        and ``abandon`` drops all requests.
         """
         self._admit()
-        if self._lane is not None and self._lane.rows:
-            self._untold += self._step_lane(self._lane)
+        if self._batch is not None and self._batch.rows:
+            self._events += self._step_batch(self._batch)
         for search in self._searches:
             try:
-                self._untold += search.step()
+                self._events += search.step()
             except Exception as error:
                 search.is_done = True
-                self._untold.append(Failed(search.number, error))
+                self._events.append(Failed(search.number, error))
         self._searches = [search for search in self._searches if not search.is_done]
-        told, self._untold = self._untold, []
-        return told
+        events, self._events = self._events, []
+        return events
 
     def _admit(self) -> None:
         rows: list[Row] = []
         while self._waiting and self.running + len(rows) < self._slots:
             number, request = self._waiting.popleft()
             if request.config.max_new_tokens == 0:
-                self._untold.append(Finish(number, "length"))
+                self._events.append(Finish(number, "length"))
             elif request.config.strategy in ("greedy", "sample"):
                 rows.append(self._row(number, request))
-            elif not self._begins_search(number, request, is_alone=not rows):
+            elif not self._start_search(number, request, is_only=not rows):
                 break
         if rows:
-            self._enter(rows)
+            self._add_to_batch(rows)
 
-    def _enter(self, rows: Sequence[Row]) -> None:
-        """Let texts into the lane. Where they cannot be read together each is tried alone; where there is no memory for
-        a lane they wait until searches have given theirs back."""
+    def _add_to_batch(self, rows: Sequence[Row]) -> None:
+        """Add sequences to the batch. If they cannot be read together, each is tried alone; if there is no memory for a
+        batch, they wait until searches have freed theirs."""
         try:
-            if self._lane is None:
+            if self._batch is None:
                 self._slots = max_rows(self._model, self._slots, self._capacity)
-                self._lane = DecodingBatch(self._model, self._slots, self._capacity)
-            held = len(self._lane.rows)
+                self._batch = DecodingBatch(self._model, self._slots, self._capacity)
+            held = len(self._batch.rows)
             try:
-                self._lane.admit(rows)
+                self._batch.admit(rows)
             except Exception:
-                del self._lane.rows[held:]
+                del self._batch.rows[held:]
                 raise
         except Exception as error:
             if isinstance(error, DeviceError) and self._searches:
                 self._waiting.extendleft((row.number, row.request) for row in reversed(rows))
             elif len(rows) == 1:
-                self._untold.append(Failed(rows[0].number, error))
+                self._events.append(Failed(rows[0].number, error))
             else:
                 for row in rows:
-                    self._enter([row])
+                    self._add_to_batch([row])
 
-    def _begins_search(self, number: int, request: Request, *, is_alone: bool) -> bool:
-        """Begin a search, or let it wait until others have given back the memory they hold; whether the next in line
-        may be looked at. Where there are no others it fails."""
+    def _start_search(self, number: int, request: Request, *, is_only: bool) -> bool:
+        """Start a search, or let it wait until others have freed memory; whether the next waiting request may be tried.
+        If nothing else runs, it fails."""
         try:
             self._searches.append(_search_of(request)(self._model, number, request))
         except DeviceError as error:
-            is_alone = is_alone and not self.running
-            if is_alone and self._lane is None:
-                self._untold.append(Failed(number, error))
+            is_only = is_only and not self.running
+            if is_only and self._batch is None:
+                self._events.append(Failed(number, error))
                 return True
-            if is_alone:
-                self._lane = None  # rows that nobody uses
+            if is_only:
+                self._batch = None  # its rows are unused
             self._waiting.appendleft((number, request))
-            return is_alone
+            return is_only
         except Exception as error:
-            self._untold.append(Failed(number, error))
+            self._events.append(Failed(number, error))
         return True
 
     def _held_bytes(self) -> int:
-        """What lane and searches take of the memory."""
-        lane = row_bytes(self._model, self._capacity) * self._slots if self._lane else 0
-        return lane + sum(row_bytes(self._model, search.capacity) for search in self._searches)
+        """The memory of the batch and the searches."""
+        batch = row_bytes(self._model, self._capacity) * self._slots if self._batch else 0
+        return batch + sum(row_bytes(self._model, search.capacity) for search in self._searches)
 
     def _row(self, number: int, request: Request) -> Row:
-        guessed = request.config.prompt_lookup_num_tokens
-        lookup = None if guessed is None else PromptLookup(guessed)
+        count = request.config.prompt_lookup_num_tokens
+        lookup = None if count is None else PromptLookup(count)
         if lookup is not None:
             lookup.extend(request.source)
             lookup.extend(request.ids)
         return Row(
-            number, request, cut_prompt(request.ids, self._model.config.block_size), continuation(request), lookup
+            number, request, cut_prompt(request.ids, self._model.config.block_size), new_sequence(request), lookup
         )
 
-    def _step_lane(self, lane: DecodingBatch) -> list[Event]:
-        """A token for every row, and further ones where they were guessed rightly."""
-        room = lane.trim_contexts()
-        guesses = [self._guess(row, room) for row in lane.rows]
-        logits = lane.read(guesses).float()  # (B, T, vocab_size)
-        # Behind every guess a token is chosen as if it were right, and dropped where it was not.
-        places = [(at, seen) for at, guess in enumerate(guesses) for seen in range(len(guess) + 1)]
-        if len(places) == len(guesses):
-            behind, texts = logits[:, 0], [row.sequence for row in lane.rows]
+    def _step_batch(self, batch: DecodingBatch) -> list[Event]:
+        """A token for every row, and more if draft tokens were right."""
+        max_tokens = batch.trim_contexts()
+        drafts = [self._draft(row, max_tokens) for row in batch.rows]
+        logits = batch.read(drafts).float()  # (B, T, vocab_size)
+        # After every draft token a token is chosen as if the draft were right, and dropped if it was wrong.
+        places = [(at, seen) for at, draft in enumerate(drafts) for seen in range(len(draft) + 1)]
+        if len(places) == len(drafts):
+            next_logits, texts = logits[:, 0], [row.sequence for row in batch.rows]
         else:
             rows, seen = torch.tensor(places, device=logits.device).T
-            behind = logits[rows, seen]
+            next_logits = logits[rows, seen]
             texts = [
-                replace(lane.rows[at].sequence, generated=[*lane.rows[at].sequence.generated, *guesses[at][:seen]])
+                replace(batch.rows[at].sequence, generated=[*batch.rows[at].sequence.generated, *drafts[at][:seen]])
                 for at, seen in places
             ]
-        drawn = choose(behind, texts)
-        told = iter(
-            zip(drawn, likelihoods(behind, drawn, [lane.rows[at].request.top_n for at, _ in places]), strict=True)
+        chosen = choose(next_logits, texts)
+        results = iter(
+            zip(
+                chosen,
+                likelihoods(next_logits, chosen, [batch.rows[at].request.top_n for at, _ in places]),
+                strict=True,
+            )
         )
         events: list[Event] = []
         counts: list[int] = []
-        for row, guess in zip(lane.rows, guesses, strict=True):
-            agreeing = True
+        for row, draft in zip(batch.rows, drafts, strict=True):
+            agrees = True
             counts.append(0)
-            for guessed in (*guess, None):
-                index, likelihood = next(told)
-                if agreeing:
+            for expected in (*draft, None):
+                index, likelihood = next(results)
+                if agrees:
                     counts[-1] += 1
-                    agreeing = (
-                        self._take(row, GeneratedToken(row.number, index, *likelihood), events) and index == guessed
+                    agrees = (
+                        self._append(row, GeneratedToken(row.number, index, *likelihood), events) and index == expected
                     )
-        lane.advance(counts)
-        lane.remove([at for at, row in enumerate(lane.rows) if row.is_done])
+        batch.advance(counts)
+        batch.remove([at for at, row in enumerate(batch.rows) if row.is_done])
         return events
 
-    def _guess(self, row: Row, room: int) -> list[int]:
-        """What might follow, where that is worth looking up."""
-        if row.lookup is None or self.running > _GUESSING_ROWS:
+    def _draft(self, row: Row, max_tokens: int) -> list[int]:
+        """Draft tokens of prompt lookup, if they pay."""
+        if row.lookup is None or self.running > _MAX_DRAFTING_ROWS:
             return []
-        return row.lookup.propose()[: room - 1]
+        return row.lookup.propose()[: max_tokens - 1]
 
-    def _take(self, row: Row, token: GeneratedToken, events: list[Event]) -> bool:
-        """Let a token be the next of a text and tell of it; whether the text goes on."""
+    def _append(self, row: Row, token: GeneratedToken, events: list[Event]) -> bool:
+        """Append a token to a row and report it; whether the text continues."""
         request, text = row.request, row.sequence
         if token.id in request.stop_ids:
             events.append(Finish(row.number, "stop"))
@@ -264,9 +268,7 @@ class Engine:
         row.context.append(token.id)
         if row.lookup is not None:
             row.lookup.extend((token.id,))
-        if (
-            text.choices is not None and not text.choices.after(text.generated).allowed
-        ):  # a whole choice, and no longer one
+        if text.choices is not None and not text.choices.after(text.generated).allowed:  # a whole choice
             events.append(Finish(row.number, "stop"))
             row.is_done = True
         elif len(text.generated) == request.config.max_new_tokens:
@@ -280,8 +282,8 @@ def _search_of(request: Request) -> type[BeamSearch] | type[ContrastiveSearch]:
 
 
 def generate(model: GPT, requests: Sequence[Request], *, slots: int = SLOTS) -> Iterator[Event]:
-    """Continue every request, step by step; the model is in evaluation mode. Raises what ``engine_for`` raises, and
-    what goes wrong with any of them on the way."""
+    """Continue every request and yield the events. The model must be in evaluation mode. Raises the errors of
+    ``engine_for`` and of every request."""
     engine = engine_for(model, requests, slots=slots)
     while not engine.is_idle:
         for event in engine.step():
@@ -291,10 +293,10 @@ def generate(model: GPT, requests: Sequence[Request], *, slots: int = SLOTS) -> 
 
 
 def engine_for(model: GPT, requests: Sequence[Request], *, slots: int = SLOTS) -> Engine:
-    """An engine with just the room these requests take, all of them waiting; its events name them by their place.
+    """An engine with the memory that these requests need, all of them queued; its events refer to them by index.
 
-    Prompts longer than the block are cut from the left (``cut_prompt``). Raises DataError where a request has no
-    prompt, or its source is not what the model reads, and DeviceError where there is no memory for even one of them.
+    Prompts longer than the block are truncated on the left (``cut_prompt``). Raises DataError for an invalid request,
+    and DeviceError if there is not enough memory for even one of them.
     """
     block = model.config.block_size
     longest = max((len(cut_prompt(each.ids, block)) + each.config.max_new_tokens for each in requests), default=1)

@@ -1,4 +1,4 @@
-"""How much memory a cache takes, known before it is taken: a model, rows and their length in, rows that fit out."""
+"""How much memory KV caches take, and how many rows fit into the free memory."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from penna.config.sections import ModelConfig
 from penna.errors import DeviceError
 from penna.model.gpt import GPT
 
-_SHARE = 0.8  # of the memory that is free; the rest is for what reading takes
+_SHARE = 0.8  # of the free memory; the rest is for temporary tensors of a forward pass
 
 
 def cache_bytes(config: ModelConfig, tokens: int, dtype: torch.dtype) -> int:
-    """What keys and values of so many tokens take."""
+    """The bytes of the keys and values of this many tokens."""
     return 2 * config.n_layer * config.kv_heads * config.head_width * tokens * dtype.itemsize
 
 
 def source_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
-    """What the longest source takes, as cross-attention looks at it; nothing where there is no encoder."""
+    """The bytes of the longest encoded source, with its keys and values; 0 without an encoder."""
     if config.arch == "gpt":
         return 0
     states = config.source_span * config.n_embd * dtype.itemsize
@@ -27,14 +27,14 @@ def source_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
 
 
 def row_bytes(model: GPT, capacity: int) -> int:
-    """What a row of ``capacity`` tokens takes, with its source."""
+    """The bytes of a row of ``capacity`` tokens, with its source."""
     dtype = model.wte.weight.dtype
     return cache_bytes(model.config, capacity, dtype) + source_bytes(model.config, dtype)
 
 
 def max_rows(model: GPT, rows: int, capacity: int, *, held: int = 0) -> int:
-    """As many of these rows of ``capacity`` tokens as there is memory for, where ``held`` bytes are given back first.
-    Raises DeviceError where not one fits."""
+    """How many of these rows of ``capacity`` tokens fit into memory if ``held`` bytes are freed first. Raises
+    DeviceError if not even one does."""
     each = row_bytes(model, capacity)
     free = free_bytes(model.wte.weight.device)
     if free is None:
@@ -45,16 +45,16 @@ def max_rows(model: GPT, rows: int, capacity: int, *, held: int = 0) -> int:
     fitting = int(free * _SHARE) // each
     if not fitting:
         raise DeviceError(
-            f"The cache of one text takes {each / 2**30:,.1f} GiB ({capacity:,} tokens, all its beams counted), and "
+            f"The cache of one text takes {each / 2**30:,.1f} GiB ({capacity:,} tokens, all its beams counted), but "
             f"{free / 2**30:,.1f} GiB are free.",
-            f"At most {_SHARE:.0%} of the free memory.",
-            "Take fewer beams (num_beams) or write fewer tokens (max_new_tokens).",
+            f"A cache may take at most {_SHARE:.0%} of the free memory.",
+            "Use fewer beams (num_beams) or generate fewer tokens (max_new_tokens).",
         )
     return fitting
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that is free on a device; None where the system does not tell."""
+    """The free memory of a device; None if the system does not report it."""
     if device.type == "cuda":
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, and not in use
         return torch.cuda.mem_get_info(device)[0] + held
@@ -71,7 +71,7 @@ def _meminfo() -> int | None:
 
 
 def _control_group() -> int | None:
-    """What a container may still take, where it is limited."""
+    """The memory that a container may still use, if it is limited."""
     folder = Path("/sys/fs/cgroup")
     try:
         most = (folder / "memory.max").read_text(encoding="ascii").strip()

@@ -1,5 +1,5 @@
-"""What the engine is asked for, and what it tells: requests in, tokens and ends out. Ids alone; texts are made of them
-in `penna.generate.text_stream`."""
+"""The engine's input and output: requests, and events with tokens and finishes. All in token ids;
+``penna.generate.text_stream`` makes texts of them."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ FinishReason = Literal["length", "stop", "cancelled"]
 
 @dataclass(frozen=True)
 class Request:
-    """One text to be continued. The texts of its ``config`` (stop, bad_words, choices) count as the ids given here."""
+    """One text to continue. The texts in ``config`` (stop, bad_words, choices) are ignored; their ids count."""
 
     ids: Sequence[int]  # the prompt, at least one token
     config: GenerationConfig = GenerationConfig()  # noqa: RUF009 - frozen
     seed: int = 0
-    stop_ids: frozenset[int] = frozenset()  # a drawn token among these ends the text and is not given out
-    source: Sequence[int] = ()  # what a seq2seq writes from, at least one token; a GPT has none
-    bad_ids: tuple[tuple[int, ...], ...] = ()  # token sequences that are never written
-    choice_ids: tuple[tuple[int, ...], ...] = ()  # the text is one of these
-    top_n: int = 0  # so many of the likeliest tokens are told with each one
-    report_beams: bool = False  # a beam search tells each of its steps
+    stop_ids: frozenset[int] = frozenset()  # such a token ends the text and is not part of it
+    source: Sequence[int] = ()  # a seq2seq model's source, at least one token; empty for a GPT
+    bad_ids: tuple[tuple[int, ...], ...] = ()  # token sequences that are never generated
+    choice_ids: tuple[tuple[int, ...], ...] = ()  # the text must be one of these
+    top_n: int = 0  # number of alternatives reported with each token
+    report_beams: bool = False  # report each step of a beam search
 
 
 @dataclass(frozen=True)
 class GeneratedToken:
-    """One token of a text, as the model itself sees it, before any setting changed its likelihood."""
+    """A generated token, with its probability under the model before any setting changed it."""
 
-    request: int  # its place in the list of requests
+    request: int  # its number
     id: int
     logprob: float  # natural logarithm of its probability
     rank: int  # 1 for the likeliest token
@@ -46,33 +46,33 @@ class GeneratedToken:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A whole text that a beam search found."""
+    """A complete text of a beam search."""
 
-    tokens: tuple[GeneratedToken, ...]  # without the one that ended it
-    logprob: float  # of these tokens and of the one that ended it, under the model
-    score: float  # what it was ranked by, penalties counted, over its length to the power of ``length_penalty``
+    tokens: tuple[GeneratedToken, ...]  # without a stop token
+    logprob: float  # of these tokens and the stop token, under the model
+    score: float  # log-probability with penalties, over its length to the power of ``length_penalty``
     reason: FinishReason
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The tokens' ids."""
+        """The token ids."""
         return tuple(token.id for token in self.tokens)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A partial text that a step of a beam search looked at."""
+    """A partial text that a beam-search step considered."""
 
-    parent: int  # its place among the beams that the step began with
+    parent: int  # index among the beams before the step
     id: int  # the token it adds
     logprob: float  # of the whole partial text, under the model
-    score: float  # what it was ranked by: the same where no penalty is set
+    score: float  # by which it was ranked: the log-probability with penalties
     fate: Fate
 
 
 @dataclass(frozen=True)
 class BeamStep:
-    """A step of a beam search; those kept are the beams of the next one, in their order."""
+    """A step of a beam search; the kept candidates are the beams of the next step, in their order."""
 
     request: int
     candidates: tuple[Candidate, ...]
@@ -80,16 +80,16 @@ class BeamStep:
 
 @dataclass(frozen=True)
 class Finish:
-    """A request is done."""
+    """A request has ended."""
 
     request: int
     reason: FinishReason
-    hypotheses: tuple[Hypothesis, ...] = ()  # of a beam search, best first; the first one's tokens were given out
+    hypotheses: tuple[Hypothesis, ...] = ()  # of a beam search, best first; the tokens of the first one were reported
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A request came to an end that none of its settings asked for; nothing more is told of it."""
+    """A request has ended with an error; no more events follow."""
 
     request: int
     error: Exception
@@ -98,11 +98,11 @@ class Failed:
 Event = GeneratedToken | BeamStep | Finish
 
 
-def continuation(request: Request, written: Sequence[int] = ()) -> SequenceState:
-    """What the choice of the next token depends on, where so much is written."""
+def new_sequence(request: Request, generated: Sequence[int] = ()) -> SequenceState:
+    """The state of a request's sequence after these generated tokens."""
     choices = ChoiceTrie(request.choice_ids) if request.choice_ids else None
     return SequenceState(
-        request.config, request.seed, request.ids, list(written), request.stop_ids, request.bad_ids, choices
+        request.config, request.seed, request.ids, list(generated), request.stop_ids, request.bad_ids, choices
     )
 
 
@@ -112,20 +112,22 @@ def cut_prompt(ids: Sequence[int], block_size: int) -> list[int]:
 
 
 def check_request(model: GPT, request: Request) -> None:
-    """Raise DataError where a request has no prompt, its source is not what the model reads, an id is none of the
-    model's, or a choice has no tokens."""
+    """Raise DataError if a request has no prompt, its source does not fit the model, an id is out of range, or a choice
+    has no tokens."""
     if not request.ids:
         raise DataError(
-            "A prompt without a token.", "At least one token to go on from.", "Begin with the document separator."
+            "The prompt has no tokens.",
+            "Generation starts from at least one token.",
+            "Start with the document separator.",
         )
     rows = model.config.rows
     for ids in (request.ids, request.source, *request.bad_ids, *request.choice_ids):
         if ids and not 0 <= min(ids) <= max(ids) < rows:
             wrong = next(index for index in ids if not 0 <= index < rows)
             raise DataError(
-                f"The id {wrong} is none of this model's tokens.",
-                f"Ids from 0 to {rows - 1:,}.",
-                "Take the ids of the model's own tokenizer.",
+                f"The id {wrong} is not a token of this model.",
+                f"Ids range from 0 to {rows - 1:,}.",
+                "Use the ids of the model's own tokenizer.",
             )
     if request.choice_ids:
         ChoiceTrie(request.choice_ids)
@@ -133,19 +135,19 @@ def check_request(model: GPT, request: Request) -> None:
     if not isinstance(model, Seq2Seq):
         if length:
             raise DataError(
-                f"The source has {length:,} tokens, and this model has no encoder to read it.",
-                'A source goes to a model of arch = "seq2seq" alone.',
+                f"The source has {length:,} tokens, but this model has no encoder.",
+                'Only models of arch = "seq2seq" read a source.',
                 "Put it in front of the prompt instead.",
             )
     elif not length:
         raise DataError(
             "There is no source.",
-            'A model of arch = "seq2seq" writes from a source of one token or more.',
-            "Give the text it is to answer or to sum up.",
+            'A model of arch = "seq2seq" needs a source of at least one token.',
+            "Give the text to answer or summarize.",
         )
     elif length > model.config.source_span:
         raise DataError(
             f"The source has {length:,} tokens.",
-            f"This model's encoder reads {model.config.source_span:,} (source_size).",
+            f"This model's encoder reads at most {model.config.source_span:,} (source_size).",
             "Shorten it.",
         )

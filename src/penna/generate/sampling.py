@@ -1,12 +1,12 @@
-"""From logits to the next tokens of many texts: what is cut off, and how one is drawn.
+"""Choosing the next tokens of many sequences from logits, and their probabilities under the model.
 
-A draw depends on (seed, position) alone and never on the batch: a counter-based generator makes one uniform number, and
-the token is where it falls in the cumulative distribution, in the order of the ids. Texts of equal settings are drawn
-together, as rows of one tensor.
+A sample depends on (seed, position) alone and never on the batch: a counter-based generator makes one uniform number,
+and the token is where it falls in the cumulative distribution, in the order of the ids. Sequences with equal settings
+are sampled together, as rows of one tensor.
 
-Large vocabularies are not sorted where it can be helped. On a CPU the few likeliest tokens are ordered first, and they
-are enough where the limits fall among them; else all tokens are, with the same result. Numpy sorts there, and finds the
-likeliest token, many times as fast as torch. On a GPU, sorting costs less than asking whether it is needed.
+Large vocabularies are sorted only if necessary. On a CPU the likeliest tokens are sorted first, which is enough if the
+filters cut among them; otherwise all tokens are, with the same result. Numpy sorts, and finds the likeliest token, many
+times faster than torch there. On a GPU, sorting costs less than checking whether it is needed.
 """
 
 from __future__ import annotations
@@ -20,52 +20,51 @@ from torch import Tensor
 
 from penna.config.generation import GenerationConfig
 from penna.generate.logits_processors import process_logits
-from penna.generate.sequence import Limits, SequenceState
+from penna.generate.sequence import SequenceState
 
 _MASK = (1 << 64) - 1
-_FEW = 1024  # the likeliest tokens, which mostly hold all that a limit leaves
-_MANY = 8 * _FEW  # tokens from which on taking a few costs less than sorting all
+_FEW = 1024  # likeliest tokens; they usually include all that a filter keeps
+_MANY = 8 * _FEW  # vocabulary size from which selecting a few costs less than sorting all
 
 
 def choose(logits: Tensor, texts: Sequence[SequenceState]) -> list[int]:
-    """The ids of the next tokens of B texts, from logits (B, vocab_size).
+    """The ids of the next tokens of B sequences, from logits (B, vocab_size).
 
-    Each row has at least one logit above -inf. Of equally likely tokens greedy takes the first. A GPU is waited for
-    once.
+    Each row has at least one logit above -inf. If tokens are equally likely, greedy decoding takes the first. A GPU is
+    synchronized once.
     """
     logits = process_logits(logits, texts)
-    groups: dict[Limits | None, list[int]] = {}
+    groups: dict[tuple[float | None, ...] | None, list[int]] = {}
     for row, text in enumerate(texts):
-        groups.setdefault(text.limits, []).append(row)
+        groups.setdefault(text.sampling_key, []).append(row)
     if len(groups) == 1:
-        return _chosen(logits, texts[0].limits, texts).tolist()
+        return _chosen(logits, texts).tolist()
     chosen = torch.empty(len(texts), dtype=torch.int64, device=logits.device)
-    for limits, numbers in groups.items():
+    for numbers in groups.values():
         rows = torch.tensor(numbers, device=logits.device)
-        chosen[rows] = _chosen(logits[rows], limits, [texts[number] for number in numbers])
+        chosen[rows] = _chosen(logits[rows], [texts[number] for number in numbers])
     return chosen.tolist()
 
 
 def token_probabilities(logits: Tensor, config: GenerationConfig) -> Tensor:
-    """The distribution that is drawn from: (..., vocab_size) logits -> float64 probabilities.
+    """The distribution that is sampled from: (..., vocab_size) logits -> float64 probabilities.
 
-    In the order of ``transformers``: temperature; top-k (Fan et al. 2018), where ties at the k-th place all stay; top-p
-    (Holtzman et al. 2020), where of ties at the border the first ids stay; min-p (Nguyen et al. 2024); locally typical
-    (Meister et al. 2022), where ties stay. Each works on what the ones before it left. At temperature 0 the likeliest
-    token has it all. For the strategies "greedy" and "sample".
+    In the order of ``transformers``: temperature; top-k (Fan et al. 2018), which keeps all ties at the k-th place;
+    top-p (Holtzman et al. 2020), which keeps the first ids of ties at the border; min-p (Nguyen et al. 2024); locally
+    typical (Meister et al. 2022), which keeps ties. Each works on what the previous ones kept. At temperature 0 the
+    likeliest token gets all probability. For the strategies "greedy" and "sample".
     """
-    limits = Limits.of(config)
     rows = logits.reshape(-1, logits.shape[-1])
     probabilities = rows.new_zeros(rows.shape, dtype=torch.float64)
-    if limits is None:
+    if config.is_greedy:
         return probabilities.scatter_(-1, rows.argmax(dim=-1, keepdim=True), 1.0).view(logits.shape)
-    weights, ids = _weights(rows, limits)
+    weights, ids = _weights(rows, config)
     weights = weights / weights.sum(dim=-1, keepdim=True)
     return (weights if ids is None else probabilities.scatter_(-1, ids, weights)).view(logits.shape)
 
 
 def uniform(seed: int, position: int) -> float:
-    """A number in [0, 1) that depends on its arguments alone: splitmix64 (Steele et al. 2014) as a counter."""
+    """A number in [0, 1) that depends only on its arguments: splitmix64 (Steele et al. 2014) as a counter."""
     x = _mix(_mix(seed & _MASK) ^ (position * 0x9E3779B97F4A7C15 & _MASK))
     return (x >> 11) / (1 << 53)
 
@@ -77,46 +76,47 @@ def _mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def _chosen(logits: Tensor, limits: Limits | None, texts: Sequence[SequenceState]) -> Tensor:
-    """The next tokens (B,) of texts that have the same limits."""
-    if limits is None:
+def _chosen(logits: Tensor, texts: Sequence[SequenceState]) -> Tensor:
+    """The next tokens (B,) of sequences with equal settings."""
+    if texts[0].config.is_greedy:
         return _likeliest(logits)
-    weights, ids = _weights(logits, limits)
+    weights, ids = _weights(logits, texts[0].config)
     cumulative = weights.cumsum(dim=-1)  # (B, N)
     shares = [[uniform(text.seed, len(text.generated))] for text in texts]
-    drawn = (
+    target_weight = (
         cumulative.new_tensor(shares) * cumulative[:, -1:]
-    )  # (B, 1), each below its whole: a share is at most 1-2^-53
-    place = torch.searchsorted(cumulative, drawn, right=True)
-    place = place.clamp_(max=weights.shape[-1] - 1)  # logits that are not numbers lead nowhere
+    )  # (B, 1), each below its total: a uniform number is at most 1 - 2^-53
+    place = torch.searchsorted(cumulative, target_weight, right=True)
+    place = place.clamp_(max=weights.shape[-1] - 1)  # NaN logits give an index beyond the end
     return (place if ids is None else ids.gather(-1, place)).squeeze(-1)
 
 
-def _weights(logits: Tensor, limits: Limits) -> tuple[Tensor, Tensor | None]:
-    """What each token weighs in the draw, (B, N) in float64, the heaviest 1; and the tokens' ids in ascending order.
+def _weights(logits: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor | None]:
+    """The weight of each token in the distribution, (B, N) in float64, the largest 1; and the token ids in ascending
+    order.
 
-    Ids are (B, N), or None where N is the vocabulary.
+    Ids are (B, N), or None if N is the vocabulary.
     """
     ids = None
-    if limits.top_k is not None and limits.top_k < logits.shape[-1]:
-        logits, ids = _top_k(logits, limits.top_k)
+    if config.top_k is not None and config.top_k < logits.shape[-1]:
+        logits, ids = _top_k(logits, config.top_k)
     weights = logits.double()
-    weights = weights - weights.amax(dim=-1, keepdim=True)  # at most 0, so that a tiny temperature cannot overflow
-    if limits.temperature != 1:
-        weights /= limits.temperature
+    weights = weights - weights.amax(dim=-1, keepdim=True)  # at most 0, so that a small temperature cannot overflow
+    if config.temperature != 1:
+        weights /= config.temperature
     weights.exp_()
-    if limits.top_p is not None:
-        weights = _top_p(weights, limits.top_p)
-    if limits.min_p is not None:
-        weights = weights.masked_fill(weights < limits.min_p, 0.0)
-    if limits.typical_p is not None:
-        weights = _typical(weights, limits.typical_p)
+    if config.top_p is not None and config.top_p < 1:
+        weights = _top_p(weights, config.top_p)
+    if config.min_p is not None:
+        weights = weights.masked_fill(weights < config.min_p, 0.0)
+    if config.typical_p is not None and config.typical_p < 1:
+        weights = _typical(weights, config.typical_p)
     return weights, ids
 
 
 def _top_k(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor | None]:
-    """The top_k largest logits and their ids, ascending; or all, the others as -inf, where ties are to stay."""
-    if logits.shape[-1] > _MANY and top_k <= _FEW and _is_quick_to_ask(logits):
+    """The top_k largest logits and their ids, ascending; or all logits, the others -inf, if ties must be kept."""
+    if logits.shape[-1] > _MANY and top_k <= _FEW and _is_on_cpu(logits):
         largest, ids = logits.topk(top_k + 1, dim=-1)
         least, next_one = largest[:, -2], largest[:, -1]
         if bool(((least > next_one) | next_one.isneginf()).all()):
@@ -127,58 +127,58 @@ def _top_k(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor | None]:
 
 
 def _top_p(weights: Tensor, share: float) -> Tensor:
-    """Weights (B, N) of the tokens before which, among the heavier ones, the share is not reached yet."""
-    goal = weights.sum(dim=-1, keepdim=True) * share
+    """Keep the weights (B, N) of the heaviest tokens up to the share."""
+    target = weights.sum(dim=-1, keepdim=True) * share
     ordered = _heaviest(weights, _few_of(weights))
     cumulative = ordered.cumsum(dim=-1)
-    if ordered.shape[-1] < weights.shape[-1] and not bool((cumulative[:, -1:] >= goal).all()):
+    if ordered.shape[-1] < weights.shape[-1] and not bool((cumulative[:, -1:] >= target).all()):
         ordered = _heaviest(weights, weights.shape[-1])
         cumulative = ordered.cumsum(dim=-1)
-    kept = (cumulative[:, :-1] < goal).sum(dim=-1, keepdim=True) + 1  # (B, 1)
+    kept = (cumulative[:, :-1] < target).sum(dim=-1, keepdim=True) + 1  # (B, 1)
     lightest = ordered.gather(-1, kept - 1)
     stays = weights >= lightest
-    if not _is_quick_to_ask(weights) or bool((stays.sum(dim=-1, keepdim=True) > kept).any()):
+    if not _is_on_cpu(weights) or bool((stays.sum(dim=-1, keepdim=True) > kept).any()):
         ties = weights == lightest
-        room = kept - (ordered > lightest).sum(dim=-1, keepdim=True)
-        stays = stays & ~(ties & (ties.cumsum(dim=-1) > room))
+        budget = kept - (ordered > lightest).sum(dim=-1, keepdim=True)
+        stays = stays & ~(ties & (ties.cumsum(dim=-1) > budget))
     return weights.masked_fill(~stays, 0.0)
 
 
 def _typical(weights: Tensor, share: float) -> Tensor:
-    """Weights (B, N) of the tokens whose surprise is closest to the expected one, until they make up a share."""
+    """Keep the weights (B, N) of the tokens whose surprisal is closest to the entropy, up to the share."""
     probabilities = weights / weights.sum(dim=-1, keepdim=True)
     entropy = torch.special.entr(probabilities).sum(dim=-1, keepdim=True)
-    unusual = (probabilities.log() + entropy).abs()  # inf where a token is out already
-    order = _smallest(unusual, _few_of(unusual))
+    deviation = (probabilities.log() + entropy).abs()  # inf for excluded tokens
+    order = _smallest(deviation, _few_of(deviation))
     reached = probabilities.gather(-1, order).cumsum(dim=-1) >= share
     if order.shape[-1] < weights.shape[-1] and not bool(reached[:, -1].all()):
-        order = _smallest(unusual, unusual.shape[-1])
+        order = _smallest(deviation, deviation.shape[-1])
         reached = probabilities.gather(-1, order).cumsum(dim=-1) >= share
     last = (~reached).sum(dim=-1, keepdim=True).clamp_(max=order.shape[-1] - 1)
-    return weights.masked_fill(unusual > unusual.gather(-1, order.gather(-1, last)), 0.0)
+    return weights.masked_fill(deviation > deviation.gather(-1, order.gather(-1, last)), 0.0)
 
 
-def _is_quick_to_ask(values: Tensor) -> bool:
-    """Whether a look at values costs next to nothing, rather than a wait for the device."""
+def _is_on_cpu(values: Tensor) -> bool:
+    """Whether reading a value costs next to nothing, instead of waiting for the device."""
     return values.device.type == "cpu"
 
 
 def _few_of(values: Tensor) -> int:
-    """How many of the last dimension's values to order first."""
+    """How many of the last dimension's values to sort first."""
     size = values.shape[-1]
-    return _FEW if size > _MANY and _is_quick_to_ask(values) else size
+    return _FEW if size > _MANY and _is_on_cpu(values) else size
 
 
 def _likeliest(logits: Tensor) -> Tensor:
-    """The places of the largest of each row (B,), of equal ones the first."""
-    if not _is_quick_to_ask(logits):
+    """The index of the largest logit of each row (B,), the first one of ties."""
+    if not _is_on_cpu(logits):
         return logits.argmax(dim=-1)
     return torch.from_numpy(logits.detach().numpy().argmax(axis=-1))
 
 
 def _heaviest(weights: Tensor, count: int) -> Tensor:
-    """The largest weights of each row in falling order, (B, count)."""
-    if not _is_quick_to_ask(weights):
+    """The largest weights of each row in descending order, (B, count)."""
+    if not _is_on_cpu(weights):
         return weights.sort(dim=-1, descending=True).values[:, :count]
     values = weights.detach().numpy()
     if count < values.shape[-1]:
@@ -187,32 +187,27 @@ def _heaviest(weights: Tensor, count: int) -> Tensor:
 
 
 def _smallest(values: Tensor, count: int) -> Tensor:
-    """The places of the smallest values of each row in rising order, (B, count)."""
+    """The indices of the smallest values of each row in ascending order, (B, count)."""
     if count < values.shape[-1]:
         return values.topk(count, dim=-1, largest=False).indices
-    if not _is_quick_to_ask(values):
+    if not _is_on_cpu(values):
         return values.argsort(dim=-1)
     return torch.from_numpy(np.argsort(values.detach().numpy(), axis=-1))
 
 
-# MERGED generate.likelihood: What the model itself thinks of tokens, before any setting changed it: logits and ids
-# in, log-probabilities and ranks
-# out.
-
-
 class Likelihood(NamedTuple):
-    """Of one token."""
+    """The probability of a token under the model, before any setting changed it."""
 
-    logprob: float  # natural logarithm of its probability
+    logprob: float  # natural logarithm of the probability
     rank: int  # 1 for the likeliest
     alternatives: tuple[tuple[int, float], ...]  # the likeliest tokens, as (id, logprob)
 
 
 def likelihoods(logits: Tensor, ids: Sequence[int], top_n: Sequence[int]) -> list[Likelihood]:
-    """Of ids[r] under row r of float32 logits (R, vocab_size), with the ``top_n[r]`` likeliest tokens."""
+    """The likelihoods of ids[r] in row r of float32 logits (R, vocab_size), with the ``top_n[r]`` likeliest tokens."""
     at = torch.tensor(ids, device=logits.device)[:, None]  # (R, 1)
     logprobs = logits.log_softmax(dim=1)
-    likelier = torch.gt(logits, logits.gather(1, at), out=torch.empty_like(logits))  # sums of floats are the quicker
+    likelier = torch.gt(logits, logits.gather(1, at), out=torch.empty_like(logits))  # float sums are faster
     ranks = likelier.sum(dim=1, keepdim=True)
     found = torch.cat((logprobs.gather(1, at), ranks), dim=1).tolist()  # a rank is exact in float32, too
     most = max(top_n, default=0)

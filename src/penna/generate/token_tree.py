@@ -1,8 +1,8 @@
-"""Partial texts that begin alike, in one row of a cache: each token is read once, however many texts go on from it.
+"""Partial texts with common beginnings in one row of a cache: each token is read once, however many texts continue it.
 
-A new token is written at the next free place and looks only at the places of its own text, so that a text goes on in
-several ways, or is given up, without a key or value being copied. Given-up places are cleared away when they are more
-than half of all. Shapes: N partial texts at work, S places, C n_embd.
+A new token is stored at the next free position and attends only to the positions of its own text, so that a text can
+branch or be dropped without copying keys and values. Unused positions are compacted when they are more than half of
+all. Shapes: N partial texts, S positions, C n_embd.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from penna.model.fast.decode import FastDecoder
 from penna.model.gpt import GPT
 from penna.model.seq2seq import Seq2Seq
 
-_LITTER = 64  # places that may always lie about
+_MIN_UNUSED = 64  # unused positions below which nothing is compacted
 
 
 def tree_capacity(block_size: int, request: Request, width: int) -> int:
-    """Places that a request's partial texts take at most, where ``width`` tokens are added at once."""
+    """The maximum number of positions of a request's tree, if ``width`` tokens are added at once."""
     prompt = min(len(request.ids), block_size)
     longest = prompt + request.config.max_new_tokens
     capacity = prompt + width * (min(longest, block_size) - prompt + 1)
@@ -36,8 +36,8 @@ class TokenTree:
     """The partial texts of one request; all have the same length."""
 
     def __init__(self, model: GPT, request: Request, width: int) -> None:
-        """Read all but the last token of the prompt. ``width`` tokens are added at once, at most. Raises DeviceError
-        where memory does not suffice."""
+        """Read all but the last token of the prompt. At most ``width`` tokens are added at once. Raises DeviceError if
+        there is not enough memory."""
         weight = model.wte.weight
         prompt = cut_prompt(request.ids, model.config.block_size)
         capacity = tree_capacity(model.config.block_size, request, width)
@@ -47,23 +47,23 @@ class TokenTree:
         self._step = FastDecoder(model) if FastDecoder.supports(model) else None
         self._cache = KVCache(model.config, 1, capacity, weight.device, weight.dtype)
         self._memory = read_sources(cast(Seq2Seq, model), [request.source]) if request.source else None
-        self._texts = [prompt[:-1]]  # (N) what each has read, as far as the cache holds it
-        self._visible = torch.zeros(1, capacity, dtype=torch.bool)  # (N, capacity) the places of each text
+        self._texts = [prompt[:-1]]  # (N) the tokens of each, as far as the cache holds them
+        self._visible = torch.zeros(1, capacity, dtype=torch.bool)  # (N, capacity) the positions of each text
         self._visible[:, : len(prompt) - 1] = True
-        self._states = weight.new_zeros(capacity, model.config.n_embd)  # of each place
+        self._states = weight.new_zeros(capacity, model.config.n_embd)  # hidden states of each position
         hidden = read_prompts(model, self._cache, self._memory, self._texts)
         if hidden is not None:
             self._states[: len(prompt) - 1] = hidden[0]
 
     @property
     def capacity(self) -> int:
-        """How many places there are."""
+        """The number of positions."""
         return self._cache.capacity
 
     def read(self, ids: Sequence[int], parents: Sequence[int]) -> Tensor:
-        """Let texts go on: each of the ids behind the partial text ``parents`` names; their hidden states (N, C).
+        """Extend partial texts: each id after the text that ``parents`` names; their hidden states (N, C).
 
-        From here on these are the partial texts, in this order.
+        The extended texts replace all partial texts, in this order.
         """
         block = self._model.config.block_size
         if len(self._texts[0]) == block:
@@ -73,12 +73,12 @@ class TokenTree:
         self._visible = self._visible[torch.tensor(parents)]
         self._visible[torch.arange(count), start + torch.arange(count)] = True
         positions = torch.full((1, count), len(self._texts[0]) - 1)
-        hidden = self._write(torch.tensor([ids]), positions, self._visible, self._texts)
-        self._clear_away()
+        hidden = self._append(torch.tensor([ids]), positions, self._visible, self._texts)
+        self._compact()
         return hidden
 
     def keep(self, kept: Sequence[int]) -> None:
-        """Give up all partial texts but these."""
+        """Drop all partial texts but these."""
         self._texts = [self._texts[at] for at in kept]
         self._visible = self._visible[torch.tensor(kept)]
 
@@ -86,8 +86,8 @@ class TokenTree:
         """The hidden states of all tokens of a partial text, (its length, C)."""
         return self._states[self._visible[text].nonzero()[:, 0].to(self._states.device)]
 
-    def _write(self, ids: Tensor, positions: Tensor, visible: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        """Read ids (1, T) at the next free places; each looks where ``visible`` (T, capacity) says: (T, C)."""
+    def _append(self, ids: Tensor, positions: Tensor, visible: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Read ids (1, T) into the next free positions; each attends to ``visible`` (T, capacity): (T, C)."""
         device = self._states.device
         start, count = int(self._cache.lengths[0]), ids.shape[1]
         before = None
@@ -104,7 +104,7 @@ class TokenTree:
         return hidden
 
     def _restart(self, kept: int) -> None:
-        """Where the block is full, let every text go on from its last tokens, read anew."""
+        """The block is full: let every text continue from its last tokens, read again."""
         self._cache.lengths.zero_()
         texts, self._texts = self._texts, [text[len(text) - kept :] for text in self._texts]
         self._visible = torch.zeros(len(texts), self._cache.capacity, dtype=torch.bool)
@@ -112,19 +112,19 @@ class TokenTree:
             return
         for at, text in enumerate(self._texts):
             start = at * kept
-            looking = torch.zeros(kept, self._cache.capacity, dtype=torch.bool)
-            looking[:, start : start + kept] = torch.ones(kept, kept, dtype=torch.bool).tril()
+            attended = torch.zeros(kept, self._cache.capacity, dtype=torch.bool)
+            attended[:, start : start + kept] = torch.ones(kept, kept, dtype=torch.bool).tril()
             read = [text[: end + 1] for end in range(kept)]
-            self._write(torch.tensor([text]), torch.arange(kept)[None], looking, read)
+            self._append(torch.tensor([text]), torch.arange(kept)[None], attended, read)
             self._visible[at, start : start + kept] = True
 
-    def _clear_away(self) -> None:
+    def _compact(self) -> None:
         used = int(self._cache.lengths[0])
-        places = self._visible.any(dim=0).nonzero()[:, 0]
-        if used <= 2 * len(places) + _LITTER:
+        used_positions = self._visible.any(dim=0).nonzero()[:, 0]
+        if used <= 2 * len(used_positions) + _MIN_UNUSED:
             return
-        self._cache.keep_entries(0, places)
-        self._states[: len(places)] = self._states[places.to(self._states.device)]
+        self._cache.keep_entries(0, used_positions)
+        self._states[: len(used_positions)] = self._states[used_positions.to(self._states.device)]
         visible = torch.zeros_like(self._visible)
-        visible[:, : len(places)] = self._visible[:, places]
+        visible[:, : len(used_positions)] = self._visible[:, used_positions]
         self._visible = visible

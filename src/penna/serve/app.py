@@ -1,7 +1,7 @@
-"""The application: routes over a registry of models, with what guards them.
+"""The FastAPI application: routes over a registry of models, and middleware.
 
-In come the models by name and the limits; out comes an ASGI application. From the outside in: headers, Host and Origin,
-cross-origin answers where pages are allowed, the key, whole bodies; behind them the routes.
+From the outside in, a request passes: metrics, security headers, error handling, the Host and Origin check, CORS (if
+origins are allowed), the API key, and the body limit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from penna import __version__
-from penna.serve import chat_completions, classify, completions, embeddings, explain, score, status
+from penna.serve import analysis, chat_completions, completions, status
 from penna.serve.dependencies import ServerState
 from penna.serve.errors import ErrorMiddleware, ErrorResponse, add_error_handlers
 from penna.serve.metrics import Metrics, MetricsMiddleware
@@ -30,39 +30,38 @@ from penna.serve.settings import ServeSettings
 from penna.serve.streaming import StreamLimit
 from penna.serve.thread_pool import RequestThreadPool
 
-_ROUTES = (status, completions, chat_completions, embeddings, classify, score, explain)
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorResponse, "description": "The request is not served as it stands."},
-    "5XX": {"model": ErrorResponse, "description": "The server cannot serve it now, or a fault of ours."},
+    "4XX": {"model": ErrorResponse, "description": "The request is invalid or not allowed."},
+    "5XX": {"model": ErrorResponse, "description": "The server is busy or stopping, or has a bug."},
 }
 
 
 def create_app(registry: Registry, settings: ServeSettings) -> FastAPI:
-    """The application that serves these models; where it ends, the models are given ``drain_seconds`` and closed."""
+    """The application that serves these models. On shutdown it closes them within ``drain_seconds``."""
     streams = StreamLimit(settings.max_streams)
-    serving = ServerState(
+    state = ServerState(
         registry, settings, streams, Metrics(registry, streams), RequestThreadPool(settings.max_waiting)
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         yield
-        serving.is_closing = True
-        with suppress(asyncio.CancelledError):  # a second signal, by which nothing is waited for
+        state.is_closing = True
+        with suppress(asyncio.CancelledError):  # a second signal stops at once
             await registry.close(settings.drain_seconds)
 
     app = FastAPI(
         title="Penna",
         version=__version__,
-        description="Small GPT language models, behind an API that OpenAI's clients can use.",
-        docs_url=None,  # its page would be made of scripts from elsewhere
+        description="Small GPT language models behind an API compatible with OpenAI's clients.",
+        docs_url=None,  # the page would load scripts from other sites
         redoc_url=None,
         lifespan=lifespan,
         responses=_ERRORS,
         redirect_slashes=False,
     )
-    app.state.serving = serving
-    for routes in _ROUTES:
+    app.state.server = state
+    for routes in (status, completions, chat_completions, analysis):
         app.include_router(routes.router)
     add_error_handlers(app)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes, seconds=settings.body_timeout)
@@ -78,5 +77,5 @@ def create_app(registry: Registry, settings: ServeSettings) -> FastAPI:
     app.add_middleware(HostOriginMiddleware, settings=settings)
     app.add_middleware(ErrorMiddleware)
     app.add_middleware(SecurityHeadersMiddleware)
-    app.add_middleware(MetricsMiddleware, metrics=serving.metrics)
+    app.add_middleware(MetricsMiddleware, metrics=state.metrics)
     return app

@@ -1,11 +1,11 @@
-"""What every route of one server shares."""
+"""State that all routes of a server share, and the fields that all responses share."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, Self, cast
 
 from fastapi import Depends, Request
 
@@ -18,7 +18,7 @@ from penna.serve.thread_pool import RequestThreadPool
 
 @dataclass
 class ServerState:
-    """The models that are served, and within which limits."""
+    """The served models, the limits and the counters of a server."""
 
     registry: Registry
     settings: ServeSettings
@@ -28,23 +28,23 @@ class ServerState:
     is_closing: bool = False
 
 
-def _serving(request: Request) -> ServerState:
-    return cast(ServerState, request.app.state.serving)
+def _server_state(request: Request) -> ServerState:
+    return cast(ServerState, request.app.state.server)
 
 
-ServerStateDep = Annotated[ServerState, Depends(_serving)]
+ServerStateDep = Annotated[ServerState, Depends(_server_state)]
 
 
 @dataclass(frozen=True)
-class Answering:
-    """What every part of one answer says of itself."""
+class ResponseInfo:
+    """The fields that a response and all chunks of a stream begin with."""
 
     id: str
     created: int  # seconds since 1970
     model: str
     seed: int
 
-
-def answering(kind: str, model: str, seed: int) -> Answering:
-    """The marks of a new answer, whose id begins with ``kind``."""
-    return Answering(f"{kind}-{uuid.uuid4().hex}", int(time.time()), model, seed)
+    @classmethod
+    def create(cls, id_prefix: str, model: str, seed: int) -> Self:
+        """The fields of a new response."""
+        return cls(f"{id_prefix}-{uuid.uuid4().hex}", int(time.time()), model, seed)

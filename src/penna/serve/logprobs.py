@@ -1,6 +1,6 @@
-"""The tokens of a text with their probabilities, in the two forms of OpenAI's API.
+"""The log-probabilities of generated tokens, in the two formats of OpenAI's API.
 
-Probabilities are the model's own, before any setting changed them. A logarithm that no JSON can hold is told as -9999.
+Probabilities are the model's own, before sampling settings. As in OpenAI's API, -9999 stands for minus infinity.
 """
 
 from __future__ import annotations
@@ -8,35 +8,35 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from penna.serve.choices import ToldToken
+from penna.generate.text_stream import TextToken
 from penna.serve.response_schemas import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
 from penna.tokenizer.tokenizer import Tokenizer
 
-_LEAST = -9999.0  # as OpenAI's API has it
+_MINIMUM = -9999.0
 
 
-def completion_logprobs(tokenizer: Tokenizer, tokens: Sequence[ToldToken], before: int) -> CompletionLogprobs:
-    """As /v1/completions tells them; ``before`` characters of the choice stand in front of what is written."""
-    told = [each.token for each in tokens]
+def completion_logprobs(tokenizer: Tokenizer, tokens: Sequence[TextToken]) -> CompletionLogprobs:
+    """The format of /v1/completions."""
+    generated = [each.token for each in tokens]
     return CompletionLogprobs(
-        tokens=[token_text(tokenizer, token.id) for token in told],
-        token_logprobs=[_finite(token.logprob) for token in told],
+        tokens=[token_text(tokenizer, token.id) for token in generated],
+        token_logprobs=[_finite(token.logprob) for token in generated],
         top_logprobs=[
             {
-                token_text(tokenizer, index): _finite(logprob)  # of tokens that are spelled alike, the likeliest
+                token_text(tokenizer, index): _finite(logprob)  # of tokens with the same text, the likeliest
                 for index, logprob in reversed((*token.alternatives,))
             }
             | {token_text(tokenizer, token.id): _finite(token.logprob)}
             if token.alternatives
             else {}
-            for token in told
+            for token in generated
         ],
-        text_offset=[before + each.offset for each in tokens],
+        text_offset=[each.offset for each in tokens],
     )
 
 
-def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[ToldToken]) -> ChatLogprobs:
-    """As /v1/chat/completions tells them."""
+def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[TextToken]) -> ChatLogprobs:
+    """The format of /v1/chat/completions."""
     return ChatLogprobs(
         content=[
             TokenLogprob(
@@ -49,18 +49,18 @@ def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[ToldToken]) -> ChatLogp
 
 
 def token_text(tokenizer: Tokenizer, index: int) -> str:
-    """A token as text; one that is no whole character as its bytes."""
-    found = tokenizer.rendered_bytes(index)
+    """A token as text; a token that is not valid UTF-8 as its bytes."""
+    content = tokenizer.rendered_bytes(index)
     try:
-        return found.decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in found)
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)
 
 
 def _top(tokenizer: Tokenizer, index: int, logprob: float) -> TopLogprob:
-    found = tokenizer.rendered_bytes(index)
-    return TopLogprob(token=found.decode("utf-8", "replace"), logprob=_finite(logprob), bytes=list(found))
+    content = tokenizer.rendered_bytes(index)
+    return TopLogprob(token=content.decode("utf-8", "replace"), logprob=_finite(logprob), bytes=list(content))
 
 
 def _finite(logprob: float) -> float:
-    return logprob if math.isfinite(logprob) else _LEAST
+    return logprob if math.isfinite(logprob) else _MINIMUM

@@ -1,7 +1,7 @@
-"""What a served model takes of the memory, known before it is loaded: its weight files in, bytes and slots out.
+"""The memory that a served model takes, estimated before it is loaded.
 
-Counted are the weights, the second copy of them that a CPU reads faster (`GPT.pack`), and the keys and values of all
-texts that are written at once. What reading takes for a moment is not. Of the files only the headers are read.
+It counts the weights, the second copy that makes a CPU faster (``GPT.pack``), and the KV cache of all texts that run at
+once; not the temporary memory of a forward pass. Only the headers of the weight files are read.
 """
 
 from __future__ import annotations
@@ -22,45 +22,44 @@ from penna.model.precision import Dtype
 
 @dataclass(frozen=True)
 class Footprint:
-    """What one model takes."""
+    """The memory of one model."""
 
     parameters: int
     weights: int  # bytes
-    slot: int  # bytes of one text that is written
+    slot: int  # bytes of the KV cache of one text
 
     def bytes(self, slots: int) -> int:
-        """All of it, where so many texts are written at once."""
+        """The total with this many slots."""
         return self.weights + slots * self.slot
 
-    def slots_within(self, limit: int | None, most: int) -> int:
-        """How many of ``most`` texts can be written at once within so many bytes, 0 where not one."""
+    def slots_within(self, limit: int | None, maximum: int) -> int:
+        """How many slots fit into ``limit`` bytes: at most ``maximum``, 0 if not even one does."""
         if limit is None:
-            return most
-        return max(0, min(most, (limit - self.weights) // self.slot))
+            return maximum
+        return max(0, min(maximum, (limit - self.weights) // self.slot))
 
 
 def footprint(config: ModelConfig, files: Iterable[Path], device: torch.device, dtype: Dtype) -> Footprint:
-    """What the model of these safetensors files takes on a device, as weights in these numbers. Raises RunError for
-    files that cannot be read."""
-    parameters = sum(_numbers_in(file, config) for file in files)
+    """The memory of a model with these safetensors files. Raises RunError for unreadable files."""
+    parameters = sum(_count_parameters(file, config) for file in files)
     kept = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-    each = 4  # bytes: it is read from the disk in float32, whatever it is kept in
+    width = 4  # bytes; weights are read in float32, whatever the model's dtype
     if device.type == "cpu" and dtype == "float32":
-        each *= 2
+        width *= 2
     slot = cache_bytes(config, config.block_size, kept) + source_bytes(config, kept)
-    return Footprint(parameters, each * parameters, slot)
+    return Footprint(parameters, width * parameters, slot)
 
 
-def _numbers_in(file: Path, config: ModelConfig) -> int:
-    """How many numbers of a file are learned: vectors and matrices. Other tools write masks, and tied weights twice."""
+def _count_parameters(file: Path, config: ModelConfig) -> int:
+    """The numbers in a file's vectors and matrices. Other tools also save masks, and tied weights twice."""
     try:
         with safe_open(file, "pt") as tensors:
             shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
         raise RunError(
             f"The weights {file} cannot be read: {error}.",
-            "A whole safetensors file.",
-            "Write or download it again, or leave this model out.",
+            "A complete safetensors file is needed.",
+            "Write or download it again, or do not serve this model.",
         ) from error
     return sum(
         math.prod(shape)

@@ -1,8 +1,8 @@
-"""What stands between the network and the routes: four ASGI layers, none of which knows a route but /health.
+"""ASGI middleware: security headers, the Host and Origin check, the API key and the body limit.
 
-A page in a browser may send requests to any address, this machine's own among them. So the Host must be a name of this
-server (against DNS rebinding), and an Origin, which a browser always tells of another page's request, must be the
-server's own or allowed. Bodies are read here, whole, within their size and time, before anything else sees them.
+Any web page can make a browser send requests to this machine. So the Host must be a name of this server (against DNS
+rebinding), and the Origin, which browsers add to requests of other pages, must be the server's own or allowed.
+Starlette's TrustedHostMiddleware is not used: it cannot allow all IP addresses, and its errors are plain text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from penna.serve.errors import RequestRejected, error_response
 from penna.serve.settings import ServeSettings
 
-PUBLIC_PATHS = frozenset({"/health"})  # answered without a key
+PUBLIC_PATHS = frozenset({"/health"})  # no API key needed
 SECURITY_HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -29,53 +29,52 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+_LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 class SecurityHeadersMiddleware:
-    """Puts headers on every answer that tell a browser to do nothing with it; a route's own headers stay."""
+    """Adds headers that keep browsers from caching, framing or interpreting responses; a route's own headers win."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, with these headers on the answer."""
+        """Call the application and add the headers."""
 
-        async def guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, receive, guarded if scope["type"] == "http" else send)
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 class HostOriginMiddleware:
-    """Lets in what names this server, and no page of another one."""
+    """Rejects requests for other hosts and requests from pages of other sites."""
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
         self._app = app
-        self._names = {*_THIS_MACHINE, settings.host.lower(), *(name.lower() for name in settings.allowed_hosts)}
+        self._names = {*_LOCAL_NAMES, settings.host.lower(), *(name.lower() for name in settings.allowed_hosts)}
         self._origins = {origin.lower().rstrip("/") for origin in settings.allowed_origins}
-        self._is_open = not settings.is_local
+        self._is_public = not settings.is_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or refuse."""
-        refused = self._refused(scope) if scope["type"] in ("http", "websocket") else None
-        if refused is None:
+        """Call the application, or reject the request."""
+        error = self._check(Headers(scope=scope)) if scope["type"] in ("http", "websocket") else None
+        if error is None:
             await self._app(scope, receive, send)
         else:
-            await error_response(refused)(scope, receive, send)
+            await error_response(error)(scope, receive, send)
 
-    def _refused(self, scope: Scope) -> RequestRejected | None:
-        headers = Headers(scope=scope)
+    def _check(self, headers: Headers) -> RequestRejected | None:
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or not self._is_known(_name_of(hosts[0])):
+        if len(hosts) != 1 or not self._is_known(_host_name(hosts[0])):
             return RequestRejected(
-                f"The request is for {', '.join(host[:60] for host in hosts) or 'no host'}, which this server is not.",
-                "A Host header with one of the server's names.",
-                "Call it by the address it told when it started, or start it with --allowed-host NAME.",
+                f"The request is for {', '.join(host[:60] for host in hosts) or 'no host'}, not for this server.",
+                "The Host header must be one of the server's names.",
+                "Use the address that the server printed, or start it with --allowed-host NAME.",
                 code="unknown_host",
                 status=421,
             )
@@ -83,76 +82,76 @@ class HostOriginMiddleware:
         if origins - self._origins - {f"{scheme}://{hosts[0].lower()}" for scheme in ("http", "https")}:
             return RequestRejected(
                 "The request comes from a page of another site.",
-                "One of the server's own pages, or a program that is no browser.",
-                "To let that page in, start the server with --allowed-origin ORIGIN.",
+                "Only the server's own pages, and programs that are no browsers, are allowed.",
+                "To allow that site, start the server with --allowed-origin ORIGIN.",
                 code="unknown_origin",
                 status=403,
             )
         return None
 
     def _is_known(self, name: str) -> bool:
-        # No name server can point an address elsewhere.
-        return name in self._names or "*" in self._names or (self._is_open and _is_address(name))
+        # DNS rebinding needs a name; an IP address is safe.
+        return name in self._names or "*" in self._names or (self._is_public and _is_address(name))
 
 
 class ApiKeyMiddleware:
-    """Asks for the key on every route but /health. How long the check takes tells nothing of the key."""
+    """Requires the API key on every route but /health. The comparison takes the same time for every key."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self._app, self._digest = app, _digest(key.encode("utf-8"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or refuse."""
+        """Call the application, or reject the request."""
         if scope["type"] in ("http", "websocket") and scope["path"] not in PUBLIC_PATHS:
-            scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-            is_right = hmac.compare_digest(_digest(given.strip().encode("latin-1")), self._digest)
+            scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+            is_right = hmac.compare_digest(_digest(key.strip().encode("latin-1")), self._digest)
             if not (scheme.lower() == "bearer" and is_right):
-                refused = RequestRejected(
-                    "The request has no API key, or another one.",
-                    "The header Authorization: Bearer KEY, with the key the server was started with.",
-                    "Give the client that key.",
+                error = RequestRejected(
+                    "The API key is missing or wrong.",
+                    "Requests need the header Authorization: Bearer KEY, with the server's key.",
+                    "Configure the client with that key.",
                     code="invalid_api_key",
                     status=401,
                     headers={"WWW-Authenticate": "Bearer"},
                 )
-                await error_response(refused)(scope, receive, send)
+                await error_response(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
 class BodyLimitMiddleware:
-    """Reads a body of at most ``most`` bytes within ``seconds``, whatever length was told, and passes it on whole."""
+    """Reads a body of at most ``max_bytes`` within ``seconds``, whatever its declared length."""
 
     def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
-        self._app, self._most, self._seconds = app, max_bytes, seconds
+        self._app, self._max_bytes, self._seconds = app, max_bytes, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read, then pass on; or refuse, and close the connection."""
+        """Read the body and call the application, or reject the request and close the connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
             body = await self._read(Headers(scope=scope), receive)
-        except RequestRejected as refused:
-            await error_response(refused)(scope, receive, send)
+        except RequestRejected as error:
+            await error_response(error)(scope, receive, send)
             return
         if body is None:
             return
-        is_told = False
+        is_passed_on = False
 
-        async def again() -> Message:
-            nonlocal is_told
-            if is_told:
+        async def receive_body() -> Message:
+            nonlocal is_passed_on
+            if is_passed_on:
                 return await receive()
-            is_told = True
+            is_passed_on = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        await self._app(scope, again, send)
+        await self._app(scope, receive_body, send)
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
-        """The body, or None where the client left."""
-        told = headers.get("content-length", "")
-        if told.isascii() and told.isdigit() and (len(told) > 15 or int(told) > self._most):
+        """The body; None if the client disconnected."""
+        declared = headers.get("content-length", "")
+        if declared.isascii() and declared.isdigit() and (len(declared) > 15 or int(declared) > self._max_bytes):
             raise self._too_large()
         body = bytearray()
         try:
@@ -162,15 +161,15 @@ class BodyLimitMiddleware:
                     if message["type"] == "http.disconnect":
                         return None
                     body += message.get("body", b"")
-                    if len(body) > self._most:
+                    if len(body) > self._max_bytes:
                         raise self._too_large()
                     if not message.get("more_body", False):
                         return bytes(body)
         except TimeoutError:
             raise RequestRejected(
-                f"The body was not whole after {self._seconds:g} seconds.",
-                "All of it within that time.",
-                "Send it faster, or less of it.",
+                f"The body was incomplete after {self._seconds:g} seconds.",
+                "It must arrive within that time.",
+                "Send it faster, or send less.",
                 code="slow_body",
                 status=408,
                 headers={"Connection": "close"},
@@ -178,9 +177,9 @@ class BodyLimitMiddleware:
 
     def _too_large(self) -> RequestRejected:
         return RequestRejected(
-            f"The body is larger than {self._most:,} bytes.",
-            "At most that much in one request.",
-            "Send it in parts.",
+            f"The body is larger than {self._max_bytes:,} bytes.",
+            "That is the limit for one request.",
+            "Split it into several requests.",
             code="body_too_large",
             status=413,
             headers={"Connection": "close"},
@@ -195,7 +194,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _name_of(host: str) -> str:
+def _host_name(host: str) -> str:
     """A Host header without its port: "[::1]:8000" is "::1"."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")

@@ -1,9 +1,8 @@
-"""The thread that a model lives in: what is asked comes through one queue, and is looked at between two steps.
+"""The thread that runs a model: only it touches the engine and the model.
 
-Nothing else touches the engine or the model. In each turn come a piece of other work, where there is one, and a step
-of the engine; what the step told is then handed to the event loops that asked, once for all texts together. Other work
-that nobody waits for any more is stopped in its middle. A request that fails ends alone. Where the step itself fails,
-nobody knows whose fault it is: the texts at work end, and the engine goes on empty.
+Each turn processes the inbox, runs one waiting call and one engine step, and hands the results to the clients' event
+loops, one callback per loop. A call that nobody waits for is interrupted. A request that fails ends alone. If the
+engine's step itself fails, all running texts end with an error and the engine starts empty.
 """
 
 from __future__ import annotations
@@ -25,75 +24,73 @@ from penna.generate.engine import Engine
 from penna.generate.request import BeamStep, Failed, Finish, GeneratedToken
 from penna.loading import LoadedModel
 from penna.model.gpt import Block
-from penna.serve.job import GenerationJob, InternalError, ModelCall, Told, server_stopping
+from penna.serve.generation_job import GenerationJob, InternalError, JobEvent, ModelCall, server_stopping
 
 _LOG = logging.getLogger("penna.serve")
-
-
-THREAD_NAME = "penna model"  # and where it is from
+THREAD_NAME = "penna model"  # followed by the model's source
 
 
 def model_threads_running() -> bool:
-    """Whether models of this process have threads that did not end."""
+    """Whether a model thread of this process is still alive."""
     return any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate())
 
 
 class ModelThread:
-    """A model at work; its methods may be called from anywhere."""
+    """A model's thread. Its public methods are thread-safe."""
 
     def __init__(self, loaded: LoadedModel, engine: Engine) -> None:
-        self.lock = threading.Lock()  # of the next two, and of what they let in
-        self.held = 0  # texts that are taken in and not over
-        self.called = 0  # calls, likewise
-        self.texts = self.tokens = self.failures = 0  # taken in, written and ended by a fault, in all
-        self.seconds = 1.0  # that a text takes, lately
+        self.lock = threading.Lock()  # guards the next two and the order of the inbox
+        self.open_texts = 0  # accepted and not ended
+        self.open_calls = 0  # likewise
+        self.texts = self.tokens = self.failures = 0  # totals
+        self.seconds_per_text = 1.0  # moving average
         self.ended: Future[None] = Future()
         self._loaded, self._engine = loaded, engine
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._live: dict[int, tuple[GenerationJob, int]] = {}  # the engine's number -> whose text, and its place
+        self._running: dict[int, tuple[GenerationJob, int]] = {}  # the engine's number -> job, index of its text
         self._calls: deque[ModelCall] = deque()
-        self._telling: dict[asyncio.AbstractEventLoop, list[tuple[GenerationJob, Told]]] = {}
-        self._is_closing = self._is_cut_off = False
-        threading.Thread(target=self._serve, name=f"{THREAD_NAME} {loaded.source}", daemon=True).start()
+        self._outbox: dict[asyncio.AbstractEventLoop, list[tuple[GenerationJob, JobEvent]]] = {}
+        self._is_closing = self._is_aborted = False
+        threading.Thread(target=self._run, name=f"{THREAD_NAME} {loaded.source}", daemon=True).start()
 
-    def write(self, job: GenerationJob) -> None:
-        """Write the texts of a job."""
-        self._inbox.put(partial(self._begin, job))
+    def start_job(self, job: GenerationJob) -> None:
+        """Generate the texts of a job."""
+        self._inbox.put(partial(self._start_job, job))
 
-    def leave(self, job: GenerationJob) -> None:
-        """Give a job up, at once where it runs."""
-        self._inbox.put(partial(self._drop, job))
+    def cancel_job(self, job: GenerationJob) -> None:
+        """Cancel a job before the next step."""
+        self._inbox.put(partial(self._end_job, job))
 
-    def call(self, call: ModelCall) -> None:
-        """Do other work."""
+    def start_call(self, call: ModelCall) -> None:
+        """Run a call when it is its turn."""
         self._inbox.put(partial(self._calls.append, call))
 
     def close(self) -> None:
-        """End once all is done that was asked until now."""
+        """End the thread once all accepted work is done."""
         self._inbox.put(self._close)
 
-    def cut_off(self) -> None:
-        """Give up all that is under way."""
-        self._is_cut_off = True
-        self._inbox.put(self._give_up)
+    def abort(self) -> None:
+        """Abort all running and waiting work."""
+        self._is_aborted = True
+        self._inbox.put(self._abort_all)
 
-    def _serve(self) -> None:
+    def _run(self) -> None:
         is_open = True
         while is_open:
             try:
-                is_open = self._look_into_the_inbox()
+                is_open = self._process_inbox()
                 if self._calls:
-                    self._do(self._calls.popleft())
+                    self._run_call(self._calls.popleft())
                 if not self._engine.is_idle:
                     self._step()
             except Exception as error:
                 self._fail_all(error)
-            self._hand_over()
+            self._deliver()
         self._engine.abandon()
         self.ended.set_result(None)
 
-    def _look_into_the_inbox(self) -> bool:
-        """Do what came in, and wait for it where there is nothing else to do; whether there will be more."""
+    def _process_inbox(self) -> bool:
+        """Process all messages, or wait for one if there is no other work; False if the thread should end."""
         while True:
             if self._inbox.empty():
                 if self._calls or not self._engine.is_idle:
@@ -101,117 +98,118 @@ class ModelThread:
                 if self._is_closing:
                     return False
             self._inbox.get()()
-            self._hand_over()
+            self._deliver()
 
     def _close(self) -> None:
         self._is_closing = True
 
-    def _begin(self, job: GenerationJob) -> None:
+    def _start_job(self, job: GenerationJob) -> None:
         self.texts += len(job.requests)
         if not job.requests:
-            self._end(job)
-        for place, request in enumerate(job.requests):
+            self._complete_job(job)
+        for index, request in enumerate(job.requests):
             try:
-                self._live[self._engine.submit(request)] = job, place
+                self._running[self._engine.submit(request)] = job, index
             except Exception as error:
-                self._fail(job, error)
+                self._fail_job(job, error)
                 return
 
     def _step(self) -> None:
         for event in self._engine.step():
-            if isinstance(event, BeamStep) or event.request not in self._live:
+            if isinstance(event, BeamStep) or event.request not in self._running:
                 continue
-            job, place = self._live[event.request]
+            job, index = self._running[event.request]
             try:
                 if isinstance(event, Failed):
                     raise event.error
-                self._grow(job, place, event)
+                self._extend_text(job, index, event)
             except Exception as error:
-                self._fail(job, error)
+                self._fail_job(job, error)
 
-    def _grow(self, job: GenerationJob, place: int, event: GeneratedToken | Finish) -> None:
-        """Tell of a further bit of a text, or of its end."""
-        number, text = event.request, job.texts[place]
+    def _extend_text(self, job: GenerationJob, index: int, event: GeneratedToken | Finish) -> None:
+        number, stream = event.request, job.streams[index]
         if isinstance(event, Finish):
-            self._tell(job, text.end(_at(place, event)))
-            self._finish(job, number)
-        elif not text.is_stopped:
+            self._send(job, stream.finish(_renumbered(event, index)))
+            self._end_text(job, number)
+        elif not stream.is_stopped:
             self.tokens += 1
-            self._tell(job, text.grow(replace(event, request=place)))
-            if text.is_stopped:
+            self._send(job, stream.push(replace(event, request=index)))
+            if stream.is_stopped:
                 self._engine.cancel(number)
 
-    def _finish(self, job: GenerationJob, number: int) -> None:
-        """A text is over."""
-        job.left.discard(self._live.pop(number)[1])
-        self.seconds += 0.1 * (time.monotonic() - job.begun - self.seconds)
-        self._release(1)
-        if not job.left:
-            self._end(job)
+    def _end_text(self, job: GenerationJob, number: int) -> None:
+        job.unfinished.discard(self._running.pop(number)[1])
+        self.seconds_per_text += 0.1 * (time.monotonic() - job.started - self.seconds_per_text)
+        self._release_texts(1)
+        if not job.unfinished:
+            self._complete_job(job)
 
-    def _end(self, job: GenerationJob) -> None:
+    def _complete_job(self, job: GenerationJob) -> None:
         job.is_over = True
-        self._tell(job, None)
+        self._send(job, None)
 
     def _fail_all(self, error: Exception) -> None:
-        """End all jobs by a fault, and let the engine go on empty."""
-        jobs = {job: None for job, _ in self._live.values()}
-        self._live.clear()
+        """End all jobs with an error and empty the engine."""
+        jobs = {job: None for job, _ in self._running.values()}
+        self._running.clear()
         self._engine.abandon()
         for job in jobs:
-            self._fail(job, error)
+            self._fail_job(job, error)
 
-    def _fail(self, job: GenerationJob, error: Exception) -> None:
-        """End a job by a fault."""
+    def _fail_job(self, job: GenerationJob, error: Exception) -> None:
         if job.is_over:
             return
-        self.failures += len(job.left)
+        self.failures += len(job.unfinished)
         if not isinstance(error, PennaError):
-            _LOG.error("Writing failed", exc_info=error)
+            _LOG.error("Generation failed", exc_info=error)
             error = InternalError(
-                f"The model failed while it was writing ({type(error).__name__}).",
-                "A whole text; the fault is ours, and the server's log has it.",
-                "Try again, or ask for less at once.",
+                f"Generation failed ({type(error).__name__}).",
+                "This is a bug in Penna, not in your input; the server's log has the details.",
+                "Try again, or request less at once.",
             )
-        self._tell(job, error)
-        self._drop(job)
+        self._send(job, error)
+        self._end_job(job)
 
-    def _drop(self, job: GenerationJob) -> None:
-        """End a job, and free what it holds."""
+    def _end_job(self, job: GenerationJob) -> None:
+        """End a job and free its slots."""
         if job.is_over:
             return
-        for number in [number for number, (whose, _) in self._live.items() if whose is job]:
-            del self._live[number]
+        for number in [number for number, (other, _) in self._running.items() if other is job]:
+            del self._running[number]
             self._engine.cancel(number)
-        self._release(len(job.left))
+        self._release_texts(len(job.unfinished))
         job.is_over = True
 
-    def _release(self, texts: int) -> None:
+    def _release_texts(self, count: int) -> None:
         with self.lock:
-            self.held -= texts
+            self.open_texts -= count
 
-    def _do(self, call: ModelCall) -> None:
-        if call.future.set_running_or_notify_cancel():
-            try:
-                with self._stopped_once_left(call):
-                    result = call.function(self._loaded)
-            except Exception as error:
-                self._called_back()
-                call.future.set_exception(error)
-            else:
-                self._called_back()
-                call.future.set_result(result)
+    def _release_call(self) -> None:
+        with self.lock:
+            self.open_calls -= 1
+
+    def _run_call(self, call: ModelCall) -> None:
+        if not call.future.set_running_or_notify_cancel():
+            self._release_call()
+            return
+        try:
+            with self._interruptible(call):
+                result = call.function(self._loaded)
+        except Exception as error:
+            self._release_call()
+            call.future.set_exception(error)
         else:
-            self._called_back()
+            self._release_call()
+            call.future.set_result(result)
 
     @contextmanager
-    def _stopped_once_left(self, call: ModelCall) -> Generator[None]:
-        """Let no layer of the model be read for a call that is left, or cut off."""
+    def _interruptible(self, call: ModelCall) -> Generator[None]:
+        """Stop before the model's next layer once the call is abandoned or the thread is aborted."""
 
         def check(*_: object) -> None:
-            if call.is_left:
+            if call.is_abandoned:
                 raise CancelledError
-            if self._is_cut_off:
+            if self._is_aborted:
                 raise server_stopping()
 
         blocks = (module for module in self._loaded.model.modules() if isinstance(module, Block))
@@ -222,44 +220,41 @@ class ModelThread:
             for hook in hooks:
                 hook.remove()
 
-    def _called_back(self) -> None:
-        with self.lock:
-            self.called -= 1
-
-    def _give_up(self) -> None:
+    def _abort_all(self) -> None:
         error = server_stopping()
-        for job in {job: None for job, _ in self._live.values()}:
-            self._tell(job, error)
-            self._drop(job)
+        for job in {job: None for job, _ in self._running.values()}:
+            self._send(job, error)
+            self._end_job(job)
         for call in self._calls:
-            self._called_back()
+            self._release_call()
             if call.future.set_running_or_notify_cancel():
                 call.future.set_exception(error)
         self._calls.clear()
         self._engine.abandon()
 
-    def _tell(self, job: GenerationJob, told: Told) -> None:
-        self._telling.setdefault(job.loop, []).append((job, told))
+    def _send(self, job: GenerationJob, event: JobEvent) -> None:
+        self._outbox.setdefault(job.loop, []).append((job, event))
 
-    def _hand_over(self) -> None:
-        """Tell the clients what there is to tell."""
-        telling, self._telling = self._telling, {}
-        for loop, told in telling.items():
+    def _deliver(self) -> None:
+        """Hand the events to the clients' event loops."""
+        outbox, self._outbox = self._outbox, {}
+        for loop, events in outbox.items():
             try:
-                loop.call_soon_threadsafe(_put_all, told)
-            except RuntimeError:  # the loop is closed, and nobody there any more
-                for job, _ in told:
-                    self._drop(job)
+                loop.call_soon_threadsafe(_put_all, events)
+            except RuntimeError:  # the loop is closed
+                for job, _ in events:
+                    self._end_job(job)
 
 
-def _put_all(told: Sequence[tuple[GenerationJob, Told]]) -> None:
-    for job, each in told:
-        job.told.put_nowait(each)
+def _put_all(events: Sequence[tuple[GenerationJob, JobEvent]]) -> None:
+    for job, event in events:
+        job.events.put_nowait(event)
 
 
-def _at(place: int, told: Finish) -> Finish:
-    """The end of a text as whoever asked for it counts texts."""
+def _renumbered(finish: Finish, index: int) -> Finish:
+    """A finish with the job's index in place of the engine's number."""
     hypotheses = tuple(
-        replace(each, tokens=tuple(replace(token, request=place) for token in each.tokens)) for each in told.hypotheses
+        replace(each, tokens=tuple(replace(token, request=index) for token in each.tokens))
+        for each in finish.hypotheses
     )
-    return replace(told, request=place, hypotheses=hypotheses)
+    return replace(finish, request=index, hypotheses=hypotheses)

@@ -1,4 +1,4 @@
-"""What the server answers, in the shapes of OpenAI's API, with what Penna says beside them."""
+"""Response bodies: the shapes of OpenAI's API, with Penna's own fields."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from penna.serve.choices import Ending
+FinishReason = Literal["stop", "length"]
 
 
 class Usage(BaseModel):
-    """How many tokens were read and written."""
+    """Token counts."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
 
 
-def usage(prompt: int, written: int) -> Usage:
-    """What reading and writing came to."""
-    return Usage(prompt_tokens=prompt, completion_tokens=written, total_tokens=prompt + written)
+def usage(prompt: int, generated: int) -> Usage:
+    """Token counts with their total."""
+    return Usage(prompt_tokens=prompt, completion_tokens=generated, total_tokens=prompt + generated)
 
 
 class CompletionLogprobs(BaseModel):
-    """The tokens of a text, as /v1/completions tells them; one that is no whole character is written bytes:\\xe2."""
+    """The tokens of a text; one that is not valid UTF-8 is written bytes:\\xe2."""
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -32,16 +32,16 @@ class CompletionLogprobs(BaseModel):
 
 
 class CompletionChoice(BaseModel):
-    """A text."""
+    """A generated text."""
 
     index: int
     text: str
     logprobs: CompletionLogprobs | None
-    finish_reason: Ending | None
+    finish_reason: FinishReason | None
 
 
 class Completion(BaseModel):
-    """The answer of /v1/completions, or a chunk of its stream."""
+    """The response of /v1/completions, or a chunk of its stream."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -53,7 +53,7 @@ class Completion(BaseModel):
 
 
 class TopLogprob(BaseModel):
-    """A token that could have stood there."""
+    """An alternative token."""
 
     token: str
     logprob: float
@@ -87,36 +87,36 @@ class ChatChoice(BaseModel):
     index: int
     message: ReplyMessage
     logprobs: ChatLogprobs | None
-    finish_reason: Ending
+    finish_reason: FinishReason
 
 
 class ChatCompletion(BaseModel):
-    """The answer of /v1/chat/completions."""
+    """The response of /v1/chat/completions."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
     seed: int
-    forgotten: int  # turns of the dialogue that did not fit and were not read
+    forgotten: int  # turns of the dialogue that did not fit the context and were dropped
     choices: list[ChatChoice]
     usage: Usage
 
 
 class ReplyDelta(BaseModel):
-    """What a reply grew by."""
+    """New text of a reply."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
 
 
 class ChatChunkChoice(BaseModel):
-    """What one of the replies grew by."""
+    """New text of one of the replies."""
 
     index: int
     delta: ReplyDelta
     logprobs: ChatLogprobs | None = None
-    finish_reason: Ending | None = None
+    finish_reason: FinishReason | None = None
 
 
 class ChatChunk(BaseModel):
@@ -133,7 +133,7 @@ class ChatChunk(BaseModel):
 
 
 class EmbeddingUsage(BaseModel):
-    """How many tokens were read."""
+    """Token counts."""
 
     prompt_tokens: int
     total_tokens: int
@@ -148,7 +148,7 @@ class EmbeddingRow(BaseModel):
 
 
 class Embeddings(BaseModel):
-    """The answer of /v1/embeddings."""
+    """The response of /v1/embeddings."""
 
     object: Literal["list"] = "list"
     model: str
@@ -157,7 +157,7 @@ class Embeddings(BaseModel):
 
 
 class ClassifiedText(BaseModel):
-    """What the model makes of one text."""
+    """The prediction for one text."""
 
     index: int
     label: str
@@ -166,7 +166,7 @@ class ClassifiedText(BaseModel):
 
 
 class Classification(BaseModel):
-    """The answer of /v1/classify."""
+    """The response of /v1/classify."""
 
     object: Literal["list"] = "list"
     model: str
@@ -174,7 +174,7 @@ class Classification(BaseModel):
 
 
 class ScoredTexts(BaseModel):
-    """The answer of /v1/score: of texts, each as `penna score --json` tells it; or of words behind a context."""
+    """The response of /v1/score: for texts, as in `penna score --json`, or for words after a context."""
 
     object: Literal["list", "words"]
     model: str
@@ -182,7 +182,7 @@ class ScoredTexts(BaseModel):
 
 
 class ModelRow(BaseModel):
-    """A model that is served."""
+    """A served model."""
 
     id: str
     object: Literal["model"] = "model"
@@ -195,13 +195,13 @@ class ModelRow(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The answer of /v1/models."""
+    """The response of /v1/models."""
 
     object: Literal["list"] = "list"
     data: list[ModelRow]
 
 
 class Health(BaseModel):
-    """Whether the server is well."""
+    """The state of the server."""
 
     status: str

@@ -1,4 +1,4 @@
-"""Whether the server is well: /health (it answers), /ready (it takes requests), /metrics (for Prometheus)."""
+"""Routes that describe the server: /health, /ready, /metrics and /v1/models."""
 
 from __future__ import annotations
 
@@ -17,48 +17,45 @@ router = APIRouter()
 
 @router.get("/health", response_model=Health)
 async def health() -> Response:
-    """Tell that the server answers; open to everyone."""
+    """Return 200 while the server responds; no API key is needed."""
     return JsonResponse({"status": "ok"})
 
 
 @router.get("/ready", response_model=Health)
-async def ready(serving: ServerStateDep) -> Response:
-    """Tell that requests are taken: not while the server goes down, nor where no model is left."""
-    if serving.is_closing:
-        return JsonResponse({"status": "going down"}, 503)
-    if all(card.state == "gone" for card in serving.registry.models()):
-        return JsonResponse({"status": "every run that was served is gone"}, 503)
+async def ready(state: ServerStateDep) -> Response:
+    """Return 200 while requests are accepted; 503 while the server stops, or if no model is left."""
+    if state.is_closing:
+        return JsonResponse({"status": "stopping"}, 503)
+    if all(model.state == "gone" for model in state.registry.list_models()):
+        return JsonResponse({"status": "the files of all models were deleted"}, 503)
     return JsonResponse({"status": "ready"})
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
-async def metrics(serving: ServerStateDep) -> Response:
-    """Tell counts and durations as Prometheus reads them."""
-    content, media_type = serving.metrics.exposition()
+async def metrics(state: ServerStateDep) -> Response:
+    """Return counters and durations in the format of Prometheus."""
+    content, media_type = state.metrics.exposition()
     return Response(content, media_type=media_type)
 
 
-# MERGED serve.models: GET /v1/models: what is served, by name.
-
-
 @router.get("/v1/models", response_model=ModelList)
-async def models(serving: ServerStateDep) -> Response:
-    """List all models that are served."""
-    return JsonResponse({"object": "list", "data": [_row(card) for card in serving.registry.models()]})
+async def models(state: ServerStateDep) -> Response:
+    """List the served models."""
+    return JsonResponse({"object": "list", "data": [_row(model) for model in state.registry.list_models()]})
 
 
 @router.get("/v1/models/{model}", response_model=ModelRow)
-async def model(model: str, serving: ServerStateDep) -> Response:
-    """Tell of one."""
-    return JsonResponse(_row(serving.registry.model(model)))
+async def model(model: str, state: ServerStateDep) -> Response:
+    """Describe a model."""
+    return JsonResponse(_row(state.registry.model_info(model)))
 
 
-def _row(card: ModelInfo) -> dict[str, Any]:
+def _row(model: ModelInfo) -> dict[str, Any]:
     return ModelRow(
-        id=card.name,
-        created=card.created,
-        task=card.task,
-        block_size=card.block_size,
-        parameters=card.parameters,
-        state=card.state,
+        id=model.name,
+        created=model.created,
+        task=model.task,
+        block_size=model.block_size,
+        parameters=model.parameters,
+        state=model.state,
     ).model_dump()

@@ -1,7 +1,8 @@
-"""Answers that take their time: streams of events, whole answers, and what ends both before they are done.
+"""Long responses: event streams, whole responses, and what ends both early.
 
-A client that leaves is noticed at once, and what was made for it is cancelled; so is what takes longer than a request
-may. Streams end in ``data: [DONE]``; an error in the middle of one is its last event.
+If the client disconnects or the request takes too long, the work is cancelled. A stream ends with ``data: [DONE]``; an
+error after its start is its last event. sse-starlette is not used: it limits the time of single sends but not of the
+whole response, and it replaces uvicorn's shutdown, which must give streams ``drain_seconds`` to finish.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ from penna.serve.json_body import dump_json
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
-_TO_TAKE_IT = 5.0  # seconds a slow reader has for what was made within the time
+_SEND_SECONDS = 5.0  # after the request's time limit, for a slow client to receive what is ready
 
 
 class StreamLimit:
-    """How many streams are open, and how many may be."""
+    """Counts open streams and limits their number."""
 
-    def __init__(self, most: int) -> None:
-        self.open, self._most = 0, most
+    def __init__(self, maximum: int) -> None:
+        self.open, self._maximum = 0, maximum
 
     @contextmanager
-    def one(self) -> Generator[None]:
-        """Hold one open. Raises RequestRejected where there are as many as may be."""
-        if self.open >= self._most:
+    def slot(self) -> Generator[None]:
+        """Count one stream while it is open. Raises RequestRejected at the limit."""
+        if self.open >= self._maximum:
             raise RequestRejected(
                 f"{self.open:,} streams are open.",
-                f"At most {self._most:,} at once.",
-                "Ask again in a second, or without a stream.",
+                f"This server allows at most {self._maximum:,}.",
+                "Try again in a second, or without stream.",
                 code="busy",
                 status=429,
                 headers={"Retry-After": "1"},
@@ -51,24 +52,24 @@ class StreamLimit:
 
 
 async def run_until_disconnect(request: Request, work: Awaitable[T], seconds: float) -> T:
-    """What ``work`` comes to; it is cancelled where the client leaves or the time is over."""
-    doing = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request.receive))
+    """The result of ``work``. It is cancelled if the client disconnects (ClientDisconnected) or the time is up."""
+    working = asyncio.ensure_future(work)
+    disconnect = asyncio.ensure_future(_disconnected(request.receive))
     try:
-        done, _ = await asyncio.wait({doing, leaving}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if doing in done:
-            return doing.result()
-        if leaving in done:
+        done, _ = await asyncio.wait({working, disconnect}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if working in done:
+            return working.result()
+        if disconnect in done:
             raise ClientDisconnected
-        raise _too_long(seconds)
+        raise _timed_out(seconds)
     finally:
-        await _cancelled(doing, leaving)
+        await _cancel(working, disconnect)
 
 
 async def event_stream(
     request: Request, chunks: AsyncGenerator[Any], streams: StreamLimit, seconds: float
 ) -> EventStream:
-    """An answer in events. Whatever is raised before the first of them is raised here, and can be told by a status."""
+    """A stream of events. An error before the first event is raised, so that it becomes an error response."""
     end = asyncio.get_running_loop().time() + seconds
     events = _events(chunks, streams, end, seconds)
     try:
@@ -76,30 +77,30 @@ async def event_stream(
     except BaseException:
         await events.aclose()
         raise
-    return EventStream(first, events, end + _TO_TAKE_IT)
+    return EventStream(first, events, end + _SEND_SECONDS)
 
 
 class EventStream(Response):
-    """Server-sent events; where the client leaves, or reads too slowly, what makes them is closed."""
+    """Server-sent events. If the client disconnects or reads too slowly, their source is closed."""
 
     media_type = "text/event-stream"
 
     def __init__(self, first: str, events: AsyncGenerator[str], end: float) -> None:
-        """``first`` and then ``events``, until the loop's time is ``end``."""
+        """Send ``first`` and then ``events``, until the event loop's time is ``end``."""
         super().__init__()
         del self.headers["content-length"]
         self._first, self._events, self._end = first, events, end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them all."""
-        sending, leaving = asyncio.ensure_future(self._send(send)), asyncio.ensure_future(_left(receive))
+        """Send all events."""
+        sending, disconnect = asyncio.ensure_future(self._send(send)), asyncio.ensure_future(_disconnected(receive))
         try:
             left = self._end - asyncio.get_running_loop().time()
-            done, _ = await asyncio.wait({sending, leaving}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({sending, disconnect}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if sending in done:
                 sending.result()
         finally:
-            await _cancelled(sending, leaving)
+            await _cancel(sending, disconnect)
             await self._events.aclose()
 
     async def _send(self, send: Send) -> None:
@@ -111,27 +112,27 @@ class EventStream(Response):
 
 
 async def _events(chunks: AsyncGenerator[Any], streams: StreamLimit, end: float, seconds: float) -> AsyncGenerator[str]:
-    """Each chunk as an event, and the end."""
-    has_begun = False
+    """Each chunk as an event, then the end marker."""
+    has_started = False
     async with aclosing(chunks):
-        with streams.one():
+        with streams.slot():
             try:
                 while True:
                     try:
                         async with asyncio.timeout_at(end):
                             chunk = await anext(chunks, None)
                     except TimeoutError:
-                        raise _too_long(seconds) from None
+                        raise _timed_out(seconds) from None
                     if chunk is None:
                         break
-                    has_begun = True
+                    has_started = True
                     yield _event(chunk)
                 yield "data: [DONE]\n\n"
             except Exception as error:
-                if not has_begun:
+                if not has_started:
                     raise
                 if not isinstance(error, PennaError):
-                    _LOG.exception("a stream broke off")
+                    _LOG.exception("A stream failed")
                 yield _event(error_event(error))
 
 
@@ -139,23 +140,24 @@ def _event(content: Any) -> str:
     return f"data: {dump_json(content)}\n\n"
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
+    """Return when the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks and let them end."""
+async def _cancel(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and wait for their end."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _too_long(seconds: float) -> RequestRejected:
+def _timed_out(seconds: float) -> RequestRejected:
     return RequestRejected(
         f"The request took longer than {seconds:g} seconds.",
-        "An answer within that time.",
-        "Ask for fewer tokens or texts, or again when the server is less busy.",
+        "A request must end within that time.",
+        "Request fewer tokens or texts, or try again when the server is less busy.",
         code="timeout",
         status=504,
     )

@@ -1,7 +1,7 @@
-"""Where requests are read before a model is asked, and long answers written: a few threads, and a queue that ends.
+"""A small thread pool with a bounded queue, for tokenizing requests and encoding long responses.
 
-A text of a megabyte takes a good part of a second. In the threads that all of asyncio shares, a few clients who ask for
-that, and leave, would hold up whatever else needs one; here they hold up each other, and are sent away beyond a number.
+Tokenizing a megabyte takes a good part of a second. In asyncio's shared thread pool a few clients could block
+everything else that needs a thread; here they block only each other, and requests beyond the limit are rejected.
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ _THREADS = 2
 
 
 class RequestThreadPool:
-    """Threads for it, and those who wait for one."""
+    """Two threads; ``max_waiting`` calls may wait for one."""
 
     def __init__(self, max_waiting: int) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, "penna reading")
-        self._places = threading.Semaphore(_THREADS + max_waiting)
+        self._threads = ThreadPoolExecutor(_THREADS, "penna requests")
+        self._slots = threading.Semaphore(_THREADS + max_waiting)
         self._max_waiting = max_waiting
 
     async def run(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """What a function comes to, done in one of the threads; not begun where the caller is cancelled before. Raises
-        Busy where too many wait."""
-        if not self._places.acquire(blocking=False):
+        """Call a function in one of the threads, unless the caller is cancelled first. Raises Busy if the queue is
+        full."""
+        if not self._slots.acquire(blocking=False):
             raise Busy(
-                f"{self._max_waiting:,} requests wait to be read.", f"At most {self._max_waiting:,} (max_waiting).", 1.0
+                f"{self._max_waiting:,} requests are already waiting to be read.",
+                f"At most {self._max_waiting:,} may wait (max_waiting).",
+                1.0,
             )
         future = self._threads.submit(function, *arguments, **named)
-        future.add_done_callback(self._give_back)
+        future.add_done_callback(self._release)
         return await asyncio.wrap_future(future)
 
-    def _give_back(self, _: Future[Any]) -> None:
-        self._places.release()
+    def _release(self, _: Future[Any]) -> None:
+        self._slots.release()

@@ -1,8 +1,7 @@
-"""One loaded model at work for many clients: requests in, pieces of text out as they are written.
+"""One loaded model that serves many clients.
 
-This is the side of asyncio: what may be asked is checked here at once, and what is asked waits in a queue of limited
-length. The model itself lives in a thread of its own (`penna.serve.model_thread`). A client that leaves frees its slots
-before the engine's next step.
+``Worker`` is the asyncio side: it validates requests at once and queues them up to a limit. The model runs in a thread
+of its own (``penna.serve.model_thread``). When a client disconnects, its slots are free before the engine's next step.
 """
 
 from __future__ import annotations
@@ -18,139 +17,136 @@ from penna.config.generation import GenerationConfig
 from penna.errors import DataError, PennaError
 from penna.generate.engine import Engine
 from penna.generate.request import Request
-from penna.generate.text_stream import GrowingText, TextDelta
+from penna.generate.text_stream import DEFAULT_STYLE, TextDelta, TextStream, TextStyle
 from penna.loading import LoadedModel
-from penna.serve.job import DeltaStream, GenerationJob, ModelCall
-from penna.serve.job import InternalError as InternalError
-from penna.serve.job import ModelClosing as ModelClosing
+from penna.serve.generation_job import DeltaStream, GenerationJob, ModelCall, ModelClosing
 from penna.serve.model_thread import ModelThread
 from penna.serve.settings import ServeSettings
 
 T = TypeVar("T")
-_NONE_GIVEN = GenerationConfig()
-_PATIENCE = 5.0  # seconds behind the drain for work that cannot be cut off
+_NO_DEFAULTS = GenerationConfig()  # compared by identity
+_ABORT_SECONDS = 5.0  # after the drain, for work that cannot be interrupted at once
 
 
-class Busy(PennaError):  # noqa: N818 - no fault
-    """A queue that is full."""
+class Busy(PennaError):  # noqa: N818 - an expected state, not a bug
+    """A queue is full."""
 
     exit_code = 1
 
     def __init__(self, happened: str, expected: str, retry_after: float) -> None:
-        super().__init__(happened, expected, f"Ask again in {retry_after:.0f} s.")
+        super().__init__(happened, expected, f"Try again in {retry_after:.0f} s.")
         self.retry_after = retry_after  # seconds
 
 
 @dataclass(frozen=True)
 class WorkerGauges:
-    """What a worker does and did."""
+    """What a worker does now, and its totals."""
 
-    running: int  # texts that hold a slot
-    waiting: int  # texts that wait for one
-    calls: int  # other work, waiting or under way
-    texts: int  # taken in, in all
-    tokens: int  # written, in all
-    failures: int  # texts that ended by a fault, in all
+    running: int  # texts being generated
+    waiting: int  # texts waiting for a slot
+    calls: int  # other calls, waiting or running
+    texts: int  # total accepted
+    tokens: int  # total generated
+    failures: int  # total texts that ended with an error
 
 
 class Worker:
-    """A model, its engine and the thread they live in."""
+    """A model, its engine and their thread."""
 
     def __init__(self, loaded: LoadedModel, settings: ServeSettings, *, slots: int | None = None) -> None:
-        """``slots`` texts are written at once, as the settings say unless given. Raises DeviceError where there is no
-        memory for one, and ExchangeError where the model's own settings cannot be followed."""
+        """``slots`` texts are generated at once, by default as many as the settings say. Raises DeviceError if there is
+        no memory for one, and InteropError if the model's own generation settings are invalid."""
         self.loaded = loaded
-        self._own = default_settings(loaded, _NONE_GIVEN)
+        self._defaults = default_settings(loaded, _NO_DEFAULTS)
         self._engine = Engine(loaded.model, slots=slots or settings.slots)
         self._max_waiting = settings.max_waiting
         self._is_closing = False
         self._thread = ModelThread(loaded, self._engine)
 
     def defaults(self, otherwise: GenerationConfig) -> GenerationConfig:
-        """The model's own settings as they were when it was loaded; ``otherwise`` where it has none."""
-        return otherwise if self._own is _NONE_GIVEN else self._own
+        """The model's own generation settings when it was loaded; ``otherwise`` if it has none."""
+        return otherwise if self._defaults is _NO_DEFAULTS else self._defaults
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is under way, nor waits."""
-        return not (self._thread.held or self._thread.called)
+        """Whether no text and no call is running or waiting."""
+        return not (self._thread.open_texts or self._thread.open_calls)
 
-    def generate(self, requests: Sequence[Request], *, show_special: bool = False) -> AsyncGenerator[TextDelta, None]:
-        """Write texts: pieces of all of them as they grow; ``Piece.request`` is the place in ``requests``.
+    def generate(
+        self, requests: Sequence[Request], style: TextStyle = DEFAULT_STYLE
+    ) -> AsyncGenerator[TextDelta, None]:
+        """Generate texts; yields their deltas, whose ``request`` is the index in ``requests``.
 
-        At once, not with the first piece: raises Busy where too many texts wait, Closing where the model is being put
-        away, DataError or DeviceError where a text can never be written, and RunError where there is no tokenizer. With
-        a piece: Closing, DeviceError where memory went short on the way, and WorkError where writing failed.
+        Raises at once: Busy if too many texts wait, ModelClosing, DataError or DeviceError for a text that can never be
+        generated, and RunError without a tokenizer. Raises while iterating: ModelClosing, DeviceError if memory runs
+        out, and InternalError.
         """
         tokenizer = self.loaded.require_tokenizer()
         slots = self._engine.slots
-        room = slots + self._max_waiting
-        if len(requests) > room:
+        capacity = slots + self._max_waiting
+        if len(requests) > capacity:
             raise DataError(
-                f"{len(requests):,} texts are asked for at once.",
-                f"At most {room:,}: {slots:,} that are written and {self._max_waiting:,} that wait.",
-                "Ask for fewer at a time.",
+                f"The request is for {len(requests):,} texts at once.",
+                f"At most {capacity:,} are accepted: {slots:,} running and {self._max_waiting:,} waiting.",
+                "Request fewer at a time.",
             )
         for request in requests:
             self._engine.check(request)
-        texts = [GrowingText(tokenizer, request, show_special=show_special) for request in requests]
-        job = GenerationJob(requests, texts, asyncio.get_running_loop())
+        streams = [TextStream(tokenizer, request, style) for request in requests]
+        job = GenerationJob(requests, streams, asyncio.get_running_loop())
         with self._thread.lock:
             self._check_open()
-            waiting = max(0, self._thread.held - slots)
-            if self._thread.held + len(requests) > room:
+            waiting = max(0, self._thread.open_texts - slots)
+            if self._thread.open_texts + len(requests) > capacity:
                 raise self._busy(f"{waiting:,} texts", waiting + 1)
-            self._thread.held += len(requests)
-            self._thread.write(job)
-        return DeltaStream(job, self._thread.leave)
+            self._thread.open_texts += len(requests)
+            self._thread.start_job(job)
+        return DeltaStream(job, self._thread.cancel_job)
 
     async def call(self, function: Callable[[LoadedModel], T]) -> T:
-        """What ``function`` makes of the model, on the model's own thread, between two steps.
+        """Call ``function`` with the model, in the model's thread between two engine steps.
 
-        Where the caller is cancelled it is not begun, or, where it runs, stopped before it reads through another layer
-        of the model: others wait no longer for what nobody wants. Only tokens that the model writes within it are
-        written first. Raises Busy where too much such work waits, Closing, and whatever ``function`` raises.
+        If the caller is cancelled, a waiting call is dropped and a running one stops before the model's next layer.
+        Raises Busy if too many calls wait, ModelClosing, and the errors of ``function``.
         """
         call = ModelCall(function)
         with self._thread.lock:
             self._check_open()
-            if self._thread.called > self._max_waiting:
-                raise self._busy(f"{self._thread.called - 1:,} requests", 1)
-            self._thread.called += 1
-            self._thread.call(call)
+            if self._thread.open_calls > self._max_waiting:
+                raise self._busy(f"{self._thread.open_calls - 1:,} requests", 1)
+            self._thread.open_calls += 1
+            self._thread.start_call(call)
         try:
             return await asyncio.wrap_future(call.future)
         finally:
-            call.is_left = True
+            call.is_abandoned = True
 
     async def close(self, drain: float) -> None:
-        """Take nothing in any more, and let what runs end within ``drain`` seconds; then cut it off."""
+        """Accept no more work, let running work end within ``drain`` seconds, then abort it."""
         with self._thread.lock:
             self._is_closing = True
             self._thread.close()
         ended = asyncio.wrap_future(self._thread.ended)
         done, _ = await asyncio.wait([ended], timeout=drain)
         if not done:
-            self._thread.cut_off()
-            await asyncio.wait([ended], timeout=_PATIENCE)
+            self._thread.abort()
+            await asyncio.wait([ended], timeout=_ABORT_SECONDS)
 
     def gauges(self) -> WorkerGauges:
-        """What it does now and did in all."""
-        thread, held = self._thread, self._thread.held
-        running = min(held, self._engine.slots)
-        return WorkerGauges(running, held - running, thread.called, thread.texts, thread.tokens, thread.failures)
+        """What the worker does now, and its totals."""
+        thread, texts = self._thread, self._thread.open_texts
+        running = min(texts, self._engine.slots)
+        return WorkerGauges(running, texts - running, thread.open_calls, thread.texts, thread.tokens, thread.failures)
 
     def _check_open(self) -> None:
         if self._is_closing:
-            raise ModelClosing(
-                "This model is being put away.", "A model that takes requests.", "Ask again in a moment."
-            )
+            raise ModelClosing("The model is being unloaded.", "It accepts no more requests.", "Try again in a moment.")
 
     def _busy(self, waiting: str, turns: int) -> Busy:
-        """The error that says so, and when so many of those that wait will have a slot, about."""
-        seconds = math.ceil(self._thread.seconds * turns / self._engine.slots)
+        """An error that estimates when ``turns`` texts have got a slot."""
+        seconds = math.ceil(self._thread.seconds_per_text * turns / self._engine.slots)
         return Busy(
-            f"{waiting} wait for this model already.",
-            f"At most {self._max_waiting:,} (max_waiting).",
+            f"{waiting} are already waiting for this model.",
+            f"At most {self._max_waiting:,} may wait (max_waiting).",
             float(min(60, max(1, seconds))),
         )

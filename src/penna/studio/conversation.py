@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from penna.api.chat import ChatSettings, chat_window
 from penna.errors import DataError
 from penna.generate.request import FinishReason, Request
+from penna.generate.text_stream import TextStyle
 from penna.loading import LoadedModel
 from penna.serve.worker import Worker
 from penna.studio.undo_tree import Node, UndoTree
 from penna.tasks.chat import Dialogue
 from penna.tokenizer.chat import RenderedDialogue, render_chat
 from penna.tokenizer.chat_template import Message
-from penna.tokenizer.stream_decoder import SpacingFixer
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,10 @@ class ConversationTree:
 
 async def stream_reply(worker: Worker, pending: PendingReply) -> AsyncGenerator[Exchange]:
     """The exchange as its reply grows. Closing the generator cancels it. Raises what ``Worker.generate`` raises."""
-    spacing = SpacingFixer(worker.loaded.require_tokenizer())
     exchange = pending.exchange
-    async with aclosing(worker.generate([pending.request])) as deltas:
+    async with aclosing(worker.generate([pending.request], TextStyle(fix_spacing=True))) as deltas:
         async for delta in deltas:
-            text = spacing.push(delta.text) + (spacing.finish() if delta.finish else "")
             if delta.token is not None:
                 exchange = replace(exchange, tokens=exchange.tokens + 1, logprob=exchange.logprob + delta.token.logprob)
-            exchange = replace(exchange, reply=exchange.reply + text, finish=delta.finish)
+            exchange = replace(exchange, reply=exchange.reply + delta.text, finish=delta.finish)
             yield exchange

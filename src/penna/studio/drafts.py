@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from penna.api.generate import prompt_request
 from penna.config.generation import GenerationConfig
 from penna.evaluate.language_model import perplexity
-from penna.generate.request import FinishReason, GeneratedToken, Request
-from penna.generate.stop_strings import StopFinder
-from penna.generate.text_stream import TextDelta, decoder_after, request_for
+from penna.generate.request import Finish, FinishReason, GeneratedToken, Request
+from penna.generate.text_stream import SHOW_SPECIAL, TextDelta, TextStream, request_for
 from penna.loading import LoadedModel
 from penna.serve.worker import Worker
 from penna.tokenizer.tokenizer import Tokenizer
@@ -107,8 +106,10 @@ def branch_draft(tokenizer: Tokenizer, draft: Draft, place: int, token_id: int) 
     likely = {index: (logprob, rank) for rank, (index, logprob) in enumerate(old.alternatives, start=1)}
     logprob, rank = (old.logprob, old.rank) if token_id == old.id else likely[token_id]
     tokens = (*before.tokens, replace(old, id=token_id, logprob=logprob, rank=rank))
-    decoder = decoder_after(tokenizer, draft.prompt_ids)
-    texts = tuple(decoder.push(token.id) for token in tokens)
+    stream = _text_stream(tokenizer, before)
+    for token in tokens:
+        stream.push(token)
+    texts = tuple(each.text for each in stream.tokens)
     return replace(before, tokens=tokens, texts=texts, kept=place + 1)
 
 
@@ -130,60 +131,38 @@ class DraftBuilder:
     def __init__(self, tokenizer: Tokenizer, draft: Draft) -> None:
         """Continue a draft that is not complete."""
         self._draft = draft
-        self._decoder = decoder_after(tokenizer, draft.prompt_ids)
-        self._stops = StopFinder(draft.config.stop)
-        self._tokens = list(draft.tokens)
-        self._texts: list[str] = []
+        self._stream = _text_stream(tokenizer, draft)
         self._finish: FinishReason | None = None
-        self._length = 0  # characters before a stop string
         for token in draft.tokens:
-            self._add_text(token)
+            self._stream.push(token)
 
     @property
     def is_stopped(self) -> bool:
         """Whether a stop string was found; it may begin before the branch."""
-        return self._stops.is_found
+        return self._stream.is_stopped
 
     @property
     def draft(self) -> Draft:
         """The draft so far."""
-        return replace(self._draft, tokens=tuple(self._tokens), texts=tuple(self._texts), finish=self._finish)
+        tokens = tuple(each.token for each in self._stream.tokens)
+        texts = tuple(each.text for each in self._stream.tokens)
+        return replace(self._draft, tokens=tokens, texts=texts, finish=self._finish)
 
     def push(self, delta: TextDelta) -> None:
         """Add a delta."""
         if delta.token is not None and not self.is_stopped:
-            self._tokens.append(delta.token)
-            self._add_text(delta.token)
+            self._stream.push(delta.token)
         if delta.finish is not None:
             self.end(delta.finish)
 
     def end(self, reason: FinishReason) -> None:
         """Complete the draft, and remove a stop string with its tokens."""
-        if self._finish is not None:
-            return
-        rest = self._decoder.finish()
-        if rest and self._texts:
-            self._texts[-1] += rest
-            self._length += len(self._stops.push(rest))
-        self._length += len(self._stops.finish())
-        self._finish = "stop" if self.is_stopped else reason
-        if self.is_stopped:
-            self._cut()
+        if self._finish is None:
+            self._finish = self._stream.finish(Finish(0, reason)).finish
 
-    def _add_text(self, token: GeneratedToken) -> None:
-        text = self._decoder.push(token.id)
-        self._texts.append(text)
-        self._length += len(self._stops.push(text))
 
-    def _cut(self) -> None:
-        texts, left = list[str](), self._length
-        for text in self._texts:
-            if left <= 0:
-                break
-            texts.append(text[:left])
-            left -= len(text)
-        self._texts = texts
-        self._tokens = self._tokens[: len(texts)]
+def _text_stream(tokenizer: Tokenizer, draft: Draft) -> TextStream:
+    return TextStream(tokenizer, Request(draft.prompt_ids, draft.config), SHOW_SPECIAL)
 
 
 async def stream_drafts(worker: Worker, drafts: Sequence[Draft]) -> AsyncGenerator[tuple[int, Draft]]:
@@ -201,7 +180,7 @@ async def stream_drafts(worker: Worker, drafts: Sequence[Draft]) -> AsyncGenerat
         else:
             growing.append((place, DraftBuilder(tokenizer, draft)))
             requests.append(request)
-    async with aclosing(worker.generate(requests, show_special=True)) as deltas:
+    async with aclosing(worker.generate(requests, SHOW_SPECIAL)) as deltas:
         async for delta in deltas:
             place, builder = growing[delta.request]
             builder.push(delta)

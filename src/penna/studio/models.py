@@ -49,14 +49,14 @@ class StudioModels(Registry):
         super().__init__((), settings, runs_dir=runs_dir, device=device)
         self._weights: dict[str, _WeightsId] = {}  # by model name
 
-    def cards(self) -> list[ModelInfo]:
+    def list_models(self) -> list[ModelInfo]:
         """The models that can be used now. A loaded model stays, even if its run has newer weights."""
         for name, run in find_runs(self._runs_dir).items():
             try:
                 self._register(name, run)
             except PennaError:
                 continue  # the run's own page shows the error
-        return [card for card in super().models() if card.state != "gone"]
+        return [card for card in super().list_models() if card.state != "gone"]
 
     async def worker(self, name: str) -> Worker:
         """The worker of a run's best checkpoint. An older checkpoint is used as long as somebody is using it.
@@ -81,8 +81,8 @@ class StudioModels(Registry):
         weights = _weights_id(name, run)
         if self._is_loaded(name) or self._weights.get(name) == weights:
             return
-        entry = self._looked_at(str(run.path))
-        entry.card = replace(entry.card, name=name)
+        entry = self._entry(str(run.path))
+        entry.target = replace(entry.target, info=replace(entry.target.info, name=name))
         self._entries[name], self._weights[name] = entry, weights
 
     def _forget(self, name: str) -> None:

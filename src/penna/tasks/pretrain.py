@@ -21,7 +21,7 @@ from penna.errors import DataError
 from penna.evaluate.language_model import score_rows
 from penna.formatting import plural
 from penna.generate.request import Request
-from penna.generate.text_stream import generate_texts, prompt_ids
+from penna.generate.text_stream import SHOW_SPECIAL, generate_texts, prompt_ids
 from penna.model.gpt import GPT
 from penna.tokenizer.tokenizer import Tokenizer
 from penna.train.distributed import ProcessGroup
@@ -157,5 +157,5 @@ def _continuations(recipe: Recipe, tokenizer: Tokenizer, model: GPT) -> list[tup
         Request(prompt_ids(tokenizer, prompt, starts_document=single), settings, config.seed + number, stop_ids)
         for number, prompt in enumerate(config.prompts)
     ]
-    texts = generate_texts(model, tokenizer, requests, show_special=True)
+    texts = generate_texts(model, tokenizer, requests, SHOW_SPECIAL)
     return [(prompt, generated.text) for prompt, generated in zip(config.prompts, texts, strict=True)]

@@ -39,10 +39,10 @@ def client(uploads: Uploads) -> TestClient:
 def put(
     browser: TestClient, name: str, content: bytes, *, begin: int = 0, size: int | None = None
 ) -> dict[str, object]:
-    asked = {"name": name, "size": str(len(content) if size is None else size), "begin": str(begin)}
-    answer = browser.put(f"{ROUTE}/{KEY}", params=asked, content=content)
-    assert answer.status_code == 200
-    return answer.json()
+    parameters = {"name": name, "size": str(len(content) if size is None else size), "begin": str(begin)}
+    response = browser.put(f"{ROUTE}/{KEY}", params=parameters, content=content)
+    assert response.status_code == 200
+    return response.json()
 
 
 def test_a_file_uploaded_in_parts_is_stored_byte_for_byte(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """An undo tree: undo goes back, redo goes forward, and a change after an undo starts a new branch.
 
-The playground keeps texts this way, the chat its exchanges. Nodes are numbered in the order they are added; None stands
-for the state before the first node. A full tree drops its oldest node, whose children become roots.
+The playground keeps texts this way, the chat its exchanges. Nodes are numbered in the order they are added; None is
+the state before the first node. A full tree drops its oldest node, whose children become roots.
 """
 
 from __future__ import annotations

@@ -245,7 +245,7 @@ class _SideBySide:
         self._line = ui.element("div").classes("line")
         self._cards = ui.element("div").classes("cards")
         self._strategies: list[Strategy] = []
-        self._boxes: dict[str, ui.checkbox] = {}  # by strategy; "" stands for the settings above
+        self._boxes: dict[str, ui.checkbox] = {}  # by strategy; "" is the settings above
         self._drafts: list[Draft] = []
 
     def add_button(self, on_click: Callable[[], Any]) -> ui.button:

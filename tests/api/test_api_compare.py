@@ -75,7 +75,7 @@ def test_runs_are_compared_by_what_their_logs_say(runs: Path, compared: Comparis
     assert [(arm.name, arm.seeds) for arm in compared.arms] == [("plain", (1, 2)), ("fast", (1, 2))]
     assert compared.title == "Comparison of plain, fast"
     assert compared.warnings == ()
-    (column,) = compared.main
+    (column,) = compared.main_columns
     fast = compared.difference(compared.arms[1], column)
     assert fast is not None
     last = {name: find_run(name, runs).metrics()[-1]["loss"] for name in ("plain-s1", "plain-s2", "fast-s1", "fast-s2")}
@@ -90,7 +90,7 @@ def test_texts_are_those_of_the_first_seed_from_the_same_prompts_and_seeds(runs:
     config = DEFAULT_CONFIG.model_copy(update={"max_new_tokens": 6})
     pieces = generate_stream(load(str(runs / "fast-s1")), ["cd ef"], config, seed=2)
     assert compared.texts[2].texts[1].text == "".join(piece.text for piece in pieces)
-    assert compared.made.texts.startswith("continuations of at most 6 tokens, temperature 0.8, seeds from 0")
+    assert compared.provenance.texts.startswith("continuations of at most 6 tokens, temperature 0.8, seeds from 0")
 
 
 def test_prompts_length_and_seed_can_be_chosen(runs: Path) -> None:
@@ -109,13 +109,13 @@ def test_a_classifier_tells_its_classes(runs: Path) -> None:
     shares = {line.split()[0]: float(line.split()[1].rstrip("%")) for line in lines}
     assert shares.keys() == {"good", "bad"}
     assert sum(shares.values()) == pytest.approx(100, abs=0.2)
-    assert {column.name for column in found.main} == {"accuracy"}
+    assert {column.name for column in found.main_columns} == {"accuracy"}
 
 
 @pytest.mark.parametrize(("name", "what"), [("chat-s1", "replies"), ("complete-s1", "completions")])
 def test_a_chat_model_replies_and_one_that_completes_does_that(runs: Path, name: str, what: str) -> None:
     found = compare([name], runs_dir=runs, prompts=["ab"], max_new_tokens=4)
-    assert found.made.texts.startswith(what)
+    assert found.provenance.texts.startswith(what)
     assert found.texts[0].texts[0].text is not None
 
 
@@ -129,7 +129,7 @@ def test_an_arm_that_cannot_write_is_told_with_the_reason(runs: Path, tmp_path: 
     assert other.text is None
     assert "has no checkpoint yet" in other.note
     replies = compare([str(runs / "chat-s1")], prompts=[" "])
-    assert "the prompt is empty" in replies.texts[0].texts[0].note
+    assert "The prompt is empty" in replies.texts[0].texts[0].note
 
 
 def test_a_run_named_twice_counts_once(runs: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_run_named_twice_counts_once(runs: Path) -> None:
 
 def test_different_tasks_are_refused_by_name(runs: Path) -> None:
     with pytest.raises(
-        RunError, match=r"different tasks cannot be compared \(pretrain: plain-s1; classify: label-s1\)"
+        RunError, match=r"have different tasks \(pretrain: plain-s1; classify: label-s1\)"
     ):
         compare(["plain-s1", "label-s1"], runs_dir=runs)
 
@@ -148,7 +148,7 @@ def test_different_tasks_are_refused_by_name(runs: Path) -> None:
 def test_what_is_no_run_is_refused(runs: Path) -> None:
     with pytest.raises(RunError, match="'nothing' is not a run"):
         compare(["plain-s1", "nothing"], runs_dir=runs)
-    with pytest.raises(RunError, match="Nothing is named"):
+    with pytest.raises(RunError, match="There is nothing to compare"):
         compare([], runs_dir=runs)
 
 
@@ -206,7 +206,7 @@ def test_an_experiment_is_compared_as_planned_and_what_is_missing_is_told(experi
         ("run-waiting", "slow-s1 has not begun and is left out."),
     ]
     assert [texts.prompt for texts in found.texts] == ["gh"]
-    assert "at most 5 tokens" in found.made.texts
+    assert "at most 5 tokens" in found.provenance.texts
     assert comparison_folder(["rates"], runs_dir=experiment.path.parent) == experiment.path / "comparison"
 
 
@@ -216,7 +216,7 @@ def test_runs_of_an_experiment_can_be_named_by_hand(experiment: ExperimentFolder
 
 
 def test_an_experiment_beside_others_and_a_group_of_its_arms_are_refused(experiment: ExperimentFolder) -> None:
-    with pytest.raises(RunError, match="named beside others"):
+    with pytest.raises(RunError, match="cannot be compared with other targets"):
         compare([str(experiment.path), str(experiment.path / "plain-s1")])
     with pytest.raises(RunError, match="--group 'x' changes nothing"):
         compare([str(experiment.path)], group="x")
@@ -234,7 +234,7 @@ def test_what_is_the_same_in_all_arms_is_shown_and_what_should_be_and_is_not_is_
     found = compare([str(experiment.path)], prompts=[])
     names = [line.partition(":")[0] for line in found.identical]
     assert names == ["recipe", "data", "initial weights", "batch order"]
-    assert found.identical[0] == f"recipe: the same but for {RATE}"
+    assert found.identical[0] == f"recipe: equal except for {RATE}"
     fast = experiment.path / "fast-s1"
     source = fast.resolve()
     fast.unlink()
@@ -242,5 +242,5 @@ def test_what_is_the_same_in_all_arms_is_shown_and_what_should_be_and_is_not_is_
     RunFolder(fast).update_info(batch_order="another")
     found = compare([str(experiment.path)], prompts=[])
     (warning,) = [warning for warning in found.warnings if warning.kind == "not-identical"]
-    assert warning.text.startswith("batch order: NOT the same")
+    assert warning.text.startswith("batch order: NOT equal")
     assert len(found.identical) == 3

@@ -333,8 +333,8 @@ def test_arms_are_identical_in_all_they_do_not_vary_even_after_an_interruption(t
         one, other = (load_file(place / "runs/trial" / run.name / "last/model.safetensors") for place in (whole, cut))
         assert all(torch.equal(one[name], other[name]) for name in one)
     found = {finding.name: finding for finding in ends["whole"].identical}
-    assert all(finding.is_same for finding in found.values()), found
-    assert found["recipe"].text.startswith("the same but for model.positions, train.init_from")
+    assert all(finding.is_equal for finding in found.values()), found
+    assert found["recipe"].text.startswith("equal except for model.positions, train.init_from")
     assert found["data"].text.startswith("the same, by its hash")
     assert found["initial_weights"].text.startswith("the same, bit for bit")
     assert found["batch_order"].text.startswith("the same, by its hash")

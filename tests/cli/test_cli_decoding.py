@@ -89,7 +89,7 @@ def test_texts_are_those_of_the_engine_and_files_are_in_the_run(
     folder = Path(found["folder"])
     assert folder.parent == place / "runs/little/evaluations"
     assert {file.name for file in folder.iterdir()} == {
-        "greedy.jsonl", "pure.jsonl", "table.md", "table.csv", "figures.json", "samples.md", "strategies.svg",
+        "greedy.jsonl", "pure.jsonl", "table.md", "table.csv", "metrics.json", "samples.md", "strategies.svg",
         "strategies.png", "plane.svg", "plane.png",
     }  # fmt: skip
     loaded = load(str(place / "runs/little"), device="cpu")
@@ -125,7 +125,7 @@ def test_tables_agree_in_all_formats(place: Path, capsys: pytest.CaptureFixture[
     assert float(rows["pure"]["perplexity"]) == found["strategies"][1]["perplexity"]
     assert rows["human"]["judge_perplexity"] == rows["human"]["seconds"] == ""
     assert f"{found['strategies'][1]['zipf']:.2f}" in (folder / "table.md").read_text(encoding="utf-8")
-    kept = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+    kept = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert kept == {name: value for name, value in found.items() if name != "folder"}
     stored = json.loads((place / "runs/little/evaluations/decoding.json").read_text(encoding="utf-8"))
     assert stored == {"folder": folder.name, **kept}

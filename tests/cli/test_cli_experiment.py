@@ -62,7 +62,7 @@ def test_progress_and_results_are_printed(tmp_path: Path, capsys: pytest.Capture
     assert "good-s42: training\n" in err
     assert "good-s42: finished, step 4 (100%), validation loss 2.0000, 0:02" in err
     assert f"2 of 2 runs are finished in {runs}/trial" in out
-    assert "recipe: the same but for optim.beta1" in out
+    assert "recipe: equal except for optim.beta1" in out
     assert out.rstrip().endswith(f"penna compare {runs}/trial")
 
 

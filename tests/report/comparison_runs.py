@@ -6,7 +6,7 @@ from typing import Any
 
 from penna.config.recipe import build_recipe, merge, recipe_toml
 from penna.report.experiments.arms import Arm, group_by_recipe
-from penna.report.experiments.comparison import Comparison, HowMade, compare_arms
+from penna.report.experiments.comparison import Comparison, Provenance, compare_arms
 from penna.report.experiments.results import ComparedRun, read_run
 from penna.report.experiments.warnings import comparison_warnings
 from penna.runs.folder import RunFolder
@@ -74,6 +74,6 @@ def write_arms(folder: Path, losses: dict[str, dict[int, float]], **more: Any) -
 
 def comparison_of(arms: list[Arm], **more: Any) -> Comparison:
     """Arms compared, with the warnings they give."""
-    made = HowMade("2026-11-21T12:00:00+00:00", "penna compare a b", "0.1.0", "")
-    given = {"title": "A title", "warnings": comparison_warnings(arms), "made": made, **more}
+    made = Provenance("2026-11-21T12:00:00+00:00", "penna compare a b", "0.1.0", "")
+    given = {"title": "A title", "warnings": comparison_warnings(arms), "provenance": made, **more}
     return compare_arms(arms, **given)

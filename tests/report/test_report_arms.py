@@ -11,9 +11,9 @@ from comparison_runs import comparison_of, train, valid, write_arms, write_run
 
 from penna.errors import RunError
 from penna.model.seq2seq import build_model
-from penna.report.experiments.arms import group_by_recipe, recipe_rows, value_text, without_seed
-from penna.report.experiments.comparison import check_comparable, named_arm
-from penna.report.experiments.results import BEST, LAST, TRAINING, Column, columns_of, read_run
+from penna.report.experiments.arms import format_value, group_by_recipe, recipe_rows, without_seed
+from penna.report.experiments.comparison import check_comparable, find_arm
+from penna.report.experiments.results import BEST, LAST, TRAINING, Column, metric_columns, read_run
 
 CLASSIFY: dict[str, Any] = {"task.kind": "classify", "data.text_column": "text"}
 
@@ -81,7 +81,7 @@ def test_a_pattern_groups_by_names(tmp_path: Path) -> None:
         write_run(tmp_path, "big-x", seed=1),
     ]
     assert [(arm.name, arm.seeds) for arm in group_by_recipe(runs, r"^(\w+)-")] == [("small", (1, 2)), ("big", (1,))]
-    with pytest.raises(RunError, match="finds nothing in the run name 'small-x'"):
+    with pytest.raises(RunError, match="does not match the run name 'small-x'"):
         group_by_recipe(runs, "medium")
     with pytest.raises(RunError, match="is no regular expression"):
         group_by_recipe(runs, "(")
@@ -89,17 +89,19 @@ def test_a_pattern_groups_by_names(tmp_path: Path) -> None:
 
 def test_finals_are_those_of_the_last_and_the_best_row(tmp_path: Path) -> None:
     run = write_run(tmp_path, "a", rows=[valid(0, 5.0), train(10, 4.0), valid(20, 2.0), valid(40, 3.0)])
-    assert run.finals[LAST, "loss"] == 3.0
-    assert run.finals[LAST, "perplexity"] == pytest.approx(math.exp(3.0))
-    assert (run.finals[BEST, "step"], run.finals[BEST, "loss"]) == (20, 2.0)
-    assert {name: run.finals[TRAINING, name] for name in ("steps", "tokens", "epochs", "seconds")} == {
+    assert run.final_metrics[LAST, "loss"] == 3.0
+    assert run.final_metrics[LAST, "perplexity"] == pytest.approx(math.exp(3.0))
+    assert (run.final_metrics[BEST, "step"], run.final_metrics[BEST, "loss"]) == (20, 2.0)
+    assert {name: run.final_metrics[TRAINING, name] for name in ("steps", "tokens", "epochs", "seconds")} == {
         "steps": 40, "tokens": 4000, "epochs": 2.0, "seconds": 4.0,
     }  # fmt: skip
 
 
 def test_parameters_are_those_of_the_model(tmp_path: Path) -> None:
     run = write_run(tmp_path, "a")
-    assert run.finals[TRAINING, "parameters"] == sum(p.numel() for p in build_model(run.recipe.model).parameters())
+    assert run.final_metrics[TRAINING, "parameters"] == sum(
+        p.numel() for p in build_model(run.recipe.model).parameters()
+    )
     assert torch.get_default_device() == torch.device("cpu")
 
 
@@ -110,19 +112,19 @@ def test_the_best_row_of_a_classifier_goes_by_its_task(tmp_path: Path, best: str
         valid(40, 1.0, label_loss=0.5, accuracy=0.8, macro_f1=0.7),
     ]
     run = write_run(tmp_path, "a", rows=rows, overrides={**CLASSIFY, "task.best": best})
-    assert run.finals[BEST, "step"] == step
-    assert (LAST, "perplexity") not in run.finals  # it learned no tokens
+    assert run.final_metrics[BEST, "step"] == step
+    assert (LAST, "perplexity") not in run.final_metrics  # it learned no tokens
     assert Column(LAST, "accuracy", True).is_per_token is False
 
 
 def test_evaluations_give_shares_and_means_of_texts_alone(tmp_path: Path) -> None:
     evaluation = {"checkpoint": "step-1", "text": ["t"], "accuracy": 0.5, "count": 7, "deep": {"x": 0.1}, "why": None}
     run = write_run(tmp_path, "a", evaluations={"test.tsv": evaluation, "recitation": {"step": 3, "share": 0.5}})
-    assert {name: value for name, value in run.finals.items() if name[0] == "test.tsv"} == {
+    assert {name: value for name, value in run.final_metrics.items() if name[0] == "test.tsv"} == {
         ("test.tsv", "accuracy"): 0.5
     }
     assert "recitation" not in run.evaluations
-    assert [column.key for column in columns_of([run]) if column.group == "test.tsv"] == ["test.tsv:accuracy"]
+    assert [column.key for column in metric_columns([run]) if column.group == "test.tsv"] == ["test.tsv:accuracy"]
 
 
 def test_a_damaged_evaluation_is_named(tmp_path: Path) -> None:
@@ -165,35 +167,35 @@ def test_recipe_rows_are_the_fields_that_differ(tmp_path: Path) -> None:
 
 
 def test_values_are_written_so_that_different_ones_look_different() -> None:
-    assert (value_text(0.001), value_text(0.12345678), value_text(True), value_text([])) == (
+    assert (format_value(0.001), format_value(0.12345678), format_value(True), format_value([])) == (
         "0.001", "0.12345678", "yes", "none",
     )  # fmt: skip
 
 
 def test_runs_of_different_tasks_are_refused(tmp_path: Path) -> None:
     arms = group_by_recipe([write_run(tmp_path, "a"), write_run(tmp_path, "b", overrides=CLASSIFY)])
-    with pytest.raises(RunError, match=r"different tasks cannot be compared \(pretrain: a; classify: b\)"):
+    with pytest.raises(RunError, match=r"have different tasks \(pretrain: a; classify: b\)"):
         check_comparable(arms)
 
 
 def test_runs_without_any_evaluation_are_refused(tmp_path: Path) -> None:
     arms = group_by_recipe([write_run(tmp_path, "a", rows=[train(1, 2.0)])])
-    with pytest.raises(RunError, match=r"nothing to compare: a has no evaluation yet(.|\n)*penna evaluate"):
+    with pytest.raises(RunError, match=r"No run has been evaluated yet: a\.(.|\n)*penna evaluate"):
         check_comparable(arms)
 
 
 def test_a_baseline_that_is_no_arm_is_refused_with_the_arms_there_are(tmp_path: Path) -> None:
     arms = write_arms(tmp_path, {"one": {1: 2.0}, "two": {1: 3.0}})
     with pytest.raises(RunError, match="no arm 'three'(.|\n)*one, two"):
-        named_arm(arms, "three")
+        find_arm(arms, "three")
     assert comparison_of(arms, baseline="two").baseline is arms[1]
 
 
 def test_accuracy_is_compared_first_of_classifiers_and_the_loss_of_others(tmp_path: Path) -> None:
     arms = write_arms(tmp_path / "p", {"one": {1: 2.0}})
-    assert [column.key for column in comparison_of(arms).main] == ["last_loss"]
+    assert [column.key for column in comparison_of(arms).main_columns] == ["last_loss"]
     run = write_run(tmp_path, "c", rows=[valid(1, 2.0, label_loss=1.0, macro_f1=0.5)], overrides=CLASSIFY)
-    assert [column.key for column in comparison_of(group_by_recipe([run])).main] == ["last_accuracy"]
+    assert [column.key for column in comparison_of(group_by_recipe([run])).main_columns] == ["last_accuracy"]
 
 
 def test_with_two_tokenizers_bits_per_byte_are_compared_and_no_loss_per_token(tmp_path: Path) -> None:
@@ -203,7 +205,7 @@ def test_with_two_tokenizers_bits_per_byte_are_compared_and_no_loss_per_token(tm
         write_run(tmp_path, "b", overrides={"tokenizer.kind": "char"}, info={"data": data}),
     ]
     comparison = comparison_of(group_by_recipe(runs))
-    assert [column.key for column in comparison.main] == ["last_bits_per_byte"]
+    assert [column.key for column in comparison.main_columns] == ["last_bits_per_byte"]
     told = {column.name for column in comparison.columns if comparison.difference(comparison.arms[1], column)}
     assert told == {"seconds", "bits_per_byte"}
 
@@ -223,7 +225,7 @@ def test_the_best_is_left_out_of_tables_where_it_is_the_last(tmp_path: Path) -> 
     arms = write_arms(tmp_path, {"one": {1: 2.0}})
     comparison = comparison_of(arms)
     assert comparison.best_is_last
-    assert {column.group for column in comparison.shown} == {TRAINING, LAST}
+    assert {column.group for column in comparison.visible_columns} == {TRAINING, LAST}
     assert {column.group for column in comparison.columns} == {TRAINING, LAST, BEST}
     worse = write_run(tmp_path, "worse", rows=[valid(20, 1.0), valid(40, 2.0)])
     assert not comparison_of([*arms, *group_by_recipe([worse])]).best_is_last
@@ -233,7 +235,7 @@ def test_json_holds_every_figure_and_is_plain(tmp_path: Path) -> None:
     arms = write_arms(tmp_path, {"one": {1: 2.0, 2: 2.5}, "two": {1: 3.0, 2: 2.9}})
     told = json.loads(json.dumps(comparison_of(arms).as_json(), allow_nan=False))
     two = told["arms"][1]
-    assert two["figures"]["last_loss"]["mean"] == pytest.approx(2.95)
+    assert two["metrics"]["last_loss"]["mean"] == pytest.approx(2.95)
     assert two["differences"]["last_loss"]["mean"] == pytest.approx(0.7)
-    assert [run["figures"]["last_loss"] for run in two["runs"]] == [3.0, 2.9]
+    assert [run["metrics"]["last_loss"] for run in two["runs"]] == [3.0, 2.9]
     assert told["arms"][0]["differences"] == {}

@@ -71,9 +71,9 @@ def test_many_classes_are_drawn_without_counts() -> None:
 
 def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "The disk is full left on device")
 
     monkeypatch.setattr("penna.storage.os.replace", full)
-    with pytest.raises(DeviceError, match="No space"):
+    with pytest.raises(DeviceError, match="The disk is full"):
         draw_classification(figures_of(["no", "yes"]), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,8 @@ from penna.evaluate.rouge import Interval
 from penna.evaluate.texts.mauve import Mauve
 from penna.evaluate.texts.statistics import Continuation, SampleSizeWarning, Statistics
 from penna.report.decoding_plots import draw_decoding, plane_figure, strategies_figure
-from penna.report.decoding_tables import COLUMNS, conditions, markdown, samples, spelled_out, write_tables
+from penna.report.decoding_tables import COLUMNS, conditions, markdown, samples, write_tables
+from penna.report.tables import escape_control_characters
 
 
 def statistics(perplexity: float | None = 20.0, **changes: float | None) -> Statistics:
@@ -84,7 +85,7 @@ def test_the_markdown_table_has_the_paper_s_columns_first_and_a_cell_for_each(fi
 
 def test_csv_has_full_values_and_nothing_where_there_is_none(figures: DecodingMetrics, tmp_path: Path) -> None:
     files = write_tables(figures, tmp_path)
-    assert [file.name for file in files] == ["table.md", "table.csv", "figures.json", "samples.md"]
+    assert [file.name for file in files] == ["table.md", "table.csv", "metrics.json", "samples.md"]
     rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text(encoding="utf-8"))))
     assert list(rows[0]) == ["strategy", *(column.name for column in COLUMNS)]
     assert rows[1]["repetition"] == "0.0028"
@@ -97,7 +98,9 @@ def test_csv_has_full_values_and_nothing_where_there_is_none(figures: DecodingMe
     assert rows[0]["mauve"] == rows[0]["seconds"] == ""
 
 
-def test_samples_stand_side_by_side_and_control_characters_are_spelled_out(figures: DecodingMetrics) -> None:
+def test_samples_stand_side_by_side_and_control_characters_are_escape_control_characters(
+    figures: DecodingMetrics,
+) -> None:
     text = samples(figures)
     assert "\x1b" not in text
     assert "나는 \\u{1b}[31m붉다" in text
@@ -116,8 +119,8 @@ def test_samples_stand_side_by_side_and_control_characters_are_spelled_out(figur
         ("\u200b", "\\u{200b}"),
     ],
 )
-def test_what_cannot_be_seen_is_spelled_out(text: str, spelled: str) -> None:
-    assert spelled_out(text) == spelled
+def test_what_cannot_be_seen_is_escape_control_characters(text: str, spelled: str) -> None:
+    assert escape_control_characters(text) == spelled
 
 
 def test_figures_are_files_that_open(figures: DecodingMetrics, tmp_path: Path) -> None:

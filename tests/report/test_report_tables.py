@@ -14,7 +14,7 @@ from scipy import stats
 
 from penna.report.experiments.arms import Arm, group_by_recipe
 from penna.report.experiments.comparison import ArmText, PromptTexts
-from penna.report.experiments.files import comparison_csv, comparison_json, latex, latex_escaped, markdown
+from penna.report.experiments.files import comparison_csv, comparison_json, latex, markdown
 from penna.report.experiments.results import LAST, Column
 from penna.report.experiments.tables import (
     difference_tables,
@@ -24,6 +24,7 @@ from penna.report.experiments.tables import (
     recipe_table,
     run_table,
 )
+from penna.report.tables import escape_latex
 
 NASTY = "a|b_c & 50% $x^2$ #1 {~} \\ <i>*[`]* 지우"
 
@@ -157,7 +158,7 @@ def test_latex_has_balanced_tables_and_no_command_of_a_name(arms: list[Arm]) -> 
     ],
 )
 def test_latex_escapes_what_means_something_to_it(text: str, expected: str) -> None:
-    assert latex_escaped(text) == expected
+    assert escape_latex(text) == expected
 
 
 @pytest.mark.slow

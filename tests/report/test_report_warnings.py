@@ -46,11 +46,11 @@ def test_nothing_is_told_of_arms_that_differ_in_their_recipe_alone(tmp_path: Pat
         ({"machine": {**INFO["machine"], "processor": "B"}}, "machine-differ", "processor A (a); B (b)"),
         ({"machine": {**INFO["machine"], "cores": 8}}, "machine-differ", "cores 2 (a); 8 (b)"),
         ({"state": "stopped", "ended": "stopped by a signal"}, "stopped-early", "penna resume"),
-        ({"state": "training"}, "stopped-early", "b-s1 was cut off at step 40"),
+        ({"state": "training"}, "stopped-early", "b-s1 was interrupted at step 40"),
         (
             {"ended": "no better validation loss in 3 evaluations"},
             "stopped-early",
-            "ended early, at step 40: no better",
+            "stopped early at step 40: no better",
         ),
     ],
 )
@@ -70,7 +70,7 @@ def test_decisions_of_the_machine_are_told(tmp_path: Path) -> None:
     for run, threads in zip(runs, (1, 2), strict=True):
         run.folder.save_decisions(threads=threads, matmul="blas")
     assert told(*runs) == {
-        "machine-differ": "Seconds cannot be compared, and last digits may differ: threads 1 (a-s1); 2 (a-s2)."
+        "machine-differ": "Seconds cannot be compared, and the last digits may differ: threads 1 (a-s1); 2 (a-s2)."
     }
 
 
@@ -78,12 +78,12 @@ def test_seeds_that_differ_and_single_ones_are_told(tmp_path: Path) -> None:
     arms = write_arms(tmp_path, {"one": {1: 2.0, 2: 2.0}, "two": {1: 3.0}})
     kinds = {warning.kind: warning.text for warning in comparison_warnings(arms)}
     assert "(one: 1, 2; two: 1)" in kinds["seeds-differ"]
-    assert kinds["one-seed"].startswith("two: one seed")
+    assert kinds["one-seed"].startswith("two: a single seed")
 
 
 def test_a_seed_that_comes_twice_is_told(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, name, seed=seed) for name, seed in (("a-s1", 1), ("a-again", 1), ("a-s2", 2))]
-    assert "several runs of seed 1" in told(*runs)["seed-repeated"]
+    assert "several runs with seed 1" in told(*runs)["seed-repeated"]
 
 
 def test_budgets_and_what_was_trained_are_told(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_budgets_and_what_was_trained_are_told(tmp_path: Path) -> None:
         write_run(tmp_path, "c", overrides={"train.epochs": 2.0}, rows=[valid(400, 2.0)]),
     ]
     found = told(*runs)
-    assert found["budgets-differ"] == "Budgets differ: minutes = 5 (a, b); epochs = 2 (c)."
+    assert found["budgets-differ"] == "The budgets differ: minutes = 5 (a, b); epochs = 2 (c)."
     assert "a 400; b 300; c 400" in found["steps-differ"]
     assert "a 40,000; b 30,000" in found["tokens-differ"]
 
@@ -129,7 +129,7 @@ def test_a_run_that_is_being_written_is_told_and_taken_as_it_stands(tmp_path: Pa
     run = write_run(tmp_path, "a-s1", info={"state": "training"})
     with run.folder.lock():
         found = told(read_run(run.folder))
-    assert found["being-written"] == "a-s1 is still being written: its figures count as they stand, at step 40."
+    assert found["being-written"] == "a-s1 is still training: its metrics are those at step 40."
     assert "stopped-early" not in found
     assert not read_run(run.folder).is_being_written
 
@@ -145,7 +145,7 @@ def test_evaluations_on_other_texts_and_missing_ones_are_told(tmp_path: Path) ->
     ]
     found = told(*runs)
     assert "x/test.tsv (a-s1); y/test.tsv (a-s2)" in found["evaluated-on-other-text"]
-    assert found["evaluation-missing"] == "The evaluation test is not there of a-s3."
+    assert found["evaluation-missing"] == "The evaluation test is missing for a-s3."
 
 
 def test_an_evaluation_of_another_checkpoint_than_the_best_is_told(tmp_path: Path) -> None:
@@ -155,12 +155,12 @@ def test_an_evaluation_of_another_checkpoint_than_the_best_is_told(tmp_path: Pat
     run.folder.set_checkpoint("best", run.folder.checkpoints / "step-00000040")
     text = told(read_run(run.folder))["evaluated-other-checkpoint"]
     assert "step-00000020" in text
-    assert "step-00000040 now" in text
+    assert "now uses step-00000040" in text
 
 
 def test_runs_put_together_by_a_pattern_that_differ_are_told(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, f"a{number}", seed=number, overrides={"optim.beta1": number / 10}) for number in (1, 2)]
-    assert told(*runs, pattern="^a")["arm-mixed"] == "a puts 2 runs together that differ in optim.beta1."
+    assert told(*runs, pattern="^a")["arm-mixed"] == "a combines 2 runs that differ in optim.beta1."
 
 
 def test_tokenizers_are_told_apart_by_their_hash(tmp_path: Path) -> None:

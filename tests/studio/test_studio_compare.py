@@ -10,7 +10,7 @@ import pytest
 
 from penna.config.recipe import build_recipe, merge, recipe_toml
 from penna.report.experiments.arms import group_by_recipe
-from penna.report.experiments.comparison import Comparison, HowMade, compare_arms
+from penna.report.experiments.comparison import Comparison, Provenance, compare_arms
 from penna.report.experiments.results import ComparedRun, read_run
 from penna.runs.folder import RunFolder
 from penna.studio.pages.compare import curve_options, logged_metrics
@@ -37,7 +37,7 @@ def comparison(tmp_path: Path) -> Comparison:
         make_run(tmp_path, "low-s2", 2, [9.0, 2.0, 1.0], 0.1),
         make_run(tmp_path, "high-s1", 1, [9.0, 5.0, 4.0], 0.2),
     ]
-    return compare_arms(group_by_recipe(runs), title="A title", made=HowMade("", "penna compare", "0", ""))
+    return compare_arms(group_by_recipe(runs), title="A title", provenance=Provenance("", "penna compare", "0", ""))
 
 
 def test_an_arm_with_two_seeds_has_a_line_for_each_and_their_mean(comparison: Comparison) -> None:

@@ -22,7 +22,7 @@ from penna.config.experiment import build_experiment
 from penna.config.schema import Recipe
 from penna.config.training import TrainConfig
 from penna.errors import RunError
-from penna.report.experiments.identity import Finding, findings
+from penna.report.experiments.equality import EqualityCheck, check_equality
 from penna.runs.experiment import ExperimentFolder, PlannedRun
 from penna.runs.folder import RunFolder
 from penna.train.device import available_cores
@@ -59,7 +59,7 @@ class ExperimentResult:
 
     runs: list[PlannedRun]
     signal: int | None
-    identical: Sequence[Finding] = ()  # the settings and data that all arms share, if no signal stopped it
+    identical: Sequence[EqualityCheck] = ()  # the settings and data that all arms share, if no signal stopped it
 
     @property
     def failed(self) -> list[PlannedRun]:
@@ -79,7 +79,7 @@ def run_experiment(
         with catch_stop_signals() as request:
             result = _Runner(folder, workers, on_status).run(lambda: request.signal)
         if result.signal is None:
-            identical = findings([(run, folder.run_folder(run)) for run in result.runs])
+            identical = check_equality([(run, folder.run_folder(run)) for run in result.runs])
             folder.save_identical({finding.name: finding.text for finding in identical})
             result = replace(result, identical=identical)
     return result

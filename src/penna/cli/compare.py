@@ -17,7 +17,7 @@ from penna.formatting import one_line, truncate_end
 
 if TYPE_CHECKING:
     from penna.report.experiments.comparison import Comparison
-    from penna.report.experiments.tables import ComparisonTable
+    from penna.report.tables import TextTable
 
 _TEXT = 400  # cells of a text
 _RECIPE_ROWS = 20  # shown
@@ -128,15 +128,16 @@ def print_comparison(page: Page, comparison: Comparison) -> None:
     _print_texts(page, comparison)
 
 
-def _metric_tables(comparison: Comparison, width: int) -> Iterator[ComparisonTable]:
+def _metric_tables(comparison: Comparison, width: int) -> Iterator[TextTable]:
     """All metrics, one per row, with as many arms side by side as fit."""
     from rich.cells import cell_len
 
-    from penna.report.experiments.tables import ComparisonTable, spread_cell
+    from penna.report.experiments.tables import spread_cell
+    from penna.report.tables import TextTable
 
-    titles = [column.full_title for column in comparison.shown]
+    titles = [column.full_title for column in comparison.visible_columns]
     columns = [
-        (arm.name, *(spread_cell(arm, column) for column in comparison.shown)) for arm in comparison.arms
+        (arm.name, *(spread_cell(arm, column) for column in comparison.visible_columns)) for arm in comparison.arms
     ]  # fmt: skip
     widths = [max(map(cell_len, column)) + 2 for column in columns]
     available = width - max(map(cell_len, titles)) - 2
@@ -148,11 +149,11 @@ def _metric_tables(comparison: Comparison, width: int) -> Iterator[ComparisonTab
     for numbers in groups:
         chosen = [columns[number] for number in numbers]
         rows = tuple((title, *cells) for title, *cells in zip(titles, *(own[1:] for own in chosen), strict=True))
-        yield ComparisonTable("All metrics, mean ± sd", ("", *(own[0] for own in chosen)), rows)
+        yield TextTable("All metrics, mean ± sd", ("", *(own[0] for own in chosen)), rows)
 
 
-def _print_table(page: Page, comparison_table: ComparisonTable, shown: int | None = None) -> None:
-    numeric = comparison_table.is_of_figures
+def _print_table(page: Page, comparison_table: TextTable, shown: int | None = None) -> None:
+    numeric = comparison_table.is_numeric
     header = comparison_table.header
     table = grid("l" + ("r" if numeric else "l") * (len(header) - 1), *map(one_line, header))
     for row in comparison_table.rows[:shown]:

@@ -1,13 +1,10 @@
-"""A comparison of decoding strategies as files: figures in; Markdown, CSV, JSON and side-by-side samples out.
+"""A comparison of decoding strategies as Markdown, CSV, JSON and side-by-side samples.
 
-The first columns are those of Holtzman et al. 2020, table 1; then come Penna's own. The same cells are shown on the
-terminal.
+The first columns are those of Holtzman et al. 2020, table 1; Penna's own follow. The terminal shows the same cells.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,28 +15,28 @@ from penna.evaluate.novelty import Novelty
 from penna.evaluate.rouge import Interval
 from penna.evaluate.texts.mauve import Mauve
 from penna.evaluate.texts.statistics import Continuation, Statistics
+from penna.report.tables import TextTable, code_block, escape_markdown, markdown_table
 from penna.storage import write_atomically, write_json
 
-NOVEL = 8  # tokens of the n-grams in the table; JSON has all orders
-_SAMPLES = 10  # prefixes shown side by side
-_SPELLED = {"\n": "⏎\n", "\t": "\t"}
+NOVEL = 8  # n-gram order in the table; JSON has all orders
+_SAMPLES = 10  # prefixes with samples
 
 Value = float | int | None
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its name in tables, its name in CSV, and how a value is written."""
+    """A column: its title in tables, its name in CSV, and the format of its values."""
 
     title: str
     name: str
-    form: str
+    format: str
 
     def cell(self, value: Value) -> str:
-        """A value as a person reads it."""
+        """A formatted value."""
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return "–"
-        return "∞" if value == math.inf else format(value, self.form)
+        return "∞" if value == math.inf else format(value, self.format)
 
 
 COLUMNS = (
@@ -66,13 +63,13 @@ COLUMNS = (
 )
 
 
-def table_rows(figures: DecodingMetrics) -> list[tuple[str, dict[str, Value]]]:
-    """The human row, then a row for each strategy, as name and values by column."""
-    floor = figures.floor
-    rows = [("human", _values(figures.human.statistics, floor, None, figures.human.novelty, None))]
+def table_rows(metrics: DecodingMetrics) -> list[tuple[str, dict[str, Value]]]:
+    """The human row, then a row for each strategy: its name and its values by column."""
+    floor = metrics.floor
+    rows = [("human", _values(metrics.human, floor, None, metrics.human_novelty, None))]
     rows += [
         (own.name, _values(own.statistics, own.distance, own.mauve, own.novelty, own.seconds))
-        for own in figures.strategies
+        for own in metrics.strategies
     ]
     return rows
 
@@ -91,8 +88,8 @@ def _values(
     if distance is not None:
         values |= {
             "distance": distance.mean,
-            "distance_low": _known(distance.low),
-            "distance_high": _known(distance.high),
+            "distance_low": _finite(distance.low),
+            "distance_high": _finite(distance.high),
         }
     if mauve is not None:
         values["mauve"] = mauve.score
@@ -105,115 +102,93 @@ def _values(
     return values
 
 
-def _known(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def write_tables(figures: DecodingMetrics, folder: Path) -> list[Path]:
-    """table.md, table.csv, figures.json and samples.md in a folder that is there; the files."""
-    rows = table_rows(figures)
-    files = [folder / name for name in ("table.md", "table.csv", "figures.json", "samples.md")]
-    write_atomically(files[0], markdown(figures))
+def write_tables(metrics: DecodingMetrics, folder: Path) -> list[Path]:
+    """Write table.md, table.csv, metrics.json and samples.md into an existing folder; return their paths."""
+    rows = table_rows(metrics)
+    files = [folder / name for name in ("table.md", "table.csv", "metrics.json", "samples.md")]
+    write_atomically(files[0], markdown(metrics))
     write_atomically(files[1], _csv(rows))
-    write_json(files[2], figures)
-    write_atomically(files[3], samples(figures))
+    write_json(files[2], metrics.as_json())
+    write_atomically(files[3], samples(metrics))
     return files
 
 
-def conditions(figures: DecodingMetrics) -> str:
-    """What was compared, in a sentence."""
-    judge = "" if figures.judge is None else f", judged by {figures.judge}"
+def conditions(metrics: DecodingMetrics) -> str:
+    """What was compared, in one sentence."""
+    judge = "" if metrics.judge is None else f", judged by {metrics.judge}"
     return (
-        f"{figures.model}{judge}: {len(figures.prefix_texts):,} prefixes of {figures.prefix_length:,} tokens from "
-        f"{figures.human_source}, at most {figures.length:,} tokens behind each, seed {figures.seed}."
+        f"{metrics.model}{judge}: {len(metrics.prefix_texts):,} prefixes of {metrics.prefix_length:,} tokens from "
+        f"{metrics.human_source}, at most {metrics.length:,} tokens after each, seed {metrics.seed}."
     )
 
 
-def legend(figures: DecodingMetrics) -> str:
-    """What the less usual columns are."""
-    human = "two halves of the human text" if figures.floor is not None else "not known"
+def legend(metrics: DecodingMetrics) -> str:
+    """The definitions of the less usual columns."""
+    human = "two halves of the human text" if metrics.floor is not None else "unknown"
     text = (
         "Distance: mean |log ratio| to human text of perplexity, self-BLEU-4, Zipf, repetition, distinct-2 and length; "
-        f"low and high hold 95 % of half-samples; in the human row: {human}."
+        f"low and high enclose 95 % of half-samples; in the human row: {human}."
     )
-    if figures.human.novelty is not None:
-        shortest = figures.human.novelty.memorization.shortest
+    if metrics.human_novelty is not None:
+        shortest = metrics.human_novelty.memorization.shortest
         text += (
-            f" New: share of {NOVEL}-grams of tokens that stand nowhere in the training text. Verbatim: share of "
-            f"tokens in spans of {shortest} or more that stand there word for word."
+            f" New: share of {NOVEL}-grams of tokens that are not in the training text. Verbatim: share of tokens in "
+            f"passages of {shortest} or more that are in the training text."
         )
     return text
 
 
-def markdown(figures: DecodingMetrics) -> str:
-    """The table with what it comes to."""
-    rows = table_rows(figures)
-    columns = used_columns(rows)
+def markdown(metrics: DecodingMetrics) -> str:
+    """The table and the recommendation."""
+    rows = table_rows(metrics)
     lines = [
         "# Decoding",
         "",
-        conditions(figures),
+        conditions(metrics),
         "",
-        "| | " + " | ".join(column.title for column in columns) + " |",
-        "|---|" + "---:|" * len(columns),
-        *(
-            f"| {_escaped(name)} | " + " | ".join(column.cell(values[column.name]) for column in columns) + " |"
-            for name, values in rows
-        ),
+        *markdown_table(_table(rows)),
         "",
-        legend(figures),
+        legend(metrics),
         "",
-        f"**Recommendation.** {figures.recommendation.reason}",
-        *(f"- left out: {_escaped(name)}: {why}" for name, why in figures.recommendation.excluded.items()),
-        *(f"- {doubt.message}" for doubt in figures.doubts),
-        *(f"- {notice}" for notice in figures.notices),
+        f"**Recommendation.** {metrics.recommendation.reason}",
+        *(f"- excluded: {escape_markdown(name)}: {why}" for name, why in metrics.recommendation.excluded.items()),
+        *(f"- {doubt.message}" for doubt in metrics.doubts),
+        *(f"- {notice}" for notice in metrics.notices),
     ]
     return "\n".join(lines) + "\n"
 
 
+def _table(rows: Sequence[tuple[str, dict[str, Value]]]) -> TextTable:
+    columns = used_columns(rows)
+    cells = [(name, *(column.cell(values[column.name]) for column in columns)) for name, values in rows]
+    return TextTable("Decoding", ("", *(column.title for column in columns)), tuple(cells))
+
+
 def _csv(rows: Sequence[tuple[str, dict[str, Value]]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["strategy", *(column.name for column in COLUMNS)])
-    for name, values in rows:
-        writer.writerow([name, *("" if values[column.name] is None else values[column.name] for column in COLUMNS)])
-    return out.getvalue()
+    import pandas as pd  # slow to import
+
+    listed = [{"strategy": name, **values} for name, values in rows]
+    header = ["strategy", *(column.name for column in COLUMNS)]
+    return pd.DataFrame(listed, columns=header, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
-def samples(figures: DecodingMetrics) -> str:
-    """The same prefixes with what a person and each strategy wrote behind, control characters spelled out."""
-    count = len(figures.prefix_texts)
+def samples(metrics: DecodingMetrics) -> str:
+    """Some prefixes with the human continuation and that of each strategy, control characters escaped."""
+    count = len(metrics.prefix_texts)
     shown = [number * count // min(_SAMPLES, count) for number in range(min(_SAMPLES, count))]
-    parts = ["# Samples", "", conditions(figures)]
+    parts = ["# Samples", "", conditions(metrics)]
     for number in shown:
-        parts += ["", f"## Prefix {number + 1}", "", _quoted(figures.prefix_texts[number])]
-        texts = [("human", figures.human.texts[number])]
-        texts += [(own.name, own.texts[number]) for own in figures.strategies]
+        parts += ["", f"## Prefix {number + 1}", "", *code_block(metrics.prefix_texts[number])]
+        texts = [("human", metrics.human_texts[number])]
+        texts += [(own.name, own.texts[number]) for own in metrics.strategies]
         for name, text in texts:
-            parts += ["", f"### {_escaped(name)}{_ending(text)}", "", _quoted(text.text)]
+            parts += ["", f"### {escape_markdown(name)}{_ending(text)}", "", *code_block(text.text)]
     return "\n".join(parts) + "\n"
 
 
 def _ending(text: Continuation) -> str:
     return f" (ended after {len(text.ids):,} tokens)" if text.ended else ""
-
-
-def _quoted(text: str) -> str:
-    """A text as a code block, whatever it holds."""
-    spelled = spelled_out(text)
-    fence = "```"
-    while fence in spelled:
-        fence += "`"
-    return f"{fence}text\n{spelled}\n{fence}"
-
-
-def spelled_out(text: str) -> str:
-    """A text whose control characters and other invisible ones stand as ``\\u{1b}``; line ends are marked and kept."""
-    return "".join(
-        _SPELLED[char] if char in _SPELLED else char if char.isprintable() else f"\\u{{{ord(char):x}}}" for char in text
-    )
-
-
-def _escaped(text: str) -> str:
-    """A name that does not break a table or a heading."""
-    return spelled_out(text).replace("⏎\n", " ").replace("|", "\\|").replace("`", "\\`")

@@ -1,13 +1,12 @@
-"""The report of a comparison: one HTML page with warnings on top, tables, figures, texts, and how it was made."""
+"""The HTML report of a comparison: warnings, tables, plots, samples, and how it was made, on one page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from penna.report.experiments.comparison import Comparison, PromptTexts
-from penna.report.experiments.plots import INK, DrawnFigure
+from penna.report.experiments.plots import INK, RenderedPlot
 from penna.report.experiments.tables import (
-    ComparisonTable,
     difference_tables,
     group_tables,
     legend,
@@ -16,34 +15,35 @@ from penna.report.experiments.tables import (
     run_table,
 )
 from penna.report.html_page import escape_html, html_page, inline_svg
+from penna.report.tables import TextTable
 
 
-def comparison_report(comparison: Comparison, figures: Sequence[DrawnFigure], first: str) -> str:
-    """The whole page; ``first`` names the figure of curves that is open."""
-    return html_page(comparison.title, [part for section in _sections(comparison, figures, first) for part in section])
+def comparison_report(comparison: Comparison, plots: Sequence[RenderedPlot], first: str) -> str:
+    """The whole page; ``first`` names the plot of curves that is open."""
+    return html_page(comparison.title, [part for section in _sections(comparison, plots, first) for part in section])
 
 
-def _sections(comparison: Comparison, figures: Sequence[DrawnFigure], first: str) -> Iterator[list[str]]:
-    yield _head(comparison)
+def _sections(comparison: Comparison, plots: Sequence[RenderedPlot], first: str) -> Iterator[list[str]]:
+    yield _heading(comparison)
     yield _warnings(comparison)
-    yield ["<h2>What came out</h2>", *map(_table, main_tables(comparison)), _paragraph(legend(comparison), "pale")]
-    yield _drawn(figures, first)
-    yield ["<h2>All figures</h2>", *map(_table, group_tables(comparison))]
+    yield ["<h2>Results</h2>", *map(_table, main_tables(comparison)), _paragraph(legend(comparison), "pale")]
+    yield _plots(plots, first)
+    yield ["<h2>All metrics</h2>", *map(_table, group_tables(comparison))]
     differences = difference_tables(comparison)
     if differences:
         yield [f"<h2>Differences from {escape_html(comparison.baseline.name)}</h2>", *map(_table, differences)]
     recipe = recipe_table(comparison)
-    yield ["<h2>Where the recipes differ</h2>"]
-    yield [_paragraph("In nothing.") if recipe is None else _table(recipe, titled=False)]
+    yield ["<h2>Recipe differences</h2>"]
+    yield [_paragraph("None.") if recipe is None else _table(recipe, titled=False)]
     if comparison.identical:
-        yield ["<h2>What is the same in all arms</h2>", _list(comparison.identical)]
+        yield ["<h2>What is equal in all arms</h2>", _list(comparison.identical)]
     if comparison.texts:
-        yield ["<h2>Texts side by side</h2>", *(part for texts in comparison.texts for part in _texts(texts))]
+        yield ["<h2>Samples</h2>", *(part for texts in comparison.texts for part in _texts(texts))]
     yield ["<h2>Runs</h2>", _table(run_table(comparison), titled=False)]
-    yield _made(comparison)
+    yield _provenance(comparison)
 
 
-def _head(comparison: Comparison) -> list[str]:
+def _heading(comparison: Comparison) -> list[str]:
     seeds = sorted({seed for arm in comparison.arms for seed in arm.seeds})
     runs = sum(len(arm.runs) for arm in comparison.arms)
     about = (
@@ -61,15 +61,15 @@ def _warnings(comparison: Comparison) -> list[str]:
     return ['<section class="warnings" aria-label="Warnings">', "<h2>Warnings</h2>", listed, "</section>"]
 
 
-def _drawn(figures: Sequence[DrawnFigure], first: str) -> list[str]:
-    """Finals and the first curves as they are, the other curves to be opened."""
-    if not figures:
+def _plots(plots: Sequence[RenderedPlot], first: str) -> list[str]:
+    """The final metrics and the first curves open, the other curves closed."""
+    if not plots:
         return []
-    parts = ["<h2>Figures</h2>"]
-    for figure in sorted(figures, key=lambda figure: (figure.name != "finals", figure.name != first)):
-        svg = inline_svg(figure.svg, figure.name, figure.title, INK)
-        opened = " open" if figure.name in ("finals", first) else ""
-        parts += [f"<details{opened}><summary>{escape_html(figure.title)}</summary><figure>{svg}</figure></details>"]
+    parts = ["<h2>Plots</h2>"]
+    for plot in sorted(plots, key=lambda plot: (plot.name != "finals", plot.name != first)):
+        svg = inline_svg(plot.svg, plot.name, plot.title, INK)
+        opened = " open" if plot.name in ("finals", first) else ""
+        parts += [f"<details{opened}><summary>{escape_html(plot.title)}</summary><figure>{svg}</figure></details>"]
     return parts
 
 
@@ -83,31 +83,31 @@ def _texts(texts: PromptTexts) -> list[str]:
     return [*parts, "</div>"]
 
 
-def _made(comparison: Comparison) -> list[str]:
-    made, runs = comparison.made, [run for arm in comparison.arms for run in arm.runs]
+def _provenance(comparison: Comparison) -> list[str]:
+    made, runs = comparison.provenance, [run for arm in comparison.arms for run in arm.runs]
     trained = sorted({str(run.info.get("created", ""))[:10] for run in runs} - {""})
     versions = sorted(
         {f"{name} {value}" for run in runs for name, value in run.info.get("versions", {}).items() if value}
     )
     machines = sorted({str(run.info.get("machine", {}).get("processor", "")) for run in runs} - {""})
     rows = [
-        ("Made", f"{made.date} by Penna {made.penna}"),
+        ("Created", f"{made.date} by Penna {made.penna}"),
         ("Command", made.command),
-        ("Texts", made.texts or "none were written"),
+        ("Samples", made.texts or "none"),
         ("Runs trained", ", ".join(trained)),
-        ("With", ", ".join(versions)),
-        ("On", ", ".join(machines)),
+        ("Versions", ", ".join(versions)),
+        ("Machines", ", ".join(machines)),
         ("Run folders", ", ".join(str(run.folder.path) for run in runs)),
     ]
     listed = "".join(f"<dt>{name}</dt><dd>{escape_html(value)}</dd>" for name, value in rows if value)
-    return ["<h2>How it was made</h2>", f"<dl>{listed}</dl>"]
+    return ["<h2>How this was made</h2>", f"<dl>{listed}</dl>"]
 
 
-def _table(table: ComparisonTable, *, titled: bool = True) -> str:
+def _table(table: TextTable, *, titled: bool = True) -> str:
     head = "".join(f'<th scope="col">{escape_html(cell)}</th>' for cell in table.header)
     body = "".join("<tr>" + "".join(f"<td>{escape_html(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
     caption = f"<caption>{escape_html(table.title)}</caption>" if titled else ""
-    kind = "" if table.is_of_figures else ' class="of-texts"'
+    kind = "" if table.is_numeric else ' class="of-texts"'
     return f'<div class="wide"><table{kind}>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 

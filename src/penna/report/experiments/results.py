@@ -1,8 +1,7 @@
-"""What a run came to: a run folder in, its figures by name out, and how each figure is called and written.
+"""The final metrics of a run, and how each metric is named and formatted.
 
-The figures are those of the last validation row, of the row the run calls its best (as its ``best`` checkpoint does:
-of a classifier by ``task.best``, else by the loss), what training took, and every share or mean at the top level of
-the JSON files in ``evaluations/`` that tell which checkpoint they measured.
+They come from the last validation row, from the best one (by ``task.best`` for a classifier, else by the loss), from
+the end of training, and from every float at the top level of the JSON files in ``evaluations/`` that name a checkpoint.
 """
 
 from __future__ import annotations
@@ -30,50 +29,50 @@ TRAINING, LAST, BEST = "training", "validation, last", "validation, best"
 
 
 @dataclass(frozen=True)
-class Field:
-    """A figure, wherever it was measured."""
+class MetricFormat:
+    """How a metric is named and formatted."""
 
     title: str
     digits: int
     percent: bool = False
     more_is_better: bool | None = None
-    per_token: bool = False  # means another thing with another tokenizer
+    per_token: bool = False  # not comparable between tokenizers
 
 
-_FIELDS = {  # in the order of columns
-    "parameters": Field("parameters", 0),
-    "steps": Field("steps", 0),
-    "step": Field("step", 0),
-    "tokens": Field("tokens", 0),
-    "epochs": Field("epochs", 2),
-    "seconds": Field("seconds", 1),
-    "accuracy": Field("accuracy", 2, percent=True, more_is_better=True),
-    "macro_f1": Field("macro F1", 4, more_is_better=True),
-    "loss": Field("loss", 4, more_is_better=False, per_token=True),
-    "label_loss": Field("label loss", 4, more_is_better=False),
-    "lm_loss": Field("LM loss", 4, more_is_better=False, per_token=True),
-    "perplexity": Field("perplexity", 2, more_is_better=False, per_token=True),
-    "token_perplexity": Field("perplexity", 2, more_is_better=False, per_token=True),
-    "word_perplexity": Field("word perplexity", 2, more_is_better=False),
-    "character_perplexity": Field("character perplexity", 2, more_is_better=False),
-    "bits_per_byte": Field("bits per byte", 4, more_is_better=False),
-    "lm_accuracy": Field("LM accuracy", 2, percent=True, more_is_better=True, per_token=True),
-    "majority": Field("largest class", 2, percent=True),
-    "log_loss": Field("log loss", 4, more_is_better=False),
-    "calibration_error": Field("calibration error", 4, more_is_better=False),
+_METRICS = {  # in the order of columns
+    "parameters": MetricFormat("parameters", 0),
+    "steps": MetricFormat("steps", 0),
+    "step": MetricFormat("step", 0),
+    "tokens": MetricFormat("tokens", 0),
+    "epochs": MetricFormat("epochs", 2),
+    "seconds": MetricFormat("seconds", 1),
+    "accuracy": MetricFormat("accuracy", 2, percent=True, more_is_better=True),
+    "macro_f1": MetricFormat("macro F1", 4, more_is_better=True),
+    "loss": MetricFormat("loss", 4, more_is_better=False, per_token=True),
+    "label_loss": MetricFormat("label loss", 4, more_is_better=False),
+    "lm_loss": MetricFormat("LM loss", 4, more_is_better=False, per_token=True),
+    "perplexity": MetricFormat("perplexity", 2, more_is_better=False, per_token=True),
+    "token_perplexity": MetricFormat("perplexity", 2, more_is_better=False, per_token=True),
+    "word_perplexity": MetricFormat("word perplexity", 2, more_is_better=False),
+    "character_perplexity": MetricFormat("character perplexity", 2, more_is_better=False),
+    "bits_per_byte": MetricFormat("bits per byte", 4, more_is_better=False),
+    "lm_accuracy": MetricFormat("LM accuracy", 2, percent=True, more_is_better=True, per_token=True),
+    "majority": MetricFormat("largest class", 2, percent=True),
+    "log_loss": MetricFormat("log loss", 4, more_is_better=False),
+    "calibration_error": MetricFormat("calibration error", 4, more_is_better=False),
 }
-_MEASURED = (
+_VALIDATION_METRICS = (
     "accuracy", "macro_f1", "loss", "label_loss", "lm_loss", "bits_per_byte", "lm_accuracy",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of runs, as one column of tables."""
+    """A metric of runs, as a column of tables."""
 
-    group: str  # what it is of: TRAINING, LAST, BEST, or the name of an evaluation
-    name: str  # as metrics.jsonl and evaluations have it
-    is_classifier: bool  # whose accuracy is of texts, not of tokens
+    group: str  # TRAINING, LAST, BEST, or the name of an evaluation
+    name: str  # as in metrics.jsonl and evaluations
+    is_classifier: bool  # accuracy counts texts, not tokens
 
     @property
     def key(self) -> str:
@@ -81,18 +80,18 @@ class Column:
         return {TRAINING: "", LAST: "last_", BEST: "best_"}.get(self.group, f"{self.group}:") + self.name
 
     @property
-    def field(self) -> Field:
-        """How it is called and written."""
-        return _FIELDS.get(self.name) or Field(self.name.replace("_", " "), 4)
+    def format(self) -> MetricFormat:
+        """How it is named and formatted."""
+        return _METRICS.get(self.name) or MetricFormat(self.name.replace("_", " "), 4)
 
     @property
     def title(self) -> str:
         """Its name in tables, with its unit."""
-        return self.field.title + (" (%)" if self.field.percent else "")
+        return self.format.title + (" (%)" if self.format.percent else "")
 
     @property
     def full_title(self) -> str:
-        """Its name and what it is of."""
+        """Its name and where it was measured."""
         if self.group in (LAST, BEST):
             place, which = self.group.split(", ")
             return f"{place} {self.title}, {which}"
@@ -100,25 +99,25 @@ class Column:
 
     @property
     def is_per_token(self) -> bool:
-        """Whether it means another thing with another tokenizer."""
-        return self.field.per_token or (self.name == "accuracy" and not self.is_classifier)
+        """Whether it is not comparable between tokenizers."""
+        return self.format.per_token or (self.name == "accuracy" and not self.is_classifier)
 
     def cell(self, value: float | None, *, signed: bool = False) -> str:
-        """A value as a person reads it, in the column's unit."""
+        """A formatted value in the column's unit."""
         if value is None or not math.isfinite(value):
             return "–"
-        return format(100 * value if self.field.percent else value, f"{'+' if signed else ''},.{self.field.digits}f")
+        return format(100 * value if self.format.percent else value, f"{'+' if signed else ''},.{self.format.digits}f")
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run as it is on disk, read once."""
+    """A run as read from disk."""
 
     folder: RunFolder
     recipe: Recipe
     info: Mapping[str, Any]  # run.json
     rows: tuple[Row, ...]
-    evaluations: Mapping[str, Row]  # by their names
+    evaluations: Mapping[str, Row]  # by name
     is_being_written: bool
 
     @property
@@ -128,7 +127,7 @@ class ComparedRun:
 
     @property
     def seed(self) -> int:
-        """The seed it was trained with."""
+        """Its seed."""
         return self.recipe.train.seed
 
     @property
@@ -138,32 +137,32 @@ class ComparedRun:
 
     @property
     def valid_rows(self) -> list[Row]:
-        """Its evaluations on the validation part while it was trained."""
+        """Its validation rows."""
         return [row for row in self.rows if row["split"] == "valid"]
 
     @property
-    def is_measured(self) -> bool:
-        """Whether there is anything to compare."""
+    def has_metrics(self) -> bool:
+        """Whether it has been evaluated."""
         return bool(self.valid_rows or self.evaluations)
 
     @cached_property
-    def finals(self) -> dict[tuple[str, str], float]:
-        """Finite figures by group and name."""
+    def final_metrics(self) -> dict[tuple[str, str], float]:
+        """Finite metrics by group and name."""
         found: dict[tuple[str, str], float] = {}
         parameters = _parameters(self.recipe)
         if parameters is not None:
             found[TRAINING, "parameters"] = parameters
         if self.rows:
             end = self.rows[-1]
-            taken = {"steps": end["step"], "tokens": end["tokens"], "epochs": end["epoch"], "seconds": end["seconds"]}
-            found |= {(TRAINING, name): value for name, value in taken.items()}
+            totals = {"steps": end["step"], "tokens": end["tokens"], "epochs": end["epoch"], "seconds": end["seconds"]}
+            found |= {(TRAINING, name): value for name, value in totals.items()}
         if self.valid_rows:
             for group, row in ((LAST, self.valid_rows[-1]), (BEST, self.best_row)):
                 assert row is not None
-                measured = {"step": row["step"], **{name: row[name] for name in _MEASURED if name in row}}
-                of_tokens = row.get("lm_loss") if "label_loss" in row else row["loss"]
-                if of_tokens is not None:
-                    measured["perplexity"] = perplexity(of_tokens)
+                measured = {"step": row["step"], **{name: row[name] for name in _VALIDATION_METRICS if name in row}}
+                token_loss = row.get("lm_loss") if "label_loss" in row else row["loss"]
+                if token_loss is not None:
+                    measured["perplexity"] = perplexity(token_loss)
                 found |= {(group, name): value for name, value in measured.items()}
         for name, evaluation in self.evaluations.items():
             found |= {(name, field): value for field, value in evaluation.items() if isinstance(value, float)}
@@ -171,7 +170,7 @@ class ComparedRun:
 
     @property
     def best_row(self) -> Row | None:
-        """The validation row that the run calls its best."""
+        """The validation row of the best checkpoint."""
         task = self.recipe.task
         if not self.valid_rows:
             return None
@@ -181,7 +180,7 @@ class ComparedRun:
 
 
 def read_run(folder: RunFolder) -> ComparedRun:
-    """A run with its log, its evaluations, and whether a process is writing it. Raises RunError where it is damaged."""
+    """Read a run with its log and evaluations. Raises RunError if it is damaged."""
     return ComparedRun(
         folder, folder.recipe(), folder.info(), tuple(folder.metrics()), _evaluations(folder), _is_locked(folder)
     )
@@ -195,16 +194,16 @@ def _evaluations(folder: RunFolder) -> dict[str, Row]:
         except ValueError as error:
             raise RunError(
                 f"{file} is not valid JSON: {error}.",
-                "Penna writes this file whole.",
-                "Remove it and run `penna evaluate` again.",
+                "It should be a file written by `penna evaluate`.",
+                "Remove it and evaluate again.",
             ) from error
-        if isinstance(content, dict) and "checkpoint" in content:  # others tell of what was written, not of a text
+        if isinstance(content, dict) and "checkpoint" in content:  # other files describe generated text
             found[file.stem] = content
     return found
 
 
 def _is_locked(folder: RunFolder) -> bool:
-    """Whether a process holds the run for writing."""
+    """Whether a process is writing the run."""
     if not (folder.path / ".lock").exists():
         return False
     try:
@@ -212,31 +211,31 @@ def _is_locked(folder: RunFolder) -> bool:
             return False
     except RunError:
         return True
-    except OSError:  # a folder that may be read only: nobody here writes it
+    except OSError:  # a read-only folder: no process here writes it
         return False
 
 
 def _parameters(recipe: Recipe) -> int | None:
-    """How many numbers a recipe's model learns; None where the recipe does not say how many tokens it knows."""
+    """The number of parameters of a recipe's model; None if its vocabulary size is unknown."""
     if recipe.model.vocab_size is None:
         return None
     with torch.device("meta"):
         return count_parameters(build_model(recipe.model))
 
 
-def columns_of(runs: Iterable[ComparedRun]) -> list[Column]:
-    """The columns in which any run has a value: training, the last and best validation, then other texts."""
+def metric_columns(runs: Iterable[ComparedRun]) -> list[Column]:
+    """The columns in which any run has a value: training, last and best validation, then other evaluations."""
     listed = list(runs)
-    found = dict.fromkeys(name for run in listed for name in run.finals)
+    found = dict.fromkeys(name for run in listed for name in run.final_metrics)
     groups = [TRAINING, LAST, BEST, *sorted({group for group, _ in found} - {TRAINING, LAST, BEST})]
-    order = list(_FIELDS)
+    order = list(_METRICS)
 
-    def place(name: str) -> tuple[int, str]:
-        return (order.index(name), "") if name in _FIELDS else (len(order), name)
+    def position(name: str) -> tuple[int, str]:
+        return (order.index(name), "") if name in _METRICS else (len(order), name)
 
-    classifies = listed[0].kind == "classify"
+    is_classifier = listed[0].kind == "classify"
     return [
-        Column(group, name, classifies)
+        Column(group, name, is_classifier)
         for group in groups
-        for name in sorted((name for own, name in found if own == group), key=place)
+        for name in sorted((name for own, name in found if own == group), key=position)
     ]

@@ -1,126 +1,119 @@
-"""The tables of a comparison: a comparison in, headers and rows of cells as people read them out.
+"""The tables of a comparison, shared by the terminal, Markdown, LaTeX and the HTML report.
 
-The same tables stand on the terminal, in Markdown, in LaTeX and in the report. A cell is the mean over seeds, with the
-standard deviation behind ± where seeds differ.
+A cell is the mean over seeds, with the standard deviation after ±.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from penna.report.experiments.arms import Arm
 from penna.report.experiments.comparison import Comparison
 from penna.report.experiments.results import Column
 from penna.report.experiments.statistics import PairedDifference
+from penna.report.tables import TextTable
 
 NONE = "–"
 
 
-@dataclass(frozen=True)
-class ComparisonTable:
-    """A table of texts; its first column names the rows."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    is_of_figures: bool = True  # set right; else texts
-
-
-def all_tables(comparison: Comparison) -> list[ComparisonTable]:
+def all_tables(comparison: Comparison) -> list[TextTable]:
     """Every table, the main ones first."""
-    return [*main_tables(comparison), *group_tables(comparison), *difference_tables(comparison), *_rest(comparison)]
+    return [
+        *main_tables(comparison),
+        *group_tables(comparison),
+        *difference_tables(comparison),
+        *_recipe_tables(comparison),
+    ]
 
 
-def _rest(comparison: Comparison) -> list[ComparisonTable]:
+def _recipe_tables(comparison: Comparison) -> list[TextTable]:
     table = recipe_table(comparison)
     return [] if table is None else [table]
 
 
-def main_tables(comparison: Comparison) -> list[ComparisonTable]:
-    """For the figure that arms are compared by, a table for each place where it was measured."""
-    return [_main_table(comparison, column) for column in comparison.main]
+def main_tables(comparison: Comparison) -> list[TextTable]:
+    """A table for each evaluation of the main metric."""
+    return [_main_table(comparison, column) for column in comparison.main_columns]
 
 
-def _main_table(comparison: Comparison, column: Column) -> ComparisonTable:
+def _main_table(comparison: Comparison, column: Column) -> TextTable:
     rows: list[tuple[str, ...]] = []
     for arm in comparison.arms:
         if arm is comparison.baseline:
-            against = ("baseline", "")
+            comparison_cells = ("baseline", "")
         else:
             difference = comparison.difference(arm, column)
-            against = (difference_cell(column, difference), interval_cell(column, difference))
-        rows.append((arm.name, str(len(arm.by_seed(column))), spread_cell(arm, column), *against))
+            comparison_cells = (difference_cell(column, difference), interval_cell(column, difference))
+        rows.append((arm.name, str(len(arm.by_seed(column))), spread_cell(arm, column), *comparison_cells))
     header = ("arm", "seeds", f"{column.title}, mean ± sd", f"minus {comparison.baseline.name}", "95 % interval")
-    return ComparisonTable(_titled(column.full_title), header, tuple(rows))
+    return TextTable(_capitalized(column.full_title), header, tuple(rows))
 
 
-def group_tables(comparison: Comparison) -> list[ComparisonTable]:
-    """Means and standard deviations of all figures, a table for each place where they were measured."""
-    tables: list[ComparisonTable] = []
-    for group in dict.fromkeys(column.group for column in comparison.shown):
-        columns = [column for column in comparison.shown if column.group == group]
+def group_tables(comparison: Comparison) -> list[TextTable]:
+    """Means and standard deviations of all metrics, a table for each evaluation."""
+    tables: list[TextTable] = []
+    for group in dict.fromkeys(column.group for column in comparison.visible_columns):
+        columns = [column for column in comparison.visible_columns if column.group == group]
         rows = [(arm.name, *(spread_cell(arm, column) for column in columns)) for arm in comparison.arms]
-        tables.append(ComparisonTable(_titled(group), ("arm", *(column.title for column in columns)), tuple(rows)))
+        tables.append(TextTable(_capitalized(group), ("arm", *(column.title for column in columns)), tuple(rows)))
     return tables
 
 
-def difference_tables(comparison: Comparison) -> list[ComparisonTable]:
-    """Differences from the baseline of all figures; none where there is no other arm."""
+def difference_tables(comparison: Comparison) -> list[TextTable]:
+    """Differences of all metrics from the baseline, a table for each other arm."""
     others = [arm for arm in comparison.arms if arm is not comparison.baseline]
-    tables: list[ComparisonTable] = []
+    tables: list[TextTable] = []
     for arm in others:
         rows: list[tuple[str, ...]] = []
-        for column in comparison.shown:
+        for column in comparison.visible_columns:
             found = comparison.difference(arm, column)
             if found is not None:
                 cells = (difference_cell(column, found), interval_cell(column, found), str(found.n))
                 rows.append((column.full_title, *cells))
         if rows:
             title = f"{arm.name} minus {comparison.baseline.name}"
-            tables.append(ComparisonTable(title, ("figure", "difference", "95 % interval", "seeds"), tuple(rows)))
+            tables.append(TextTable(title, ("metric", "difference", "95 % interval", "seeds"), tuple(rows)))
     return tables
 
 
-def run_table(comparison: Comparison) -> ComparisonTable:
-    """Every figure of every run."""
-    columns = comparison.shown
+def run_table(comparison: Comparison) -> TextTable:
+    """Every metric of every run."""
+    columns = comparison.visible_columns
     rows = [
-        (run.name, arm.name, str(run.seed), *(c.cell(run.finals.get((c.group, c.name))) for c in columns))
+        (run.name, arm.name, str(run.seed), *(c.cell(run.final_metrics.get((c.group, c.name))) for c in columns))
         for arm in comparison.arms
         for run in arm.runs
     ]
-    return ComparisonTable("Runs", ("run", "arm", "seed", *(c.full_title for c in columns)), tuple(rows))
+    return TextTable("Runs", ("run", "arm", "seed", *(c.full_title for c in columns)), tuple(rows))
 
 
-def recipe_table(comparison: Comparison) -> ComparisonTable | None:
-    """Where recipes differ; None where they do not."""
+def recipe_table(comparison: Comparison) -> TextTable | None:
+    """The recipe fields that differ; None if none does."""
     if not comparison.recipe:
         return None
     header = ("field", *(arm.name for arm in comparison.arms))
     rows = tuple((row.field, *row.values) for row in comparison.recipe)
-    return ComparisonTable("Where the recipes differ", header, rows, is_of_figures=False)
+    return TextTable("Recipe differences", header, rows, is_numeric=False)
 
 
 def legend(comparison: Comparison) -> str:
-    """How the figures are to be read, in a few sentences."""
+    """How to read the tables, in a few sentences."""
     others = len(comparison.arms) - 1
     text = "± is the standard deviation over seeds."
     if others:
         text += (
             f" Differences are from {comparison.baseline.name}, seed by seed, with Student's 95 % interval of their "
-            "mean; one seed has none. An interval with zero in it says that these seeds do not tell the two apart."
+            "mean; a single seed has none. If an interval contains zero, these seeds do not separate the two arms."
         )
     if others > 1:
-        text += f" Each of {others} intervals holds by itself: that all of them do is less sure than 95 %."
+        text += f" Each of the {others} intervals holds with 95 % confidence; all of them together hold with less."
     if comparison.best_is_last:
-        text += " In every run the last validation is the best one, so it stands here once."
-    if comparison.made.texts:
-        text += f" Texts: {comparison.made.texts}."
+        text += " In every run the last validation is also the best, so it is shown once."
+    if comparison.provenance.texts:
+        text += f" Samples: {comparison.provenance.texts}."
     return text
 
 
 def spread_cell(arm: Arm, column: Column) -> str:
-    """A mean, with its standard deviation where seeds differ."""
+    """A mean, with its standard deviation if seeds differ."""
     spread = arm.spread(column)
     if spread is None:
         return NONE
@@ -138,9 +131,9 @@ def interval_cell(column: Column, difference: PairedDifference | None) -> str:
     if difference is None:
         return NONE
     if difference.low is None or difference.high is None:
-        return "one seed: none"
+        return "single seed"
     return f"{column.cell(difference.low, signed=True)} to {column.cell(difference.high, signed=True)}"
 
 
-def _titled(text: str) -> str:
+def _capitalized(text: str) -> str:
     return text[0].upper() + text[1:]

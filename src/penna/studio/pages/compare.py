@@ -20,13 +20,13 @@ from penna.report.experiments.comparison import Comparison
 from penna.report.experiments.plots import AXES, Line, arm_label, mean_line
 from penna.report.experiments.results import LAST, Column, ComparedRun
 from penna.report.experiments.tables import (
-    ComparisonTable,
     difference_tables,
     group_tables,
     legend,
     main_tables,
     recipe_table,
 )
+from penna.report.tables import TextTable
 from penna.report.training_plots import Axis
 from penna.runs.experiment import find_experiment
 from penna.studio.background import BackgroundThreads
@@ -208,7 +208,7 @@ class _Downloads:
                 ui.button(t(f"compare.{key}"), icon="download", on_click=click).props("outline")
         self._errors = ui.element("div")
         note("compare.keep-note")
-        ui.label(comparison.made.command).classes("code")
+        ui.label(comparison.provenance.command).classes("code")
 
     async def _download(self, name: str) -> None:
         with errors_shown_in(self._errors):
@@ -246,9 +246,9 @@ def _run_label(row: RunRow) -> str:
     return f"{row.name} · {row.task}{best}"
 
 
-def _titled_table(table: ComparisonTable) -> None:
+def _titled_table(table: TextTable) -> None:
     heading(table.title, 3)
-    show_table(table.title, table.header, table.rows, is_numeric=table.is_of_figures)
+    show_table(table.title, table.header, table.rows, is_numeric=table.is_numeric)
 
 
 def _show_identical(comparison: Comparison) -> None:
@@ -280,7 +280,7 @@ def logged_metrics(comparison: Comparison) -> list[tuple[str, str]]:
         for name in _METRICS
         if any(len(_line(run, split, name, "step")[0]) > 1 for run in runs)
     ]
-    main = comparison.main[0].name if comparison.main else "loss"
+    main = comparison.main_columns[0].name if comparison.main_columns else "loss"
     return sorted(pairs, key=lambda pair: pair != ("valid", main))
 
 
@@ -290,7 +290,7 @@ def curve_options(comparison: Comparison, split: str, name: str, by: Axis) -> di
     Every run is a thin line; the thick line of an arm with several seeds is their mean, as in the plots of ``penna
     compare``. The vertical axis fits the values after the first tenth, so that the drop at the start hides nothing.
     """
-    scale = 100 if _column(comparison, name).field.percent else 1
+    scale = 100 if _column(comparison, name).format.percent else 1
     series: list[dict[str, Any]] = []
     all_lines: list[Line] = []
     for number, arm in enumerate(comparison.arms):

@@ -15,7 +15,7 @@ from comparison_runs import comparison_of, train, valid, write_arms, write_run
 from penna.report.experiments.arms import Arm, group_by_recipe
 from penna.report.experiments.comparison import ArmText, Comparison, PromptTexts
 from penna.report.experiments.html import comparison_report
-from penna.report.experiments.plots import DrawnFigure, curves_figure, draw_comparison, finals_figure, mean_line
+from penna.report.experiments.plots import RenderedPlot, curves_figure, draw_comparison, finals_figure, mean_line
 
 EVIL = '</script><script>alert(1)</script><img src="http://x.y/z" onerror="a()"> & $\\alpha$ 영화'
 VOID = {"meta", "link", "img", "br", "input", "hr"}
@@ -60,12 +60,12 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 
 
 @pytest.fixture(scope="module")
-def figures(comparison: Comparison) -> list[DrawnFigure]:
+def figures(comparison: Comparison) -> list[RenderedPlot]:
     return draw_comparison(comparison)
 
 
 @pytest.fixture(scope="module")
-def html(comparison: Comparison, figures: list[DrawnFigure]) -> str:
+def html(comparison: Comparison, figures: list[RenderedPlot]) -> str:
     return comparison_report(comparison, figures, "curves-by-tokens")
 
 
@@ -128,7 +128,7 @@ def test_the_page_knows_light_and_dark_and_narrow_screens(html: str) -> None:
     assert "#1b1b1f" not in html[html.index("<svg") :]
 
 
-def test_figures_are_xml_with_the_arms_in_them(figures: list[DrawnFigure]) -> None:
+def test_figures_are_xml_with_the_arms_in_them(figures: list[RenderedPlot]) -> None:
     assert [figure.name for figure in figures] == [
         "curves-by-step", "curves-by-tokens", "curves-by-seconds", "curves-by-epoch", "finals",
     ]  # fmt: skip
@@ -138,7 +138,7 @@ def test_figures_are_xml_with_the_arms_in_them(figures: list[DrawnFigure]) -> No
         assert figure.png.startswith(b"\x89PNG")
 
 
-def test_figures_are_written_as_svg_and_png(figures: list[DrawnFigure], tmp_path: Path) -> None:
+def test_figures_are_written_as_svg_and_png(figures: list[RenderedPlot], tmp_path: Path) -> None:
     assert [file.name for file in figures[-1].write(tmp_path)] == ["finals.svg", "finals.png"]
     assert (tmp_path / "finals.svg").read_text(encoding="utf-8") == figures[-1].svg
 

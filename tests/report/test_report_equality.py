@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from penna.config.recipe import load_recipe, recipe_toml
-from penna.report.experiments.identity import Finding, findings
+from penna.report.experiments.equality import EqualityCheck, check_equality
 from penna.runs.experiment import PlannedRun
 from penna.runs.folder import RunFolder
 
@@ -34,8 +34,8 @@ def a_run(
     return PlannedRun(arm, seed, False, dict(fields), dict(fields)), run
 
 
-def found(runs: Runs) -> dict[str, Finding]:
-    return {finding.name: finding for finding in findings(runs)}
+def found(runs: Runs) -> dict[str, EqualityCheck]:
+    return {finding.name: finding for finding in check_equality(runs)}
 
 
 def test_arms_that_differ_in_what_they_name_are_the_same_but_for_it(tmp_path: Path) -> None:
@@ -45,9 +45,9 @@ def test_arms_that_differ_in_what_they_name_are_the_same_but_for_it(tmp_path: Pa
         for arm, value in (("a", "learned"), ("b", "rotary"))
     ]
     result = found(runs)
-    assert all(finding.is_same for finding in result.values())
-    assert result["recipe"].text == "the same but for model.positions"
-    assert result["data"].text == "the same, by its hash dddddddddddd"
+    assert all(finding.is_equal for finding in result.values())
+    assert result["recipe"].text == "equal except for model.positions"
+    assert result["data"].text == "equal (hash dddddddddddd)"
     assert "(6 pairs)" in result["initial_weights"].text
     assert result["batch_order"].text == "the same, by their hashes, in each of 2 seeds"
 
@@ -67,18 +67,18 @@ def test_a_difference_that_no_arm_names_is_found(tmp_path: Path) -> None:
         ),
     ]
     result = found(runs)
-    assert not any(finding.is_same for finding in result.values())
-    assert result["recipe"].text == "NOT the same: optim.beta1, which no arm names"
-    assert result["data"].text == "NOT the same: b-s1 differ from a"
-    assert result["initial_weights"].text == "NOT the same: wte.weight"
-    assert result["batch_order"].text == "NOT the same: b-s1 differ from a"
+    assert not any(finding.is_equal for finding in result.values())
+    assert result["recipe"].text == "NOT equal: optim.beta1, which no arm names"
+    assert result["data"].text == "NOT equal: b-s1 differ from a"
+    assert result["initial_weights"].text == "NOT equal: wte.weight"
+    assert result["batch_order"].text == "NOT equal: b-s1 differ from a"
 
 
 def test_a_difference_in_one_seed_alone_is_found(tmp_path: Path) -> None:
     runs = [a_run(tmp_path, arm, {"model.positions": v}, seed=1) for arm, v in (("a", "learned"), ("b", "rotary"))]
     runs += [a_run(tmp_path, "a", {"model.positions": "learned"}, seed=2)]
     runs += [a_run(tmp_path, "b", {"model.positions": "rotary"}, seed=2, batch_order="elsewhere")]
-    assert found(runs)["batch_order"].text == "NOT the same: b-s2 differ from a"
+    assert found(runs)["batch_order"].text == "NOT equal: b-s2 differ from a"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_what_follows_from_a_named_field_is_told_apart(
     first: dict[str, Any], second: dict[str, Any], follows: set[str], tmp_path: Path
 ) -> None:
     result = found([a_run(tmp_path, "a", first), a_run(tmp_path, "b", second)])["recipe"]
-    assert result.is_same
+    assert result.is_equal
     assert all(name in result.text.partition("and what follows from that: ")[2] for name in follows)
     assert all(name in result.text.partition(", and what follows")[0] for name in {*first, *second})
 
@@ -106,7 +106,7 @@ def test_tensors_of_another_shape_have_no_counterpart(tmp_path: Path) -> None:
         a_run(tmp_path, "b", {"model.positions": "rotary"}, initial_weights=longer),
     ]
     result = found(runs)["initial_weights"]
-    assert result.is_same and "(2 pairs; 2 tensors have no counterpart of its shape)" in result.text
+    assert result.is_equal and "(2 pairs; 2 tensors have no counterpart of the same shape)" in result.text
 
 
 def test_depth_decides_how_residual_projections_begin_and_nothing_else(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_depth_decides_how_residual_projections_begin_and_nothing_else(tmp_path:
             a_run(place, "a", {"model.n_layer": 1}),
             a_run(place, "b", {"model.n_layer": 2}, initial_weights=weights),
         ]
-        assert found(runs)["initial_weights"].is_same is same
+        assert found(runs)["initial_weights"].is_equal is same
 
 
 def test_arms_that_begin_from_other_weights_are_held_apart(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_arms_that_begin_from_other_weights_are_held_apart(tmp_path: Path) -> No
         a_run(tmp_path, "c", {"train.init_from": "x"}, initial_weights=pretrained),
     ]
     result = found(runs)["initial_weights"]
-    assert result.is_same and "(3 pairs)" in result.text and "held apart" in result.text
+    assert result.is_equal and "(3 pairs)" in result.text and "compared separately" in result.text
 
 
 def test_batches_may_differ_where_what_decides_them_is_named(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_batches_may_differ_where_what_decides_them_is_named(tmp_path: Path) -> 
         a_run(tmp_path, "b", {"train.batch_size": 16}, batch_order="elsewhere"),
     ]
     result = found(runs)["batch_order"]
-    assert result.is_same and result.text == "not the same in all arms, since train.batch_size differs"
+    assert result.is_equal and result.text == "different between arms, because train.batch_size differs"
 
 
 def test_a_run_that_does_not_tell_is_named(tmp_path: Path) -> None:
@@ -148,8 +148,8 @@ def test_a_run_that_does_not_tell_is_named(tmp_path: Path) -> None:
         a_run(tmp_path, "b", {"model.positions": "rotary"}, initial_weights=None, batch_order=None, data={}),
     ]
     result = found(runs)
-    assert result["recipe"].is_same
-    assert {name for name, each in result.items() if "not known: run.json of b-s1" in each.text} == {
+    assert result["recipe"].is_equal
+    assert {name for name, each in result.items() if "unknown: run.json of b-s1" in each.text} == {
         "data", "initial_weights", "batch_order"
     }  # fmt: skip
 
@@ -158,4 +158,4 @@ def test_starts_and_runs_that_have_not_begun_are_left_out(tmp_path: Path) -> Non
     one = a_run(tmp_path, "a", {"model.positions": "learned"})
     start = (PlannedRun("pre", 1, True, {}, {}), one[1])
     waiting = (PlannedRun("b", 1, False, {}, {}), RunFolder(tmp_path / "nowhere"))
-    assert findings([one, start, waiting]) == []
+    assert check_equality([one, start, waiting]) == []

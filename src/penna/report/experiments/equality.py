@@ -1,7 +1,7 @@
-"""What the arms of an experiment share, proved: planned runs and their folders in, what was found to be the same out.
+"""Which conditions are equal in all arms of an experiment.
 
-The arms of one seed are held against each other. Their recipes may differ in what the arms name, and in what follows
-from it; their text, the weights they begin with and the batches they read are told by hashes in run.json.
+Arms with the same seed are compared. Their recipes may differ in the fields that the arms name and in what follows from
+them; text, first weights and batch order are compared by their hashes in run.json.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from penna.formatting import plural
 from penna.runs.experiment import PlannedRun
 from penna.runs.folder import RunFolder
 
-_NAMED = 8  # fields or tensors that are named one by one
+_NAMED = 8  # longest list of fields or tensors
 _START = "train.init_from"
 _LEARNED_FROM_DATA = frozenset({"model.vocab_size", "model.n_class", "task.labels"})
 _DERIVED = frozenset({
     "model.head_dim", "model.n_kv_head", "model.n_inner", "model.n_encoder_layer", "model.source_size",
     "model.ngram_rows", "model.ngram_width",
 })  # fmt: skip
-# What a residual projection's first weights are scaled by.
+# The first weights of residual projections are scaled by these.
 _SCALES_RESIDUALS = frozenset({"model.n_layer", "model.n_encoder_layer", "model.residual_init"})
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Whether one thing is the same in all arms, in words."""
+class EqualityCheck:
+    """Whether one condition is equal in all arms, with an explanation."""
 
     name: str
-    is_same: bool  # but for what the arms name and what follows from it
+    is_equal: bool  # except for what the arms name and what follows from it
     text: str
 
 
@@ -48,10 +48,10 @@ class _Run:
         return self.recipe.train.init_from
 
 
-def findings(runs: Sequence[tuple[PlannedRun, RunFolder]]) -> list[Finding]:
-    """What was found of recipe, data, first weights and batch order; starts are left out, and runs not yet begun.
+def check_equality(runs: Sequence[tuple[PlannedRun, RunFolder]]) -> list[EqualityCheck]:
+    """Check recipe, data, first weights and batch order, without starts and runs that have not begun.
 
-    Empty where no seed has two arms to hold against each other.
+    Empty if no seed has two arms.
     """
     by_seed: dict[int, list[_Run]] = {}
     for planned, folder in runs:
@@ -61,10 +61,10 @@ def findings(runs: Sequence[tuple[PlannedRun, RunFolder]]) -> list[Finding]:
     if not groups:
         return []
     named = {dotted for group in groups for run in group for dotted in run.planned.fields}
-    return [_recipe(groups, named), _data(groups, named), _weights(groups, named), _order(groups, named)]
+    return [_recipe(groups, named), _data(groups, named), _weights(groups, named), _batch_order(groups, named)]
 
 
-def _recipe(groups: Sequence[Sequence[_Run]], named: set[str]) -> Finding:
+def _recipe(groups: Sequence[Sequence[_Run]], named: set[str]) -> EqualityCheck:
     own_base = any("base" in run.planned.values for group in groups for run in group)
     differing: set[str] = set()
     for first, *others in groups:
@@ -72,18 +72,20 @@ def _recipe(groups: Sequence[Sequence[_Run]], named: set[str]) -> Finding:
             differing |= recipe_differences(first.recipe, other.recipe).keys()
     follows = {dotted for dotted in differing - named if _follows(dotted, named)}
     unexplained = sorted(differing - named - follows)
-    text = f"the same but for {_listed(sorted(differing & named))}" if differing & named else "the same in every field"
+    text = "equal in every field"
+    if differing & named:
+        text = f"equal except for {_list_names(sorted(differing & named))}"
     if follows:
-        text += f", and what follows from that: {_listed(sorted(follows))}"
+        text += f" and what follows from that: {_list_names(sorted(follows))}"
     if unexplained and own_base:
-        text += f"; the arms' own base recipes say {_listed(unexplained)}"
+        text += f"; the arms have different base recipes, which differ in {_list_names(unexplained)}"
     elif unexplained:
-        text = f"NOT the same: {_listed(unexplained)}, which no arm names"
-    return Finding("recipe", not unexplained or own_base, text)
+        text = f"NOT equal: {_list_names(unexplained)}, which no arm names"
+    return EqualityCheck("recipe", not unexplained or own_base, text)
 
 
 def _follows(dotted: str, named: set[str]) -> bool:
-    """Whether a field may differ because another one that is named decides it."""
+    """Whether a field may differ because it depends on a named one."""
     section, _, field = dotted.partition(".")
     sections = {name.partition(".")[0] for name in named}
     if dotted in _DERIVED and "model" in sections:
@@ -96,16 +98,16 @@ def _follows(dotted: str, named: set[str]) -> bool:
         return True
     if section == "model" and "model.preset" in named:
         return True
-    # Weights bring along their tokenizer, and each field of [model] that a recipe leaves out.
+    # A pretrained start provides the tokenizer and the [model] fields that a recipe leaves out.
     return _START in named and bool(find_fields(dotted)) and section in ("tokenizer", "model")
 
 
-def _data(groups: Sequence[Sequence[_Run]], named: set[str]) -> Finding:
+def _data(groups: Sequence[Sequence[_Run]], named: set[str]) -> EqualityCheck:
     varied = sorted(name for name in named if name.startswith("data."))
     return _by_hash("data", groups, lambda run: run.info.get("data", {}).get("content_hash"), varied)
 
 
-def _order(groups: Sequence[Sequence[_Run]], named: set[str]) -> Finding:
+def _batch_order(groups: Sequence[Sequence[_Run]], named: set[str]) -> EqualityCheck:
     decides = ("data.", "tokenizer.", "task.")
     varied = {name for name in named if name.startswith(decides)} | (
         named & {"train.batch_size", "train.accumulation", "model.block_size", "model.source_size", "model.arch"}
@@ -118,28 +120,28 @@ def _order(groups: Sequence[Sequence[_Run]], named: set[str]) -> Finding:
 
 def _by_hash(
     name: str, groups: Sequence[Sequence[_Run]], hash_of: Callable[[_Run], str | None], varied: Sequence[str]
-) -> Finding:
-    """Whether a hash is the same in all arms of each seed; a field that is varied may be why it is not."""
+) -> EqualityCheck:
+    """Compare a hash between the arms of each seed; varied fields may explain a difference."""
     unknown = [run.planned.name for group in groups for run in group if hash_of(run) is None]
     if unknown:
-        return Finding(name, False, f"not known: run.json of {_listed(unknown)} does not tell")
+        return EqualityCheck(name, False, f"unknown: run.json of {_list_names(unknown)} has no hash")
     differing = [run.planned.name for first, *others in groups for run in others if hash_of(run) != hash_of(first)]
     if not differing:
         hashes = sorted({str(hash_of(group[0]))[:12] for group in groups})
-        by = f"by its hash {hashes[0]}" if len(hashes) == 1 else f"by their hashes, in each of {len(groups)} seeds"
-        return Finding(name, True, f"the same, {by}")
+        by = f"hash {hashes[0]}" if len(hashes) == 1 else f"by hash, for each of {len(groups)} seeds"
+        return EqualityCheck(name, True, f"equal ({by})")
     if varied:
-        return Finding(name, True, f"not the same in all arms, since {_listed(varied)} differs")
-    return Finding(name, False, f"NOT the same: {_listed(differing)} differ from {groups[0][0].planned.arm}")
+        return EqualityCheck(name, True, f"different between arms, because {_list_names(varied)} differs")
+    return EqualityCheck(name, False, f"NOT equal: {_list_names(differing)} differ from {groups[0][0].planned.arm}")
 
 
-def _weights(groups: Sequence[Sequence[_Run]], named: set[str]) -> Finding:
-    """Whether tensors of one name and shape begin alike; arms that begin from other weights are held apart."""
+def _weights(groups: Sequence[Sequence[_Run]], named: set[str]) -> EqualityCheck:
+    """Compare first weights of the same name and shape between arms with the same pretrained start."""
     shared = alone = 0
     differing: set[str] = set()
     unknown = [run.planned.name for group in groups for run in group if not run.info.get("initial_weights")]
     if unknown:
-        return Finding("initial_weights", False, f"not known: run.json of {_listed(unknown)} does not tell")
+        return EqualityCheck("initial_weights", False, f"unknown: run.json of {_list_names(unknown)} has no hash")
     starts = {run.start for group in groups for run in group}
     for group in groups:
         for start in {run.start for run in group}:
@@ -152,22 +154,23 @@ def _weights(groups: Sequence[Sequence[_Run]], named: set[str]) -> Finding:
     scaled = {name for name in differing if name.endswith("c_proj.weight")} if named & _SCALES_RESIDUALS else set()
     unexplained = sorted(differing - scaled)
     if unexplained:
-        return Finding("initial_weights", False, f"NOT the same: {_listed(unexplained)}")
+        return EqualityCheck("initial_weights", False, f"NOT equal: {_list_names(unexplained)}")
     if not shared:
-        why = "every arm begins from other weights" if len(starts) > 1 else "no tensor has the same shape in two arms"
-        return Finding("initial_weights", True, f"nothing to hold against each other: {why}")
-    text = "the same, bit for bit, in every tensor that two arms share"
+        why = "every arm starts from other weights" if len(starts) > 1 else "no tensor has the same shape in two arms"
+        return EqualityCheck("initial_weights", True, f"nothing to compare: {why}")
+    text = "bit-identical in every tensor that two arms share"
     text += f" ({plural(shared, 'pair', 'pairs')}"
-    text += f"; {plural(alone, 'tensor has', 'tensors have')} no counterpart of its shape)" if alone else ")"
+    text += f"; {plural(alone, 'tensor has', 'tensors have')} no counterpart of the same shape)" if alone else ")"
     if scaled:
-        text += f", but for {_listed(sorted(scaled))}, whose scale {_listed(sorted(named & _SCALES_RESIDUALS))} decides"
+        causes = _list_names(sorted(named & _SCALES_RESIDUALS))
+        text += f", except {_list_names(sorted(scaled))}, whose scale depends on {causes}"
     if _START in named:
-        text += "; arms that begin from other weights are held apart"
-    return Finding("initial_weights", True, text)
+        text += "; arms that start from other weights are compared separately"
+    return EqualityCheck("initial_weights", True, text)
 
 
-def _listed(names: Iterable[str]) -> str:
-    """Names with commas, the first ones where they are many."""
+def _list_names(names: Iterable[str]) -> str:
+    """Names separated by commas; a long list is shortened."""
     listed = list(names)
     more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
     return ", ".join(listed[:_NAMED]) + more

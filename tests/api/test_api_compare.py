@@ -139,9 +139,7 @@ def test_a_run_named_twice_counts_once(runs: Path) -> None:
 
 
 def test_different_tasks_are_refused_by_name(runs: Path) -> None:
-    with pytest.raises(
-        RunError, match=r"have different tasks \(pretrain: plain-s1; classify: label-s1\)"
-    ):
+    with pytest.raises(RunError, match=r"have different tasks \(pretrain: plain-s1; classify: label-s1\)"):
         compare(["plain-s1", "label-s1"], runs_dir=runs)
 
 

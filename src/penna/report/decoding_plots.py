@@ -42,7 +42,7 @@ def draw_decoding(metrics: DecodingMetrics, folder: Path) -> list[Path]:
     ):
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the SVG viewer may have other fonts
         plots = {"strategies": strategies_figure(metrics)}
-        if metrics.human.perplexity is not None and metrics.human.self_bleu is not None:
+        if metrics.human.statistics.perplexity is not None and metrics.human.statistics.self_bleu is not None:
             plots["plane"] = plane_figure(metrics)
         for name, figure in plots.items():
             for ending in ("svg", "png"):
@@ -58,7 +58,7 @@ def strategies_figure(metrics: DecodingMetrics) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    human = metrics.human
+    human = metrics.human.statistics
     panels: list[tuple[str, _Statistic, float | None]] = [
         ("perplexity", lambda own: own.statistics.perplexity, human.perplexity),
         ("self-BLEU-4", lambda own: own.statistics.self_bleu, human.self_bleu),
@@ -127,12 +127,12 @@ def plane_figure(metrics: DecodingMetrics) -> Any:
         if own.statistics.perplexity is not None and own.statistics.self_bleu is not None
     ]
     points = [point for point in points if math.isfinite(point[1])]
-    assert metrics.human.perplexity is not None and metrics.human.self_bleu is not None
+    assert metrics.human.statistics.perplexity is not None and metrics.human.statistics.self_bleu is not None
     _log_scale(axis)
     for name, perplexity, bleu in points:
         chosen = name == metrics.recommendation.name
         axis.plot(perplexity, bleu, "o", color=_CHOSEN if chosen else _OTHER, markersize=5)
-    axis.plot(metrics.human.perplexity, metrics.human.self_bleu, "*", color=_HUMAN, markersize=14)
+    axis.plot(metrics.human.statistics.perplexity, metrics.human.statistics.self_bleu, "*", color=_HUMAN, markersize=14)
     axis.set_xlabel("perplexity under the model")
     axis.set_ylabel("self-BLEU-4 (higher: less diverse)")
     axis.grid(alpha=0.25)
@@ -140,7 +140,7 @@ def plane_figure(metrics: DecodingMetrics) -> Any:
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_title(_title(metrics), fontsize=10, parse_math=False)
     figure.draw_without_rendering()  # computes the layout, so that labels can be kept apart
-    _add_labels(axis, [("human", metrics.human.perplexity, metrics.human.self_bleu), *points])
+    _add_labels(axis, [("human", metrics.human.statistics.perplexity, metrics.human.statistics.self_bleu), *points])
     return figure
 
 

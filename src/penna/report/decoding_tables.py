@@ -66,7 +66,7 @@ COLUMNS = (
 def table_rows(metrics: DecodingMetrics) -> list[tuple[str, dict[str, Value]]]:
     """The human row, then a row for each strategy: its name and its values by column."""
     floor = metrics.floor
-    rows = [("human", _values(metrics.human, floor, None, metrics.human_novelty, None))]
+    rows = [("human", _values(metrics.human.statistics, floor, None, metrics.human.novelty, None))]
     rows += [
         (own.name, _values(own.statistics, own.distance, own.mauve, own.novelty, own.seconds))
         for own in metrics.strategies
@@ -112,7 +112,7 @@ def write_tables(metrics: DecodingMetrics, folder: Path) -> list[Path]:
     files = [folder / name for name in ("table.md", "table.csv", "metrics.json", "samples.md")]
     write_atomically(files[0], markdown(metrics))
     write_atomically(files[1], _csv(rows))
-    write_json(files[2], metrics.as_json())
+    write_json(files[2], metrics)
     write_atomically(files[3], samples(metrics))
     return files
 
@@ -133,8 +133,8 @@ def legend(metrics: DecodingMetrics) -> str:
         "Distance: mean |log ratio| to human text of perplexity, self-BLEU-4, Zipf, repetition, distinct-2 and length; "
         f"low and high enclose 95 % of half-samples; in the human row: {human}."
     )
-    if metrics.human_novelty is not None:
-        shortest = metrics.human_novelty.memorization.shortest
+    if metrics.human.novelty is not None:
+        shortest = metrics.human.novelty.memorization.shortest
         text += (
             f" New: share of {NOVEL}-grams of tokens that are not in the training text. Verbatim: share of tokens in "
             f"passages of {shortest} or more that are in the training text."
@@ -183,7 +183,7 @@ def samples(metrics: DecodingMetrics) -> str:
     parts = ["# Samples", "", conditions(metrics)]
     for number in shown:
         parts += ["", f"## Prefix {number + 1}", "", *code_block(metrics.prefix_texts[number])]
-        texts = [("human", metrics.human_texts[number])]
+        texts = [("human", metrics.human.texts[number])]
         texts += [(own.name, own.texts[number]) for own in metrics.strategies]
         for name, text in texts:
             parts += ["", f"### {escape_markdown(name)}{_ending(text)}", "", *code_block(text.text)]

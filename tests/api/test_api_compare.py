@@ -71,7 +71,7 @@ def compared(runs: Path) -> Comparison:
     return compare(["plain-s1", "plain-s2", "fast-s2", "fast-s1"], runs_dir=runs, command="penna compare …")
 
 
-def test_runs_are_compared_by_what_their_logs_say(runs: Path, compared: Comparison) -> None:
+def test_runs_are_compared_by_the_metrics_in_their_logs(runs: Path, compared: Comparison) -> None:
     assert [(arm.name, arm.seeds) for arm in compared.arms] == [("plain", (1, 2)), ("fast", (1, 2))]
     assert compared.title == "Comparison of plain, fast"
     assert compared.warnings == ()
@@ -84,7 +84,7 @@ def test_runs_are_compared_by_what_their_logs_say(runs: Path, compared: Comparis
     assert [row.field for row in compared.recipe] == ["optim.learning_rate"]
 
 
-def test_texts_are_those_of_the_first_seed_from_the_same_prompts_and_seeds(runs: Path, compared: Comparison) -> None:
+def test_samples_come_from_the_first_seed_with_equal_prompts_and_seeds(runs: Path, compared: Comparison) -> None:
     assert [(texts.prompt, texts.seed) for texts in compared.texts] == [("ab", 0), ("", 1), ("cd ef", 2)]
     assert [text.run for text in compared.texts[2].texts] == ["plain-s1", "fast-s1"]
     config = DEFAULT_CONFIG.model_copy(update={"max_new_tokens": 6})
@@ -102,7 +102,7 @@ def test_prompts_length_and_seed_can_be_chosen(runs: Path) -> None:
     assert compare(["plain-s1"], runs_dir=runs, prompts=[]).texts == ()
 
 
-def test_a_classifier_tells_its_classes(runs: Path) -> None:
+def test_a_classifier_shows_its_label_probabilities(runs: Path) -> None:
     found = compare(["label-s1"], runs_dir=runs)
     assert [texts.prompt for texts in found.texts] == ["ab", "cd ef"]  # nothing is no text to be classified
     lines = (found.texts[0].texts[0].text or "").splitlines()
@@ -113,13 +113,13 @@ def test_a_classifier_tells_its_classes(runs: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "what"), [("chat-s1", "replies"), ("complete-s1", "completions")])
-def test_a_chat_model_replies_and_one_that_completes_does_that(runs: Path, name: str, what: str) -> None:
+def test_chat_models_reply_and_completion_models_complete(runs: Path, name: str, what: str) -> None:
     found = compare([name], runs_dir=runs, prompts=["ab"], max_new_tokens=4)
     assert found.provenance.texts.startswith(what)
     assert found.texts[0].texts[0].text is not None
 
 
-def test_an_arm_that_cannot_write_is_told_with_the_reason(runs: Path, tmp_path: Path) -> None:
+def test_an_arm_that_cannot_generate_has_a_note_with_the_reason(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "bare-s1").mkdir()
     for file in ("recipe.toml", "run.json", "metrics.jsonl"):
         (tmp_path / "bare-s1" / file).write_bytes((runs / "fast-s1" / file).read_bytes())
@@ -132,32 +132,32 @@ def test_an_arm_that_cannot_write_is_told_with_the_reason(runs: Path, tmp_path: 
     assert "The prompt is empty" in replies.texts[0].texts[0].note
 
 
-def test_a_run_named_twice_counts_once(runs: Path) -> None:
+def test_a_run_named_twice_is_used_once(runs: Path) -> None:
     found = compare(["plain-s1", str(runs / "plain-s1"), "plain-s2"], runs_dir=runs, prompts=[])
     assert [run.name for run in found.arms[0].runs] == ["plain-s1", "plain-s2"]
     assert [warning.kind for warning in found.warnings] == ["named-twice"]
 
 
-def test_different_tasks_are_refused_by_name(runs: Path) -> None:
+def test_runs_of_different_tasks_are_rejected_by_name(runs: Path) -> None:
     with pytest.raises(RunError, match=r"have different tasks \(pretrain: plain-s1; classify: label-s1\)"):
         compare(["plain-s1", "label-s1"], runs_dir=runs)
 
 
-def test_what_is_no_run_is_refused(runs: Path) -> None:
+def test_a_target_that_is_not_a_run_is_rejected(runs: Path) -> None:
     with pytest.raises(RunError, match="'nothing' is not a run"):
         compare(["plain-s1", "nothing"], runs_dir=runs)
     with pytest.raises(RunError, match="There is nothing to compare"):
         compare([], runs_dir=runs)
 
 
-def test_a_baseline_is_looked_for_before_anything_is_written(runs: Path) -> None:
+def test_an_unknown_baseline_is_rejected_before_anything_is_generated(runs: Path) -> None:
     said: list[str] = []
     with pytest.raises(RunError, match="no arm 'slow'(.|\n)*plain, fast"):
         compare(["plain-s1", "fast-s1"], runs_dir=runs, baseline="slow", report=said.append)
     assert said == []
 
 
-def test_files_are_written_whole_and_beside_the_first_run(runs: Path, compared: Comparison, tmp_path: Path) -> None:
+def test_files_are_written_next_to_the_first_run(runs: Path, compared: Comparison, tmp_path: Path) -> None:
     files = write_comparison(compared, tmp_path / "deep/er", by="seconds")
     assert [file.name for file in files[:5]] == [
         "report.html", "comparison.md", "comparison.csv", "comparison.tex", "comparison.json",
@@ -193,7 +193,7 @@ def experiment(runs: Path, tmp_path: Path) -> ExperimentFolder:
     return made
 
 
-def test_an_experiment_is_compared_as_planned_and_what_is_missing_is_told(experiment: ExperimentFolder) -> None:
+def test_an_experiment_is_compared_as_planned_with_warnings_about_missing_runs(experiment: ExperimentFolder) -> None:
     found = compare(["rates"], runs_dir=experiment.path.parent)
     assert (found.title, found.description, found.baseline.name) == ("rates", "Two rates", "plain")
     assert [(arm.name, arm.seeds) for arm in found.arms] == [("fast", (1,)), ("plain", (1, 2))]
@@ -208,25 +208,25 @@ def test_an_experiment_is_compared_as_planned_and_what_is_missing_is_told(experi
     assert comparison_folder(["rates"], runs_dir=experiment.path.parent) == experiment.path / "comparison"
 
 
-def test_runs_of_an_experiment_can_be_named_by_hand(experiment: ExperimentFolder) -> None:
+def test_runs_of_an_experiment_can_be_named_individually(experiment: ExperimentFolder) -> None:
     names = [str(experiment.path / name) for name in ("plain-s1", "fast-s1")]
     assert [arm.name for arm in compare(names, prompts=[]).arms] == ["plain", "fast"]
 
 
-def test_an_experiment_beside_others_and_a_group_of_its_arms_are_refused(experiment: ExperimentFolder) -> None:
+def test_an_experiment_with_other_targets_or_a_group_is_rejected(experiment: ExperimentFolder) -> None:
     with pytest.raises(RunError, match="cannot be compared with other targets"):
         compare([str(experiment.path), str(experiment.path / "plain-s1")])
     with pytest.raises(RunError, match="--group 'x' changes nothing"):
         compare([str(experiment.path)], group="x")
 
 
-def test_an_experiment_that_has_not_begun_is_refused(tmp_path: Path) -> None:
+def test_an_experiment_that_has_not_begun_is_rejected(tmp_path: Path) -> None:
     new_experiment(tmp_path, "new", "", [PlannedRun("a", 1, False, {}, {})], lambda _, __: {})
     with pytest.raises(RunError, match="No run of the experiment .* has begun: a-s1 has not begun"):
         compare(["new"], runs_dir=tmp_path)
 
 
-def test_what_is_the_same_in_all_arms_is_shown_and_what_should_be_and_is_not_is_warned_of(
+def test_equal_conditions_are_listed_and_unexpected_differences_are_warnings(
     experiment: ExperimentFolder,
 ) -> None:
     found = compare([str(experiment.path)], prompts=[])

@@ -34,7 +34,7 @@ def checkpoint(seed: int = 0) -> Checkpoint:
     return Checkpoint(weights, {"a/step": torch.tensor(3.0)}, {"step": 3, "seconds": 0.1, "best_loss": None})
 
 
-def test_checkpoint_is_read_as_it_was_written_to_the_bit(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_back_bit_for_bit(tmp_path: Path) -> None:
     given = checkpoint()
     path = write_checkpoint(tmp_path, 3, given)
     assert path == tmp_path / "step-00000003"
@@ -51,7 +51,7 @@ def test_checkpoint_is_read_as_it_was_written_to_the_bit(tmp_path: Path) -> None
             )
 
 
-def test_checkpoints_are_listed_oldest_first_without_half_written_ones(tmp_path: Path) -> None:
+def test_complete_checkpoints_are_listed_oldest_first(tmp_path: Path) -> None:
     for step in (10, 9, 100):
         write_checkpoint(tmp_path, step, checkpoint())
     (tmp_path / ".step-00000011.tmp").mkdir()
@@ -61,7 +61,7 @@ def test_checkpoints_are_listed_oldest_first_without_half_written_ones(tmp_path:
 
 
 @pytest.mark.parametrize("file", [MODEL, OPTIMIZER, STATE, CHECKSUMS])
-def test_every_damage_is_told_with_the_last_good_checkpoint(tmp_path: Path, file: str) -> None:
+def test_the_message_about_a_damaged_checkpoint_names_an_intact_one(tmp_path: Path, file: str) -> None:
     good = write_checkpoint(tmp_path, 1, checkpoint())
     bad = write_checkpoint(tmp_path, 2, checkpoint(1))
     whole = (bad / file).read_bytes()
@@ -89,7 +89,7 @@ def test_other_damaged_checkpoints_are_not_recommended(tmp_path: Path) -> None:
         verify_checkpoint(tmp_path / "step-00000003")
 
 
-def test_checksums_are_of_the_files_content(tmp_path: Path) -> None:
+def test_checksums_are_hashes_of_the_file_contents(tmp_path: Path) -> None:
     import hashlib
 
     path = write_checkpoint(tmp_path, 1, checkpoint())
@@ -98,7 +98,7 @@ def test_checksums_are_of_the_files_content(tmp_path: Path) -> None:
     }
 
 
-def test_pickled_weights_are_refused_and_never_run(tmp_path: Path) -> None:
+def test_pickled_weights_are_rejected_and_never_executed(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (Path.touch, (tmp_path / "sprung",))  # type: ignore[return-value]

@@ -63,23 +63,23 @@ SAME: dict[str, tuple[ScheduleConfig, Any]] = {
 
 @pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # torch's own SequentialLR
 @pytest.mark.parametrize(("config", "make"), SAME.values(), ids=SAME.keys())
-def test_schedule_is_torchs_scheduler_of_the_same_name(config: ScheduleConfig, make: Any) -> None:
+def test_a_schedule_equals_torchs_scheduler_of_the_same_name(config: ScheduleConfig, make: Any) -> None:
     assert ours(config) == pytest.approx(torchs(make), abs=1e-9)
 
 
-def test_trapezoid_is_flat_and_then_a_line_that_would_end_one_step_behind_the_last() -> None:
+def test_a_trapezoid_is_flat_and_then_falls_to_zero_one_step_after_the_last() -> None:
     flat, falling = 18, 12  # the last 40 % of 30
     expected = [1.0] * flat + [1 - (1 - 0.1) * i / falling for i in range(falling)]
     assert ours(TrapezoidSchedule(decay_fraction=0.4, final_ratio=0.1)) == pytest.approx(expected)
 
 
-def test_trapezoid_does_not_fall_before_warm_up_is_over() -> None:
+def test_a_trapezoid_does_not_fall_during_warm_up() -> None:
     config = TrapezoidSchedule(warmup_steps=20, decay_fraction=0.9)
     assert planned_horizon(config, STEPS) == Horizon(20, 30)
     assert max(ours(config)) == ours(config)[19] == ours(config)[20] == 1.0
 
 
-def test_rate_stays_while_the_clock_has_not_decided() -> None:
+def test_the_rate_is_constant_until_the_clock_fixes_the_end() -> None:
     for config in (LinearSchedule(), CosineSchedule(), TrapezoidSchedule()):
         assert learning_rate_factor(config, 10_000, Horizon(None, None), PER_EPOCH) == 1.0
 
@@ -108,12 +108,12 @@ any_schedule = st.one_of(
 
 
 @given(any_schedule, st.integers(1, 200), st.integers(0, 300), st.integers(1, 50))
-def test_multiplier_is_between_0_and_1(config: ScheduleConfig, steps: int, step: int, per_epoch: int) -> None:
+def test_the_factor_is_between_0_and_1(config: ScheduleConfig, steps: int, step: int, per_epoch: int) -> None:
     assert 0 <= learning_rate_factor(config, step, planned_horizon(config, steps), per_epoch) <= 1
 
 
 @given(falling, st.integers(1, 200))
-def test_fall_begins_at_1_and_never_jumps(config: ScheduleConfig, steps: int) -> None:
+def test_decay_starts_at_1_and_is_continuous(config: ScheduleConfig, steps: int) -> None:
     horizon = planned_horizon(config, steps)
     assert horizon.decay_start is not None
     assert horizon.end == steps
@@ -126,7 +126,7 @@ def test_fall_begins_at_1_and_never_jumps(config: ScheduleConfig, steps: int) ->
 
 
 @given(falling, st.integers(50, 200))
-def test_fall_would_reach_its_final_share_one_step_behind_the_last(config: Any, steps: int) -> None:
+def test_decay_reaches_its_final_share_one_step_after_the_last(config: Any, steps: int) -> None:
     horizon = planned_horizon(config, steps)
     assume(horizon.decay_start != steps)  # a hundredth of fifty steps is none
     assert learning_rate_factor(config, steps, horizon, 1) == pytest.approx(config.final_ratio)

@@ -36,7 +36,7 @@ def assert_close(first: RunFolder, second: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_accumulated_batches_are_one_big_batch(tmp_path: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accumulated_batches_equal_one_large_batch(tmp_path: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penna.train.optimizers._product_dtype", lambda _: torch.float32)
     fields = {**AN_EPOCH_AND_A_STEP, "optim.kind": optimizer}
     runs: list[RunFolder] = []
@@ -51,7 +51,7 @@ def test_accumulated_batches_are_one_big_batch(tmp_path: Path, optimizer: str, m
         assert_close(runs[0], runs[3])
 
 
-def test_first_loss_is_the_mean_over_all_tokens_of_the_steps_rows(tmp_path: Path) -> None:
+def test_the_first_loss_is_the_mean_over_all_tokens_of_the_step(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, {"train.steps": 12, "train.batch_size": 2, "train.accumulation": 4})
     run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path)
     prepared = prepare(recipe.data, recipe.tokenizer)
@@ -71,7 +71,7 @@ def masked_batch() -> dict[str, torch.Tensor]:
     return {"ids": torch.ones(2, 4, dtype=torch.long), "targets": torch.full((2, 4), IGNORE_INDEX)}
 
 
-def test_batch_with_all_targets_masked_adds_zero_to_loss_and_gradient() -> None:
+def test_a_batch_without_targets_adds_zero_to_loss_and_gradient() -> None:
     torch.manual_seed(0)
     model = GPT(ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=4, vocab_size=5))
     model.init_weights(0)
@@ -143,13 +143,13 @@ def on_two_ranks(tmp_path: Path, fields: dict[str, Any], *, stop: int = 0) -> Ru
 TWO_ROWS = {**AN_EPOCH_AND_A_STEP, "train.batch_size": 2, "train.accumulation": 4}
 
 
-def test_two_ranks_are_one_also_where_one_of_them_has_no_rows(tmp_path: Path) -> None:
+def test_two_ranks_equal_one_even_if_one_of_them_has_no_rows(tmp_path: Path) -> None:
     one, _ = api.train_recipe(tiny_recipe(tmp_path, TWO_ROWS), name="one", runs_dir=tmp_path)
     assert_close(one, on_two_ranks(tmp_path, TWO_ROWS))
 
 
 @pytest.mark.slow
-def test_two_ranks_stopped_by_a_signal_to_one_go_on_bit_identically(tmp_path: Path) -> None:
+def test_two_ranks_stopped_by_a_signal_to_one_resume_bit_identically(tmp_path: Path) -> None:
     fields = {**TWO_ROWS, "model.dropout": 0.1, "train.steps": 6}
     cut = on_two_ranks(tmp_path, fields, stop=3)
     last = cut.checkpoint("last")

@@ -1,7 +1,7 @@
-"""The Python face of Penna: one function per verb.
+"""The Python API: one module per verb, used by the command line, the server and the studio.
 
-The command line, and later the server and the studio, are thin over these. Paths and names come in, typed results go
-out; nothing is printed. What happens on the way is told to ``listen``.
+Functions take names, paths and typed settings and return typed results. They print nothing; progress goes to the
+callbacks ``report`` (a line of text) and ``on_event`` (a typed event).
 """
 
 from penna.api.beams import trace_beam_search

@@ -1,1 +1,1 @@
-"""The terminal face."""
+"""The command line: one module per verb."""

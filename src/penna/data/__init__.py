@@ -1,1 +1,1 @@
-"""Files to records, token shards and batches."""
+"""Data: files to records, token shards and batches."""

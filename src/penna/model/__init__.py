@@ -1,1 +1,1 @@
-"""Token ids to hidden states and logits."""
+"""The models: token ids to hidden states and logits."""

@@ -1,1 +1,1 @@
-"""Runs to tables, figures and reports."""
+"""Tables, plots and HTML for runs, experiments and explanations."""

@@ -1,1 +1,1 @@
-"""Runs held against each other: figures, tables, warnings, a report."""
+"""Comparisons of runs: metrics, tables, plots, warnings, and a report."""

@@ -99,7 +99,7 @@ def test_generated_tokens_are_explained_and_faithfulness_is_measured(page: Page,
     page.get_by_role("alert").wait_for()
     page.get_by_label("Texts to measure on").fill("The fox hides by the\nThe owl waits by the")
     press(page, "Measure faithfulness")
-    page.get_by_text(re.compile("^2 texts of")).wait_for()
+    page.get_by_text(re.compile("^2 texts with")).wait_for()
     assert page.locator("table", has_text="AOPC").first.get_by_role("row").count() == 4
     axe(page)
     shoot(page, "faithfulness")

@@ -154,7 +154,7 @@ def test_invalid_settings_are_reported_in_three_sentences(writer: Page, shoot: A
     writer.get_by_label("top_k").first.fill("")
     writer.get_by_label("max_new_tokens").first.fill("5000")
     button(writer, "Generate").click()
-    expect(writer.get_by_role("alert")).to_contain_text("5,000 tokens are asked for (max_tokens).")
+    expect(writer.get_by_role("alert")).to_contain_text("5,000 tokens are requested (max_tokens).")
     shoot(writer, "playground-refused")
     writer.get_by_label("max_new_tokens").first.fill("10")
     button(writer, "Generate").click()

@@ -99,7 +99,7 @@ def run_hf(seconds: float) -> dict[str, float]:
     prepared = reviews()
     padding = prepared.tokenizer.vocab_size  # a separate id, so that the model finds the last token
     config = GPT2Config(
-        **SHAPE, n_positions=BLOCK, vocab_size=padding + 1, num_labels=2, pad_token_id=padding, bos_token_id=0,
+        **{**SHAPE, "num_labels": 2}, n_positions=BLOCK, vocab_size=padding + 1, pad_token_id=padding, bos_token_id=0,
         eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
     )  # fmt: skip
     model = GPT2ForSequenceClassification(config).train()

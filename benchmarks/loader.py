@@ -87,7 +87,7 @@ def many_shards(folder: Path) -> Path:
         random = np.random.default_rng(0)
         chunks = 1000
         ones = np.ones(chunks, dtype=np.int64)
-        for _ in range(MANY_TOKENS // (DOCUMENT * chunks)):
+        for _chunk in range(MANY_TOKENS // (DOCUMENT * chunks)):
             ids = random.integers(0, 256, DOCUMENT * chunks, dtype=np.uint32)
             yield EncodedChunks("train", ids, np.cumsum(ones * DOCUMENT), ones, ones * DOCUMENT, ones)
 

@@ -161,14 +161,15 @@ def main() -> None:
             for kind in ("bpe", "unigram"):
                 tokenizer = train(kind, sample, folder / source / kind)
                 compare_speed(f"{source}, {kind}", folder / "text.jsonl", tokenizer)
-        texts = sources["Korean Wikipedia"] or sources["Python's documentation"]
+        measured = "Korean Wikipedia" if sources["Korean Wikipedia"] else "Python's documentation"
+        texts = sources[measured]
         assert texts is not None
         print(f"Peak memory, bpe (target: ratio at most {MEMORY_TARGET})")
         for shape, ending, write in (("many documents", "jsonl", write_documents), ("one document", "txt", write_one)):
             small, large = folder / f"small.{ending}", folder / f"large.{ending}"
             write(small, texts, MEGABYTES)
             write(large, texts, 10 * MEGABYTES)
-            compare_memory(shape, small, large, tokenizer.parent / "bpe")
+            compare_memory(shape, small, large, folder / measured / "bpe")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,8 @@ def test_the_cases_below_cover_every_field():
 def test_a_value_outside_its_range_is_refused_with_name_rule_and_value(name, value):
     error = refusal(**{name: value})
     assert re.search(rf"\b{name}(\[\d\])? must ", error.happened) and f"(got {value!r})" in error.happened
-    assert GenerationConfig.model_fields[name].description in error.expected
+    description = GenerationConfig.model_fields[name].description
+    assert description and description in error.expected
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in LIMITS for value in LIMITS[name]])

@@ -20,6 +20,8 @@ from penna.config.recipe import (
     shipped_recipes,
 )
 from penna.config.schema import SECTIONS, Recipe, section_models
+from penna.config.tasks import ClassifyTask
+from penna.config.training import MultiStepSchedule
 from penna.errors import RecipeError
 
 
@@ -209,6 +211,7 @@ def test_a_list_collects_repeated_flags_and_a_single_value_takes_the_last():
     recipe = build_recipe(merge({"train": {"prompts": ["old"]}}, overrides))
     assert recipe.train.prompts == ["one", ""]
     assert recipe.train.steps == 4
+    assert isinstance(recipe.schedule, MultiStepSchedule)
     assert recipe.schedule.milestones == [5, 9]
 
 
@@ -370,6 +373,7 @@ def test_every_section_and_field_is_described():
 )
 def test_class_weights_are_a_word_or_a_table_and_also_parse_from_a_flag(weights: Any, expected: Any) -> None:
     recipe = build_recipe({"data": {"path": "x"}, "task": {"kind": "classify", "class_weights": weights}})
+    assert isinstance(recipe.task, ClassifyTask)
     assert recipe.task.class_weights == expected
 
 

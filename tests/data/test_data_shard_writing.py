@@ -103,6 +103,7 @@ class Watched:
 
 @pytest.mark.parametrize("kind", ["kill", "full disk"])
 def test_writing_resumes_after_a_failure_of_any_disk_operation(tmp_path: Path, whole: dict[str, bytes], kind: str):
+    after = 0
     for after in range(200):
         folder = tmp_path / f"{after}" / "s"
         with pytest.MonkeyPatch.context() as patch:

@@ -202,7 +202,7 @@ def test_the_last_samples_of_a_run_are_compared_with_its_training_part(run: RunF
     assert result.texts[0].longest == VerbatimSpan(learned[4][20:120], 100, 100, 5)
     assert result.unseen_share == 0
     assert result.memorized
-    kept = RunFolder(run.path)._json("evaluations/memorization.json")
+    kept = RunFolder(run.path)._read_json("evaluations/memorization.json")
     assert kept == {"step": 7, **to_json(result)}
     assert kept["texts"][0]["longest"]["document"] == 5
 

@@ -18,6 +18,7 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 SHAPE = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 24, "vocab_size": 61}
 IDS = (7, 3, 59, 3, 20, 41, 0, 15, 33)
 NEXT = NextTokens((11,))
+EAGER = {"attn_implementation": "eager"}  # returns attention maps
 
 
 @torch.no_grad()
@@ -52,7 +53,7 @@ def gpt2_and_ours(folder: Path) -> tuple[Any, GPT]:
         n_head=4,
         bos_token_id=None,
         eos_token_id=None,
-        attn_implementation="eager",
+        **EAGER,
     )
     return _both(GPT2LMHeadModel(config), folder)
 
@@ -70,7 +71,7 @@ def qwen3_and_ours(folder: Path) -> tuple[Any, GPT]:
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=8,
-        attn_implementation="eager",
+        **EAGER,
     )
     return _both(Qwen3ForCausalLM(config), folder)
 

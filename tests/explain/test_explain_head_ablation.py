@@ -25,7 +25,7 @@ def without_columns(model: GPT, *heads: tuple[int, int]) -> GPT:
     copy = deepcopy(model)
     width = model.config.head_width
     for layer, head in heads:
-        copy.h[layer].attn.c_proj.weight.data[:, head * width : (head + 1) * width] = 0
+        copy.get_parameter(f"h.{layer}.attn.c_proj.weight").data[:, head * width : (head + 1) * width] = 0
     return copy
 
 

@@ -53,12 +53,12 @@ def copying_model() -> GPT:
         parameter.fill_(1.0 if name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight")) else 0.0)
     model.wte.weight[:, :16] = torch.eye(16)
     model.wpe.weight[:, 32:56] = torch.eye(24)
-    q, k, v = model.h[0].attn.c_attn.weight.split(64)
+    q, k, v = model.get_parameter("h.0.attn.c_attn.weight").split(64)
     q[:24, 32:56] = 200 * torch.eye(24).roll(-1, 0)  # position t attends to position t - 1
     k[:24, 32:56] = torch.eye(24)
     v[:16, :16] = torch.eye(16)
-    model.h[0].attn.c_proj.weight[16:32, :16] = torch.eye(16)
-    q, k, _ = model.h[1].attn.c_attn.weight.split(64)
+    model.get_parameter("h.0.attn.c_proj.weight")[16:32, :16] = torch.eye(16)
+    q, k, _ = model.get_parameter("h.1.attn.c_attn.weight").split(64)
     q[:16, :16] = 200 * torch.eye(16)  # a token attends to those that follow it
     k[:16, 16:32] = torch.eye(16)
     return model

@@ -1,6 +1,7 @@
 """The learned noise equals theory where it is known, and is largest on words that cannot matter."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ def model_that_attends_to(position: int) -> GPT:
         parameter.zero_()
     model.wte.weight.normal_(generator=torch.Generator().manual_seed(1))
     model.wpe.weight[position, 8] = 20.0
-    block = model.h[0]
+    block: Any = model.h[0]
     block.ln_1.weight.fill_(1.0)
     attn = block.attn
     attn.c_attn.bias[0] = 4.0  # every query matches the first dimension of the keys
@@ -153,7 +154,7 @@ def test_each_layer_has_the_same_scores_as_on_its_own():
 def test_words_that_cannot_reach_the_answer_keep_nothing():
     model = random_model()
     for block in model.h:
-        block.attn.c_proj.weight.zero_()
+        block.get_parameter("attn.c_proj.weight").zero_()
     probed = Probe(model, Question(IDS, 0, 5, NextTokens((11,))))
     assert max(information(probed).values) < 0.1
 

@@ -106,6 +106,7 @@ def _later_choices(asked: Request, written: list[int]) -> list[tuple[int, ...]]:
 def contrastive(model: GPT, asked: Request) -> tuple[list[int], str]:
     """Su et al. 2022, equation 5: the likely token whose state is least like those before."""
     block, alpha, k = model.config.block_size, asked.config.penalty_alpha, asked.config.top_k
+    assert alpha is not None
     window, written = list(asked.ids)[-block:], []
     while len(written) < asked.config.max_new_tokens:
         before = states(model, window, asked.source)

@@ -98,7 +98,7 @@ def every_text(model: GPT, asked: Request) -> list[tuple[float, tuple[int, ...]]
             ends = ids[-1] in stops
             if (length < most and not ends) or any(index in stops for index in ids[:-1]):
                 continue
-            score = sum(_logprobs(model, asked.ids + ids[:place])[ids[place]] for place in range(length))
+            score = sum(_logprobs(model, (*asked.ids, *ids[:place]))[ids[place]] for place in range(length))
             found.append((score / length**asked.config.length_penalty, ids[:-1] if ends else ids))
     return sorted(found, key=lambda each: -each[0])
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def sampled(count: int, temperature: float = 1.0, **fields) -> GenerationConfig:
 def test_greedy_decoding_matches_transformers(name: str, build, run, tmp_path: Path):
     model = build(**MODELS[name])
     write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=None)
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
+    theirs: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
     together = run(model, [Request(prompt, greedy(15)) for prompt in PROMPTS])
     for prompt, result in zip(PROMPTS, together, strict=True):
         ours = torch.tensor([prompt])
@@ -205,7 +206,7 @@ def test_no_text_ends_before_its_minimum_length(least: int, build, run, tmp_path
     model = build()
     stop = run(model, [Request(PROMPTS[0], greedy(15))])[0].ids[1]  # drawn early
     write_hf(model.config, model.state_dict(), tmp_path / "hf", tokenizer=None)
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
+    theirs: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
     prompt = torch.tensor([PROMPTS[0]])
     expected = theirs.generate(
         prompt,

@@ -115,8 +115,9 @@ def test_a_search_that_no_longer_fits_fails_alone(build, monkeypatch):
     numbers = [engine.submit(asked(0, **fields)) for fields in (BEAMS, {})]
     monkeypatch.setattr(tree, "max_rows", lambda *_: room.max_rows(model, 1, 10**15))
     result = drained(engine)
-    assert isinstance(result[numbers[0]][-1], Failed)
-    assert isinstance(result[numbers[0]][-1].error, DeviceError)
+    failed = result[numbers[0]][-1]
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, DeviceError)
     assert text_of(result[numbers[1]]) == token_by_token(model, asked(0))[:2]
     with pytest.raises(DeviceError):
         list(generate(model, [asked(0, **BEAMS)]))

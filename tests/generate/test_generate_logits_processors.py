@@ -35,7 +35,7 @@ def processed(logits: torch.Tensor, text: SequenceState) -> torch.Tensor:
         processors.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty))
     if config.no_repeat_ngram_size:
         processors.append(NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
-    if any(len(ids) > 1 or ids[0] not in text.stop_ids for ids in text.bad_ids):
+    if any(len(ids) != 1 or ids[0] not in text.stop_ids for ids in text.bad_ids):
         processors.append(NoBadWordsLogitsProcessor([list(ids) for ids in text.bad_ids], sorted(text.stop_ids)))
     if config.min_new_tokens and text.stop_ids:
         ends = torch.tensor(sorted(text.stop_ids))

@@ -1,5 +1,7 @@
 """The engine with encoder-decoder models compared with transformers."""
 
+from typing import Any
+
 import pytest
 import torch
 from reference_decoding import PROMPTS, SOURCES, beams, contrastive, token_by_token
@@ -16,7 +18,7 @@ SHAPE = {"arch": "seq2seq", "n_layer": 2, "n_encoder_layer": 3, "n_head": 4, "n_
 SIZES = {"block_size": 24, "source_size": 19}
 
 
-def randomise(module: torch.nn.Module) -> torch.nn.Module:
+def randomise(module: torch.nn.Module) -> Any:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -49,7 +51,7 @@ def settings(count: int, **fields) -> GenerationConfig:
 @pytest.mark.parametrize("num_beams", [1, 4])
 def test_texts_match_transformers_encoder_decoder_models(num_beams, run):
     shape = {"vocab_size": 61, "n_embd": 32, "n_head": 4, "bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
-    encoder = GPT2Model(GPT2Config(n_positions=19, n_layer=3, is_causal=False, **shape))
+    encoder = GPT2Model(GPT2Config(n_positions=19, n_layer=3, **{**shape, "is_causal": False}))
     decoder = GPT2LMHeadModel(GPT2Config(n_positions=24, n_layer=2, add_cross_attention=True, **shape))
     theirs = randomise(EncoderDecoderModel(encoder=encoder, decoder=decoder))
     theirs.encoder.set_attn_implementation("eager")  # the fused one asks the module, not its config, what is causal

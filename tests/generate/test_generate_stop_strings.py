@@ -148,14 +148,15 @@ def test_texts_of_every_strategy_end_at_stop_strings(fields, build, run, tokeniz
 def test_deltas_are_whole_characters_and_join_to_the_text(build, tokenizer, text):
     model = build(vocab_size=tokenizer.vocab_size, block_size=256, n_layer=1)
     so_far, ids = "", []
-    for piece in stream_texts(model, tokenizer, [request(tokenizer, text)]):
+    pieces = list(stream_texts(model, tokenizer, [request(tokenizer, text)]))
+    for piece in pieces:
         so_far += piece.text
         if piece.token is not None:
             ids.append(piece.token.id)
             assert text.startswith(so_far)  # never half a character
             assert tokenizer.decode(ids).rstrip("\ufffd") == so_far  # nor one held back that is whole
     assert (so_far, ids) == (text, tokenizer.encode(text))
-    assert piece.finish == "stop"
+    assert pieces[-1].finish == "stop"
 
 
 def test_random_ids_stream_as_decoded(build, run, tokenizer):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ MODELS = {
 
 
 @torch.no_grad()
-def randomize(module: torch.nn.Module) -> torch.nn.Module:
+def randomize(module: torch.nn.Module) -> Any:
     generator = torch.Generator().manual_seed(0)
     for name, parameter in module.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator) * 0.3
@@ -171,7 +172,7 @@ IMPORTED = {
     "gpt2": (lambda: GPT2ForSequenceClassification(GPT2Config(**SHAPE, **NAMED)), LABELS),
     "gpt2, two unnamed": (lambda: GPT2ForSequenceClassification(GPT2Config(**SHAPE)), ["LABEL_0", "LABEL_1"]),
     "gpt2, three unnamed": (
-        lambda: GPT2ForSequenceClassification(GPT2Config(**SHAPE, num_labels=3)),
+        lambda: GPT2ForSequenceClassification(GPT2Config(**{**SHAPE, "num_labels": 3})),
         ["LABEL_0", "LABEL_1", "LABEL_2"],
     ),
     "gpt1": (lambda: OpenAIGPTForSequenceClassification(OpenAIGPTConfig(**SHAPE, **NAMED)), LABELS),

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import AutoTokenizer, BertTokenizerFast, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoTokenizer,
+    BertTokenizerFast,  # pyright: ignore[reportAttributeAccessIssue]
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 from penna.api.models import import_model
 from penna.config.sections import ModelConfig
@@ -31,7 +36,7 @@ def theirs() -> GPT2LMHeadModel:
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=len(WORDS), n_positions=16, n_embd=12, n_layer=2, n_head=2, bos_token_id=3, eos_token_id=4,
-        summary_first_dropout=0.1, task_specific_params={"text-generation": {"do_sample": True, "max_length": 320}},
+        summary_first_dropout=0.1, **{"task_specific_params": {"text-generation": {"do_sample": True, "max_length": 320}}},
     )  # fmt: skip
     return GPT2LMHeadModel(config).eval()
 

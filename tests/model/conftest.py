@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ DEFAULT_FIELDS = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 24, "vo
 
 
 @torch.no_grad()
-def _randomize(module: nn.Module, seed: int = 0) -> nn.Module:
+def _randomize(module: nn.Module, seed: int = 0) -> Any:
     """Randomize every parameter, norm weights around one and all others around zero, so that each has an effect."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
@@ -28,7 +29,7 @@ def _randomize(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 @pytest.fixture
-def randomize() -> Callable[..., nn.Module]:
+def randomize() -> Callable[..., Any]:
     return _randomize
 
 

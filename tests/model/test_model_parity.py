@@ -5,6 +5,7 @@ Every parameter is random, so a weight that is missing, transposed or misplaced 
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,7 +114,8 @@ def test_an_imported_model_gives_the_same_logits(name, tmp_path: Path, randomize
 def test_an_exported_model_gives_the_same_logits_in_transformers(name, tmp_path: Path, build, some_ids):
     ours = build(**EXPORTED[name])
     written = write_hf(ours.config, ours.state_dict(), tmp_path / "out", tokenizer=None)
-    theirs, loading = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    theirs, loading = loaded
     assert type(theirs).__name__ == written
     assert not any(loading.values()), loading
     assert theirs.dtype == torch.float32
@@ -228,7 +230,7 @@ def test_rotary_settings_are_written_for_transformers_5_and_4(tmp_path: Path, bu
 def test_greedy_generation_equals_transformers(tmp_path: Path, build, some_ids):
     ours = build(preset="gpt2")
     write_hf(ours.config, ours.state_dict(), tmp_path / "out", tokenizer=None)
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    theirs: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     ids = some_ids(1, 4)
     expected = theirs.generate(ids, max_new_tokens=8, do_sample=False, attention_mask=torch.ones_like(ids))
     with torch.no_grad():

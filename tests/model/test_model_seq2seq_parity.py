@@ -79,7 +79,7 @@ def gpt2_decoder(**fields):
 def two_gpt2s(randomize):
     """An EncoderDecoderModel of pre-norm parts, and Penna's with the same weights."""
     encoder = GPT2Model(
-        GPT2Config(vocab_size=61, n_positions=19, n_embd=32, n_layer=3, n_head=4, is_causal=False, **SETTINGS)
+        GPT2Config(vocab_size=61, n_positions=19, n_embd=32, n_layer=3, n_head=4, **{**SETTINGS, "is_causal": False})
     )
     theirs = randomize(EncoderDecoderModel(encoder=encoder, decoder=gpt2_decoder()))
     theirs.encoder.set_attn_implementation("eager")  # the fused one ignores is_causal of the config

@@ -98,10 +98,10 @@ def test_freezing_again_uses_the_changed_weights(methods: tuple[bool, bool]) -> 
     model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=256, block_size=8, vocab_size=700))
     model.init_weights(0)
     model.eval().requires_grad_(False).freeze_for_inference()
-    weight = model.h[0].mlp.c_fc.weight
-    prepared = model.h[0].mlp.c_fc.small_batch
+    c_fc = model.get_submodule("h.0.mlp.c_fc")
+    weight, prepared = c_fc.get_parameter("weight"), c_fc.small_batch
     model.freeze_for_inference()
-    assert model.h[0].mlp.c_fc.small_batch is prepared
+    assert c_fc.small_batch is prepared
     for change in (lambda: weight.add_(0.1), lambda: setattr(weight, "data", random_tensor(*weight.shape))):
         change()
         ids, cache = torch.tensor([[3]]), KVCache(model.config, 1, 8)
@@ -191,5 +191,5 @@ def test_a_method_is_used_if_it_is_clearly_faster(
     assert is_slicing_faster() == slicing
     model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=256, block_size=8, vocab_size=50)).eval().requires_grad_(False)
     model.freeze_for_inference()
-    assert (model.h[0].mlp.c_fc.small_batch is not None) == (packing or slicing)
-    assert model.h[0].attn.c_proj.small_batch is None, "a small weight"
+    assert (model.get_submodule("h.0.mlp.c_fc").small_batch is not None) == (packing or slicing)
+    assert model.get_submodule("h.0.attn.c_proj").small_batch is None, "a small weight"

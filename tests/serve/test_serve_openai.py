@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import openai
@@ -89,7 +90,7 @@ def test_without_a_seed_texts_differ_and_the_response_reports_the_seed(client: o
 
 
 def test_a_stream_has_the_same_text_then_usage_then_done(client: openai.OpenAI, server: Running):
-    asked = {"model": "words", "prompt": ["the", "비가"], "n": 2, "seed": 1, "max_tokens": 9}
+    asked: dict[str, Any] = {"model": "words", "prompt": ["the", "비가"], "n": 2, "seed": 1, "max_tokens": 9}
     whole = client.completions.create(**asked)
     texts = ["", "", "", ""]
     ends: dict[int, str] = {}
@@ -114,7 +115,14 @@ def test_a_stop_string_ends_a_text_without_it_and_without_its_tokens(client: ope
     free = alone(server, "writer", "the rain", 3, max_new_tokens=30)
     stop = free[10:12]
     at = free.index(stop)
-    asked = {"model": "writer", "prompt": "the rain", "seed": 3, "max_tokens": 30, "temperature": 1.0, "logprobs": 0}
+    asked: dict[str, Any] = {
+        "model": "writer",
+        "prompt": "the rain",
+        "seed": 3,
+        "max_tokens": 30,
+        "temperature": 1.0,
+        "logprobs": 0,
+    }
     found = client.completions.create(**asked, stop=[stop, "never there"]).choices[0]
     assert (found.text, found.finish_reason) == (free[:at], "stop")
     assert found.logprobs is not None
@@ -186,7 +194,7 @@ def test_a_beam_search_returns_its_n_best_texts(client: openai.OpenAI, server: R
     best = generate_texts(loaded.model, LETTERS, [prompt_request(loaded, "the", GenerationConfig(**settings))])[
         0
     ].hypotheses
-    asked = {"model": "writer", "prompt": "the", "n": 3, "logprobs": 0, "extra_body": settings}
+    asked: dict[str, Any] = {"model": "writer", "prompt": "the", "n": 3, "logprobs": 0, "extra_body": settings}
     found = client.completions.create(**asked)
     assert [choice.text for choice in found.choices] == [LETTERS.decode(each.ids) for each in best[:3]]
     result = found.choices[1].logprobs
@@ -200,7 +208,7 @@ def test_a_beam_search_returns_its_n_best_texts(client: openai.OpenAI, server: R
 
 def test_pennas_own_settings_work_as_in_the_engine(client: openai.OpenAI, server: Running):
     settings = {"top_k": 3, "min_p": 0.01, "repetition_penalty": 1.3, "no_repeat_ngram_size": 3, "bad_words": ["e"]}
-    more = {"frequency_penalty": 0.7, "presence_penalty": 0.4, "temperature": 1.2}
+    more: dict[str, Any] = {"frequency_penalty": 0.7, "presence_penalty": 0.4, "temperature": 1.2}
     found = client.completions.create(model="writer", prompt="the", seed=4, max_tokens=25, extra_body=settings, **more)
     assert found.choices[0].text == alone(server, "writer", "the", 4, max_new_tokens=25, **settings, **more)
     assert "e" not in found.choices[0].text
@@ -238,7 +246,7 @@ def test_a_reply_matches_conversation(client: openai.OpenAI, server: Running):
 
 
 def test_a_streamed_reply_starts_with_its_role_and_has_the_same_text(client: openai.OpenAI):
-    asked = {
+    asked: dict[str, Any] = {
         "model": "talker",
         "messages": [{"role": "user", "content": "hi"}],
         "seed": 1,
@@ -332,9 +340,10 @@ def test_embeddings_are_the_mean_of_transformers_last_hidden_states(
         ({"stream_options": {"include_usage": True}}, "stream_options", "stream_options"),
     ],
 )
-def test_unsupported_fields_are_rejected_by_name(client: openai.OpenAI, asked: dict, said: str, param: str):
+def test_unsupported_fields_are_rejected_by_name(client: openai.OpenAI, asked: dict[str, Any], said: str, param: str):
+    fields: dict[str, Any] = {"model": "writer", "prompt": "the", "max_tokens": 2}
     with pytest.raises(openai.BadRequestError) as caught:
-        client.completions.create(**{"model": "writer", "prompt": "the", "max_tokens": 2, **asked})
+        client.completions.create(**{**fields, **asked})
     body = caught.value.body
     assert isinstance(body, dict)
     assert said in body["message"]
@@ -385,11 +394,10 @@ def test_fields_without_effect_are_ignored(client: openai.OpenAI):
         ),
     ],
 )
-def test_an_invalid_dialogue_is_rejected(client: openai.OpenAI, asked: dict, said: str):
+def test_an_invalid_dialogue_is_rejected(client: openai.OpenAI, asked: dict[str, Any], said: str):
+    fields: dict[str, Any] = {"model": "talker", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
     with pytest.raises(openai.BadRequestError, match=said):
-        client.chat.completions.create(
-            **{"model": "talker", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, **asked}
-        )
+        client.chat.completions.create(**{**fields, **asked})
 
 
 def test_unknown_models_are_rejected_whatever_their_name(client: openai.OpenAI, server: Running):

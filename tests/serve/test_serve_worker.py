@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -125,7 +125,7 @@ def test_a_disconnect_frees_its_slots_and_the_others_continue(how: str):
             if how == "close":
                 await stream.aclose()
             elif how == "forget":
-                del stream
+                stream = None
             elif how == "cancel":
                 waiting = asyncio.create_task(_to_the_end(stream))
                 await asyncio.sleep(0)
@@ -138,7 +138,7 @@ def test_a_disconnect_frees_its_slots_and_the_others_continue(how: str):
                         await _to_the_end(stream)
             pieces = await staying
             await until(lambda: worker.is_idle)
-            if how != "forget":
+            if stream is not None:
                 assert [piece async for piece in stream] == []
             return pieces, worker.gauges()
 
@@ -380,7 +380,7 @@ class Endless:
             loaded.model.hidden(torch.zeros(1, 4, dtype=torch.long))
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> Generator[None]:
         hooks = [block.register_forward_pre_hook(partial(self._note, n)) for n, block in enumerate(self.loaded.model.h)]
         yield
         for hook in hooks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def ask(loaded: LoadedModel, prompt: str = "abc", count: int = 12, seed: int = 0
 
 
 @asynccontextmanager
-async def working(loaded: LoadedModel | None = None, **settings: Any) -> AsyncIterator[Worker]:
+async def working(loaded: LoadedModel | None = None, **settings: Any) -> AsyncGenerator[Worker]:
     """A worker, closed in the end."""
     worker = Worker(loaded or tiny_loaded(), ServeSettings(**settings))
     try:

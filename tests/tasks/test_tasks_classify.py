@@ -132,6 +132,11 @@ def test_a_tokenizer_without_a_separator_gets_one(tmp_path: Path) -> None:
     assert form.ids([("a b",)], adapted) == [[3, 0, 1, 3]]
 
 
+def labels_of(recipe: Recipe) -> list[str] | None:
+    assert isinstance(recipe.task, ClassifyTask)
+    return recipe.task.labels
+
+
 def test_the_recipe_is_completed_with_labels_and_a_head(tmp_path: Path) -> None:
     recipe = recipe_for(tmp_path)
     full = prepared(recipe).complete_recipe(recipe)
@@ -139,7 +144,7 @@ def test_the_recipe_is_completed_with_labels_and_a_head(tmp_path: Path) -> None:
     assert full.task.labels == ["bad", "good"]
     assert full.model.n_class == 2
     turned = recipe_for(tmp_path, {"task.labels": ["good", "bad"]})
-    assert prepared(turned).complete_recipe(turned).task.labels == ["good", "bad"]
+    assert labels_of(prepared(turned).complete_recipe(turned)) == ["good", "bad"]
     with pytest.raises(RecipeError, match=r"model.n_class = 3, but the data have 2 labels"):
         prepared(recipe_for(tmp_path, {"model.n_class": 3})).complete_recipe(recipe_for(tmp_path, {"model.n_class": 3}))
 
@@ -166,7 +171,7 @@ def test_pairs_are_read_from_pair_column(tmp_path: Path) -> None:
 def test_numbers_as_labels_keep_their_order(tmp_path: Path) -> None:
     rows = [{"text": f"{number} {'x' * number}", "label": number % 11} for number in range(99)]
     recipe = recipe_for(tmp_path, rows=rows)
-    assert prepared(recipe).complete_recipe(recipe).task.labels == [str(number) for number in range(11)]
+    assert labels_of(prepared(recipe).complete_recipe(recipe)) == [str(number) for number in range(11)]
 
 
 def test_batches_hold_the_ids_of_the_format(tmp_path: Path) -> None:
@@ -239,6 +244,7 @@ def test_validation_metrics_equal_those_of_texts_read_alone(tmp_path: Path, worl
         texts.ids[start : start + length].tolist() for start, length in zip(texts.starts, texts.lengths, strict=True)
     ]
     with torch.no_grad():
+        assert model.score is not None
         logits = torch.stack([model.score(model.hidden(torch.tensor([ids]))[0, -1]) for ids in rows])
     true = torch.from_numpy(np.array(texts.labels, dtype=np.int64))
     weights = class_weights(full.task, data.prepared.labels, data.prepared.label_counts)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multilingual_texts import texts
 from tokenizers import pre_tokenizers
-from transformers import AutoTokenizer, GPT2TokenizerFast
+from transformers import AutoTokenizer, GPT2TokenizerFast  # pyright: ignore[reportAttributeAccessIssue]
 
 from penna.errors import TokenizerError
 from penna.tokenizer.token_bytes import byte_letters

@@ -8,7 +8,7 @@ import tokenizers as library
 from hypothesis import given, settings
 from multilingual_texts import KINDS, NASTY, texts
 from tokenizers import models
-from transformers import AutoTokenizer, GPT2TokenizerFast
+from transformers import AutoTokenizer, GPT2TokenizerFast  # pyright: ignore[reportAttributeAccessIssue]
 
 from penna.config.sections import TokenizerConfig
 from penna.errors import TokenizerError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tokenizers as library
 from multilingual_texts import KINDS, NASTY, PARAGRAPH
-from transformers import BertTokenizerFast
+from transformers import BertTokenizerFast  # pyright: ignore[reportAttributeAccessIssue]
 
 from penna.config.sections import TokenizerConfig
 from penna.tokenizer.special_tokens import with_special_tokens

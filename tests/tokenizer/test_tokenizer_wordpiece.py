@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multilingual_texts import texts
-from transformers import AutoTokenizer, BertTokenizerFast
+from transformers import AutoTokenizer, BertTokenizerFast  # pyright: ignore[reportAttributeAccessIssue]
 
 from penna.errors import TokenizerError
 from penna.tokenizer.stream_decoder import StreamDecoder

@@ -113,7 +113,9 @@ def test_the_decay_is_decided_once_and_ends_with_the_run(schedule: ScheduleConfi
     share = schedule.decay_fraction if isinstance(schedule, TrapezoidSchedule) else 1.0
     begins = max(0.05, 1 - share) * TOTAL
     assert decided[0]["decay_start"] == pytest.approx(max(begins, schedule.warmup_steps), abs=1)
-    assert ride.rates[decided[0]["decay_start"]] == 1.0
+    decay_start = decided[0]["decay_start"]
+    assert isinstance(decay_start, int)
+    assert ride.rates[decay_start] == 1.0
     assert ride.rates[-1] < 0.01
 
 
@@ -229,12 +231,12 @@ def test_seconds_continue_after_a_resume(
 ) -> None:
     turned_clock(lambda _: 2.0)
     recipe = tiny_recipe(tmp_path, {"train.steps": 6})
-    for stop in (2, 4):
-        act = at_step(stop, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        if stop == 2:
-            run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=act)
-        else:
-            api.resume("run", runs_dir=tmp_path, on_event=act)
+
+    def terminate() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    run, _ = api.train_recipe(recipe, name="run", runs_dir=tmp_path, on_event=at_step(2, terminate))
+    api.resume("run", runs_dir=tmp_path, on_event=at_step(4, terminate))
     api.resume("run", runs_dir=tmp_path)
     seconds = {row["step"]: row["seconds"] for row in run.metrics()}
     assert seconds == {step: 2.0 * step for step in range(7)}

@@ -14,6 +14,7 @@ from torch import Tensor
 from penna.api.train import resume, train_recipe
 from penna.config.schema import Recipe
 from penna.config.sections import ModelConfig
+from penna.config.tasks import ClassifyTask
 from penna.data.batches import IGNORE_INDEX
 from penna.model.gpt import GPT
 from penna.runs.folder import RunFolder
@@ -237,5 +238,7 @@ def test_a_run_keeps_its_most_accurate_checkpoint_and_its_labels(tmp_path: Path)
     rows = [row for row in run.metrics() if row["split"] == "valid"]
     best = max(rows, key=lambda row: (row["accuracy"], -row["step"]))
     assert run.checkpoint("best").name == f"step-{best['step']:08}"
-    assert RunFolder(run.path).recipe().task.labels == ["other", "vowel"]
+    task = RunFolder(run.path).recipe().task
+    assert isinstance(task, ClassifyTask)
+    assert task.labels == ["other", "vowel"]
     assert all("macro_f1" in row for row in rows)

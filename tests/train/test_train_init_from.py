@@ -112,11 +112,12 @@ def test_the_same_model_and_tokenizer_give_the_same_weights(fields, tokenizer):
 def test_weights_are_copies_that_do_not_share_memory(tokenizer):
     source, model = gpt(tokenizer.vocab_size), gpt(tokenizer.vocab_size, seed=1)
     initialize(model, tokenizer, loaded(source, tokenizer))
-    before = source.h[0].attn.c_attn.weight.clone()
+    weight = source.get_parameter("h.0.attn.c_attn.weight")
+    before = weight.clone()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    assert torch.equal(source.h[0].attn.c_attn.weight, before)
+    assert torch.equal(weight, before)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
@@ -395,8 +396,8 @@ def test_a_seq2seq_with_zero_cross_attention_gives_the_logits_of_the_gpt(tokeniz
     source, model = gpt(tokenizer.vocab_size), seq2seq(chat.vocab_size, block_size=20)
     initialize(model, chat, loaded(source, tokenizer))
     for block in model.h:
-        nn.init.zeros_(block.crossattention.c_proj.weight)
-        nn.init.zeros_(block.crossattention.c_proj.bias)
+        nn.init.zeros_(block.get_parameter("crossattention.c_proj.weight"))
+        nn.init.zeros_(block.get_parameter("crossattention.c_proj.bias"))
     ids = ids_of(tokenizer)
     logits = model(ids, encoder_cache=model.encode(ids, torch.tensor([12])))[..., : tokenizer.vocab_size]
     torch.testing.assert_close(logits, source(ids), atol=1e-6, rtol=0)
@@ -454,7 +455,7 @@ class ExtendedGPT(GPT):
 def test_a_weight_with_two_names_is_loaded_once(tokenizer, chat):
     source, model = gpt(tokenizer.vocab_size), ExtendedGPT(ModelConfig(**SHAPE, vocab_size=chat.vocab_size))
     report = initialize(model, chat, loaded(source, tokenizer))
-    assert torch.equal(model.reader["wte"].weight[:-3], source.wte.weight)
+    assert torch.equal(model.get_parameter("reader.wte.weight")[:-3], source.wte.weight)
     assert "reader.wte.weight" not in {weight.name for weight in (*report.loaded, *report.new)}
 
 

@@ -180,11 +180,11 @@ def test_without_clipping_large_gradients_stay() -> None:
     made = model()
     config = AdamWConfig(learning_rate=1.0, weight_decay=0.0, beta1=0.0, beta2=0.0, eps=100.0, grad_clip=None)
     optimizers = Optimizers(made, config)
-    before = made.ln_f.weight.detach().clone()
+    before = made.get_parameter("ln_f.weight").detach().clone()
     for parameter in made.parameters():
         parameter.grad = torch.full_like(parameter, 100.0)
     optimizers.step()
-    torch.testing.assert_close(made.ln_f.weight.detach(), before - 0.5)
+    torch.testing.assert_close(made.get_parameter("ln_f.weight").detach(), before - 0.5)
 
 
 def kinds_of_state(made: nn.Module) -> dict[str, set[str]]:

@@ -103,7 +103,7 @@ def test_patience_continues_to_count_after_a_resume(tmp_path: Path, scripted: Ca
     assert finished.step == 4
 
 
-DAMAGES: dict[str, Callable[[Path], None]] = {
+DAMAGES: dict[str, Callable[[Path], object]] = {
     "cut short": lambda file: file.write_bytes(file.read_bytes()[:-9]),
     "emptied": lambda file: file.write_bytes(b""),
     "one bit flipped": lambda file: file.write_bytes(file.read_bytes()[:-9] + bytes([file.read_bytes()[-9] ^ 1]) + file.read_bytes()[-8:]),
@@ -121,7 +121,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 @pytest.mark.parametrize("file", [MODEL, OPTIMIZER, STATE, CHECKSUMS])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_damaged_last_checkpoint_is_an_error_and_the_suggested_command_resumes(
-    tmp_path: Path, finished_run: RunFolder, file: str, damage: Callable[[Path], None]
+    tmp_path: Path, finished_run: RunFolder, file: str, damage: Callable[[Path], object]
 ) -> None:
     shutil.copytree(finished_run.path, tmp_path / "run", symlinks=True)
     run = RunFolder(tmp_path / "run")

@@ -36,7 +36,9 @@ def assert_close(first: RunFolder, second: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_accumulated_batches_equal_one_large_batch(tmp_path: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accumulated_batches_equal_one_large_batch(
+    tmp_path: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("penna.train.optimizers._product_dtype", lambda _: torch.float32)
     fields = {**AN_EPOCH_AND_A_STEP, "optim.kind": optimizer}
     runs: list[RunFolder] = []

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ REAL_SAVE_FILE = penna.runs.checkpoint.save_file
 
 
 @contextmanager
-def failing_disk(fails_at: int | None, *, killed: bool) -> Iterator[Disk]:
+def failing_disk(fails_at: int | None, *, killed: bool) -> Generator[Disk]:
     disk = Disk(fails_at, killed=killed)
     with pytest.MonkeyPatch.context() as patch:
         for name in CHANGING:

@@ -45,7 +45,7 @@ class _ChatPlan(GenerationPlan):
         }
 
     def chunk_choices(self, delta: ChoiceDelta, *, is_first: bool) -> list[dict[str, Any]]:
-        empty = {"index": delta.index, "logprobs": None, "finish_reason": None}
+        empty: dict[str, Any] = {"index": delta.index, "logprobs": None, "finish_reason": None}
         choices = [{**empty, "delta": {"role": "assistant", "content": ""}}] if is_first else []
         if delta.text or delta.tokens or delta.finish:
             content = {"content": delta.text} if delta.text or delta.tokens else {}

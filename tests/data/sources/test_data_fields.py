@@ -210,6 +210,6 @@ def test_real_summaries_and_labels_are_read():
     summaries = config(path="$PENNA_DATA/summaries/bbc.test.jsonl", label_column="category")
     found = list(read_records(summaries))
     pairs = [completion_of(one, summaries) for one in found]
-    labels = [labeled_text_of(one, summaries) for one in found]
+    labels: list[Any] = [labeled_text_of(one, summaries) for one in found]
     assert len(pairs) == 207 and all(isinstance(pair, Completion) for pair in pairs)
     assert {label.label for label in labels} == {"business", "entertainment", "politics", "sport", "tech"}

@@ -104,7 +104,7 @@ def test_a_hub_path_of_another_form_is_refused(path: str):
 
 
 def library(monkeypatch: pytest.MonkeyPatch, load: Any) -> None:
-    module = types.ModuleType("datasets")
+    module: Any = types.ModuleType("datasets")
     module.load_dataset = load
     monkeypatch.setitem(sys.modules, "datasets", module)
 

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -160,7 +161,7 @@ def measured(small: Path, large: Path, kind: str = "file") -> tuple[float, int, 
 
 
 def write_large(file: Path, unit: bytes, times: int, before: bytes = b"", after: bytes = b"") -> Path:
-    opened = {".gz": gzip.open, ".xz": lzma.open}.get(file.suffix, open)
+    opened: Any = {".gz": gzip.open, ".xz": lzma.open}.get(file.suffix, open)
     with opened(file, "wb", **({"compresslevel": 1} if file.suffix == ".gz" else {})) as out:
         out.write(before)
         for _ in range(times):

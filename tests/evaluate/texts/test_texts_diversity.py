@@ -4,6 +4,7 @@ import math
 import random
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,9 +54,9 @@ def test_zipf_equals_the_slope_that_scipy_fits() -> None:
     words = [f"w{int(source.paretovariate(0.25))}" for _ in range(30_000)]
     counts = sorted(Counter(words).values(), reverse=True)[:RANKS]
     assert len(counts) == RANKS  # so that the limit of ranks is tested
-    slope = linregress(np.log(np.arange(1, RANKS + 1)), np.log(counts)).slope
+    fit: Any = linregress(np.log(np.arange(1, RANKS + 1)), np.log(counts))
     found = zipf_of_texts([words[:7000], words[7000:]])
-    assert found == pytest.approx(-slope, rel=1e-9)
+    assert found == pytest.approx(-fit.slope, rel=1e-9)
 
 
 def test_zipf_recovers_the_exponent_of_a_power_law() -> None:

@@ -1,4 +1,4 @@
-"""Explanations made by hand: words of several scripts, tokens that are parts of words, and scores by an arithmetic rule."""
+"""Handmade explanations with words of several scripts, words of several tokens, and scores from a formula."""
 
 import math
 from collections.abc import Sequence
@@ -22,8 +22,10 @@ from penna.explain.explanation import (
 )
 from penna.tokenizer.words import Word
 
+# A text is a sequence of words, and a word is a tuple of tokens.
 ENGLISH: tuple[tuple[str, ...], ...] = (
-    ("<|endoftext|>",), ("I",), (" disap", "prove"), (" of",), (" what",), (" you",), (" say",), (",",), ("\n",), (" <b>$x$",), (" &",),
+    ("<|endoftext|>",), ("I",), (" disap", "prove"), (" of",), (" what",), (" you",), (" say",), (",",), ("\n",),
+    (" <b>$x$",), (" &",),
 )  # fmt: skip
 KOREAN = (("나는",), (" 밥", "을"), (" 먹", "었", "다"), (".",))
 CHINESE = tuple((letter,) for letter in "今天天气真好。")
@@ -32,7 +34,8 @@ HEBREW = (("אני",), (" אוהב",), (" ספרים",), ("!",))
 BYTES = (("Na",), ("\\xe4\\xb8",), ("  ",), ("\u202eevil",))
 LONG = tuple((f" word{number % 17}" + ("\n" if number % 90 == 89 else ""),) for number in range(300))
 TEXTS = {
-    "english": ENGLISH, "korean": KOREAN, "chinese": CHINESE, "arabic": ARABIC, "hebrew": HEBREW, "bytes": BYTES, "long": LONG,
+    "english": ENGLISH, "korean": KOREAN, "chinese": CHINESE, "arabic": ARABIC, "hebrew": HEBREW, "bytes": BYTES,
+    "long": LONG,
 }  # fmt: skip
 ABOUT: dict[Method, dict[str, Any]] = {
     "integrated-gradients": {
@@ -46,32 +49,34 @@ ABOUT: dict[Method, dict[str, Any]] = {
 
 
 def score(number: int, method: int) -> float:
-    """Some score of a token."""
+    """The score of a token."""
     return round(3.1 * math.sin(1.7 * number + 0.9 * method) / (1 + 0.2 * number), 6)
 
 
-def attribution_of(words: Sequence[Word], method: Method, count: int, shift: int = 0) -> Attribution:
-    """A method's scores of ``count`` tokens, and their sums."""
-    place = METHODS.index(method)
-    values = tuple(score(number, place + shift) for number in range(count))
-    found = Attribution(method, values, (), ABOUT.get(method, {}))
-    if not found.is_signed:
-        found = replace(found, tokens=tuple(abs(value) / 10 for value in values))
-    return replace(found, words=tuple(sum(found.tokens[word.start : word.end]) for word in words))
+def example_attribution(words: Sequence[Word], method: Method, count: int) -> Attribution:
+    """The scores of ``count`` tokens and their sums over words."""
+    index = METHODS.index(method)
+    values = tuple(score(number, index) for number in range(count))
+    attribution = Attribution(method, values, (), ABOUT.get(method, {}))
+    if not attribution.is_signed:
+        attribution = replace(attribution, tokens=tuple(abs(value) / 10 for value in values))
+    return replace(attribution, words=tuple(sum(attribution.tokens[word.start : word.end]) for word in words))
 
 
-def answer_of(parts: Sequence[Sequence[str]], methods: Sequence[Method], text: str = " to", first: int = 1) -> Answer:
-    """An answer about words, each given as its tokens; ``first`` tokens stand before them."""
+def example_answer(
+    text: Sequence[Sequence[str]], methods: Sequence[Method], name: str = " to", first: int = 1
+) -> Answer:
+    """An answer to a text, with ``first`` unexplained tokens before it."""
     words: list[Word] = []
     tokens = [InputToken("<s>", 0)] * first
-    for part in parts:
+    for word in text:
         start = len(tokens) - first
-        tokens += [InputToken(token.replace(" ", "␣").replace("\n", "\\n"), sum(token.encode())) for token in part]
-        shown = "\ufffd" if part[0].startswith("\\x") else "".join(part)
+        tokens += [InputToken(token.replace(" ", "␣").replace("\n", "\\n"), sum(token.encode())) for token in word]
+        shown = "\ufffd" if word[0].startswith("\\x") else "".join(word)
         words.append(Word(shown, start, len(tokens) - first))
     logprob = -1.25
     return Answer(
-        text=text,
+        text=name,
         logprob=logprob,
         probability=math.exp(logprob),
         foil=None,
@@ -80,15 +85,16 @@ def answer_of(parts: Sequence[Sequence[str]], methods: Sequence[Method], text: s
         first=first,
         end=len(tokens),
         words=tuple(words),
-        attributions=tuple(attribution_of(words, method, len(tokens) - first) for method in methods),
+        attributions=tuple(example_attribution(words, method, len(tokens) - first) for method in methods),
     )
 
 
-def views_of(answer: Answer, layers: int = 3, heads: int = 4) -> Views:
-    """Everything that can be looked at besides."""
+def example_views(answer: Answer, layers: int = 3, heads: int = 4) -> Views:
+    """All views."""
     size = len(answer.tokens)
     maps = tuple(tuple(_map(size, 1.0 + layer + head) for head in range(heads)) for layer in range(layers))
     first = tuple(tuple(sum(row[0] for row in weights[1:]) / max(size - 1, 1) for weights in layer) for layer in maps)
+    explained = range(size - answer.first)
     return Views(
         attention=AttentionMaps(maps, first),
         lens=tuple(
@@ -100,38 +106,39 @@ def views_of(answer: Answer, layers: int = 3, heads: int = 4) -> Views:
         ),
         without=AblatedHeads(((0, 1), (2, 3)), 0.05, answer.expected[1:]),
         layers=LayerInformation(
-            tuple(range(1, layers + 1)),
-            tuple(tuple(abs(score(token, 3)) / (1 + layer) for token in range(size - answer.first)) for layer in range(layers)),
-            tuple(tuple(abs(score(word, 3)) / (1 + layer) for word in range(len(answer.words))) for layer in range(layers)),
-            tuple(layer != 1 for layer in range(layers)),
+            layers=tuple(range(1, layers + 1)),
+            tokens=tuple(tuple(abs(score(token, 3)) / (1 + layer) for token in explained) for layer in range(layers)),
+            words=tuple(
+                tuple(abs(score(word, 3)) / (1 + layer) for word in range(len(answer.words))) for layer in range(layers)
+            ),
+            converged=tuple(layer != 1 for layer in range(layers)),
         ),
-    )  # fmt: skip
+    )
 
 
 def _map(size: int, sharpness: float) -> tuple[tuple[float, ...], ...]:
     rows: list[tuple[float, ...]] = []
     for row in range(size):
-        raised = [math.exp(sharpness * math.sin(1 + row * column)) if column <= row else 0.0 for column in range(size)]
-        rows.append(tuple(value / sum(raised) for value in raised))
+        values = [math.exp(sharpness * math.sin(1 + row * column)) if column <= row else 0.0 for column in range(size)]
+        rows.append(tuple(value / sum(values) for value in values))
     return tuple(rows)
 
 
-def made(text: str, methods: Sequence[Method] = METHODS, *, views: bool = False) -> Explanation:
-    """An explanation of the next token behind one of the texts above."""
-    parts = TEXTS[text]
-    answer = answer_of(parts, methods)
-    prompt = "".join("".join(part) for part in parts)
-    return Explanation(
-        "runs/tiny", "next", prompt, (answer,), views_of(answer) if views else Views(), ("A notice: <3 & more.",), 7
-    )
+def example_explanation(name: str, methods: Sequence[Method] = METHODS, *, views: bool = False) -> Explanation:
+    """An explanation of the token after one of the texts."""
+    text = TEXTS[name]
+    answer = example_answer(text, methods)
+    prompt = "".join("".join(word) for word in text)
+    all_views = example_views(answer) if views else Views()
+    return Explanation("runs/tiny", "next", prompt, (answer,), all_views, ("A notice: <3 & more.",), 7)
 
 
-def made_generated(text: str, methods: Sequence[Method] = METHODS[:2], count: int = 5) -> Explanation:
-    """An explanation of ``count`` tokens that were generated behind one of the texts."""
-    parts = list(TEXTS[text])
-    prompt = "".join("".join(part) for part in parts)
+def example_generation(name: str, methods: Sequence[Method] = METHODS[:2], count: int = 5) -> Explanation:
+    """An explanation of ``count`` tokens that were generated after one of the texts."""
+    text = list(TEXTS[name])
+    prompt = "".join("".join(word) for word in text)
     answers: list[Answer] = []
     for number in range(count):
-        answers.append(answer_of(parts, methods, text=f" gen{number}"))
-        parts.append((f" gen{number}",))
+        answers.append(example_answer(text, methods, name=f" gen{number}"))
+        text.append((f" gen{number}",))
     return Explanation("runs/tiny", "generated", prompt, tuple(answers), Views(), (), 7)

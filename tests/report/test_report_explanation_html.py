@@ -1,4 +1,4 @@
-"""An explanation's page: it stands by itself, lets nothing in, and holds every number."""
+"""The page of an explanation contains every number, loads nothing, and escapes every text."""
 
 import base64
 import hashlib
@@ -10,23 +10,23 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from example_explanations import TEXTS, made, made_generated
+from example_explanations import TEXTS, example_explanation, example_generation
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from penna.explain.explanation import METHODS
+from penna.report.explanations.colors import level
 from penna.report.explanations.html import explanation_html
-from penna.report.explanations.map_image import map_address
-from penna.report.explanations.page import level
-from penna.report.explanations.wording import largest, score_text, word_name
+from penna.report.explanations.html_views import map_data_url
+from penna.report.explanations.wording import max_abs, score_text, word_name
 
 EMPTY = {"meta", "br", "img", "input", "link", "hr"}
 HARMFUL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"
 
 
 class Page(HTMLParser):
-    """What a page is made of; raises AssertionError where its elements are not closed in order."""
+    """The elements and texts of a page. Raises AssertionError if its elements are not closed in order."""
 
     def __init__(self, content: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -54,25 +54,25 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("text", list(TEXTS))
-def test_every_word_and_every_score_is_in_the_page(text: str) -> None:
-    explanation = made(text)
+def test_every_word_and_score_is_on_the_page(text: str) -> None:
+    explanation = example_explanation(text)
     answer, page = explanation.answers[0], Page(explanation_html(explanation))
     spans = [each for each in page.all("span") if each.get("class", "").split()[:1] == ["w"] and "title" in each]
-    told = [
-        f"{word_name(answer, number)}: {score_text(score, largest(found.words), found.is_signed)}"
+    expected = [
+        f"{word_name(answer, number)}: {score_text(score, max_abs(found.words), found.is_signed)}"
         for found in answer.attributions
         for number, score in enumerate(found.words)
     ]
-    assert [each["title"].rpartition(" ")[0].removesuffix(" nats per") for each in spans] == told
+    assert [each["title"].rpartition(" ")[0].removesuffix(" nats per") for each in spans] == expected
     texts = set(page.texts)
-    for found in answer.attributions:  # the table of tokens
-        most = largest(found.tokens)
+    for found in answer.attributions:  # table of tokens
+        most = max_abs(found.tokens)
         assert {score_text(score, most, found.is_signed) for score in found.tokens} <= texts
     assert "A notice: <3 & more." in texts
 
 
-def test_nothing_is_loaded_and_the_policy_names_the_only_style_and_script_by_their_hashes() -> None:
-    content = explanation_html(made("english", views=True))
+def test_nothing_is_loaded_and_the_policy_allows_only_the_style_and_script_with_these_hashes() -> None:
+    content = explanation_html(example_explanation("english", views=True))
     page = Page(content)
     (policy,) = [each["content"] for each in page.all("meta") if each.get("http-equiv") == "Content-Security-Policy"]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
@@ -87,15 +87,15 @@ def test_nothing_is_loaded_and_the_policy_names_the_only_style_and_script_by_the
     assert not {"link", "iframe", "object", "embed", "base", "form", "a"} & {tag for tag, _ in page.elements}
     assert "http" not in re.sub(r"http-equiv", "", content)
     assert all(address["src"].startswith("data:image/png;base64,") for address in page.all("img"))
-    for _, attributes in page.elements:  # what the policy would not let work
+    for _, attributes in page.elements:  # the policy blocks these
         assert "style" not in attributes and not any(name.startswith("on") for name in attributes)
     assert "url(" not in style and "@import" not in style
     assert "unsafe" not in policy
 
 
-def test_texts_of_every_place_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_text_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TEXTS, "harmful", ((HARMFUL,), (f" {HARMFUL}",)))
-    for explanation in (made("harmful", views=True), made_generated("harmful", count=2)):
+    for explanation in (example_explanation("harmful", views=True), example_generation("harmful", count=2)):
         content = explanation_html(explanation)
         page = Page(content)
         assert content.count("<script") == 1
@@ -105,31 +105,33 @@ def test_texts_of_every_place_are_escaped(monkeypatch: pytest.MonkeyPatch) -> No
             assert HARMFUL.replace(" ", "␣") in json.loads(figure["data-tokens"])[1]
 
 
-def test_direction_of_words_goes_by_the_text() -> None:
+def test_words_have_the_direction_of_their_script() -> None:
     for text, direction in (("arabic", "rtl"), ("hebrew", "rtl"), ("chinese", "ltr"), ("english", "ltr")):
-        words = [each for each in Page(explanation_html(made(text))).all("p") if each.get("class") == "words"]
+        words = [
+            each for each in Page(explanation_html(example_explanation(text))).all("p") if each.get("class") == "words"
+        ]
         assert {each["dir"] for each in words} == {direction}
         assert len(words) == len(METHODS)
 
 
-def test_one_method_or_one_token_is_chosen_by_radio_buttons_that_the_style_knows() -> None:
-    content = explanation_html(made_generated("korean", METHODS[:3], count=4))
+def test_radio_buttons_select_a_method_and_a_generated_token() -> None:
+    content = explanation_html(example_generation("korean", METHODS[:3], count=4))
     page = Page(content)
     style = re.findall(r"<style>(.*?)</style>", content, re.S)[0]
     ids = [each["id"] for each in page.all("input") if each["type"] == "radio"]
     assert ids == ["show-all", *(f"show-{method}" for method in METHODS[:3]), *(f"answer-{n}" for n in range(4))]
     assert [each["id"] for each in page.all("input") if "checked" in each] == ["show-all", "answer-0", "numbers"]
-    seen = {each for attributes in page.all("section") for each in attributes.get("class", "").split()}
-    for button, every, one in re.findall(r"body:has\(#([\w-]+):checked\) \.([\w-]+):not\(\.([\w-]+)\)", style):
-        assert button in ids and {every, one} <= seen
+    classes = {each for attributes in page.all("section") for each in attributes.get("class", "").split()}
+    for button, group, shown in re.findall(r"body:has\(#([\w-]+):checked\) \.([\w-]+):not\(\.([\w-]+)\)", style):
+        assert button in ids and {group, shown} <= classes
         ids.remove(button)
     assert ids == ["show-all"]
-    single = Page(explanation_html(made("korean", METHODS[:1])))
+    single = Page(explanation_html(example_explanation("korean", METHODS[:1])))
     assert not [each for each in single.all("input") if each["type"] == "radio"]
 
 
-def test_every_colour_that_is_used_is_in_the_style_and_stronger_for_more() -> None:
-    content = explanation_html(made("english", views=True))
+def test_every_color_class_is_defined_and_higher_levels_are_stronger() -> None:
+    content = explanation_html(example_explanation("english", views=True))
     style = re.findall(r"<style>(.*?)</style>", content, re.S)[0]
     defined = dict(re.findall(r"\.([fap]\d+)\{background:rgb\(var\(--\w+\)/([\d.]+)\)\}", style))
     used = {name for _, attributes in Page(content).elements for name in attributes.get("class", "").split()}
@@ -140,25 +142,25 @@ def test_every_colour_that_is_used_is_in_the_style_and_stronger_for_more() -> No
     assert (level(1.0, True), level(-0.52, True), level(0.3, False), level(0.01, True)) == ("f10", "a5", "p3", "")
 
 
-def test_each_map_and_the_mean_is_a_picture_with_a_name() -> None:
-    explanation = made("english", views=True)
+def test_each_attention_map_and_the_mean_is_a_named_picture() -> None:
+    explanation = example_explanation("english", views=True)
     maps = explanation.views.attention
     assert maps is not None
     page = Page(explanation_html(explanation))
     pictures = {each["alt"]: each["src"] for each in page.all("img")}
     names = [f"layer {layer}, head {head}" for layer in range(3) for head in range(4)]
-    assert list(pictures) == ["the mean over all layers and heads", *names]
+    assert list(pictures) == ["mean over all layers and heads", *names]
     for layer in range(3):
         for head in range(4):
-            found = weights_of(pictures[f"layer {layer}, head {head}"])
-            assert np.abs(found - np.array(maps.weights[layer][head])).max() < 0.005
-    assert pictures["the mean over all layers and heads"] == page.all("img")[0]["src"]
+            weights = picture_weights(pictures[f"layer {layer}, head {head}"])
+            assert np.abs(weights - np.array(maps.weights[layer][head])).max() < 0.005
+    assert pictures["mean over all layers and heads"] == page.all("img")[0]["src"]
     assert {f"{part:.1%}" for row in maps.first_token for part in row} <= set(page.texts)
 
 
-def weights_of(address: str) -> np.ndarray:
-    """The weights that a picture holds, read by another library."""
-    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
+def picture_weights(url: str) -> np.ndarray:
+    """The weights of a picture, decoded by Pillow."""
+    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
         return (np.array(image.convert("RGBA"))[..., 3] / 255) ** 2
 
 
@@ -167,23 +169,25 @@ def weights_of(address: str) -> np.ndarray:
         lambda side: st.lists(st.lists(st.floats(0, 1), min_size=side, max_size=side), min_size=1, max_size=9)
     )
 )
-def test_a_picture_of_weights_gives_them_back(weights: list[list[float]]) -> None:
-    found = weights_of(map_address(weights))
-    assert found.shape == np.array(weights).shape
-    assert np.abs(found - weights).max() < 0.005
+def test_weights_can_be_read_from_a_picture(weights: list[list[float]]) -> None:
+    decoded = picture_weights(map_data_url(weights))
+    assert decoded.shape == np.array(weights).shape
+    assert np.abs(decoded - weights).max() < 0.005
 
 
-def test_tables_of_the_views_hold_their_numbers() -> None:
-    explanation = made("hebrew", ("occlusion",), views=True)
+def test_tables_of_the_views_contain_their_numbers() -> None:
+    explanation = example_explanation("hebrew", ("occlusion",), views=True)
     views, texts = explanation.views, set(Page(explanation_html(explanation)).texts)
     assert views.heads is not None and views.lens is not None and views.layers is not None
-    most = largest(value for row in views.heads.logprob for value in row)
+    most = max_abs(value for row in views.heads.logprob for value in row)
     assert {score_text(-value, most, True) for row in views.heads.logprob for value in row} <= texts
     assert {str(row.rank) for row in views.lens} <= texts
-    most = largest(value for row in views.layers.words for value in row)
+    most = max_abs(value for row in views.layers.words for value in row)
     assert {score_text(value, most, False) for row in views.layers.words for value in row} <= texts
-    assert {"without 0.1, 2.3", "Not settled, to be read with care: layer 2."} <= texts
+    assert {"without 0.1, 2.3", "Not converged, interpret with care: layer 2."} <= texts
 
 
 def test_the_same_explanation_gives_the_same_page() -> None:
-    assert explanation_html(made("bytes", views=True)) == explanation_html(made("bytes", views=True))
+    assert explanation_html(example_explanation("bytes", views=True)) == explanation_html(
+        example_explanation("bytes", views=True)
+    )

@@ -23,30 +23,30 @@ from penna.explain.explanation import (
 )
 from penna.explain.faithfulness import RANDOM_ORDERS, SHARES, FaithfulnessMetrics, Mean, Measure
 from penna.formatting import one_line, truncate_end, truncate_start
-from penna.report.explanations.generated import generated_scores
-from penna.report.explanations.shades import AGAINST, AMOUNT, FOR, ink, shade, strength
+from penna.report.explanations.colors import AGAINST, AMOUNT, FOR, ink, shade, strength
+from penna.report.explanations.matrices import generated_scores
 from penna.report.explanations.wording import (
     FIRST_TOKEN,
     HEADS,
     LAYERS,
     LENS,
-    METHOD_WORDS,
+    METHOD_TEXTS,
     NOT_IMPORTANCE,
     answer_line,
     answer_name,
-    checks,
-    ends_line,
+    convergence_warning,
     expected_text,
     generated_text,
-    head_parts,
+    head_contributions,
+    head_names,
     heading,
-    heads_name,
-    largest,
-    runs_right_to_left,
+    is_line_end,
+    is_right_to_left,
+    max_abs,
+    method_notes,
+    probability_text,
     scale_text,
     score_text,
-    share,
-    unsettled,
     word_name,
 )
 
@@ -79,23 +79,23 @@ def print_explanation(explanation: Explanation) -> None:
         _print_scores(page, first)
     page.gap()
     for attribution in first.attributions:
-        words = METHOD_WORDS[attribution.method]
-        page.paragraph(" ".join([f"{words.title}: {words.meaning} ({words.unit}).", *checks(attribution)]))
+        words = METHOD_TEXTS[attribution.method]
+        page.paragraph(" ".join([f"{words.title}: {words.meaning} ({words.unit}).", *method_notes(attribution)]))
     _print_views(page, explanation)
 
 
 def _print_colored(page: Page, answer: Answer, attribution: Attribution) -> None:
     """Print the text with each word on the color of its score."""
-    most = largest(attribution.words)
-    page.title(f"{METHOD_WORDS[attribution.method].title} ({scale_text(attribution, most)})")
+    most = max_abs(attribution.words)
+    page.title(f"{METHOD_TEXTS[attribution.method].title} ({scale_text(attribution, most)})")
     line = Text()
     for number, (word, score) in enumerate(zip(answer.words, attribution.words, strict=True)):
         if word.text[:1].isspace() and line.plain[-1:] not in ("", "\n"):
             line.append(" ")
         line.append(word_name(answer, number), style=_style(shade(strength(score, most), attribution.is_signed)))
-        if ends_line(answer, number):
+        if is_line_end(answer, number):
             line.append("\n")
-    if runs_right_to_left("".join(word.text for word in answer.words)):
+    if is_right_to_left("".join(word.text for word in answer.words)):
         line.justify = "right"
     page.show(line)
 
@@ -120,8 +120,8 @@ def _print_scores(page: Page, answer: Answer) -> None:
         table.add_column(no_wrap=True)
         for _ in some:
             table.add_column(width=_NUMBER + 1 + bar)
-        table.add_row("word", *(METHOD_WORDS[attribution.method].title for attribution in some), style="dim")
-        most = [largest(attribution.words) for attribution in some]
+        table.add_row("word", *(METHOD_TEXTS[attribution.method].title for attribution in some), style="dim")
+        most = [max_abs(attribution.words) for attribution in some]
         for name, number in zip(names, shown, strict=True):
             cells = [
                 _score_cell(attribution, attribution.words[number], top, bar)
@@ -142,9 +142,9 @@ def _score_cell(attribution: Attribution, score: float, most: float, width: int)
 
 def _strongest_words(answer: Answer) -> list[int]:
     """The words with the highest scores by any method, in text order."""
-    tops = [largest(attribution.words) for attribution in answer.attributions]
+    tops = [max_abs(attribution.words) for attribution in answer.attributions]
     highest = [
-        largest(
+        max_abs(
             strength(attribution.words[number], top) for attribution, top in zip(answer.attributions, tops, strict=True)
         )
         for number in range(len(answer.words))
@@ -160,17 +160,17 @@ def _top_indices(values: Sequence[float]) -> list[int]:
 def _print_generated(page: Page, explanation: Explanation, method: int, attribution: Attribution) -> None:
     """Print a row for each generated token: its probability, and the words with the highest scores."""
     scores = generated_scores(explanation, method)
-    page.title(f"{METHOD_WORDS[attribution.method].title}: the {_TOP} words with the highest scores")
+    page.title(f"{METHOD_TEXTS[attribution.method].title}: the {_TOP} words with the highest scores")
     table = grid("lrw", "token", "probability", "")
     for answer, row in zip(explanation.answers, scores.scores, strict=True):
         known = [(score, name) for score, name in zip(row, scores.columns, strict=True) if score is not None]
-        most = largest(score for score, _ in known)
+        most = max_abs(score for score, _ in known)
         line = Text()
         for number, (score, name) in enumerate(sorted(known, key=lambda each: -abs(each[0]))[:_TOP]):
             line.append(" · " if number else "")
             line.append(truncate_end(name, _NAME), style=_style(shade(strength(score, most), attribution.is_signed)))
             line.append(f" {score_text(score, most, attribution.is_signed)}")
-        table.add_row(truncate_end(answer_name(answer), _NAME), share(answer.probability), line)
+        table.add_row(truncate_end(answer_name(answer), _NAME), probability_text(answer.probability), line)
     page.show(table)
 
 
@@ -184,8 +184,12 @@ def _print_views(page: Page, explanation: Explanation) -> None:
         page.title("Heads ablated together")
         page.rows(
             [
-                ("all heads", share(answer.probability), expected_text(answer.expected)),
-                (f"without {heads_name(without.heads)}", share(without.probability), expected_text(without.expected)),
+                ("all heads", probability_text(answer.probability), expected_text(answer.expected)),
+                (
+                    f"without {head_names(without.heads)}",
+                    probability_text(without.probability),
+                    expected_text(without.expected),
+                ),
             ]
         )
     if views.attention is not None:
@@ -205,8 +209,8 @@ def _print_first_token(page: Page, maps: AttentionMaps) -> None:
 
 
 def _print_head_effects(page: Page, effects: HeadEffects) -> None:
-    parts = head_parts(effects)
-    most = largest(value for row in parts for value in row)
+    parts = head_contributions(effects)
+    most = max_abs(value for row in parts for value in row)
     page.title("Heads ablated one by one")
     page.paragraph(HEADS)
     _print_by_head(
@@ -215,7 +219,7 @@ def _print_head_effects(page: Page, effects: HeadEffects) -> None:
 
 
 def _print_layers(page: Page, answer: Answer, layers: LayerInformation) -> None:
-    most = largest(value for row in layers.words for value in row)
+    most = max_abs(value for row in layers.words for value in row)
     page.title("Information about words in each layer")
     page.paragraph(LAYERS)
     shown = _top_indices([max(row[number] for row in layers.words) for number in range(len(answer.words))])
@@ -227,7 +231,7 @@ def _print_layers(page: Page, answer: Answer, layers: LayerInformation) -> None:
     ]
     names = [word_name(answer, number) for number in shown]
     _print_heatmap(page, names, [f"layer {layer}" for layer in layers.layers], cells)
-    if warning := unsettled(layers):
+    if warning := convergence_warning(layers):
         page.paragraph(warning)
 
 
@@ -242,8 +246,8 @@ def _print_lens(page: Page, answer: Answer, rows: Sequence[LensRow]) -> None:
         guesses: list[Text] = []
         for guess in row.top[:columns]:
             token = Text(truncate_end(one_line(guess.text), _GUESS), style=_style(shade(guess.probability, False)))
-            guesses.append(Text().append_text(token).append(f" {share(guess.probability)}"))
-        table.add_row(str(row.layer), share(row.probability), f"{row.rank:,}", *guesses)
+            guesses.append(Text().append_text(token).append(f" {probability_text(guess.probability)}"))
+        table.add_row(str(row.layer), probability_text(row.probability), f"{row.rank:,}", *guesses)
     page.show(table)
 
 
@@ -308,7 +312,7 @@ def _measure_table(measures: dict[Method, Measure], better: int) -> Table:
     table = grid("lrlrll", "", "AOPC", "", "lead", "", "", padding=1)
     for method, measure in measures.items():
         aopc, lead = measure.aopc, measure.lead
-        cells = [METHOD_WORDS[method].title, f"{aopc.mean:.3f}", f"{aopc.low:.3f} to {aopc.high:.3f}"]
+        cells = [METHOD_TEXTS[method].title, f"{aopc.mean:.3f}", f"{aopc.low:.3f} to {aopc.high:.3f}"]
         if method != "random":
             cells += [f"{lead.mean:+.3f}", f"{lead.low:+.3f} to {lead.high:+.3f}", _verdict(lead, better)]
         table.add_row(*cells)
@@ -328,5 +332,5 @@ def _share_table(metrics: FaithfulnessMetrics) -> Table:
     table.add_row("", *[f"{percentage} %" for percentage in SHARES] * 2, style="dim")
     for method, each in metrics.methods.items():
         values = [*each.comprehensiveness.shares, *each.sufficiency.shares]
-        table.add_row(METHOD_WORDS[method].title, *(f"{value:.3f}" for value in values))
+        table.add_row(METHOD_TEXTS[method].title, *(f"{value:.3f}" for value in values))
     return table

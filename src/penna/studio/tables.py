@@ -5,18 +5,13 @@ The colors are those of ``penna.report.explanations``, for light and dark pages.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 from nicegui import ui
 
-from penna.report.explanations.page import level
-from penna.report.explanations.shades import strength
-
-_LEVELS = 10
-_MAX_OPACITY = 0.62  # keeps text readable on the strongest color
-_COLORS = {"f": "for", "a": "against", "p": "amount"}
+from penna.report.explanations.colors import level, level_rules, strength
 
 _STYLE = """
 .shaded{--for:43 108 176;--against:217 115 13;--amount:107 63 160;min-width:0;overflow-wrap:anywhere}
@@ -44,14 +39,7 @@ def score_cell(text: str, score: float, largest: float, *, signed: bool) -> Cell
 
 def add_table_style() -> None:
     """Add the colors to a page."""
-    ui.add_css(_STYLE + "".join(_level_rules()))
-
-
-def _level_rules() -> Iterator[str]:
-    for kind, color in _COLORS.items():
-        for number in range(1, _LEVELS + 1):
-            opacity = f"{number / _LEVELS * _MAX_OPACITY:.3f}"
-            yield f".shaded .{kind}{number}{{background:rgb(var(--{color})/{opacity})}}"
+    ui.add_css(_STYLE + "".join(level_rules(".shaded ")))
 
 
 def show_table(

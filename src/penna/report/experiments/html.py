@@ -17,10 +17,80 @@ from penna.report.experiments.tables import (
 from penna.report.html_page import escape_html, html_page, inline_svg
 from penna.report.tables import TextTable
 
+_STYLE = """
+:root { --warn: #8a4b00; --warn-card: #fff5e6; }
+@media (prefers-color-scheme: dark) { :root { --warn: #ffc46b; --warn-card: #2e2413; } }
+p { max-width: 48rem; }
+.warnings {
+  background: var(--warn-card); border-left: 4px solid var(--warn); padding: 0.7rem 1rem; margin: 1rem 0;
+}
+.warnings h2 { margin: 0; color: var(--warn); font-size: 1rem; }
+.warnings ul { margin: 0.3rem 0 0; padding-left: 1.2rem; }
+caption { text-align: left; font-weight: 600; padding: 0.3rem 0; }
+th, td { vertical-align: top; }
+th:first-child, td:first-child {
+  text-align: left; white-space: normal; overflow-wrap: break-word; min-width: 8rem; max-width: 18rem;
+  position: sticky; left: 0; background: var(--paper);
+}
+.of-texts th, .of-texts td { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
+thead th { border-bottom: 2px solid var(--line); font-weight: 600; }
+thead button {
+  font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0;
+  cursor: pointer; text-align: inherit; white-space: inherit;
+}
+thead button::after { content: " \\2195"; color: var(--pale); }
+th[aria-sort="ascending"] button::after { content: " \\2191"; }
+th[aria-sort="descending"] button::after { content: " \\2193"; }
+figure { overflow-x: auto; }
+figure svg { width: 100%; min-width: 34rem; height: auto; }
+.side { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 0.8rem; }
+.card {
+  background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 0.6rem 0.8rem; min-width: 0;
+}
+.card h4 { margin: 0 0 0.3rem; font-size: 0.85rem; color: var(--pale); overflow-wrap: anywhere; }
+.card p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; }
+dt { color: var(--pale); }
+dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 32rem) {
+  dl { grid-template-columns: 1fr; }
+  dd { margin-bottom: 0.4rem; }
+}
+"""
+_SCRIPT = """
+for (const table of document.querySelectorAll("table")) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const falling = head.getAttribute("aria-sort") === "ascending";
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+      const value = (row) => row.cells[column].textContent.trim();
+      const number = (text) => Number.parseFloat(text.replaceAll(",", ""));
+      const rows = [...table.tBodies[0].rows];
+      const numeric = rows.some((row) => !Number.isNaN(number(value(row))));
+      rows.sort((one, other) => {
+        const [a, b] = [value(one), value(other)];
+        if (!numeric) return falling ? b.localeCompare(a) : a.localeCompare(b);
+        const [x, y] = [number(a), number(b)];
+        if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);
+        return falling ? y - x : x - y;
+      });
+      table.tBodies[0].append(...rows);
+    });
+  });
+}
+"""
+
 
 def comparison_report(comparison: Comparison, plots: Sequence[RenderedPlot], first: str) -> str:
     """The whole page; ``first`` names the plot of curves that is open."""
-    return html_page(comparison.title, [part for section in _sections(comparison, plots, first) for part in section])
+    body = [part for section in _sections(comparison, plots, first) for part in section]
+    return html_page(comparison.title, body, style=_STYLE, script=_SCRIPT, has_inline_styles=True)
 
 
 def _sections(comparison: Comparison, plots: Sequence[RenderedPlot], first: str) -> Iterator[list[str]]:
@@ -108,7 +178,9 @@ def _table(table: TextTable, *, titled: bool = True) -> str:
     body = "".join("<tr>" + "".join(f"<td>{escape_html(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
     caption = f"<caption>{escape_html(table.title)}</caption>" if titled else ""
     kind = "" if table.is_numeric else ' class="of-texts"'
-    return f'<div class="wide"><table{kind}>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="scroll"><table{kind}>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
 def _paragraph(text: str, kind: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Run folders written by hand, as training would leave them, for the tests of comparisons."""
+"""Handmade run folders for the tests of comparisons."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def write_run(
     info: dict[str, Any] | None = None,
     evaluations: dict[str, Any] | None = None,
 ) -> ComparedRun:
-    """A run on disk, read again; it has one validation row at step 20 and one at 40 unless told otherwise."""
+    """Write a run and read it. By default it has validation rows at steps 0, 20 and 40."""
     run = RunFolder(folder / name)
     run.path.mkdir(parents=True)
     recipe = build_recipe(merge(TABLE, {"train.seed": seed, **(overrides or {})}))
@@ -62,7 +62,7 @@ def write_run(
 
 
 def write_arms(folder: Path, losses: dict[str, dict[int, float]], **more: Any) -> list[Arm]:
-    """Arms whose runs differ in their learning rate and, by seed, in their last loss."""
+    """Write arms that differ in their learning rate, and runs that differ in their last loss."""
     runs = [
         write_run(folder, f"{name}-s{seed}", seed=seed, rows=[valid(0, 5), train(20, 4), train(40, 3), valid(40, loss)],
                   overrides={"optim.learning_rate": 0.001 * (number + 1)}, **more)
@@ -73,7 +73,7 @@ def write_arms(folder: Path, losses: dict[str, dict[int, float]], **more: Any) -
 
 
 def comparison_of(arms: list[Arm], **more: Any) -> Comparison:
-    """Arms compared, with the warnings they give."""
-    made = Provenance("2026-11-21T12:00:00+00:00", "penna compare a b", "0.1.0", "")
-    given = {"title": "A title", "warnings": comparison_warnings(arms), "provenance": made, **more}
-    return compare_arms(arms, **given)
+    """The comparison of arms, with its warnings."""
+    provenance = Provenance("2026-11-21T12:00:00+00:00", "penna compare a b", "0.1.0", "")
+    options = {"title": "A title", "warnings": comparison_warnings(arms), "provenance": provenance, **more}
+    return compare_arms(arms, **options)

@@ -1,4 +1,4 @@
-"""Tables, samples and figures of a comparison: every value in its place, and texts that break nothing."""
+"""Tables, samples and plots of decoding strategies have the right values, and texts cannot break their syntax."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from penna.report.decoding_tables import COLUMNS, conditions, markdown, samples,
 from penna.report.tables import escape_control_characters
 
 
-def statistics(perplexity: float | None = 20.0, **changes: float | None) -> Statistics:
+def example_statistics(perplexity: float | None = 20.0, **changes: float | None) -> Statistics:
     values: dict[str, Any] = {
         "texts": 2, "words": 30, "perplexity": perplexity, "judge_perplexity": None, "self_bleu": 0.31, "zipf": 0.93,
         "repetition": 0.0028, "distinct_1": 0.4, "distinct_2": 0.8, "distinct_3": 0.9, "words_used": 1234,
@@ -42,7 +42,7 @@ def strategy(name: str, statistics: Statistics, distance: Interval, config: Gene
 
 
 @pytest.fixture
-def figures() -> DecodingMetrics:
+def metrics() -> DecodingMetrics:
     return DecodingMetrics(
         model="runs/a",
         judge=None,
@@ -52,12 +52,14 @@ def figures() -> DecodingMetrics:
         length=20,
         seed=0,
         human=HumanMetrics(
-            statistics(), (Continuation((1,), "sat.\n", False), Continuation((2,), "北京", True)), novelty(0)
+            example_statistics(), (Continuation((1,), "sat.\n", False), Continuation((2,), "北京", True)), novelty(0)
         ),
         floor=Interval(0.04, 0.01, 0.09),
         strategies=(
-            strategy("top-p 0.9", statistics(19.0), Interval(0.1, 0.05, 0.2), GenerationConfig(top_p=0.9)),
-            strategy("a|b", statistics(math.inf, zipf=None), Interval(1.5, math.nan, math.nan), GenerationConfig()),
+            strategy("top-p 0.9", example_statistics(19.0), Interval(0.1, 0.05, 0.2), GenerationConfig(top_p=0.9)),
+            strategy(
+                "a|b", example_statistics(math.inf, zipf=None), Interval(1.5, math.nan, math.nan), GenerationConfig()
+            ),
         ),
         recommendation=Recommendation("top-p 0.9", "top-p 0.9 is nearest to human text.", (), {"a|b": "it reproduces"}),
         doubts=(SampleSizeWarning("MAUVE", 2, 500, "texts"),),
@@ -66,8 +68,8 @@ def figures() -> DecodingMetrics:
     )
 
 
-def test_the_markdown_table_has_the_paper_s_columns_first_and_a_cell_for_each(figures: DecodingMetrics) -> None:
-    text = markdown(figures)
+def test_the_markdown_table_begins_with_the_columns_of_the_paper(metrics: DecodingMetrics) -> None:
+    text = markdown(metrics)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     unescaped = [line.replace("\\|", "!").strip("|").split("|") for line in rows]
     assert len({len(row) for row in unescaped}) == 1
@@ -80,11 +82,11 @@ def test_the_markdown_table_has_the_paper_s_columns_first_and_a_cell_for_each(fi
     assert best[-4:] == ["75.0%", "20.0%", "20", "1.5"]
     for sentence in ("**Recommendation.** top-p 0.9", "it reproduces", "MAUVE is unreliable", "There are 2 prefixes."):
         assert sentence in text
-    assert conditions(figures) in text
+    assert conditions(metrics) in text
 
 
-def test_csv_has_full_values_and_nothing_where_there_is_none(figures: DecodingMetrics, tmp_path: Path) -> None:
-    files = write_tables(figures, tmp_path)
+def test_csv_has_full_precision_and_empty_cells_for_missing_values(metrics: DecodingMetrics, tmp_path: Path) -> None:
+    files = write_tables(metrics, tmp_path)
     assert [file.name for file in files] == ["table.md", "table.csv", "metrics.json", "samples.md"]
     rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text(encoding="utf-8"))))
     assert list(rows[0]) == ["strategy", *(column.name for column in COLUMNS)]
@@ -98,10 +100,10 @@ def test_csv_has_full_values_and_nothing_where_there_is_none(figures: DecodingMe
     assert rows[0]["mauve"] == rows[0]["seconds"] == ""
 
 
-def test_samples_stand_side_by_side_and_control_characters_are_escape_control_characters(
-    figures: DecodingMetrics,
+def test_samples_are_grouped_by_prefix_and_control_characters_are_escaped(
+    metrics: DecodingMetrics,
 ) -> None:
-    text = samples(figures)
+    text = samples(metrics)
     assert "\x1b" not in text
     assert "나는 \\u{1b}[31m붉다" in text
     assert "````text\nThe ```⏎\ncat\n````" in text
@@ -110,7 +112,7 @@ def test_samples_stand_side_by_side_and_control_characters_are_escape_control_ch
 
 
 @pytest.mark.parametrize(
-    ("text", "spelled"),
+    ("text", "escaped"),
     [
         ("a\nb", "a⏎\nb"),
         ("a\tb", "a\tb"),
@@ -119,31 +121,31 @@ def test_samples_stand_side_by_side_and_control_characters_are_escape_control_ch
         ("\u200b", "\\u{200b}"),
     ],
 )
-def test_what_cannot_be_seen_is_escape_control_characters(text: str, spelled: str) -> None:
-    assert escape_control_characters(text) == spelled
+def test_invisible_characters_are_escaped(text: str, escaped: str) -> None:
+    assert escape_control_characters(text) == escaped
 
 
-def test_figures_are_files_that_open(figures: DecodingMetrics, tmp_path: Path) -> None:
-    files = draw_decoding(figures, tmp_path)
+def test_plots_are_valid_files(metrics: DecodingMetrics, tmp_path: Path) -> None:
+    files = draw_decoding(metrics, tmp_path)
     assert [file.name for file in files] == ["strategies.svg", "strategies.png", "plane.svg", "plane.png"]
     for file in files:
         if file.suffix == ".svg":
-            ElementTree.parse(file)  # whole
+            ElementTree.parse(file)
         else:
             assert file.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_name_in_any_script_and_with_any_sign_is_drawn_as_it_is(figures: DecodingMetrics, tmp_path: Path) -> None:
+def test_names_in_any_script_are_drawn_unchanged(metrics: DecodingMetrics, tmp_path: Path) -> None:
     name = "내 것 我的 $x_{ a"
-    renamed = replace(figures, strategies=(replace(figures.strategies[0], name=name), figures.strategies[1]))
-    renamed = replace(renamed, recommendation=replace(figures.recommendation, name=name))
+    renamed = replace(metrics, strategies=(replace(metrics.strategies[0], name=name), metrics.strategies[1]))
+    renamed = replace(renamed, recommendation=replace(metrics.recommendation, name=name))
     for file in draw_decoding(renamed, tmp_path):
         if file.suffix == ".svg":
             assert name in "".join(ElementTree.parse(file).getroot().itertext())
 
 
-def test_the_human_value_is_a_line_and_every_finite_value_a_dot(figures: DecodingMetrics) -> None:
-    figure = strategies_figure(figures)
+def test_human_text_is_a_line_and_every_finite_value_a_dot(metrics: DecodingMetrics) -> None:
+    figure = strategies_figure(metrics)
     perplexity, _, zipf, repetition, _, distance = figure.axes
     assert [line.get_xdata()[0] for line in perplexity.lines if line.get_marker() == "o"] == [19.0]
     assert [line.get_xdata()[0] for line in perplexity.lines if line.get_marker() != "o"] == [20.0]
@@ -153,24 +155,24 @@ def test_the_human_value_is_a_line_and_every_finite_value_a_dot(figures: Decodin
     assert [label.get_text() for label in perplexity.get_yticklabels()] == ["top-p 0.9", "a|b"]
 
 
-def test_the_plane_names_every_point_it_can_show(figures: DecodingMetrics) -> None:
-    (axis,) = plane_figure(figures).axes
+def test_the_plane_labels_every_finite_point(metrics: DecodingMetrics) -> None:
+    (axis,) = plane_figure(metrics).axes
     assert {text.get_text() for text in axis.texts} - {""} == {"human", "top-p 0.9"}
 
 
-def test_names_in_the_plane_keep_apart_where_many_points_lie_close_together(figures: DecodingMetrics) -> None:
+def test_labels_in_the_plane_do_not_overlap(metrics: DecodingMetrics) -> None:
     nearby = [
         strategy(
             f"top-p 0.{number:02}",
-            statistics(18.0 + number % 5, self_bleu=0.28 + number // 5 * 0.01)
+            example_statistics(18.0 + number % 5, self_bleu=0.28 + number // 5 * 0.01)
             if number
-            else statistics(1.5, self_bleu=0.8),
+            else example_statistics(1.5, self_bleu=0.8),
             Interval(0.1, 0.05, 0.2),
             GenerationConfig(),
         )
         for number in range(20)
     ]
-    figure = plane_figure(replace(figures, strategies=tuple(nearby)))
+    figure = plane_figure(replace(metrics, strategies=tuple(nearby)))
     (axis,) = figure.axes
     names = [text for text in axis.texts if text.get_text()]
     assert len(names) == 21

@@ -1,4 +1,4 @@
-"""What is proved of an experiment's arms: differences that nobody named are found, and those that follow are told."""
+"""The equality check finds differences between arms that no arm declares, and names those that follow from others."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ Runs = list[tuple[PlannedRun, RunFolder]]
 WEIGHTS = {"wte.weight": [[9, 4], "aa"], "h.0.attn.c_proj.weight": [[4, 4], "bb"], "h.0.ln_1.weight": [[4], "cc"]}
 
 
-def a_run(
-    place: Path, arm: str, fields: dict[str, Any], *, seed: int = 1, more: dict[str, Any] | None = None, **info: Any
+def write_run(
+    folder: Path, arm: str, fields: dict[str, Any], *, seed: int = 1, more: dict[str, Any] | None = None, **info: Any
 ) -> tuple[PlannedRun, RunFolder]:
-    """A run whose arm names ``fields`` and whose recipe also has ``more``; ``info`` is laid over its run.json."""
-    run = RunFolder(place / f"{arm}-s{seed}")
+    """A run whose arm declares ``fields`` and whose recipe also has ``more``; ``info`` overrides its run.json."""
+    run = RunFolder(folder / f"{arm}-s{seed}")
     run.path.mkdir()
     recipe = load_recipe("shakespeare-lr", {"train.seed": seed, **fields, **(more or {})})
     (run.path / "recipe.toml").write_text(recipe_toml(recipe))
-    told = {
+    default = {
         "data": {"content_hash": "d" * 20, "tokenizer_hash": "t"},
         "initial_weights": WEIGHTS,
         "batch_order": f"order{seed}",
     }
-    (run.path / "run.json").write_text(json.dumps({**told, **info}))
+    (run.path / "run.json").write_text(json.dumps({**default, **info}))
     return PlannedRun(arm, seed, False, dict(fields), dict(fields)), run
 
 
-def found(runs: Runs) -> dict[str, EqualityCheck]:
-    return {finding.name: finding for finding in check_equality(runs)}
+def checks(runs: Runs) -> dict[str, EqualityCheck]:
+    return {check.name: check for check in check_equality(runs)}
 
 
-def test_arms_that_differ_in_what_they_name_are_the_same_but_for_it(tmp_path: Path) -> None:
+def test_arms_that_differ_only_in_declared_fields_are_otherwise_equal(tmp_path: Path) -> None:
     runs = [
-        a_run(tmp_path, arm, {"model.positions": value}, seed=seed)
+        write_run(tmp_path, arm, {"model.positions": value}, seed=seed)
         for seed in (1, 2)
         for arm, value in (("a", "learned"), ("b", "rotary"))
     ]
-    result = found(runs)
-    assert all(finding.is_equal for finding in result.values())
+    result = checks(runs)
+    assert all(check.is_equal for check in result.values())
     assert result["recipe"].text == "equal except for model.positions"
     assert result["data"].text == "equal (hash dddddddddddd)"
     assert "(6 pairs)" in result["initial_weights"].text
-    assert result["batch_order"].text == "the same, by their hashes, in each of 2 seeds"
+    assert result["batch_order"].text == "equal (by hash, for each of 2 seeds)"
 
 
-def test_a_difference_that_no_arm_names_is_found(tmp_path: Path) -> None:
+def test_an_undeclared_difference_is_found(tmp_path: Path) -> None:
     other = {**WEIGHTS, "wte.weight": [[9, 4], "xx"]}
     runs = [
-        a_run(tmp_path, "a", {"model.positions": "learned"}),
-        a_run(
+        write_run(tmp_path, "a", {"model.positions": "learned"}),
+        write_run(
             tmp_path,
             "b",
             {"model.positions": "rotary"},
@@ -66,23 +66,23 @@ def test_a_difference_that_no_arm_names_is_found(tmp_path: Path) -> None:
             batch_order="elsewhere",
         ),
     ]
-    result = found(runs)
-    assert not any(finding.is_equal for finding in result.values())
+    result = checks(runs)
+    assert not any(check.is_equal for check in result.values())
     assert result["recipe"].text == "NOT equal: optim.beta1, which no arm names"
     assert result["data"].text == "NOT equal: b-s1 differ from a"
     assert result["initial_weights"].text == "NOT equal: wte.weight"
     assert result["batch_order"].text == "NOT equal: b-s1 differ from a"
 
 
-def test_a_difference_in_one_seed_alone_is_found(tmp_path: Path) -> None:
-    runs = [a_run(tmp_path, arm, {"model.positions": v}, seed=1) for arm, v in (("a", "learned"), ("b", "rotary"))]
-    runs += [a_run(tmp_path, "a", {"model.positions": "learned"}, seed=2)]
-    runs += [a_run(tmp_path, "b", {"model.positions": "rotary"}, seed=2, batch_order="elsewhere")]
-    assert found(runs)["batch_order"].text == "NOT equal: b-s2 differ from a"
+def test_a_difference_in_only_one_seed_is_found(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, arm, {"model.positions": v}, seed=1) for arm, v in (("a", "learned"), ("b", "rotary"))]
+    runs += [write_run(tmp_path, "a", {"model.positions": "learned"}, seed=2)]
+    runs += [write_run(tmp_path, "b", {"model.positions": "rotary"}, seed=2, batch_order="elsewhere")]
+    assert checks(runs)["batch_order"].text == "NOT equal: b-s2 differ from a"
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "follows"),
+    ("first", "second", "consequences"),
     [
         ({"model.n_embd": 64}, {"model.n_embd": 128}, {"model.head_dim", "model.n_inner"}),
         ({"schedule.kind": "constant"}, {"schedule.kind": "linear"}, {"schedule.final_ratio"}),
@@ -90,72 +90,72 @@ def test_a_difference_in_one_seed_alone_is_found(tmp_path: Path) -> None:
         ({"train.steps": 5}, {"train.minutes": 1.0}, set[str]()),
     ],
 )
-def test_what_follows_from_a_named_field_is_told_apart(
-    first: dict[str, Any], second: dict[str, Any], follows: set[str], tmp_path: Path
+def test_consequences_of_a_declared_field_are_listed_separately(
+    first: dict[str, Any], second: dict[str, Any], consequences: set[str], tmp_path: Path
 ) -> None:
-    result = found([a_run(tmp_path, "a", first), a_run(tmp_path, "b", second)])["recipe"]
+    result = checks([write_run(tmp_path, "a", first), write_run(tmp_path, "b", second)])["recipe"]
     assert result.is_equal
-    assert all(name in result.text.partition("and what follows from that: ")[2] for name in follows)
+    assert all(name in result.text.partition("and what follows from that: ")[2] for name in consequences)
     assert all(name in result.text.partition(", and what follows")[0] for name in {*first, *second})
 
 
-def test_tensors_of_another_shape_have_no_counterpart(tmp_path: Path) -> None:
+def test_tensors_with_different_shapes_are_not_compared(tmp_path: Path) -> None:
     longer = {**WEIGHTS, "wte.weight": [[12, 4], "zz"], "wpe.weight": [[8, 4], "pp"]}
     runs = [
-        a_run(tmp_path, "a", {"model.positions": "learned"}),
-        a_run(tmp_path, "b", {"model.positions": "rotary"}, initial_weights=longer),
+        write_run(tmp_path, "a", {"model.positions": "learned"}),
+        write_run(tmp_path, "b", {"model.positions": "rotary"}, initial_weights=longer),
     ]
-    result = found(runs)["initial_weights"]
+    result = checks(runs)["initial_weights"]
     assert result.is_equal and "(2 pairs; 2 tensors have no counterpart of the same shape)" in result.text
 
 
-def test_depth_decides_how_residual_projections_begin_and_nothing_else(tmp_path: Path) -> None:
+def test_depth_may_only_change_the_initialization_of_residual_projections(tmp_path: Path) -> None:
     scaled = {**WEIGHTS, "h.0.attn.c_proj.weight": [[4, 4], "xx"]}
     other = {**scaled, "h.0.ln_1.weight": [[4], "xx"]}
     for weights, same in ((scaled, True), (other, False)):
-        place = tmp_path / str(same)
-        place.mkdir()
+        folder = tmp_path / str(same)
+        folder.mkdir()
         runs = [
-            a_run(place, "a", {"model.n_layer": 1}),
-            a_run(place, "b", {"model.n_layer": 2}, initial_weights=weights),
+            write_run(folder, "a", {"model.n_layer": 1}),
+            write_run(folder, "b", {"model.n_layer": 2}, initial_weights=weights),
         ]
-        assert found(runs)["initial_weights"].is_equal is same
+        assert checks(runs)["initial_weights"].is_equal is same
 
 
-def test_arms_that_begin_from_other_weights_are_held_apart(tmp_path: Path) -> None:
+def test_arms_with_different_pretrained_weights_are_compared_separately(tmp_path: Path) -> None:
     pretrained = {name: [shape, "pre"] for name, (shape, _) in WEIGHTS.items()}
     runs = [
-        a_run(tmp_path, "a", {"optim.beta1": 0.8}),
-        a_run(tmp_path, "b", {"optim.beta1": 0.7}),
-        a_run(tmp_path, "c", {"train.init_from": "x"}, initial_weights=pretrained),
+        write_run(tmp_path, "a", {"optim.beta1": 0.8}),
+        write_run(tmp_path, "b", {"optim.beta1": 0.7}),
+        write_run(tmp_path, "c", {"train.init_from": "x"}, initial_weights=pretrained),
     ]
-    result = found(runs)["initial_weights"]
+    result = checks(runs)["initial_weights"]
     assert result.is_equal and "(3 pairs)" in result.text and "compared separately" in result.text
 
 
-def test_batches_may_differ_where_what_decides_them_is_named(tmp_path: Path) -> None:
+def test_batches_may_differ_if_a_declared_field_changes_them(tmp_path: Path) -> None:
     runs = [
-        a_run(tmp_path, "a", {"train.batch_size": 8}),
-        a_run(tmp_path, "b", {"train.batch_size": 16}, batch_order="elsewhere"),
+        write_run(tmp_path, "a", {"train.batch_size": 8}),
+        write_run(tmp_path, "b", {"train.batch_size": 16}, batch_order="elsewhere"),
     ]
-    result = found(runs)["batch_order"]
+    result = checks(runs)["batch_order"]
     assert result.is_equal and result.text == "different between arms, because train.batch_size differs"
 
 
-def test_a_run_that_does_not_tell_is_named(tmp_path: Path) -> None:
+def test_a_run_without_the_information_is_named(tmp_path: Path) -> None:
     runs = [
-        a_run(tmp_path, "a", {"model.positions": "learned"}),
-        a_run(tmp_path, "b", {"model.positions": "rotary"}, initial_weights=None, batch_order=None, data={}),
+        write_run(tmp_path, "a", {"model.positions": "learned"}),
+        write_run(tmp_path, "b", {"model.positions": "rotary"}, initial_weights=None, batch_order=None, data={}),
     ]
-    result = found(runs)
+    result = checks(runs)
     assert result["recipe"].is_equal
     assert {name for name, each in result.items() if "unknown: run.json of b-s1" in each.text} == {
         "data", "initial_weights", "batch_order"
     }  # fmt: skip
 
 
-def test_starts_and_runs_that_have_not_begun_are_left_out(tmp_path: Path) -> None:
-    one = a_run(tmp_path, "a", {"model.positions": "learned"})
+def test_pretraining_and_runs_that_have_not_started_are_skipped(tmp_path: Path) -> None:
+    one = write_run(tmp_path, "a", {"model.positions": "learned"})
     start = (PlannedRun("pre", 1, True, {}, {}), one[1])
     waiting = (PlannedRun("b", 1, False, {}, {}), RunFolder(tmp_path / "nowhere"))
     assert check_equality([one, start, waiting]) == []

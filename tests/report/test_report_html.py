@@ -1,4 +1,4 @@
-"""The report and its figures: one page that loads nothing, whatever names and texts hold, and figures that are true."""
+"""The comparison report is one page that loads nothing and escapes every text, and its plots show the logged values."""
 
 import base64
 import hashlib
@@ -17,12 +17,12 @@ from penna.report.experiments.comparison import ArmText, Comparison, PromptTexts
 from penna.report.experiments.html import comparison_report
 from penna.report.experiments.plots import RenderedPlot, curves_figure, draw_comparison, finals_figure, mean_line
 
-EVIL = '</script><script>alert(1)</script><img src="http://x.y/z" onerror="a()"> & $\\alpha$ 영화'
+HOSTILE = '</script><script>alert(1)</script><img src="http://x.y/z" onerror="a()"> & $\\alpha$ 영화'
 VOID = {"meta", "link", "img", "br", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """What stands in a page, and whether its tags match."""
+    """The tags and texts of a page. Raises AssertionError if tags do not match."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,19 +54,19 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     arms = write_arms(
         tmp_path_factory.mktemp("runs"), {"one": {1: 2.0, 2: 2.2}, "two": {1: 1.5, 2: 1.9}, "three": {1: 2.5}}
     )
-    named = [Arm(f"{EVIL}{arm.name}", arm.runs) for arm in arms]
-    texts = [PromptTexts(EVIL, 0, tuple(ArmText(arm.name, arm.first.name, EVIL, "ended") for arm in named))]
-    return comparison_of(named, title=EVIL, description=EVIL, texts=texts, identical=[EVIL])
+    named = [Arm(f"{HOSTILE}{arm.name}", arm.runs) for arm in arms]
+    texts = [PromptTexts(HOSTILE, 0, tuple(ArmText(arm.name, arm.first.name, HOSTILE, "ended") for arm in named))]
+    return comparison_of(named, title=HOSTILE, description=HOSTILE, texts=texts, identical=[HOSTILE])
 
 
 @pytest.fixture(scope="module")
-def figures(comparison: Comparison) -> list[RenderedPlot]:
+def plots(comparison: Comparison) -> list[RenderedPlot]:
     return draw_comparison(comparison)
 
 
 @pytest.fixture(scope="module")
-def html(comparison: Comparison, figures: list[RenderedPlot]) -> str:
-    return comparison_report(comparison, figures, "curves-by-tokens")
+def html(comparison: Comparison, plots: list[RenderedPlot]) -> str:
+    return comparison_report(comparison, plots, "curves-by-tokens")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def page(html: str) -> Page:
     return parsed
 
 
-def test_the_page_is_whole(page: Page) -> None:
+def test_all_tags_are_closed_and_ids_are_unique(page: Page) -> None:
     assert page.open == []
     assert [tag for tag, _ in page.tags].count("svg") == 5
     assert len(page.ids) == len(set(page.ids)) > 0
@@ -97,7 +97,7 @@ def test_the_page_loads_nothing(html: str, page: Page) -> None:
     assert set(re.findall(r'(?<!xmlns=")(?<!xmlns:xlink=")https?://[^"<&]*', html)) == {"http://x.y/z"}
 
 
-def test_its_policy_allows_its_own_script_alone(html: str, page: Page) -> None:
+def test_the_policy_allows_only_the_page_s_own_script(html: str, page: Page) -> None:
     (policy,) = [a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a]
     assert policy is not None
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-")
@@ -105,51 +105,51 @@ def test_its_policy_allows_its_own_script_alone(html: str, page: Page) -> None:
     assert f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
 
 
-def test_what_people_wrote_stands_in_it_as_text(page: Page) -> None:
+def test_names_and_texts_are_escaped(page: Page) -> None:
     assert [tag for tag, _ in page.tags].count("script") == 1
-    assert page.texts.count(EVIL) >= 5  # title, heading, description, prompt, text
+    assert page.texts.count(HOSTILE) >= 5  # title, heading, description, prompt, text
 
 
-def test_warnings_come_before_everything_else(html: str) -> None:
-    assert html.index('class="warnings"') < html.index("What came out") < html.index("<svg")
-    assert "Seeds differ" in html
+def test_warnings_come_first(html: str) -> None:
+    assert html.index('class="warnings"') < html.index("Results") < html.index("<svg")
+    assert "The seeds differ" in html
 
 
-def test_the_curves_that_were_asked_for_are_open(html: str) -> None:
+def test_the_requested_curves_are_open(html: str) -> None:
     opened = re.findall(r"<details open><summary>(.*?)</summary>", html)
-    assert opened == ["Finals", "Curves over tokens learned from"]
+    assert opened == ["Final metrics", "Curves over training tokens"]
     assert html.count("<details>") == 3
 
 
-def test_the_page_knows_light_and_dark_and_narrow_screens(html: str) -> None:
+def test_the_page_supports_dark_mode_and_narrow_screens(html: str) -> None:
     assert "prefers-color-scheme: dark" in html
     assert 'name="viewport" content="width=device-width' in html
     assert "currentColor" in html
     assert "#1b1b1f" not in html[html.index("<svg") :]
 
 
-def test_figures_are_xml_with_the_arms_in_them(figures: list[RenderedPlot]) -> None:
-    assert [figure.name for figure in figures] == [
+def test_plots_are_xml_and_name_the_arms(plots: list[RenderedPlot]) -> None:
+    assert [plot.name for plot in plots] == [
         "curves-by-step", "curves-by-tokens", "curves-by-seconds", "curves-by-epoch", "finals",
     ]  # fmt: skip
-    for figure in figures:
-        texts = [element.text for element in ElementTree.fromstring(figure.svg).iter() if element.tag.endswith("}text")]
+    for plot in plots:
+        texts = [element.text for element in ElementTree.fromstring(plot.svg).iter() if element.tag.endswith("}text")]
         assert any(text is not None and text.startswith("</script><script>alert") for text in texts)
-        assert figure.png.startswith(b"\x89PNG")
+        assert plot.png.startswith(b"\x89PNG")
 
 
-def test_figures_are_written_as_svg_and_png(figures: list[RenderedPlot], tmp_path: Path) -> None:
-    assert [file.name for file in figures[-1].write(tmp_path)] == ["finals.svg", "finals.png"]
-    assert (tmp_path / "finals.svg").read_text(encoding="utf-8") == figures[-1].svg
+def test_plots_are_written_as_svg_and_png(plots: list[RenderedPlot], tmp_path: Path) -> None:
+    assert [file.name for file in plots[-1].write(tmp_path)] == ["finals.svg", "finals.png"]
+    assert (tmp_path / "finals.svg").read_text(encoding="utf-8") == plots[-1].svg
 
 
-def test_the_same_comparison_draws_the_same_file(tmp_path: Path) -> None:
+def test_the_same_comparison_gives_the_same_files(tmp_path: Path) -> None:
     comparison = comparison_of(group_by_recipe([write_run(tmp_path, "a", rows=[valid(1, 2.0)])]))
     (one,), (other,) = draw_comparison(comparison), draw_comparison(comparison)
     assert (one.svg, one.png) == (other.svg, other.png)
 
 
-def test_a_mean_line_is_where_all_seeds_are() -> None:
+def test_a_mean_line_covers_the_range_that_all_seeds_have() -> None:
     one = np.array([0.0, 10.0, 20.0]), np.array([4.0, 2.0, 1.0])
     other = np.array([5.0, 10.0, 15.0]), np.array([3.0, 4.0, 5.0])
     x, mean, low, high = mean_line([one, other])
@@ -167,7 +167,7 @@ def lines_of(axis: Any) -> dict[str, list[list[float]]]:
     return found
 
 
-def test_every_seed_and_the_mean_are_drawn_in_the_arms_colour(tmp_path: Path) -> None:
+def test_every_seed_and_the_mean_have_the_color_of_their_arm(tmp_path: Path) -> None:
     arms = write_arms(tmp_path, {"one": {1: 2.0, 2: 3.0}, "two": {1: 1.0}})
     figure = curves_figure(comparison_of(arms), "step")
     panels = {axis.get_ylabel(): axis for axis in figure.axes if axis.get_visible()}
@@ -179,7 +179,7 @@ def test_every_seed_and_the_mean_are_drawn_in_the_arms_colour(tmp_path: Path) ->
     assert lines_of(panels["validation accuracy (%)"]).popitem()[1] == [[50.0, 10.0]]
 
 
-def test_the_fall_at_the_start_does_not_hide_what_is_compared(tmp_path: Path) -> None:
+def test_the_steep_start_does_not_determine_the_vertical_range(tmp_path: Path) -> None:
     rows = [valid(0, 9.0), valid(10, 2.1), valid(50, 2.05), valid(100, 2.0)]
     run = write_run(tmp_path, "a", rows=rows)
     figure = curves_figure(comparison_of(group_by_recipe([run])), "step")
@@ -188,7 +188,7 @@ def test_the_fall_at_the_start_does_not_hide_what_is_compared(tmp_path: Path) ->
     assert low < 2.0
 
 
-def test_finals_have_a_dot_for_each_seed_at_one_height_in_every_arm(tmp_path: Path) -> None:
+def test_final_metrics_have_a_dot_for_each_seed(tmp_path: Path) -> None:
     arms = write_arms(tmp_path, {"one": {1: 2.0, 2: 3.0}, "two": {1: 1.0, 2: 1.5}})
     figure = finals_figure(comparison_of(arms))
     axis = figure.axes[0]
@@ -200,35 +200,35 @@ def test_finals_have_a_dot_for_each_seed_at_one_height_in_every_arm(tmp_path: Pa
     assert [label.get_text() for label in axis.get_yticklabels()] == ["one", "two"]
 
 
-def test_many_arms_keep_apart_by_style(tmp_path: Path) -> None:
+def test_many_arms_have_distinct_line_styles(tmp_path: Path) -> None:
     arms = write_arms(tmp_path, {f"arm{number}": {1: 2.0 + number} for number in range(10)})
     figure = curves_figure(comparison_of(arms), "epoch")
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
     assert len(looks) == 10
 
 
-def test_runs_that_logged_nothing_twice_have_no_curves(tmp_path: Path) -> None:
+def test_runs_with_a_single_row_have_no_curves(tmp_path: Path) -> None:
     run = write_run(tmp_path, "a", rows=[train(1, 3.0), valid(1, 2.0)])
-    assert [figure.name for figure in draw_comparison(comparison_of(group_by_recipe([run])))] == ["finals"]
+    assert [plot.name for plot in draw_comparison(comparison_of(group_by_recipe([run])))] == ["finals"]
 
 
-def test_a_name_that_no_font_has_is_a_number_in_the_png_and_stays_in_the_svg(
+def test_a_name_without_a_font_is_a_number_in_the_png_and_unchanged_in_the_svg(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("penna.report.experiments.plots.drawable_characters", lambda _: frozenset("abc"))
     runs = [write_run(tmp_path, name, rows=[valid(1, 2.0)], overrides={"optim.learning_rate": rate})
             for name, rate in (("abc", 0.1), ("영화", 0.2))]  # fmt: skip
-    made: list[Any] = []
-    whole = finals_figure
+    drawn: list[Any] = []
+    original = finals_figure
 
-    def finals(*arguments: Any) -> Any:
-        made.append(whole(*arguments))
-        return made[-1]
+    def recording_figure(*arguments: Any) -> Any:
+        drawn.append(original(*arguments))
+        return drawn[-1]
 
-    monkeypatch.setattr("penna.report.experiments.plots.finals_figure", finals)
-    (figure,) = draw_comparison(comparison_of(group_by_recipe(runs)))
-    assert "영화" in figure.svg
-    assert [[label.get_text() for label in own.axes[0].get_yticklabels()] for own in made] == [
+    monkeypatch.setattr("penna.report.experiments.plots.finals_figure", recording_figure)
+    (plot,) = draw_comparison(comparison_of(group_by_recipe(runs)))
+    assert "영화" in plot.svg
+    assert [[label.get_text() for label in own.axes[0].get_yticklabels()] for own in drawn] == [
         ["abc", "영화"],
         ["abc", "arm 2"],
     ]

@@ -14,14 +14,14 @@ from penna.storage import to_json
 VALUES = st.floats(-1e6, 1e6)
 
 
-def test_the_interval_of_three_seeds_uses_the_tabulated_quantile_of_student() -> None:
+def test_the_interval_of_three_seeds_uses_the_quantile_of_student_s_t() -> None:
     found = paired_difference({1: 0.0, 2: 0.0, 3: 0.0}, {1: 1.0, 2: 2.0, 3: 3.0})
     assert found is not None
     assert found.high == pytest.approx(2 + 4.302653 / math.sqrt(3), rel=1e-6)  # t(0.975, 2)
 
 
 @given(st.lists(VALUES, min_size=2, max_size=30))
-def test_a_spread_equals_numpys_with_one_degree_of_freedom_less(values: list[float]) -> None:
+def test_a_spread_equals_the_sample_deviation_of_numpy(values: list[float]) -> None:
     found = spread(values)
     assert found is not None
     assert found.sd is not None
@@ -39,7 +39,7 @@ def test_a_single_value_has_no_deviation_and_no_value_has_no_spread() -> None:
 
 
 @given(st.lists(st.tuples(VALUES, VALUES), min_size=2, max_size=12))
-def test_an_interval_equals_that_of_scipys_paired_test(pairs: list[tuple[float, float]]) -> None:
+def test_an_interval_equals_that_of_the_paired_test_of_scipy(pairs: list[tuple[float, float]]) -> None:
     baseline = {seed: one for seed, (one, _) in enumerate(pairs)}
     arm = {seed: other for seed, (_, other) in enumerate(pairs)}
     found = paired_difference(baseline, arm)

@@ -14,7 +14,6 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ import pytest
 playwright = pytest.importorskip("playwright.sync_api", reason="make test-browser installs it")
 from axe_playwright_python.sync_playwright import Axe  # noqa: E402
 from playwright.sync_api import Browser, ConsoleMessage, Frame, Page, expect, sync_playwright  # noqa: E402
-from studio_runs import make_runs  # noqa: E402
+from studio_runs import Served, make_runs  # noqa: E402
 
 from penna.errors import PennaError  # noqa: E402
 from penna.studio.training_processes import TrainingProcesses  # noqa: E402
@@ -43,15 +42,6 @@ SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
 
 
 expect.set_options(timeout=PATIENCE)
-
-
-@dataclass(frozen=True)
-class Served:
-    """A running studio."""
-
-    address: str
-    runs_dir: Path
-    data_dir: Path
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ VERBS = ("sleeps", "waits", "sings", "runs", "hides")
 GOOD, BAD = ("warm", "bright", "lovely", "funny"), ("cold", "dull", "boring", "sad")
 MODEL = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 64}
 LONG = 40_000  # steps of a run that a test stops; minutes of training otherwise
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running studio."""
+
+    address: str
+    runs_dir: Path
+    data_dir: Path
 
 
 class Stop(Exception):  # noqa: N818 - no error: how a run is ended before its time

@@ -14,8 +14,7 @@ from playwright.sync_api import expect
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FrameLocator, Page
-
-    from conftest import Served
+    from studio_runs import Served
 
 pytestmark = pytest.mark.browser
 

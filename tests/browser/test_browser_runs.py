@@ -12,9 +12,8 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="make test-browser installs it")
 from playwright.sync_api import Page, expect
-from studio_runs import LONG, recipe_table
+from studio_runs import LONG, Served, recipe_table
 
-from conftest import Served
 from penna.api.train import train_recipe
 from penna.config.recipe import build_recipe, merge
 from penna.runs.folder import RunFolder

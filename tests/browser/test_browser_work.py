@@ -13,8 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
-
-    from conftest import Served
+    from studio_runs import Served
 
 pytestmark = pytest.mark.browser
 

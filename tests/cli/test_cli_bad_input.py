@@ -51,12 +51,12 @@ def write_inputs(folder: Path) -> None:
     (folder / "tiny.toml").write_text(TINY, encoding="utf-8")
 
 
-def written(name: str, content: bytes) -> Callable[[Path], None]:
-    return lambda place: (place / name).write_bytes(content) and None
+def written(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda place: (place / name).write_bytes(content)
 
 
-def recipe(more: str) -> Callable[[Path], None]:
-    return lambda place: (place / "bad.toml").write_text(more, encoding="utf-8") and None
+def recipe(more: str) -> Callable[[Path], object]:
+    return lambda place: (place / "bad.toml").write_text(more, encoding="utf-8")
 
 
 def nothing(place: Path) -> None:
@@ -117,7 +117,7 @@ class Case:
     name: str
     command: str
     says: str  # part of the message
-    prepare: Callable[[Path], None] = nothing
+    prepare: Callable[[Path], object] = nothing
     code: int = 2
 
 

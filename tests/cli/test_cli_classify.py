@@ -65,6 +65,7 @@ def penna_classify(place: Path, *words: str) -> int:
 def expected(place: Path, texts: list[str]) -> list[dict[str, float]]:
     """The probabilities of each text, classified alone."""
     loaded = load("moods", runs_dir=place / "runs", device="cpu")
+    assert loaded.model.score is not None
     separator = loaded.tokenizer.separator_id
     rows: list[dict[str, float]] = []
     for text in texts:
@@ -208,7 +209,8 @@ def test_evaluation_separates_texts_that_were_trained_on(place: Path, capsys: py
     assert figures.accuracy == pytest.approx(right.mean())
     wrong = {f"{place}/test.jsonl:{number}" for number in np.flatnonzero(~right) + 1}
     assert {mistake.place for mistake in figures.worst} <= wrong
-    assert figures.worst
+    worst = figures.worst[0].place
+    assert worst is not None
     print_classification(figures)
     printed = capsys.readouterr().out
     for part in (
@@ -217,7 +219,7 @@ def test_evaluation_separates_texts_that_were_trained_on(place: Path, capsys: py
         "(ECE)",
         "precision",
         "true \\ predicted",
-        figures.worst[0].place,
+        worst,
     ):
         assert part in printed
 

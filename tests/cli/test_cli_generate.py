@@ -148,7 +148,8 @@ def test_the_help_of_penna_imports_no_heavy_library() -> None:
 def test_beam_search_finds_the_same_texts_as_transformers(standing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from transformers import AutoTokenizer, GPT2LMHeadModel
 
-    theirs, tokenizer = GPT2LMHeadModel.from_pretrained("hf").eval(), AutoTokenizer.from_pretrained("hf")
+    theirs: Any = GPT2LMHeadModel.from_pretrained("hf").eval()
+    tokenizer = AutoTokenizer.from_pretrained("hf")
     ids = torch.tensor([tokenizer.encode("I eat")])
     found = theirs.generate(
         ids, num_beams=4, num_return_sequences=3, max_new_tokens=8, do_sample=False, output_scores=True,

@@ -128,7 +128,7 @@ def test_the_probability_of_a_word_is_the_product_of_its_tokens(loaded: LoadedMo
     (context,) = score(loaded, ["I eat an"], start_token=True)
     for word in found.words:
         (whole,) = score(loaded, [f"I eat an {word.word}"], start_token=True)
-        assert word.together
+        assert word.together and whole.logprob is not None and context.logprob is not None
         assert [token.id for token in word.tokens] == [token.id for token in whole.tokens[len(context.tokens) :]]
         assert word.logprob == pytest.approx(whole.logprob - context.logprob, abs=1e-4)
         assert word.probability == pytest.approx(math.prod(math.exp(token.logprob) for token in word.tokens), rel=1e-6)
@@ -159,6 +159,7 @@ def test_long_texts_and_contexts_are_read_in_windows_with_a_note(
     assert f"read in {found['windows']} overlapping windows" in capsys.readouterr().err
     behind = score_after(loaded, long.strip(), ["Rome"])
     (whole,), (context,) = score(loaded, [long + "Rome"]), score(loaded, [long.strip()])
+    assert whole.logprob is not None and context.logprob is not None
     assert behind.words[0].logprob == pytest.approx(whole.logprob - context.logprob, abs=1e-4)
     assert BLOCK / 2 <= behind.context_read <= BLOCK
     penna_score(str(folder / "bpe"), "Rome", "--after", long)

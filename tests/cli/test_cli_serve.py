@@ -10,7 +10,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def served(*words: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+def served(*words: str, **environment: str) -> Generator[tuple[subprocess.Popen[str], str, str]]:
     """The process, its address and its greeting."""
     process = subprocess.Popen(
         [sys.executable, "-m", "penna", "serve", *words, "--port", "0", "--device", "cpu"],

@@ -16,7 +16,7 @@ TABLE = {
     "model": {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 40},
     "train": {"steps": 40, "batch_size": 8},
 }
-INFO = {
+INFO: dict[str, Any] = {
     "state": "finished",
     "ended": "the budget is spent",
     "data": {"content_hash": "aaaabbbbccccdddd", "tokenizer_hash": "ttttuuuuvvvvwwww"},

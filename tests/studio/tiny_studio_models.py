@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def tiny_chat_model(**fields: Any) -> LoadedModel:
 
 
 @asynccontextmanager
-async def running_worker(loaded: LoadedModel) -> AsyncIterator[Worker]:
+async def running_worker(loaded: LoadedModel) -> AsyncGenerator[Worker]:
     """A worker that is closed at the end."""
     worker = Worker(loaded, ServeSettings())
     try:

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import re
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from example_explanations import TEXTS, example_explanation, example_generation
 from hypothesis import given
 from hypothesis import strategies as st
+from parsed_page import ParsedPage
 from PIL import Image
 
 from penna.explain.explanation import METHODS
@@ -21,42 +21,13 @@ from penna.report.explanations.html import explanation_html
 from penna.report.explanations.html_views import map_data_url
 from penna.report.explanations.wording import max_abs, score_text, word_name
 
-EMPTY = {"meta", "br", "img", "input", "link", "hr"}
 HARMFUL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"
-
-
-class Page(HTMLParser):
-    """The elements and texts of a page. Raises AssertionError if its elements are not closed in order."""
-
-    def __init__(self, content: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[str] = []
-        self.open: list[str] = []
-        self.feed(content)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in EMPTY:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.texts.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.mark.parametrize("text", list(TEXTS))
 def test_every_word_and_score_is_on_the_page(text: str) -> None:
     explanation = example_explanation(text)
-    answer, page = explanation.answers[0], Page(explanation_html(explanation))
+    answer, page = explanation.answers[0], ParsedPage(explanation_html(explanation))
     spans = [each for each in page.all("span") if each.get("class", "").split()[:1] == ["w"] and "title" in each]
     expected = [
         f"{word_name(answer, number)}: {score_text(score, max_abs(found.words), found.is_signed)}"
@@ -73,7 +44,7 @@ def test_every_word_and_score_is_on_the_page(text: str) -> None:
 
 def test_nothing_is_loaded_and_the_policy_allows_only_the_style_and_script_with_these_hashes() -> None:
     content = explanation_html(example_explanation("english", views=True))
-    page = Page(content)
+    page = ParsedPage(content)
     (policy,) = [each["content"] for each in page.all("meta") if each.get("http-equiv") == "Content-Security-Policy"]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     (style,), (script,) = (re.findall(rf"<{tag}>(.*?)</{tag}>", content, re.S) for tag in ("style", "script"))
@@ -97,7 +68,7 @@ def test_every_text_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TEXTS, "harmful", ((HARMFUL,), (f" {HARMFUL}",)))
     for explanation in (example_explanation("harmful", views=True), example_generation("harmful", count=2)):
         content = explanation_html(explanation)
-        page = Page(content)
+        page = ParsedPage(content)
         assert content.count("<script") == 1
         assert not any("onerror" in attributes for _, attributes in page.elements)
         assert any(HARMFUL in text for text in page.texts)
@@ -108,7 +79,9 @@ def test_every_text_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_words_have_the_direction_of_their_script() -> None:
     for text, direction in (("arabic", "rtl"), ("hebrew", "rtl"), ("chinese", "ltr"), ("english", "ltr")):
         words = [
-            each for each in Page(explanation_html(example_explanation(text))).all("p") if each.get("class") == "words"
+            each
+            for each in ParsedPage(explanation_html(example_explanation(text))).all("p")
+            if each.get("class") == "words"
         ]
         assert {each["dir"] for each in words} == {direction}
         assert len(words) == len(METHODS)
@@ -116,7 +89,7 @@ def test_words_have_the_direction_of_their_script() -> None:
 
 def test_radio_buttons_select_a_method_and_a_generated_token() -> None:
     content = explanation_html(example_generation("korean", METHODS[:3], count=4))
-    page = Page(content)
+    page = ParsedPage(content)
     style = re.findall(r"<style>(.*?)</style>", content, re.S)[0]
     ids = [each["id"] for each in page.all("input") if each["type"] == "radio"]
     assert ids == ["show-all", *(f"show-{method}" for method in METHODS[:3]), *(f"answer-{n}" for n in range(4))]
@@ -126,7 +99,7 @@ def test_radio_buttons_select_a_method_and_a_generated_token() -> None:
         assert button in ids and {group, shown} <= classes
         ids.remove(button)
     assert ids == ["show-all"]
-    single = Page(explanation_html(example_explanation("korean", METHODS[:1])))
+    single = ParsedPage(explanation_html(example_explanation("korean", METHODS[:1])))
     assert not [each for each in single.all("input") if each["type"] == "radio"]
 
 
@@ -134,7 +107,7 @@ def test_every_color_class_is_defined_and_higher_levels_are_stronger() -> None:
     content = explanation_html(example_explanation("english", views=True))
     style = re.findall(r"<style>(.*?)</style>", content, re.S)[0]
     defined = dict(re.findall(r"\.([fap]\d+)\{background:rgb\(var\(--\w+\)/([\d.]+)\)\}", style))
-    used = {name for _, attributes in Page(content).elements for name in attributes.get("class", "").split()}
+    used = {name for _, attributes in ParsedPage(content).elements for name in attributes.get("class", "").split()}
     assert {name for name in used if re.fullmatch(r"[fap]\d+", name)} <= defined.keys()
     for kind in "fap":
         strengths = [float(defined[f"{kind}{number}"]) for number in range(1, 11)]
@@ -146,7 +119,7 @@ def test_each_attention_map_and_the_mean_is_a_named_picture() -> None:
     explanation = example_explanation("english", views=True)
     maps = explanation.views.attention
     assert maps is not None
-    page = Page(explanation_html(explanation))
+    page = ParsedPage(explanation_html(explanation))
     pictures = {each["alt"]: each["src"] for each in page.all("img")}
     names = [f"layer {layer}, head {head}" for layer in range(3) for head in range(4)]
     assert list(pictures) == ["mean over all layers and heads", *names]
@@ -177,7 +150,7 @@ def test_weights_can_be_read_from_a_picture(weights: list[list[float]]) -> None:
 
 def test_tables_of_the_views_contain_their_numbers() -> None:
     explanation = example_explanation("hebrew", ("occlusion",), views=True)
-    views, texts = explanation.views, set(Page(explanation_html(explanation)).texts)
+    views, texts = explanation.views, set(ParsedPage(explanation_html(explanation)).texts)
     assert views.heads is not None and views.lens is not None and views.layers is not None
     most = max_abs(value for row in views.heads.logprob for value in row)
     assert {score_text(-value, most, True) for row in views.heads.logprob for value in row} <= texts

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from comparison_runs import comparison_of, train, valid, write_arms, write_run
+from parsed_page import ParsedPage
 
 from penna.report.experiments.arms import Arm, group_by_recipe
 from penna.report.experiments.comparison import ArmText, Comparison, PromptTexts
@@ -18,35 +18,10 @@ from penna.report.experiments.html import comparison_report
 from penna.report.experiments.plots import RenderedPlot, curves_figure, draw_comparison, finals_figure, mean_line
 
 HOSTILE = '</script><script>alert(1)</script><img src="http://x.y/z" onerror="a()"> & $\\alpha$ 영화'
-VOID = {"meta", "link", "img", "br", "input", "hr"}
 
 
-class Page(HTMLParser):
-    """The tags and texts of a page. Raises AssertionError if tags do not match."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.ids: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.ids += [value for name, value in attrs if name == "id" and value]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
+def element_ids(page: ParsedPage) -> list[str]:
+    return [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
 
 
 @pytest.fixture(scope="module")
@@ -70,43 +45,39 @@ def html(comparison: Comparison, plots: list[RenderedPlot]) -> str:
 
 
 @pytest.fixture(scope="module")
-def page(html: str) -> Page:
-    parsed = Page()
-    parsed.feed(html)
-    parsed.close()
-    return parsed
+def page(html: str) -> ParsedPage:
+    return ParsedPage(html)
 
 
-def test_all_tags_are_closed_and_ids_are_unique(page: Page) -> None:
-    assert page.open == []
-    assert [tag for tag, _ in page.tags].count("svg") == 5
-    assert len(page.ids) == len(set(page.ids)) > 0
+def test_every_plot_is_on_the_page_and_ids_are_unique(page: ParsedPage) -> None:
+    assert len(page.all("svg")) == 5
+    ids = element_ids(page)
+    assert len(ids) == len(set(ids)) > 0
 
 
-def test_the_page_loads_nothing(html: str, page: Page) -> None:
-    for tag, attributes in page.tags:
+def test_the_page_loads_nothing(html: str, page: ParsedPage) -> None:
+    ids = set(element_ids(page))
+    for tag, attributes in page.elements:
         assert tag not in ("img", "link", "iframe", "object", "embed", "base", "form", "foreignobject")
         for name, value in attributes.items():
             assert name not in ("src", "srcset", "action", "data", "poster", "background", "formaction")
             assert not name.startswith("on")
             if name in ("href", "xlink:href"):
-                assert value is not None
                 assert value.startswith("#")
-                assert value.removeprefix("#") in page.ids
+                assert value.removeprefix("#") in ids
     assert not re.search(r"@import|url\((?!#)", html)
     assert set(re.findall(r'(?<!xmlns=")(?<!xmlns:xlink=")https?://[^"<&]*', html)) == {"http://x.y/z"}
 
 
-def test_the_policy_allows_only_the_page_s_own_script(html: str, page: Page) -> None:
-    (policy,) = [a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a]
-    assert policy is not None
+def test_the_policy_allows_only_the_page_s_own_script(html: str, page: ParsedPage) -> None:
+    (policy,) = [each["content"] for each in page.all("meta") if "http-equiv" in each]
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-")
     (script,) = re.findall(r"<script>(.*?)</script>", html, flags=re.DOTALL)
     assert f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
 
 
-def test_names_and_texts_are_escaped(page: Page) -> None:
-    assert [tag for tag, _ in page.tags].count("script") == 1
+def test_names_and_texts_are_escaped(page: ParsedPage) -> None:
+    assert len(page.all("script")) == 1
     assert page.texts.count(HOSTILE) >= 5  # title, heading, description, prompt, text
 
 

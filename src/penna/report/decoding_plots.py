@@ -8,14 +8,12 @@ diversity.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from penna.evaluate.decoding import DecodingMetrics, StrategyMetrics
-from penna.report.plot_files import installed_fonts
-from penna.storage import friendly_disk_errors
+from penna.report.plot_files import write_plot
 
 _HUMAN, _CHOSEN, _OTHER = "C3", "C2", "C0"
 _LABEL_OFFSETS = sorted(  # label offsets in points and the side next to the point, nearest first
@@ -33,23 +31,9 @@ _Statistic = Callable[[StrategyMetrics], float | None]
 
 def draw_decoding(metrics: DecodingMetrics, folder: Path) -> list[Path]:
     """Write strategies.svg and .png and, given perplexity and self-BLEU, plane.svg and .png; return their paths."""
-    import matplotlib as mpl
-
-    files: list[Path] = []
-    with (
-        mpl.rc_context({"font.family": [*installed_fonts(), "sans-serif"], "svg.fonttype": "none"}),
-        warnings.catch_warnings(),
-    ):
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the SVG viewer may have other fonts
-        plots = {"strategies": strategies_figure(metrics)}
-        if metrics.human.statistics.perplexity is not None and metrics.human.statistics.self_bleu is not None:
-            plots["plane"] = plane_figure(metrics)
-        for name, figure in plots.items():
-            for ending in ("svg", "png"):
-                file = folder / f"{name}.{ending}"
-                with friendly_disk_errors(file):
-                    figure.savefig(file, dpi=140)
-                files.append(file)
+    files = write_plot(lambda _: strategies_figure(metrics), folder / "strategies.svg", "")
+    if metrics.human.statistics.perplexity is not None and metrics.human.statistics.self_bleu is not None:
+        files += write_plot(lambda _: plane_figure(metrics), folder / "plane.svg", "")
     return files
 
 

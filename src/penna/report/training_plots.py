@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from penna.errors import RunError
+from penna.report.plot_files import write_plot
 from penna.runs.folder import RunFolder
-from penna.storage import friendly_disk_errors
 
 Axis = Literal["step", "epoch", "tokens", "seconds"]
 Rows = Sequence[dict[str, Any]]  # of a run's metrics.jsonl
@@ -40,14 +40,8 @@ def write_training_curves(runs: Sequence[RunFolder], output: Path, *, by: Axis =
                 f"The run {run.path} has no metrics yet.", "At least one logged row is needed.", "Train it first."
             )
         logs[run.name if run.name not in logs else str(run.path)] = rows
-    figure = plot_training_curves(logs, by)
     name = "curves" if by == "step" else f"curves-by-{by}"
-    files = [output / f"{name}.{ending}" for ending in ("svg", "png")]
-    for file in files:
-        with friendly_disk_errors(file):
-            output.mkdir(parents=True, exist_ok=True)
-            figure.savefig(file, dpi=160)
-    return files
+    return write_plot(lambda _: plot_training_curves(logs, by), output / f"{name}.svg", "")
 
 
 def plot_training_curves(logs: Mapping[str, Rows], by: Axis = "step") -> Any:

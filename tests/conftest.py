@@ -5,6 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("penna", deadline=None)  # tests do not depend on the speed of the machine
+settings.load_profile("penna")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -216,7 +216,7 @@ def test_runs_of_an_experiment_can_be_named_individually(experiment: ExperimentF
 def test_an_experiment_with_other_targets_or_a_group_is_rejected(experiment: ExperimentFolder) -> None:
     with pytest.raises(RunError, match="cannot be compared with other targets"):
         compare([str(experiment.path), str(experiment.path / "plain-s1")])
-    with pytest.raises(RunError, match="--group 'x' changes nothing"):
+    with pytest.raises(RunError, match="--group 'x' has no effect"):
         compare([str(experiment.path)], group="x")
 
 

@@ -183,7 +183,7 @@ CASES = [
     Case("resume with changed text", "resume taken", "The text of runs/taken was changed", changed),
     Case("a damaged checkpoint", "resume taken", "is truncated or altered", damaged),
     Case("a tokenizer not the run's", "train tiny.toml --train.init-from taken --tokenizer.kind file --tokenizer.path "
-         "other", "The tokenizer of taken differs from this run's", other_tokenizer),
+         "other", "differs from this run's", other_tokenizer),
     Case("another shape", "train tiny.toml --train.init-from taken --model.n-layer 2", "another shape", trained),
     Case("another tokenizer beside a start", "train tiny.toml --train.init-from taken --tokenizer.kind bpe",
          "tokenizer.kind = bpe cannot be combined with train.init_from", trained),

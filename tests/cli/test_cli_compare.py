@@ -77,7 +77,7 @@ def test_warnings_are_printed_before_the_metrics(
 ) -> None:
     compare("느린-s1", "fast-s2", "--runs-dir", str(runs), "--output", str(tmp_path), "--no-texts")
     printed = capsys.readouterr()
-    assert "Seeds differ (느린: 1; fast: 2)" in " ".join(printed.out.split())
+    assert "The seeds differ (느린: 1; fast: 2)" in " ".join(printed.out.split())
     assert printed.out.index("Warnings") < printed.out.index("All metrics")
     assert "Texts of" not in printed.err
 
@@ -115,7 +115,7 @@ def test_arms_are_grouped_by_a_pattern(runs: Path, tmp_path: Path, capsys: pytes
         (("fast-s1", "--no-texts", "--prompt", "a"), RecipeError, "were both given"),
         (("fast-s1", "--baseline", "x"), RunError, "no arm 'x'"),
         (("missing",), RunError, "'missing' is not a run"),
-        (("fast-s1", "--group", "("), RunError, "no regular expression"),
+        (("fast-s1", "--group", "("), RunError, "not a valid regular expression"),
     ],
 )
 def test_invalid_input_is_refused_and_nothing_is_written(

@@ -276,7 +276,7 @@ def _print_last_epochs(run: RunFolder) -> None:
     )
     print_epochs(page, {run.name: epochs[-_EPOCHS:]})
     if len(epochs) > _EPOCHS:
-        page.paragraph(f"All epochs: penna epochs {run.path}")
+        page.lines([f"All epochs: penna epochs {run.path}"])
 
 
 def _next_command(kind: str, run: RunFolder, samples: list[dict[str, Any]]) -> str:

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Iterator
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also in the processes that tests start
+
 import pytest
 import torch
 from hypothesis import settings

@@ -52,7 +52,9 @@ def assert_as_theirs(both, run, *, stops=(), bad=(), prompt=PROMPT, **fields) ->
             (tuple(row[:end]), "stop" if end < len(row) or len(row) < fields["max_new_tokens"] else "length")
         )
     assert [(each.ids, each.reason) for each in result.hypotheses] == expected
-    assert [each.score for each in result.hypotheses] == pytest.approx(made.sequences_scores.tolist(), rel=2e-6, abs=1e-4)
+    assert [each.score for each in result.hypotheses] == pytest.approx(
+        made.sequences_scores.tolist(), rel=2e-6, abs=1e-4
+    )
     assert result.text == (list(expected[0][0]), expected[0][1])
 
 

@@ -112,6 +112,10 @@ def test_a_run_of_a_terminal_is_shown_but_cannot_be_stopped(page: Page, served: 
         page.get_by_role("link", name="of-a-terminal").click()
         expect(page.get_by_text("This run was started in a terminal")).to_be_visible(timeout=LATE)
         expect(page.get_by_role("button", name="Stop and save")).to_be_hidden()
+        log = served.runs_dir / "of-a-terminal" / "metrics.jsonl"
+        while not log.exists() or not log.read_text(encoding="utf-8"):  # a signal before the first step saves nothing
+            assert process.poll() is None
+            page.wait_for_timeout(100)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)

@@ -1,6 +1,7 @@
 """Explanations on pages equal those of the terminal, respect the API's limits, and can be stopped."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from tiny_studio_models import run_async, running_worker, tiny_model
@@ -10,7 +11,7 @@ from penna.errors import DataError
 from penna.serve.errors import RequestRejected
 from penna.serve.settings import ServeSettings
 from penna.storage import to_json
-from penna.studio.pages.explain import MAX_TEXTS, explain_on_worker, measure_on_worker
+from penna.studio.pages.explain import MAX_TEXTS, explain_on_worker, explanation_page, measure_on_worker
 
 TEXTS = ["the rain in spain", "one", "it falls on the plain"]
 FAST = ExplainSettings(methods=("gradient-x-input",), lens=False)
@@ -27,6 +28,13 @@ def test_pages_explain_and_measure_as_the_terminal_does():
     assert to_json(explained) == to_json(explain(tiny_model(), TEXTS[0], DEFAULT))
     assert to_json(measured) == to_json(measure_faithfulness(tiny_model(), TEXTS, FAST))
     assert reports == ["0 / 3", "1 / 3", "2 / 3"]
+
+
+def test_the_page_of_an_explanation_names_the_run_and_no_path():
+    explanation = replace(explain(tiny_model(), TEXTS[0], FAST), model="/home/someone/runs/stories/checkpoints/step-1")
+    page = explanation_page("stories", explanation)
+    assert "stories, seed" in page
+    assert "someone" not in page
 
 
 def test_pages_have_the_limits_of_the_api(monkeypatch: pytest.MonkeyPatch):

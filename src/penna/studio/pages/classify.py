@@ -129,7 +129,7 @@ class _Page:
             with words, errors_shown_in(words), self._task.running():
                 with busy():
                     other = await self._explain(name, text, pair, event.value)
-                show_explanation(other)
+                show_explanation(name, other)
             chosen.enable()
 
         labels = list(classification.labels)
@@ -137,7 +137,7 @@ class _Page:
         chosen.props(_FIELD).classes("run-select")
         words = ui.element("div").classes("results")
         with words:
-            show_explanation(explanation)
+            show_explanation(name, explanation)
         run, second = str(self._studio.runs_dir / name), [] if pair is None else ["--pair", pair]
         commands = [
             ["penna", "classify", run, text, *second],

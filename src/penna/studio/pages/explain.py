@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -65,9 +66,14 @@ def add_explanation_frame() -> None:
     ui.add_head_html(_RESIZE)
 
 
-def show_explanation(explanation: Explanation) -> None:
+def explanation_page(run: str, explanation: Explanation) -> str:
+    """The explanation's HTML page, which names the run and not its path."""
+    return explanation_html(replace(explanation, model=run))
+
+
+def show_explanation(run: str, explanation: Explanation) -> None:
     """The explanation's HTML page in a frame, and a button that downloads it."""
-    page = explanation_html(explanation)
+    page = explanation_page(run, explanation)
     frame = ui.element("iframe").classes("explanation").props("sandbox=allow-scripts")
     frame.props["title"] = t("explain.result")
     frame.props["srcdoc"] = page
@@ -196,7 +202,7 @@ class _Page:
                 settings = self._settings()
                 worker = await self._studio.models.worker(name)
                 explanation = await explain_on_worker(worker, text, settings, self._studio.settings)
-            show_explanation(explanation)
+            show_explanation(name, explanation)
             run = self._studio.runs_dir.joinpath(name).as_posix()
             show_command(t("explain.command"), shell_command(explain_command(run, explanation.prompt, settings)))
 

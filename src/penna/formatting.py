@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from itertools import accumulate
 
-from rich.cells import cell_len, set_cell_size
-
 
 def format_probability(logprob: float) -> str:
     """The probability for a natural logarithm, in a few characters even if it is too small for a float."""
@@ -27,11 +25,15 @@ def one_line(text: str) -> str:
 
 def truncate_end(text: str, cells: int) -> str:
     """A text in at most ``cells`` terminal cells; the end of a longer one is replaced by …"""
+    from rich.cells import cell_len, set_cell_size  # the command line imports this module at startup
+
     return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
 
 
 def truncate_start(text: str, cells: int) -> str:
     """A text in at most ``cells`` terminal cells; the start of a longer one is replaced by …"""
+    from rich.cells import cell_len
+
     if cell_len(text) <= cells:
         return text
     sizes = accumulate(cell_len(letter) for letter in reversed(text))

@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penna.cli.arguments import add_device_arguments, add_run_argument, load_model
 from penna.cli.console import Page, grid, note, print_json
@@ -183,8 +182,7 @@ def _widest(texts: list[str]) -> int:
     return max(map(cell_len, texts), default=0)
 
 
-@dataclass(frozen=True)
-class TreeLine:
+class TreeLine(NamedTuple):  # a dataclass would import inspect at startup
     """A line of the printed tree."""
 
     branch: str  # the branches before it, such as "│ └─"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-import tomllib
 from pathlib import Path
 
 import penna
@@ -34,6 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def list_recipes() -> None:
     """Print the name and description of every shipped recipe. Only parses TOML, so it is fast."""
+    import tomllib
+
     files = sorted((Path(penna.__file__).parent / "recipes").glob("*.toml"))
     width = max(len(file.stem) for file in files)
     for file in files:
